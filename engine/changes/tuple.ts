@@ -35,7 +35,7 @@ export class Tuple {
   /** The column's text, or null for SQL NULL. Asking for an unchanged TOAST value is a bug of the caller. */
   text(column: number): string | null {
     if (this.kinds[column] === NULL_VALUE) return null;
-    return this.bytes.utf8Slice(this.starts[column], this.ends[column]);
+    return this.bytes.toString("utf8", this.starts[column], this.ends[column]);
   }
 }
 
