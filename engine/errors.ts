@@ -15,6 +15,7 @@ export const errorCodes = [
   "too_many",
   "slow_consumer",
   "unknown_table",
+  "table_unsupported",
   "unknown_column",
   "columns_without_key",
   "table_without_key",
