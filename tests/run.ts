@@ -1,0 +1,24 @@
+/**
+ * `npm test`: one Postgres for the whole run, then Node's own runner over the files given, or over all of them. What it
+ * prints, its closing line too, and its exit code are the runner's.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { startSharedCluster } from "./support/postgres.ts";
+
+const named = process.argv.slice(2);
+const files = named.some((argument) => !argument.startsWith("-")) ? named : [...named, "tests/**/*.test.ts"];
+// A test that hangs is a failure with a name, not a run that never ends.
+const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=2"];
+
+const cluster = await startSharedCluster();
+const runner = spawn(process.execPath, [...flags, ...files], {
+  stdio: "inherit",
+  env: { ...process.env, WALCAST_TEST_POSTGRES: cluster.url },
+});
+// Ctrl-C reaches the runner by itself; we stay to stop Postgres after it.
+process.on("SIGINT", () => undefined);
+process.on("SIGTERM", () => runner.kill("SIGTERM"));
+const [code] = (await once(runner, "close")) as [number | null];
+await cluster.stop();
+process.exit(code ?? 1);
