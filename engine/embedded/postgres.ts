@@ -180,10 +180,8 @@ async function stop(running: Running, dataDir: string): Promise<void> {
 
 async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
-  const listening = once(probe, "listening").then(() => true);
-  const refused = once(probe, "error").then(() => false);
   probe.listen(port, "127.0.0.1");
-  const free = await Promise.race([listening, refused]);
+  const free = await once(probe, "listening").then(() => true, () => false);
   probe.close();
   return free;
 }
