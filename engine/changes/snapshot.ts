@@ -1,0 +1,162 @@
+/**
+ * The first rows of a shape, with the token that says which transactions they contain.
+ *
+ * The order matters. The log is pinned first, so that whatever the snapshot does not see is still there to be replayed.
+ * Then the table is locked ACCESS SHARE, *before* the snapshot exists: TRUNCATE and rewriting ALTERs are not MVCC-safe,
+ * and no transaction that changed the table's form can now be invisible to the snapshot. Then the snapshot is taken and
+ * only then the barrier is committed: every transaction that the snapshot sees has its commit record before it. So
+ * when the barrier has streamed by, the rows plus every streamed transaction that the snapshot does not see are exactly
+ * one prefix of the commit order.
+ */
+import type pg from "pg";
+import { to as copyTo } from "pg-copy-streams";
+import { WalcastError } from "../errors.ts";
+import type { Log, Pin } from "../log/log.ts";
+import type { Lsn } from "../protocol.ts";
+import { qualifiedName, quoteLiteral } from "../shapes/name.ts";
+import { selectSql, type Shape } from "../shapes/shape.ts";
+import { parsePgSnapshot, type PgSnapshot } from "./pg-snapshot.ts";
+import { Spool } from "./spool.ts";
+
+export interface Snapshot {
+  /** Which transactions the rows contain. */
+  readonly token: PgSnapshot;
+  /** COPY text of the shape's columns. */
+  readonly spool: Spool;
+  /** Postgres' own guess. */
+  readonly estimatedRows: number;
+  /** Resolves when the stream has passed the barrier. */
+  readonly barrier: Promise<Lsn>;
+  /** The log's transactions after a position that the rows may not contain. */
+  readonly pin: Pin;
+  /** Every holder calls it once; the last one ends what still runs. */
+  release(): void;
+}
+
+/** The table is not any more what the shape was resolved against: describe it again. */
+export class TableMoved extends Error {}
+
+export class Snapshots {
+  private readonly pool: pg.Pool;
+  private readonly control: pg.Pool;
+  private readonly log: Log;
+  private readonly directory: string;
+  private readonly running = new Map<string, SharedSnapshot>();
+  /** How many were taken since the start. */
+  total = 0;
+
+  constructor(pool: pg.Pool, control: pg.Pool, log: Log, directory: string) {
+    this.pool = pool;
+    this.control = control;
+    this.log = log;
+    this.directory = directory;
+  }
+
+  /** Those who ask for one shape while its snapshot is in use share it. Rejects with TableMoved or `snapshot_failed`. */
+  async open(shape: Shape): Promise<Snapshot> {
+    const shared = this.running.get(shape.key) ?? this.start(shape);
+    shared.holders++;
+    try {
+      return await shared.snapshot;
+    } catch (error) {
+      shared.release();
+      throw error;
+    }
+  }
+
+  private start(shape: Shape): SharedSnapshot {
+    const shared = new SharedSnapshot(() => this.running.delete(shape.key));
+    this.running.set(shape.key, shared);
+    this.total++;
+    shared.snapshot = this.take(shape, shared);
+    return shared;
+  }
+
+  private async take(shape: Shape, shared: SharedSnapshot): Promise<Snapshot> {
+    const pin = this.log.pin();
+    shared.onEnd(() => pin.release());
+    const client = await this.pool.connect();
+    try {
+      const { token, estimatedRows } = await beginAt(client, shape);
+      this.log.learn(token);
+      const barrier = this.commitBarrier();
+      barrier.catch(() => {}); // Whoever waits for it gets the error too.
+      const spool = new Spool(this.directory);
+      shared.onEnd(() => void spool.close());
+      void copyInto(client, shape, spool, shared);
+      return { token, estimatedRows, spool, barrier, pin, release: () => shared.release() };
+    } catch (error) {
+      client.release(true);
+      throw error instanceof TableMoved ? error : snapshotFailed(shape, error);
+    }
+  }
+
+  /** A transactional message with nothing in it: it makes the transaction worth decoding, so its commit comes by. */
+  async commitBarrier(): Promise<Lsn> {
+    const { rows } = await this.control.query<{ xid: string }>("select pg_current_xact_id()::text as xid, pg_logical_emit_message(true, 'walcast.barrier', '')");
+    return this.log.committed(BigInt(rows[0]!.xid));
+  }
+}
+
+class SharedSnapshot {
+  snapshot!: Promise<Snapshot>;
+  holders = 0;
+  over = false;
+  private readonly endings: (() => void)[];
+
+  constructor(onEnd: () => void) {
+    this.endings = [onEnd];
+  }
+
+  onEnd(ending: () => void): void {
+    if (this.over) ending();
+    else this.endings.push(ending);
+  }
+
+  release(): void {
+    this.holders--;
+    if (this.holders > 0 || this.over) return;
+    this.over = true;
+    for (const ending of this.endings) ending();
+  }
+}
+
+async function beginAt(client: pg.PoolClient, shape: Shape): Promise<{ token: PgSnapshot; estimatedRows: number }> {
+  const name = qualifiedName(shape.table.schema, shape.table.name);
+  await client.query("begin isolation level repeatable read read only; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0");
+  await client.query(`lock table ${name} in access share mode`).catch(rethrowMissing);
+  const { rows } = await client.query<{ snapshot: string; version: string; oid: string | null }>(
+    `select pg_current_snapshot()::text as snapshot, walcast.table_version(${shape.table.oid}) as version, to_regclass(${quoteLiteral(name)})::oid::text as oid`,
+  );
+  const row = rows[0]!;
+  if (Number(row.oid) !== shape.table.oid || row.version !== shape.table.version) throw new TableMoved();
+  const plan = await client.query<{ "QUERY PLAN": [{ Plan: { "Plan Rows": number } }] }>(`explain (format json) ${selectSql(shape)}`);
+  return { token: parsePgSnapshot(row.snapshot), estimatedRows: plan.rows[0]!["QUERY PLAN"][0].Plan["Plan Rows"] };
+}
+
+const undefinedTable = "42P01";
+
+function rethrowMissing(error: pg.DatabaseError): never {
+  throw error.code === undefinedTable ? new TableMoved() : error;
+}
+
+async function copyInto(client: pg.PoolClient, shape: Shape, spool: Spool, shared: SharedSnapshot): Promise<void> {
+  try {
+    const rows = client.query(copyTo(`copy (${selectSql(shape)}) to stdout`));
+    for await (const chunk of rows) {
+      if (shared.over) throw new WalcastError("snapshot_failed", "nobody waits for this snapshot any more");
+      await spool.write(chunk as Buffer);
+    }
+    spool.end();
+    await client.query("commit");
+    client.release();
+  } catch (error) {
+    spool.fail(snapshotFailed(shape, error));
+    client.release(true);
+  }
+}
+
+function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
+  if (cause instanceof WalcastError) return cause;
+  return new WalcastError("snapshot_failed", `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`, { cause });
+}

@@ -1,0 +1,157 @@
+/**
+ * The one global log, before the shapes: every transaction in commit order, readable again for as long as anybody may
+ * need it. This is the home in memory: a tail bounded in bytes. What it must never drop is a transaction that some later
+ * snapshot might not see: a commit can be streamed before it is visible on the primary, and a shape that is loaded in
+ * that moment finds the transaction here and nowhere else.
+ *
+ * A transaction is *seen* once a snapshot taken after it arrived sees its xid; then so does every later snapshot.
+ * Only a prefix of seen transactions is acknowledged to Postgres or dropped.
+ */
+import assert from "node:assert/strict";
+import { type PgSnapshot, sees } from "../changes/pg-snapshot.ts";
+import type { Transaction } from "../changes/transaction.ts";
+import { type Lsn, zeroLsn } from "../protocol.ts";
+
+export interface Log {
+  /** Commit-end of the last transaction; zero before the first. */
+  readonly end: Lsn;
+  /** Takes what one read brought. Gives those that are new: after a reconnect Postgres sends some again. */
+  append(transactions: readonly Transaction[]): readonly Transaction[];
+  /** From the first transaction that a snapshot taken from now on may not see, nothing is dropped until `release`. */
+  pin(): Pin;
+  /** Where the transaction with this xid ended, if the log still knows. */
+  positionOf(xid: bigint): Lsn | undefined;
+  /** Resolves with the same once that transaction has been appended. For transactions that are known to have committed. */
+  committed(xid: bigint): Promise<Lsn>;
+  /** Tells the log what a snapshot, taken just now, sees. */
+  learn(snapshot: PgSnapshot): void;
+  /** All transactions have been streamed up to here. */
+  quiet(walEnd: Lsn): void;
+  /** Whether there is a transaction that no snapshot has seen yet. */
+  readonly hasUnseen: boolean;
+  /** The position that Postgres may forget everything before. Never decreases. */
+  readonly acknowledgeable: Lsn;
+  readonly bytes: number;
+}
+
+export interface Pin {
+  /** The transactions after `after`, oldest first, among those that were not seen when the pin was set. */
+  read(after: Lsn): Iterable<Transaction>;
+  release(): void;
+}
+
+/** What a transaction costs beyond its bytes: the objects around them, roughly. */
+const transactionOverheadBytes = 300;
+
+export class MemoryLog implements Log {
+  private readonly bytesMax: number;
+  /** tail[0] has sequence number `first`; sequence numbers stay inside this file. Below `kept` all is forgotten. */
+  private tail: Transaction[] = [];
+  private first = 0;
+  private kept = 0;
+  private seen = 0;
+  private quietEnd = zeroLsn;
+  private acknowledged = zeroLsn;
+  private readonly pins = new Set<{ from: number }>();
+  private readonly positions = new Map<bigint, Lsn>();
+  private readonly waiting = new Map<bigint, ((position: Lsn) => void)[]>();
+  end = zeroLsn;
+  bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.bytesMax = bytesMax;
+  }
+
+  append(transactions: readonly Transaction[]): readonly Transaction[] {
+    const fresh = transactions.filter((transaction) => transaction.commitEnd > this.end);
+    for (const transaction of fresh) this.push(transaction);
+    this.trim();
+    return fresh;
+  }
+
+  private push(transaction: Transaction): void {
+    assert(transaction.commitEnd > this.end, "commit positions strictly increase");
+    this.tail.push(transaction);
+    this.positions.set(transaction.xid, transaction.commitEnd);
+    this.bytes += transaction.bytes.length + transactionOverheadBytes;
+    this.end = transaction.commitEnd;
+    this.waiting.get(transaction.xid)?.forEach((resolve) => resolve(transaction.commitEnd));
+    this.waiting.delete(transaction.xid);
+  }
+
+  committed(xid: bigint): Promise<Lsn> {
+    const position = this.positions.get(xid);
+    if (position !== undefined) return Promise.resolve(position);
+    return new Promise((resolve) => this.waiting.set(xid, [...(this.waiting.get(xid) ?? []), resolve]));
+  }
+
+  pin(): Pin {
+    const pin = { from: this.seen };
+    this.pins.add(pin);
+    return { read: (after) => this.readFrom(pin.from, after), release: () => this.unpin(pin) };
+  }
+
+  private *readFrom(sequence: number, after: Lsn): Iterable<Transaction> {
+    assert(sequence >= this.kept, "a pinned transaction is not dropped");
+    for (let i = sequence - this.first; i < this.tail.length; i++) {
+      const transaction = this.tail[i]!;
+      if (transaction.commitEnd > after) yield transaction;
+    }
+  }
+
+  private unpin(pin: { from: number }): void {
+    this.pins.delete(pin);
+    this.trim();
+  }
+
+  positionOf(xid: bigint): Lsn | undefined {
+    return this.positions.get(xid);
+  }
+
+  learn(snapshot: PgSnapshot): void {
+    while (this.hasUnseen && sees(snapshot, this.tail[this.seen - this.first]!.xid)) this.seen++;
+    this.trim();
+  }
+
+  quiet(walEnd: Lsn): void {
+    if (walEnd > this.quietEnd) this.quietEnd = walEnd;
+  }
+
+  get hasUnseen(): boolean {
+    return this.seen - this.first < this.tail.length;
+  }
+
+  get acknowledgeable(): Lsn {
+    const safe = this.safe();
+    if (safe > this.acknowledged) this.acknowledged = safe;
+    return this.acknowledged;
+  }
+
+  /** With nothing unseen, all that was streamed; else up to the transaction before the first unseen one. */
+  private safe(): Lsn {
+    if (!this.hasUnseen) return this.quietEnd > this.end ? this.quietEnd : this.end;
+    return this.seen > this.kept ? this.tail[this.seen - this.first - 1]!.commitEnd : this.acknowledged;
+  }
+
+  /** Drops the oldest while there is too much and nobody may need them. */
+  private trim(): void {
+    let needed = this.seen;
+    for (const pin of this.pins) needed = Math.min(needed, pin.from);
+    while (this.bytes > this.bytesMax && this.kept < needed) this.forget(this.kept++);
+    this.compact();
+  }
+
+  private forget(sequence: number): void {
+    const transaction = this.tail[sequence - this.first]!;
+    this.positions.delete(transaction.xid);
+    this.bytes -= transaction.bytes.length + transactionOverheadBytes;
+  }
+
+  /** Gives the memory back once half of the array is forgotten, so that each transaction is moved about once. */
+  private compact(): void {
+    const forgotten = this.kept - this.first;
+    if (forgotten < 256 || forgotten < this.tail.length / 2) return;
+    this.tail = this.tail.slice(forgotten);
+    this.first = this.kept;
+  }
+}

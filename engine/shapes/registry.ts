@@ -1,0 +1,260 @@
+/**
+ * Who wants what: shapes that are subscribed to, and the routing of transactions to them. A change costs what it
+ * matches: a table nobody asked for is skipped without decoding, and within a table an index over the predicates finds
+ * the shapes. An UPDATE is routed by its old row and its new one: a row enters a shape, stays, or leaves.
+ *
+ * The live stream and a shape that catches up go through the same code: the latter through a registry of its own.
+ */
+import assert from "node:assert/strict";
+import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
+import { relationSignature, type Transaction } from "../changes/transaction.ts";
+import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
+import type { Payload } from "../protocol.ts";
+import { PayloadWriter } from "./payload.ts";
+import { PredicateIndex } from "./predicate-index.ts";
+import type { Shape } from "./shape.ts";
+
+/** A shape in a registry, with those who want it. */
+export class ShapeEntry<Subscriber> {
+  readonly shape: Shape;
+  readonly subscribers = new Set<Subscriber>();
+  readonly writer: PayloadWriter;
+  /** The number of the change whose old row was found to match: spares a set per change. */
+  matchedOld = 0;
+
+  constructor(shape: Shape, payloadBytesMax: number) {
+    this.shape = shape;
+    this.writer = new PayloadWriter(shape.columns, shape.table.key, payloadBytesMax);
+  }
+}
+
+export interface Routed<Subscriber> {
+  /** Shapes that these transactions changed, each with its payloads in order. */
+  readonly changed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly payloads: readonly Payload[] }[];
+  /** Shapes whose table is not any more what it was: nothing of these transactions may be shown, they must be loaded anew. */
+  readonly broken: readonly ShapeEntry<Subscriber>[];
+}
+
+export class Registry<Subscriber> {
+  private readonly payloadBytesMax: number;
+  private readonly tables = new Map<number, TableShapes<Subscriber>>();
+  private readonly message = new Message();
+
+  constructor(payloadBytesMax: number) {
+    this.payloadBytesMax = payloadBytesMax;
+  }
+
+  add(shape: Shape, subscriber: Subscriber): void {
+    let shapes = this.tables.get(shape.table.oid);
+    if (!shapes) this.tables.set(shape.table.oid, (shapes = new TableShapes(shape)));
+    shapes.add(shape, subscriber, this.payloadBytesMax);
+  }
+
+  delete(shape: Shape, subscriber: Subscriber): void {
+    const shapes = this.tables.get(shape.table.oid);
+    if (shapes?.delete(shape, subscriber)) this.tables.delete(shape.table.oid);
+  }
+
+  /** Distinct shapes. */
+  get size(): number {
+    let size = 0;
+    for (const shapes of this.tables.values()) size += shapes.entries.size;
+    return size;
+  }
+
+  route(transactions: Iterable<Transaction>): Routed<Subscriber> {
+    const touched = new Set<ShapeEntry<Subscriber>>();
+    const broken = new Set<ShapeEntry<Subscriber>>();
+    for (const transaction of transactions) {
+      this.collectBroken(transaction, broken);
+      if (this.concerns(transaction)) this.routeOne(transaction, touched);
+    }
+    const changed = [...touched].map((entry) => ({ entry, payloads: entry.writer.finish() })).filter(({ entry }) => !broken.has(entry));
+    return { changed, broken: [...broken] };
+  }
+
+  /** Rows of the old form and of the new one never mix: the whole transaction that changes a table is the new one's. */
+  private collectBroken(transaction: Transaction, broken: Set<ShapeEntry<Subscriber>>): void {
+    for (const { oid, signature } of transaction.relations) {
+      const shapes = this.tables.get(oid);
+      if (shapes && shapes.signature !== signature) shapes.breakInto(broken);
+    }
+    for (const { tableOid, version } of transaction.schemaChanges) {
+      const shapes = this.tables.get(tableOid);
+      if (shapes && shapes.version !== version) shapes.breakInto(broken);
+    }
+  }
+
+  private concerns(transaction: Transaction): boolean {
+    for (const { oid } of transaction.relations) if (this.tables.has(oid)) return true;
+    return false;
+  }
+
+  private routeOne(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>): void {
+    const { bytes, starts } = transaction;
+    for (let i = 0; i + 1 < starts.length; i++) {
+      const start = starts[i]!;
+      if (bytes[start] === messageTags.truncate) {
+        this.truncate(transaction, start, starts[i + 1]!, touched);
+        continue;
+      }
+      const shapes = this.tables.get(bytes.readUInt32BE(start + 1));
+      if (shapes) shapes.route(transaction, decodeMessage(bytes, start, starts[i + 1]!, this.message), touched);
+    }
+  }
+
+  private truncate(transaction: Transaction, start: number, end: number, touched: Set<ShapeEntry<Subscriber>>): void {
+    for (const oid of decodeMessage(transaction.bytes, start, end, this.message).relationOids) {
+      for (const entry of this.tables.get(oid)?.entries.values() ?? []) {
+        entry.writer.truncate(transaction);
+        touched.add(entry);
+      }
+    }
+  }
+}
+
+/** The shapes of one table in one form. */
+class TableShapes<Subscriber> {
+  readonly entries = new Map<string, ShapeEntry<Subscriber>>();
+  readonly signature: string;
+  readonly version: string;
+  private readonly index = new PredicateIndex<ShapeEntry<Subscriber>>();
+  private readonly key: readonly number[];
+  private readonly columns: number;
+  private readonly full: boolean;
+  private change = 0;
+  private readonly leaving: ShapeEntry<Subscriber>[] = [];
+  private readonly merged = new Tuple();
+
+  constructor({ table }: Shape) {
+    this.signature = relationSignature(table.columns);
+    this.version = table.version;
+    this.key = table.key;
+    this.columns = table.columns.length;
+    this.full = table.replicaIdentity === "f";
+  }
+
+  add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
+    assert.equal(shape.table.version, this.version, "shapes of one table in one registry are of one version");
+    let entry = this.entries.get(shape.key);
+    if (!entry) {
+      entry = new ShapeEntry(shape, payloadBytesMax);
+      this.entries.set(shape.key, entry);
+      this.index.add(shape.predicate, entry);
+    }
+    entry.subscribers.add(subscriber);
+  }
+
+  /** True when that was the table's last. */
+  delete(shape: Shape, subscriber: Subscriber): boolean {
+    const entry = this.entries.get(shape.key);
+    if (!entry) return false;
+    entry.subscribers.delete(subscriber);
+    if (entry.subscribers.size === 0) {
+      this.entries.delete(shape.key);
+      this.index.delete(entry.shape.predicate, entry);
+    }
+    return this.entries.size === 0;
+  }
+
+  breakInto(broken: Set<ShapeEntry<Subscriber>>): void {
+    for (const entry of this.entries.values()) broken.add(entry);
+  }
+
+  route(transaction: Transaction, message: Message, touched: Set<ShapeEntry<Subscriber>>): void {
+    // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
+    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return;
+    if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
+    else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, touched);
+    else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, touched);
+    else this.update(transaction, message.old, this.withOld(message), touched);
+  }
+
+  private insert(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(row, (entry) => {
+      entry.writer.insert(transaction, row);
+      touched.add(entry);
+    });
+  }
+
+  private delete_(transaction: Transaction, old: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(old, (entry) => this.leave(transaction, entry, old, touched));
+  }
+
+  /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
+  private updateInPlace(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(row, (entry) => {
+      entry.writer.update(transaction, row, undefined);
+      touched.add(entry);
+    });
+  }
+
+  private update(transaction: Transaction, old: Tuple, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    const change = ++this.change;
+    this.leaving.length = 0;
+    this.eachMatch(old, (entry) => {
+      entry.matchedOld = change;
+      this.leaving.push(entry);
+    });
+    const oldKey = this.sameKey(old, row) ? undefined : old;
+    this.eachMatch(row, (entry) => {
+      if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey);
+      else entry.writer.insert(transaction, row);
+      entry.matchedOld = -change;
+      touched.add(entry);
+    });
+    for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, touched);
+  }
+
+  private stay(transaction: Transaction, entry: ShapeEntry<Subscriber>, old: Tuple, row: Tuple, oldKey: Tuple | undefined): void {
+    if (entry.shape.changes) entry.writer.updateWhole(transaction, row, old);
+    else entry.writer.update(transaction, row, oldKey);
+  }
+
+  private leave(transaction: Transaction, entry: ShapeEntry<Subscriber>, old: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    if (entry.shape.changes) entry.writer.deleteWhole(transaction, old);
+    else entry.writer.delete(transaction, old);
+    touched.add(entry);
+  }
+
+  private eachMatch(row: Tuple, visit: (entry: ShapeEntry<Subscriber>) => void): void {
+    this.index.candidates(row, (entry, needsCheck) => {
+      if (!needsCheck || entry.shape.predicate.matches(row) === true) visit(entry);
+    });
+  }
+
+  /** Values stored out of line that the update left alone do not travel again: under FULL the old row has them. */
+  private withOld({ old, new: row }: Message): Tuple {
+    if (!this.full || !hasUnchanged(row)) return row;
+    const { merged } = this;
+    merged.reset(row.bytes, row.count);
+    for (let i = 0; i < row.count; i++) {
+      const from = row.kinds[i] === UNCHANGED_TOAST ? old : row;
+      merged.kinds[i] = from.kinds[i]!;
+      merged.starts[i] = from.starts[i]!;
+      merged.ends[i] = from.ends[i]!;
+    }
+    return merged;
+  }
+
+  private sameKey(old: Tuple, row: Tuple): boolean {
+    for (const column of this.key) if (!sameValue(old, row, column)) return false;
+    return true;
+  }
+}
+
+function hasUnchanged(row: Tuple): boolean {
+  for (let i = 0; i < row.count; i++) if (row.kinds[i] === UNCHANGED_TOAST) return true;
+  return false;
+}
+
+/** Byte equality. Keys that are equal to Postgres but differ in text (1.0 and 1.00) count as changed, which is harmless. */
+function sameValue(a: Tuple, b: Tuple, column: number): boolean {
+  if (b.kinds[column] === UNCHANGED_TOAST) return true;
+  const start = a.starts[column]!;
+  const length = a.ends[column]! - start;
+  const other = b.starts[column]!;
+  if (a.kinds[column] !== b.kinds[column] || b.ends[column]! - other !== length) return false;
+  for (let i = 0; i < length; i++) if (a.bytes[start + i] !== b.bytes[other + i]) return false;
+  return true;
+}

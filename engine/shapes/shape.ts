@@ -1,0 +1,118 @@
+/**
+ * A shape: which rows and columns of one table. Resolved from what a client asked for, the rule that the config sets
+ * for that client, and the table as it is. Two requests that mean the same make shapes with the same `key`.
+ */
+import { createHash } from "node:crypto";
+import type { Table } from "../changes/table.ts";
+import type { Auth, Sql, TableRule } from "../config.ts";
+import { WalcastError } from "../errors.ts";
+import type { ShapeRequest, TableDescription } from "../protocol.ts";
+import { qualifiedName, quoteIdentifier } from "./name.ts";
+import { both, compileWhere, everything, type Predicate } from "./where.ts";
+
+export interface Shape {
+  /** The shape's identity: table, version, columns and effective predicate, hashed. */
+  readonly key: string;
+  readonly table: Table;
+  /** Positions in `table.columns`, ascending. */
+  readonly columns: readonly number[];
+  readonly predicate: Predicate;
+  /** Whole old rows in changes, and no rows first. */
+  readonly changes: boolean;
+}
+
+/** What the config lets this client read of a table: all of it, none, or the rows that a predicate selects. */
+export async function readRule(rule: TableRule, auth: Auth): Promise<Sql | boolean> {
+  return typeof rule.read === "function" ? await rule.read(auth) : rule.read;
+}
+
+export function resolveShape(request: ShapeRequest, table: Table, rule: Sql | true, readable: readonly string[] | undefined, changes: boolean): Shape {
+  requireKey(table);
+  const columns = resolveColumns(request, table, readable);
+  const predicate = effectivePredicate(request, table, rule, readable);
+  requireIdentity(table, predicate, columns, changes);
+  return { key: identityOf(table, columns, predicate, changes), table, columns, predicate, changes };
+}
+
+function effectivePredicate(request: ShapeRequest, table: Table, rule: Sql | true, readable: readonly string[] | undefined): Predicate {
+  const where = request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table);
+  if (readable) requireReadable(where, table, readable);
+  return rule === true ? where : both(compileWhere(rule.text, rule.params, table), where);
+}
+
+/** A predicate over a column that may not be read would tell what is in it. */
+function requireReadable(where: Predicate, table: Table, readable: readonly string[]): void {
+  for (const position of where.columns) {
+    const { name } = table.columns[position]!;
+    if (!readable.includes(name)) throw unknownColumn(table, name);
+  }
+}
+
+function resolveColumns(request: ShapeRequest, table: Table, readable: readonly string[] | undefined): number[] {
+  const names = request.columns ?? readable ?? table.columns.map((column) => column.name);
+  const positions = names.map((name) => columnPosition(table, name, readable));
+  const missing = table.key.find((position) => !positions.includes(position));
+  if (missing !== undefined) throw columnsWithoutKey(table, missing);
+  return [...new Set(positions)].sort((a, b) => a - b);
+}
+
+function columnPosition(table: Table, name: string, readable: readonly string[] | undefined): number {
+  const position = table.columns.findIndex((column) => column.name === name);
+  if (position < 0 || (readable && !readable.includes(name))) throw unknownColumn(table, name);
+  return position;
+}
+
+function unknownColumn(table: Table, name: string): WalcastError {
+  return new WalcastError("unknown_column", `sync ${nameOf(table)}: there is no column ${JSON.stringify(name)} that this client may read`);
+}
+
+function columnsWithoutKey(table: Table, missing: number): WalcastError {
+  const key = table.key.map((position) => table.columns[position]!.name);
+  return new WalcastError("columns_without_key", `sync ${nameOf(table)}: expected the columns of its key (${key.join(", ")}), found no ${table.columns[missing]!.name}`, { hint: "add the key's columns to `columns`" });
+}
+
+function requireKey(table: Table): void {
+  if (table.key.length > 0) return;
+  throw new WalcastError("table_without_key", `sync ${nameOf(table)}: expected a primary key, found none`, { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` });
+}
+
+/** Without FULL nobody can know that a row left, unless the predicate reads only what old tuples carry. */
+function requireIdentity(table: Table, predicate: Predicate, columns: readonly number[], changes: boolean): void {
+  const needed = changes ? [...new Set([...predicate.columns, ...columns])] : [...new Set([...predicate.columns, ...table.key])];
+  const missing = needed.find((position) => !table.identityColumns.includes(position));
+  if (missing === undefined) return;
+  throw new WalcastError("replica_identity_missing", `sync ${nameOf(table)}: its replica identity does not carry ${table.columns[missing]!.name}`, { hint: `run \`ALTER TABLE ${nameOf(table)} REPLICA IDENTITY FULL\`` });
+}
+
+function identityOf(table: Table, columns: readonly number[], predicate: Predicate, changes: boolean): string {
+  const meaning = JSON.stringify([table.oid, table.version, columns, predicate.canonical, changes]);
+  return createHash("sha256").update(meaning).digest("base64url").slice(0, 22);
+}
+
+/** The rows of the shape, as one SELECT without parameters: COPY takes none. */
+export function selectSql(shape: Shape): string {
+  const columns = shape.columns.map((position) => quoteIdentifier(shape.table.columns[position]!.name));
+  const where = shape.predicate === everything ? "" : ` WHERE ${shape.predicate.sql}`;
+  return `SELECT ${columns.join(", ")} FROM ${nameOf(shape.table)}${where}`;
+}
+
+export function describeShape(shape: Shape): TableDescription {
+  const { table } = shape;
+  return {
+    oid: table.oid,
+    schema: table.schema,
+    name: table.name,
+    version: table.version,
+    identity: shape.key,
+    columns: shape.columns.map((position) => {
+      const { name, type, notNull } = table.columns[position]!;
+      return { name, type, notNull };
+    }),
+    key: table.key.map((position) => table.columns[position]!.name),
+    types: table.types,
+  };
+}
+
+function nameOf(table: Table): string {
+  return qualifiedName(table.schema, table.name);
+}
