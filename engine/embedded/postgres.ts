@@ -149,7 +149,9 @@ const supervisor = `
 exec 3<&0
 "$@" 3<&- </dev/null & postgres=$!
 { while read -r signal <&3; do kill -s "$signal" $postgres; done
-  exec 2>/dev/null 3<&-; kill -s INT $postgres; sleep 10 & wait $!; kill -s QUIT $postgres; } & watcher=$!
+  exec 2>/dev/null 3<&-; kill -s INT $postgres; left=10
+  while [ $left -gt 0 ] && kill -0 $postgres; do sleep 1; left=$((left - 1)); done
+  kill -s QUIT $postgres; } & watcher=$!
 wait $postgres; code=$?
 kill $watcher 2>/dev/null
 exit $code`;

@@ -61,7 +61,9 @@ test("a Postgres that was left behind is ended by the next start, with its rows"
   const { child, clusterDir, url } = await startInChild(t, dataDir, lowPort());
   await query(url, "create table kept as select 42 as answer");
   const orphan = await postmasterPid(clusterDir);
-  process.kill(parentOf(orphan), "SIGKILL");
+  const supervisor = parentOf(orphan);
+  const watchers = childrenOf(supervisor).filter((pid) => pid !== orphan);
+  for (const pid of [supervisor, ...watchers]) process.kill(pid, "SIGKILL");
   child.kill("SIGKILL");
   await once(child, "exit");
   assert.equal(isAlive(orphan), true);
@@ -128,6 +130,12 @@ async function postmasterPid(clusterDir: string): Promise<number> {
 
 function parentOf(pid: number): number {
   return Number(execFileSync("ps", ["-o", "ppid=", "-p", String(pid)], { encoding: "utf8" }));
+}
+
+function childrenOf(parent: number): number[] {
+  const lines = execFileSync("ps", ["-eo", "pid=,ppid="], { encoding: "utf8" }).trim().split("\n");
+  const pairs = lines.map((line) => line.trim().split(/\s+/).map(Number) as [number, number]);
+  return pairs.filter(([, ppid]) => ppid === parent).map(([pid]) => pid);
 }
 
 /** Not our child, so its absence is all there is to wait for. */
