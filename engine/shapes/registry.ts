@@ -62,6 +62,11 @@ export class Registry<Subscriber> {
     return size;
   }
 
+  /** Everybody, each as often as it has shapes. */
+  subscribers(): Subscriber[] {
+    return [...this.tables.values()].flatMap((shapes) => [...shapes.entries.values()].flatMap((entry) => [...entry.subscribers]));
+  }
+
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
     const touched = new Set<ShapeEntry<Subscriber>>();
     const broken = new Set<ShapeEntry<Subscriber>>();

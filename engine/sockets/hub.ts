@@ -1,0 +1,121 @@
+/**
+ * From the log to the connections: takes what one read brought, finds the shapes it changes, and gives each connection
+ * one frame that covers all of its joined shapes. Everything here happens within one turn of the event loop, so a
+ * connection's position is always that of the log's end or waits in its socket.
+ */
+import type { Logger } from "pino";
+import type { Snapshots } from "../changes/snapshot.ts";
+import type { Transaction } from "../changes/transaction.ts";
+import type { Log } from "../log/log.ts";
+import type { Lsn, SectionOut } from "../protocol.ts";
+import { Registry, type Routed } from "../shapes/registry.ts";
+import type { FrameCounters, Frames } from "./frames.ts";
+import type { Lane } from "./lane.ts";
+
+export interface HubOptions {
+  readonly tail: Log;
+  readonly snapshots: Snapshots;
+  readonly log: Logger;
+  /** About the largest payload of one frame, in bytes. */
+  readonly frameBytes: number;
+  /** A table's description is out of date. */
+  readonly onTableChanged: (oid: number) => void;
+}
+
+export class Hub {
+  readonly live: Registry<Lane>;
+  readonly tail: Log;
+  readonly snapshots: Snapshots;
+  readonly log: Logger;
+  readonly frameBytes: number;
+  readonly counters: FrameCounters & { resyncs: number } = { sendsDropped: 0, slowConsumers: 0, resyncs: 0 };
+  /** Every greeted connection. */
+  readonly connections = new Set<Frames>();
+  private readonly onTableChanged: (oid: number) => void;
+  private readonly waiting = new Set<Waiting>();
+
+  constructor(options: HubOptions) {
+    this.live = new Registry(options.frameBytes);
+    this.tail = options.tail;
+    this.snapshots = options.snapshots;
+    this.log = options.log;
+    this.frameBytes = options.frameBytes;
+    this.onTableChanged = options.onTableChanged;
+  }
+
+  /** What the log has just appended. */
+  deliver(transactions: readonly Transaction[]): void {
+    this.forgetChanged(transactions);
+    const routed = this.live.route(transactions);
+    this.send(routed);
+    this.resyncBroken(routed);
+    this.wakeWaiting();
+  }
+
+  /** Everybody's rows are in doubt: history is not what the log says. */
+  resyncAll(message: string): void {
+    for (const lane of this.live.subscribers()) lane.resync({ code: "not_streaming", message });
+  }
+
+  /** Idle connections learn how far the stream is, so that they do not seem to lag. */
+  sendPositions(): void {
+    for (const frames of this.connections) this.sendPosition(frames);
+  }
+
+  sendPosition(frames: Frames): void {
+    if (frames.position < this.tail.end) frames.frame("position", true, this.tail.end, []);
+  }
+
+  /** Resolves when the log has reached the position; a barrier sees to it that an idle database gets there too. */
+  async reached(position: Lsn): Promise<void> {
+    if (this.tail.end >= position) return;
+    const passed = new Promise<void>((resolve) => this.waiting.add({ position, resolve }));
+    await Promise.race([passed, this.snapshots.commitBarrier()]);
+    await passed;
+  }
+
+  private forgetChanged(transactions: readonly Transaction[]): void {
+    for (const { schemaChanges } of transactions) for (const { tableOid } of schemaChanges) this.onTableChanged(tableOid);
+  }
+
+  private send({ changed }: Routed<Lane>): void {
+    const rounds = changed.reduce((most, { payloads }) => Math.max(most, payloads.length), 0);
+    for (let round = 0; round < rounds; round++) this.sendRound(changed, round, round === rounds - 1);
+  }
+
+  /** Large payloads leave in rounds; only the last one is a boundary, so nobody shows a part. */
+  private sendRound(changed: Routed<Lane>["changed"], round: number, last: boolean): void {
+    const sections = new Map<Frames, SectionOut[]>();
+    for (const { entry, payloads } of changed) {
+      const payload = payloads[round];
+      for (const { frames, id } of entry.subscribers) {
+        const list = sections.get(frames) ?? [];
+        if (list.length === 0) sections.set(frames, list);
+        if (payload) list.push({ subscription: id, payload });
+      }
+    }
+    const { end } = this.tail;
+    for (const [frames, list] of sections) if (last || list.length > 0) frames.frame("commits", last, last ? end : frames.position, list);
+  }
+
+  private resyncBroken({ broken }: Routed<Lane>): void {
+    for (const { shape, subscribers } of broken) {
+      this.onTableChanged(shape.table.oid);
+      const cause = { code: "schema_changed", message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again` } as const;
+      for (const lane of subscribers) lane.resync(cause);
+    }
+  }
+
+  private wakeWaiting(): void {
+    for (const waiting of this.waiting) {
+      if (waiting.position > this.tail.end) continue;
+      this.waiting.delete(waiting);
+      waiting.resolve();
+    }
+  }
+}
+
+interface Waiting {
+  readonly position: Lsn;
+  readonly resolve: () => void;
+}

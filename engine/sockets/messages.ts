@@ -1,0 +1,85 @@
+/** What clients send, parsed once at the edge: JSON text → ClientMessage, or `malformed_message`. */
+import { WalcastError } from "../errors.ts";
+import type { ClientMessage, ShapeRequest } from "../protocol.ts";
+
+export function parseClientMessage(text: string): ClientMessage {
+  const message = asObject(parseJson(text), "a message");
+  switch (message["kind"]) {
+    case "hello":
+      return { kind: "hello", ...optional("token", message["token"], asText) };
+    case "subscribe":
+      return { kind: "subscribe", id: asId(message["id"]), shape: asShape(message["shape"]), ...optional("changes", message["changes"], asBoolean) };
+    case "unsubscribe":
+      return { kind: "unsubscribe", id: asId(message["id"]) };
+    case "await":
+      return { kind: "await", id: asId(message["id"]), ...optional("position", message["position"], asText), ...optional("xid", message["xid"], asXid) };
+    default:
+      throw malformed(`expected kind hello, subscribe, unsubscribe or await, found ${shown(message["kind"])}`);
+  }
+}
+
+function asShape(value: unknown): ShapeRequest {
+  const shape = asObject(value, "a shape");
+  return {
+    table: asText(shape["table"], "table"),
+    ...optional("where", shape["where"], asText),
+    ...optional("params", shape["params"], asArray),
+    ...optional("columns", shape["columns"], asNames),
+  };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw malformed("expected JSON");
+  }
+}
+
+/** Leaves the property out where the value is missing: absent and undefined are not the same to a peer. */
+function optional<K extends string, T>(name: K, value: unknown, parse: (value: unknown, name: string) => T): { [P in K]?: T } {
+  return value === undefined ? {} : ({ [name]: parse(value, name) } as { [P in K]?: T });
+}
+
+function asObject(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw malformed(`expected ${what} as an object, found ${shown(value)}`);
+}
+
+function asText(value: unknown, name: string): string {
+  if (typeof value === "string") return value;
+  throw malformed(`expected ${name} as text, found ${shown(value)}`);
+}
+
+function asXid(value: unknown, name: string): string {
+  const text = asText(value, name);
+  if (/^\d{1,20}$/.test(text)) return text;
+  throw malformed(`expected ${name} as the decimal text of a 64-bit xid, found ${shown(value)}`);
+}
+
+function asBoolean(value: unknown, name: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw malformed(`expected ${name} as true or false, found ${shown(value)}`);
+}
+
+function asArray(value: unknown, name: string): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw malformed(`expected ${name} as an array, found ${shown(value)}`);
+}
+
+function asNames(value: unknown, name: string): readonly string[] {
+  return asArray(value, name).map((item) => asText(item, `each of ${name}`));
+}
+
+function asId(value: unknown): number {
+  if (Number.isInteger(value) && (value as number) > 0 && (value as number) <= 0xffffffff) return value as number;
+  throw malformed(`expected id as an integer from 1 to 4294967295, found ${shown(value)}`);
+}
+
+function shown(value: unknown): string {
+  return value === undefined ? "nothing" : String(JSON.stringify(value)).slice(0, 40);
+}
+
+function malformed(found: string): WalcastError {
+  return new WalcastError("malformed_message", `read a client's message: ${found}`);
+}
