@@ -1,0 +1,319 @@
+/**
+ * What the engine is told: by `walcast.config.ts`, by the environment, by flags. Everything is checked here once; what
+ * comes out of `resolveConfig` is complete and cannot be wrong, and the rest of the engine trusts it.
+ */
+import { resolve } from "node:path";
+import { WalcastError } from "./errors.ts";
+import { type Auth, type Authenticator, anonymous } from "./authenticate.ts";
+import { parseTableName, qualifiedName, type TableName } from "./shapes/name.ts";
+import { isSql, type Sql } from "./sql.ts";
+
+export type { Auth, Authenticator } from "./authenticate.ts";
+export { type Sql, sql } from "./sql.ts";
+
+export interface WalcastConfig {
+  /** `postgresql://user:password@host:5432/database`, of a role with REPLICATION. Not a pooler's. */
+  databaseUrl?: string;
+  /** Interface to listen on. Default "127.0.0.1". */
+  host?: string;
+  /** Default 4437; 0 takes any free one. */
+  port?: number;
+  /** Where the engine keeps its files. Default ".walcast" in the working directory. */
+  dataDir?: string;
+  /**
+   * The tables that clients may read, named as in SQL, each with its rule. What is not named here is not served.
+   * "all" serves every table to everybody: for development, and refused unless `host` is a loopback address.
+   */
+  tables?: Readonly<Record<string, TableRule>> | "all";
+  /** Turns a client's token into claims. Default: everybody is nobody, with no claims and no scopes. */
+  auth?: Authenticator;
+  log?: {
+    /** Memory for the newest transactions, which clients and loading shapes catch up from. Default 256 MiB. */
+    tailBytes?: number;
+  };
+  limits?: Partial<Limits>;
+  /** The publication in Postgres; made where it is missing. Default "walcast". */
+  publication?: string;
+  /** The replication slot in Postgres; made where it is missing. Default "walcast". */
+  slot?: string;
+  /** Files to serve to GET at `/`. Default: none. */
+  staticDir?: string;
+  /** Answers HTTP requests that are neither the engine's nor a static file's. */
+  app?: (request: Request) => Response | Promise<Response>;
+  /** Default "info". */
+  logLevel?: LogLevel;
+  /** How often an idle connection is told the position it has reached. Default 1,000 ms. */
+  positionEveryMs?: number;
+}
+
+export interface TableRule {
+  /** Which rows: all of them, those a predicate keeps, or what a function of the client's token says. */
+  readonly read: true | Sql | ((auth: Auth) => boolean | Sql | Promise<boolean | Sql>);
+  /** Plain column names, the key's among them. Default: every column. */
+  readonly columns?: readonly string[];
+  /**
+   * "full" (the default) sets REPLICA IDENTITY FULL, so that every predicate can be followed; "keep" leaves the table as
+   * it is. https://www.postgresql.org/docs/current/logical-replication-publication.html
+   */
+  readonly replicaIdentity?: "full" | "keep";
+}
+
+export interface Limits {
+  /** Open sockets; the next is refused with 4429. */
+  readonly connections: number;
+  readonly shapesPerConnection: number;
+  /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. */
+  readonly whereBytes: number;
+  /** The largest message a client may send. */
+  readonly messageBytes: number;
+  /** What may wait for a slow client before its connection is closed. */
+  readonly backlogBytesPerConnection: number;
+  /** How long a client may take to say hello; then 4408. */
+  readonly helloMs: number;
+  /** Initial loads that run at the same time; the others wait their turn. */
+  readonly snapshots: number;
+  /** About how large a data frame gets before the next one is begun. */
+  readonly frameBytes: number;
+}
+
+export type LogLevel = (typeof logLevels)[number];
+
+/** A WalcastConfig with nothing left open. */
+export interface Config {
+  readonly databaseUrl: string;
+  readonly host: string;
+  readonly port: number;
+  readonly dataDir: string;
+  /** By qualified, quoted name: `"public"."orders"`. Ask with `ruleFor`. */
+  readonly tables: ReadonlyMap<string, TableRule> | "all";
+  readonly auth: Authenticator;
+  readonly log: { readonly tailBytes: number };
+  readonly limits: Limits;
+  readonly publication: string;
+  readonly slot: string;
+  readonly staticDir: string | undefined;
+  readonly app: ((request: Request) => Response | Promise<Response>) | undefined;
+  readonly logLevel: LogLevel;
+  readonly positionEveryMs: number;
+}
+
+/** What `walcast.config.ts` exports by default. Does nothing but say what type it is. */
+export function defineConfig(config: WalcastConfig): WalcastConfig {
+  return config;
+}
+
+export interface ConfigSources {
+  /** Read for WALCAST_DATABASE_URL and the like. Default: nothing is read. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** What the command line said. Wins over the environment, which wins over the file. */
+  readonly flags?: Readonly<Partial<Record<TextKey, string>>> | undefined;
+}
+
+/** Throws `config_invalid`, which names the key, what was expected and what was found. */
+export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {}): Config {
+  const given = withSources(input, sources);
+  requireKnown(given, knownKeys, "the config");
+  const host = text(given, "host", "127.0.0.1");
+  return {
+    databaseUrl: databaseUrlOf(given.databaseUrl),
+    host,
+    port: integer(given.port, "port", 4437, 0, 65_535),
+    dataDir: resolve(text(given, "dataDir", ".walcast")),
+    tables: tablesOf(given.tables, host),
+    auth: authOf(given.auth),
+    log: logOf(given.log),
+    limits: limitsOf(given.limits),
+    publication: text(given, "publication", "walcast"),
+    slot: slotOf(text(given, "slot", "walcast")),
+    staticDir: given.staticDir === undefined ? undefined : resolve(text(given, "staticDir", "")),
+    app: functionOf(given.app),
+    logLevel: logLevelOf(given.logLevel),
+    positionEveryMs: integer(given.positionEveryMs, "positionEveryMs", 1_000, 10, 3_600_000),
+  };
+}
+
+/** The file's config with what the environment and the flags put in its place. Values are checked by `resolveConfig`. */
+export function withSources(input: WalcastConfig, { env = {}, flags = {} }: ConfigSources): WalcastConfig {
+  if (typeof input !== "object" || input === null) throw invalid("the config", "an object", input);
+  const merged: Record<string, unknown> = { ...input };
+  for (const key of textKeys) {
+    const value = flags[key] ?? env[environmentName(key)];
+    if (value !== undefined && value !== "") merged[key] = numberKeys.has(key) ? Number(value) : value;
+  }
+  return merged as WalcastConfig;
+}
+
+/** The rule for a table, or undefined where it is not served. */
+export function ruleFor(config: Pick<Config, "tables">, { schema, name }: TableName): TableRule | undefined {
+  return config.tables === "all" ? everything : config.tables.get(qualifiedName(schema, name));
+}
+
+const everything: TableRule = { read: true };
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+// ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Those that a flag or an environment variable can say. */
+const textKeys = ["databaseUrl", "host", "port", "dataDir", "publication", "slot", "staticDir", "logLevel", "positionEveryMs"] as const;
+export type TextKey = (typeof textKeys)[number];
+const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs"]);
+const knownKeys = [...textKeys, "tables", "auth", "log", "limits", "app"];
+const ruleKeys = ["read", "columns", "replicaIdentity"];
+const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+
+const MiB = 1024 * 1024;
+
+const limitDefaults: Limits = {
+  // An idle connection costs a few KiB here and a file descriptor in the kernel, whose usual limit is above this.
+  connections: 10_000,
+  // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.
+  shapesPerConnection: 200,
+  // Parsing is linear in this, and a list of a thousand uuids fits.
+  whereBytes: 64 * 1024,
+  // Room for a subscribe message with its where and params at their limits.
+  messageBytes: MiB,
+  // A phone that pauses for seconds under heavy traffic stays; one that is gone costs no more than this.
+  backlogBytesPerConnection: 16 * MiB,
+  // Covers fetching a token on a slow network; what says nothing for longer is not a client of ours.
+  helloMs: 10_000,
+  // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.
+  snapshots: 4,
+  // Large enough that headers and system calls do not count, small enough to be applied within a screen's refresh.
+  frameBytes: 256 * 1024,
+};
+
+/** WALCAST_DATABASE_URL for databaseUrl. */
+function environmentName(key: string): string {
+  return `WALCAST_${key.replace(/[A-Z]/g, "_$&").toUpperCase()}`;
+}
+
+function requireKnown(given: object, known: readonly string[], where: string): void {
+  const unknown = Object.keys(given).find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  throw new WalcastError("config_invalid", `read ${where}: there is no key ${JSON.stringify(unknown)}; the nearest is ${JSON.stringify(nearest(unknown, known))}`);
+}
+
+function nearest(word: string, known: readonly string[]): string {
+  const byDistance = known.map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }));
+  return byDistance.reduce((best, next) => (next.distance < best.distance ? next : best)).candidate;
+}
+
+/** Letters to insert, delete or replace. https://en.wikipedia.org/wiki/Levenshtein_distance */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+// ── Values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function databaseUrlOf(value: unknown): string {
+  if (value === undefined) {
+    const mend = "give --database-url or WALCAST_DATABASE_URL, or run `walcast dev` for a Postgres of its own";
+    throw new WalcastError("config_invalid", `read the config: databaseUrl is missing; ${mend}`);
+  }
+  const protocol = typeof value === "string" && URL.canParse(value) ? new URL(value).protocol : "";
+  if (protocol === "postgres:" || protocol === "postgresql:") return value as string;
+  // Its text is not repeated: it may hold a password.
+  throw new WalcastError("config_invalid", "read the config: databaseUrl: expected a form like postgresql://user@host:5432/database");
+}
+
+function tablesOf(value: unknown, host: string): Config["tables"] {
+  if (value === "all") return allTablesOn(host);
+  if (value === undefined) return new Map();
+  if (!isRecord(value)) throw invalid("tables", "an object of rules by table name", value);
+  const rules = new Map<string, TableRule>();
+  for (const [name, rule] of Object.entries(value)) {
+    const table = parseTableName(name);
+    const key = qualifiedName(table.schema, table.name);
+    if (rules.has(key)) throw new WalcastError("config_invalid", `read the config: tables names ${key} twice`);
+    rules.set(key, ruleOf(rule, `tables[${JSON.stringify(name)}]`));
+  }
+  return rules;
+}
+
+function allTablesOn(host: string): "all" {
+  if (isLoopback(host)) return "all";
+  throw new WalcastError("config_invalid", `read the config: every table readable and host ${host}: expected a loopback address; name the tables and their rules to serve others`);
+}
+
+function ruleOf(value: unknown, where: string): TableRule {
+  if (!isRecord(value)) throw invalid(where, "a rule such as { read: true }", value);
+  requireKnown(value, ruleKeys, where);
+  const { read, columns, replicaIdentity } = value;
+  if (read !== true && typeof read !== "function" && !isSql(read)) throw invalid(`${where}.read`, "true, sql`…` or a function", read);
+  if (replicaIdentity !== undefined && replicaIdentity !== "full" && replicaIdentity !== "keep") throw invalid(`${where}.replicaIdentity`, '"full" or "keep"', replicaIdentity);
+  if (columns !== undefined && !areColumns(columns)) throw invalid(`${where}.columns`, "a list of different column names", columns);
+  return value as unknown as TableRule;
+}
+
+function areColumns(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return value.every((column) => typeof column === "string" && column !== "") && new Set(value).size === value.length;
+}
+
+function authOf(value: unknown): Authenticator {
+  if (value === undefined) return anonymous;
+  if (isRecord(value) && typeof value.verify === "function") return value as unknown as Authenticator;
+  throw invalid("auth", "an object with verify(), such as jwt({ secret })", value);
+}
+
+function logOf(value: unknown = {}): Config["log"] {
+  if (!isRecord(value)) throw invalid("log", "an object", value);
+  requireKnown(value, ["tailBytes"], "log");
+  return { tailBytes: integer(value.tailBytes, "log.tailBytes", 256 * MiB, MiB, Number.MAX_SAFE_INTEGER) };
+}
+
+function limitsOf(value: unknown = {}): Limits {
+  if (!isRecord(value)) throw invalid("limits", "an object", value);
+  requireKnown(value, Object.keys(limitDefaults), "limits");
+  const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [key, integer(value[key], `limits.${key}`, byDefault as number, 1, 2 ** 31 - 1)]);
+  return Object.fromEntries(entries) as Limits;
+}
+
+/** https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION-SLOTS */
+function slotOf(slot: string): string {
+  if (/^[a-z0-9_]{1,63}$/.test(slot)) return slot;
+  throw invalid("slot", "at most 63 of a-z, 0-9 and _, as Postgres allows", slot);
+}
+
+function functionOf(value: unknown): Config["app"] {
+  if (value === undefined || typeof value === "function") return value as Config["app"];
+  throw invalid("app", "a function from Request to Response", value);
+}
+
+function logLevelOf(value: unknown = "info"): LogLevel {
+  if (logLevels.includes(value as LogLevel)) return value as LogLevel;
+  throw invalid("logLevel", logLevels.join(", "), value);
+}
+
+function text(given: WalcastConfig, key: TextKey, byDefault: string): string {
+  const value: unknown = given[key] ?? byDefault;
+  if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
+  throw invalid(key, "a text that is not empty", value);
+}
+
+function integer(value: unknown, key: string, byDefault: number, min: number, max: number): number {
+  if (value === undefined) return byDefault;
+  if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  throw invalid(key, `a whole number from ${min} to ${max}`, value);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function invalid(key: string, expected: string, found: unknown): WalcastError {
+  const shown = typeof found === "function" || typeof found === "symbol" ? typeof found : (JSON.stringify(found) ?? String(found));
+  return new WalcastError("config_invalid", `read the config: ${key}: expected ${expected}, found ${shown.slice(0, 100)}`);
+}
