@@ -1,0 +1,183 @@
+/**
+ * Which predicates may hold for a row, at a cost that follows the number of those that do and not of those that exist.
+ * A predicate is filed under one or more of its equalities: AND under one of its sides, OR under every side. What has no
+ * equality to file it under is kept in a list that is tried for each row.
+ *
+ * The caller's obligations: a value has one predicate at a time, and a row carries, as text or NULL, every column that
+ * any predicate in here reads. Then each value whose predicate holds is visited exactly once; others may be visited too,
+ * and then `needsCheck` is true.
+ */
+import assert from "node:assert/strict";
+import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../changes/tuple.ts";
+import { ByteMap } from "./where/bytes.ts";
+import type { Node, ReadColumn } from "./where/node.ts";
+import type { Predicate } from "./where.ts";
+
+export type Visit<T> = (value: T, needsCheck: boolean) => void;
+
+export class PredicateIndex<T> {
+  private readonly columns = new Map<ReadColumn, ColumnIndex<T>>();
+  private readonly residue = new Map<T, Entry<T>>();
+  private visits = 0;
+
+  /** How many are tried for every row. */
+  get unindexed(): number {
+    return this.residue.size;
+  }
+
+  add(predicate: Predicate, value: T): void {
+    const files = filesOf(predicate.node);
+    const entry = { value, needsCheck: !files?.isExact, seen: 0 };
+    if (!files) return this.addUnindexed(entry, predicate.node);
+    for (const { column, bytes } of files.keys) this.columnIndex(column).add(bytes, entry);
+  }
+
+  delete(predicate: Predicate, value: T): void {
+    const files = filesOf(predicate.node);
+    if (!files) return void this.residue.delete(value);
+    for (const { column, bytes } of files.keys) this.deleteFrom(column, bytes, value);
+  }
+
+  /** `visit` must not change the index nor ask it. */
+  candidates(row: Tuple, visit: Visit<T>): void {
+    this.visits++;
+    for (const index of this.columns.values()) index.candidates(row, this.visits, visit);
+    for (const { value, needsCheck } of this.residue.values()) visit(value, needsCheck);
+  }
+
+  private addUnindexed(entry: Entry<T>, node: Node): void {
+    assert(!this.residue.has(entry.value), "a value has one predicate at a time");
+    entry.needsCheck = node.kind !== "constant";
+    this.residue.set(entry.value, entry);
+  }
+
+  private columnIndex(column: ReadColumn): ColumnIndex<T> {
+    const known = this.columns.get(column);
+    if (known) return known;
+    const made = new ColumnIndex<T>(column);
+    this.columns.set(column, made);
+    return made;
+  }
+
+  private deleteFrom(column: ReadColumn, bytes: Buffer, value: T): void {
+    const index = this.columns.get(column);
+    index?.delete(bytes, value);
+    // An empty one would still hash every row's value.
+    if (index?.isEmpty) this.columns.delete(column);
+  }
+}
+
+interface Entry<T> {
+  readonly value: T;
+  needsCheck: boolean;
+  /** The last visit that reached it: a row may lead to it by several columns. */
+  seen: number;
+}
+
+/** The predicates filed under equalities on one column. */
+class ColumnIndex<T> {
+  private readonly column: ReadColumn;
+  private readonly buckets = new ByteMap<Bucket<T>>();
+
+  constructor(column: ReadColumn) {
+    this.column = column;
+  }
+
+  get isEmpty(): boolean {
+    return this.buckets.isEmpty;
+  }
+
+  add(bytes: Buffer, entry: Entry<T>): void {
+    const bucket = this.buckets.get(bytes, 0, bytes.length);
+    if (bucket) addTo(bucket, entry);
+    else this.buckets.add(bytes, { only: entry, all: undefined });
+  }
+
+  delete(bytes: Buffer, value: T): void {
+    const bucket = this.buckets.get(bytes, 0, bytes.length);
+    if (bucket?.only?.value === value) bucket.only = undefined;
+    bucket?.all?.delete(value);
+    if (bucket && !bucket.only && !bucket.all?.size) this.buckets.delete(bytes);
+  }
+
+  candidates(row: Tuple, visits: number, visit: Visit<T>): void {
+    const { position, values } = this.column;
+    if (row.kinds[position] === NULL_VALUE) return;
+    assert(row.kinds[position] === TEXT_VALUE, "a row carries every column that a predicate reads");
+    const start = row.starts[position]!;
+    const bucket = this.buckets.get(row.bytes, start, values.end(row.bytes, start, row.ends[position]!));
+    if (bucket?.only) visitOnce(bucket.only, visits, visit);
+    else if (bucket?.all) for (const entry of bucket.all.values()) visitOnce(entry, visits, visit);
+  }
+}
+
+/** Most values have one subscriber's shape, and a Map for each would be the larger part of the index. */
+interface Bucket<T> {
+  only: Entry<T> | undefined;
+  all: Map<T, Entry<T>> | undefined;
+}
+
+function addTo<T>(bucket: Bucket<T>, entry: Entry<T>): void {
+  bucket.all ??= new Map();
+  if (bucket.only) bucket.all.set(bucket.only.value, bucket.only);
+  bucket.only = undefined;
+  assert(!bucket.all.has(entry.value), "a value has one predicate at a time");
+  bucket.all.set(entry.value, entry);
+}
+
+function visitOnce<T>(entry: Entry<T>, visits: number, visit: Visit<T>): void {
+  if (entry.seen === visits) return;
+  entry.seen = visits;
+  visit(entry.value, entry.needsCheck);
+}
+
+// ── Where a predicate is filed ───────────────────────────────────────────────────────────────────────────────────────
+
+interface Files {
+  /** It can hold only for rows that have one of these values. */
+  readonly keys: readonly { readonly column: ReadColumn; readonly bytes: Buffer }[];
+  /** And it does hold for all of those rows. */
+  readonly isExact: boolean;
+}
+
+/** undefined where no set of equalities covers it. The same node always gives the same answer: deleting relies on it. */
+function filesOf(node: Node): Files | undefined {
+  switch (node.kind) {
+    case "constant":
+      return node.value === true ? undefined : { keys: [], isExact: true };
+    case "in":
+      return node.negated ? undefined : { keys: node.values.map((bytes) => ({ column: node.column, bytes })), isExact: true };
+    case "and":
+      return narrowest(node.parts);
+    case "guarded":
+      return narrowest([node.rule, node.where]);
+    case "or":
+      return together(node.parts);
+    case "truth":
+      return node.truth === true && !node.negated ? filesOf(node.part) : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** One side of an AND is enough; the one with the fewest keys promises the fewest false candidates. */
+function narrowest(parts: readonly Node[]): Files | undefined {
+  let best: Files | undefined;
+  for (const part of parts) {
+    const files = filesOf(part);
+    if (files && (!best || breadth(files) < breadth(best))) best = files;
+  }
+  return best && { keys: best.keys, isExact: false };
+}
+
+/** One in two rows has the value of a boolean; an enum's labels are few too. */
+function breadth({ keys }: Files): number {
+  const weights = { boolean: 1_000_000, enum: 1_000 } as const;
+  return keys.reduce((sum, { column }) => sum + (column.values.name === "boolean" || column.values.name === "enum" ? weights[column.values.name] : 1), 0);
+}
+
+function together(parts: readonly Node[]): Files | undefined {
+  const sides = parts.map(filesOf);
+  if (!sides.every((side) => side !== undefined)) return undefined;
+  return { keys: sides.flatMap((side) => side.keys), isExact: sides.every((side) => side.isExact) };
+}

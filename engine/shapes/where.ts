@@ -1,0 +1,84 @@
+/**
+ * A `where` of a shape or of a rule → Predicate: what Postgres would answer for each row, or a refusal. The text is read
+ * by Postgres' own grammar, resolved against the table, normalised, and then leaves in two forms that mean the same: a
+ * closure for the stream, SQL for the snapshot. What cannot mean exactly the same in both is refused, with a position.
+ */
+import assert from "node:assert/strict";
+import type { Table } from "../changes/table.ts";
+import type { Tuple } from "../changes/tuple.ts";
+import { compile, type Matches } from "./where/compile.ts";
+import { type Node, constant, guarded } from "./where/node.ts";
+import { parseWhere } from "./where/parse.ts";
+import { resolve } from "./where/resolve.ts";
+
+export { loadParser, whereBytesMax } from "./where/parse.ts";
+export type { Node } from "./where/node.ts";
+
+export interface Predicate {
+  /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */
+  readonly canonical: string;
+  /** The same condition as SQL of its own: no parameters, the same meaning under any search_path. */
+  readonly sql: string;
+  /** Positions in the table's columns that it reads, ascending. A row must carry these as text or NULL. */
+  readonly columns: readonly number[];
+  /** SQL's answer: null is unknown. Only true lets a row into a shape. */
+  readonly matches: (row: Tuple) => boolean | null;
+  readonly node: Node;
+}
+
+/**
+ * Needs `await loadParser()` once before. Parameters are JSON values: numbers, booleans, null, text, or arrays of these.
+ * Columns that `isVisible` denies do not exist. Throws WalcastError `where_syntax`, `where_unsupported`, `where_type`,
+ * `where_params` or `unknown_column`, with the position in `where`.
+ *
+ *     compileWhere("customer_id = $1 AND status <> 'archived'", [7], table)
+ */
+export function compileWhere(where: string, params: readonly unknown[], table: Table, isVisible: (position: number) => boolean = () => true): Predicate {
+  const { expression, positionOf } = parseWhere(where);
+  return predicateOf(resolve(expression, { table, params, isVisible, positionOf }));
+}
+
+/** For a shape without a `where`. */
+export const everything: Predicate = predicateOf(constant(true));
+
+/** For a rule that lets nobody in. */
+export const nothing: Predicate = predicateOf(constant(false));
+
+/** The rule comes first: `where` never sees a row that does not pass it, neither here nor in SQL. */
+export function both(rule: Predicate, where: Predicate): Predicate {
+  assert(rule.node.kind !== "guarded" && where.node.kind !== "guarded", "a guarded predicate stands alone");
+  if (isConstant(rule, true) || isConstant(where, false)) return where;
+  if (isConstant(where, true) || isConstant(rule, false) || rule.canonical === where.canonical) return rule;
+  return predicateOf(guarded(rule.node, where.node));
+}
+
+function isConstant({ node }: Predicate, value: boolean): boolean {
+  return node.kind === "constant" && node.value === value;
+}
+
+function predicateOf(node: Node): Predicate {
+  const columns = new Set<number>();
+  collectColumns(node, columns);
+  const matches: Matches = compile(node);
+  return { canonical: node.sql, sql: node.sql, columns: [...columns].sort((a, b) => a - b), matches, node };
+}
+
+function collectColumns(node: Node, columns: Set<number>): void {
+  switch (node.kind) {
+    case "constant":
+      return;
+    case "and":
+    case "or":
+      return node.parts.forEach((part) => collectColumns(part, columns));
+    case "in":
+    case "order":
+    case "null":
+      return void columns.add(node.column.position);
+    case "columns":
+      return void columns.add(node.left.position).add(node.right.position);
+    case "truth":
+      return collectColumns(node.part, columns);
+    case "guarded":
+      return [node.rule, node.where].forEach((part) => collectColumns(part, columns));
+  }
+}

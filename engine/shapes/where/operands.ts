@@ -1,0 +1,336 @@
+/**
+ * The two sides of a comparison: columns of the table, and constants with the type that Postgres would give them. An
+ * unknown literal takes the type of what it is compared with; where Postgres has no operator for two types we refuse as
+ * it does, and where it converts in a way that we do not follow exactly we refuse too.
+ */
+import type { A_Const, CollateClause, ColumnRef, Node as Raw, ParamRef, TypeCast, TypeName as RawTypeName } from "libpg-query";
+import type { Table } from "../../changes/table.ts";
+import { WalcastError } from "../../errors.ts";
+import { parseTableName } from "../name.ts";
+import { parseArrayLiteral } from "./array.ts";
+import { type AnyColumn, type Node, type Operator, type ReadColumn, anyColumn, constant, isReadable, sameCollation } from "./node.ts";
+import { paramArray, paramText } from "./params.ts";
+import { describe, locationOf, stringsOf, tagged } from "./raw.ts";
+import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valueTypes } from "./type.ts";
+
+export interface Scope {
+  readonly table: Table;
+  readonly params: readonly unknown[];
+  /** Columns that may be named at all; the others do not exist, as far as an error tells. */
+  readonly isVisible: (position: number) => boolean;
+  readonly positionOf: (location: number | undefined) => number | undefined;
+}
+
+export type ColumnOperand = { readonly kind: "column"; readonly column: AnyColumn; readonly isC: boolean; readonly raw: Raw };
+/** Without a type: a literal or parameter that takes its type from what it is compared with. Typed text is canonical. */
+export type ConstantOperand = { readonly kind: "constant"; readonly text: string | null; readonly type?: SqlType; readonly isC: boolean; readonly raw: Raw };
+export type Operand = ColumnOperand | ConstantOperand;
+/** A constant as a column's rows would hold it. */
+export type Value = Buffer | null;
+
+const nodesMax = 10_000;
+const depthMax = 200;
+
+export class Operands {
+  private readonly scope: Scope;
+  private readonly columns: ReadonlyMap<string, AnyColumn>;
+  private readonly paramsUsed = new Set<number>();
+  private nodes = 0;
+
+  constructor(scope: Scope) {
+    this.scope = scope;
+    this.columns = columnsByName(scope.table);
+  }
+
+  /** Counts a node of the tree, and how deep it lies. */
+  enter(raw: Raw, depth: number): void {
+    if (depth > depthMax) throw this.refused("where_unsupported", raw, `expected at most ${depthMax} levels`);
+    if (++this.nodes > nodesMax) throw this.refused("where_unsupported", raw, `expected at most ${nodesMax} columns, constants and operators`);
+  }
+
+  operand(raw: Raw, depth: number): Operand {
+    this.enter(raw, depth);
+    const { kind, body } = tagged(raw);
+    switch (kind) {
+      case "ColumnRef":
+        return { kind: "column", column: this.column(raw, body), isC: false, raw };
+      case "A_Const":
+        return this.literal(raw, body);
+      case "ParamRef":
+        return { kind: "constant", text: paramText(...this.param(raw, body)), isC: false, raw };
+      case "TypeCast":
+        return this.cast(raw, body, depth);
+      case "CollateClause":
+        return this.collated(raw, body, depth);
+      default:
+        throw this.unsupported(raw, describe(raw));
+    }
+  }
+
+  /** The elements of an array, or null where the array itself is NULL. */
+  array(raw: Raw, depth: number): readonly Operand[] | null {
+    const { kind, body } = tagged(raw);
+    if (kind === "TypeCast" && body.typeName?.arrayBounds?.length === 1) return this.castArray(raw, body, depth);
+    if (kind === "A_ArrayExpr") return this.arrayExpression(body.elements ?? [], depth);
+    if (kind === "ParamRef") return this.elements(raw, paramArray(...this.param(raw, body)));
+    if (kind === "A_Const" && (body.sval || body.isnull)) return this.elements(raw, body.sval ? (body.sval.sval ?? "") : null);
+    throw this.unsupported(raw, `${describe(raw)} as an array`, "Pass the array as a parameter or literal: a = ANY($1).");
+  }
+
+  /** The column of a comparison with a constant, once it is sure that this compares as in Postgres. */
+  comparableColumn(raw: Raw, left: ColumnOperand, operator: Operator, right: ConstantOperand): ReadColumn {
+    const column = this.readable(left);
+    this.checkOperator(raw, column, operator, left.isC || right.isC);
+    this.checkTypes(raw, column.sqlType, right.type);
+    return column;
+  }
+
+  comparableColumns(raw: Raw, left: ColumnOperand, operator: Operator, right: ColumnOperand): [ReadColumn, Operator, ReadColumn] {
+    const [a, b] = [this.readable(left), this.readable(right)];
+    const isC = left.isC || right.isC;
+    this.checkTypes(raw, a.sqlType, b.sqlType);
+    if (a.sqlType.type !== b.sqlType.type) throw this.unsupported(raw, `comparing types ${a.column.type} and ${b.column.type}`);
+    if (!isC && a.values.collatable && !sameCollation(a, b)) throw this.refused("where_type", raw, "expected both columns in one collation", cHint);
+    this.checkOperator(raw, a, operator, isC);
+    this.checkOperator(raw, b, operator, isC);
+    return [a, operator, b];
+  }
+
+  valueFor(column: ReadColumn, operand: ConstantOperand): Value {
+    const text = this.textAs(column.sqlType, operand);
+    return text === null ? null : Buffer.from(text);
+  }
+
+  columnOfType(operand: ColumnOperand, type: TypeName): ReadColumn {
+    if (!isReadable(operand.column) || operand.column.sqlType.type !== type) throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
+    return operand.column;
+  }
+
+  booleanConstant(operand: ConstantOperand): string | null {
+    const type = sqlTypeNamed("bool")!;
+    this.checkTypes(operand.raw, type, operand.type);
+    return this.textAs(type, operand);
+  }
+
+  /** Postgres' rule for two constants: an unknown one takes the other's type, two become text. */
+  commonType(raw: Raw, left: ConstantOperand, right: ConstantOperand): SqlType {
+    const type = left.type ?? right.type ?? sqlTypeNamed("text")!;
+    this.checkTypes(raw, type, left.type);
+    this.checkTypes(raw, type, right.type);
+    return type;
+  }
+
+  textAs(type: SqlType, operand: ConstantOperand): string | null {
+    if (operand.text === null) return null;
+    if (!operand.type || (type.type === "timestamp" && operand.type.type === "date")) return this.canonical(operand.text, type, operand.raw);
+    return operand.text;
+  }
+
+  checkParamsUsed(): void {
+    const extra = this.scope.params.findIndex((_, i) => !this.paramsUsed.has(i + 1));
+    if (extra >= 0) throw new WalcastError("where_params", `read a where: expected as many parameters as it uses, found $${extra + 1} unused`);
+  }
+
+  unsupported(raw: Raw, what: string, hint?: string): WalcastError {
+    return this.refused("where_unsupported", raw, `${what} is not supported`, hint ?? "Compare columns with constants by =, <>, <, <=, >, >=, IN, = ANY, BETWEEN, IS NULL; join by AND, OR, NOT.");
+  }
+
+  refused(code: "where_unsupported" | "where_type" | "where_params" | "unknown_column", raw: Raw, what: string, hint?: string): WalcastError {
+    return new WalcastError(code, `read a where: ${what}`, { position: this.scope.positionOf(locationOf(raw)), hint });
+  }
+
+  // ── Columns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private column(raw: Raw, body: ColumnRef): AnyColumn {
+    const path = stringsOf(body.fields);
+    const name = path.at(-1)!;
+    const { schema, name: table } = this.scope.table;
+    const isOurs = [schema, table].slice(3 - path.length).every((part, i) => part === path[i]);
+    const found = path.length <= 3 && isOurs ? this.columns.get(name) : undefined;
+    if (!found || !this.scope.isVisible(found.position)) throw this.refused("unknown_column", raw, `there is no column ${path.join(".")}`);
+    return found;
+  }
+
+  private readable({ column, raw }: ColumnOperand): ReadColumn {
+    if (isReadable(column)) return column;
+    throw this.unsupported(raw, `comparing type ${column.column.type}`, "IS NULL and IS NOT NULL work over every type.");
+  }
+
+  private checkOperator(raw: Raw, { column, values }: ReadColumn, operator: Operator, isC: boolean): void {
+    const isEquality = operator === "=" || operator === "<>";
+    if (!isEquality && !values.ordered) throw this.unsupported(raw, `${operator} over type ${column.type}`, "= and <> are supported; a range of labels can be written with IN.");
+    if (!values.collatable || isC) return;
+    const isSure = isEquality ? column.collation?.deterministic : column.collation?.isC;
+    if (!isSure) throw this.unsupported(raw, `${operator} in the collation of ${column.name}`, cHint);
+  }
+
+  private checkTypes(raw: Raw, left: SqlType, right: SqlType | undefined): void {
+    if (!right || compatible(left, right)) return;
+    const [a, b] = [left.type, right.type];
+    if (conversions.has(`${a} ${b}`) || conversions.has(`${b} ${a}`)) throw this.unsupported(raw, `comparing ${a} with ${b}`, "Give both sides one type.");
+    throw this.refused("where_type", raw, `expected two values that can be compared, found ${left.sql} and ${right.sql}`);
+  }
+
+  // ── Constants ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private literal(raw: Raw, body: A_Const): ConstantOperand {
+    const common = { kind: "constant", isC: false, raw } as const;
+    if (body.isnull) return { ...common, text: null };
+    if (body.sval) return { ...common, text: body.sval.sval ?? "" };
+    if (body.boolval) return { ...common, text: body.boolval.boolval ? "t" : "f", type: sqlTypeNamed("bool")! };
+    if (body.ival) return { ...common, text: String(body.ival.ival ?? 0), type: sqlTypeNamed("int4")! };
+    if (body.fval) return { ...common, ...this.decimal(raw, body.fval.fval ?? "0") };
+    throw this.unsupported(raw, "a bit string");
+  }
+
+  /** Digits alone are the narrowest integer type that holds them; everything else is numeric. */
+  private decimal(raw: Raw, text: string): { text: string; type: SqlType } {
+    const numeric = sqlTypeNamed("numeric")!;
+    const canonical = this.canonical(text, numeric, raw);
+    const isInteger = /^[+-]?(\d[\d_]*|0[xob][\da-f_]+)$/i.test(text);
+    const type = isInteger ? ["int4", "int8"].map((name) => sqlTypeNamed(name)!).find(({ sql }) => fitsInteger(canonical, sql)) : undefined;
+    return { text: canonical, type: type ?? numeric };
+  }
+
+  private canonical(text: string, type: SqlType, raw: Raw): string {
+    const value = this.located(raw, () => canonicalText(text, type));
+    if (value === undefined) throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
+    return value;
+  }
+
+  /** Adds the place to an error that was raised where only the text was known. */
+  private located<T>(raw: Raw, read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof WalcastError)) throw error;
+      throw new WalcastError(error.code, error.message, { position: this.scope.positionOf(locationOf(raw)), hint: error.hint, cause: error });
+    }
+  }
+
+  private param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: number | undefined] {
+    const number = body.number ?? 0;
+    const { params } = this.scope;
+    if (number < 1 || number > params.length) throw this.refused("where_params", raw, `expected a value for $${number}, found ${params.length} parameters`);
+    this.paramsUsed.add(number);
+    return [params[number - 1], number, this.scope.positionOf(locationOf(raw))];
+  }
+
+  private collated(raw: Raw, body: CollateClause, depth: number): Operand {
+    const name = stringsOf(body.collname);
+    const isC = ["C", "POSIX"].includes(name.at(-1)!) && (name.length === 1 || name[0] === "pg_catalog");
+    if (!isC) throw this.unsupported(raw, `the collation ${name.join(".")}`, cHint);
+    const operand = this.operand(body.arg!, depth + 1);
+    const type = operand.kind === "constant" ? operand.type : this.readable(operand).sqlType;
+    if (type && !valueTypes[type.type].collatable) throw this.refused("where_type", raw, `expected text before COLLATE, found ${type.sql}`);
+    return { ...operand, isC: true };
+  }
+
+  private cast(raw: Raw, body: TypeCast, depth: number): ConstantOperand {
+    const operand = this.operand(body.arg!, depth + 1);
+    if (operand.kind === "column") throw this.unsupported(raw, "a cast of a column", "Compare the column as it is, and cast the constant.");
+    if (body.typeName?.arrayBounds) throw this.unsupported(raw, "an array outside of = ANY");
+    return this.castTo(this.typeNamed(raw, body.typeName), operand, raw);
+  }
+
+  private castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
+    if (operand.text === null) return { ...operand, type };
+    if (!operand.type) return { ...operand, text: this.canonical(operand.text, type, operand.raw), type };
+    const isExact = type.type === "number" && type.sql !== "pg_catalog.numeric" ? operand.type.type === "number" && fitsInteger(operand.text, type.sql) : compatible(type, operand.type);
+    if (!isExact) throw this.unsupported(raw, `a cast from ${operand.type.sql} to ${type.sql}`, "Write the constant as a literal of the type itself.");
+    return { ...operand, text: this.textAs(type, operand), type };
+  }
+
+  private typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
+    const path = stringsOf(typeName?.names);
+    const builtin = path.length === 1 || path[0] === "pg_catalog" ? sqlTypeNamed(path.at(-1)!) : undefined;
+    const found = builtin ?? this.enumNamed(path);
+    if (!found || typeName?.setof || typeName?.pct_type) throw this.unsupported(raw, `a cast to ${path.join(".")}`);
+    if (typeName?.typmods) throw this.unsupported(raw, `a cast to ${path.join(".")} with a length or precision`);
+    return found;
+  }
+
+  /** Only enums that the table itself uses: what another name means depends on a catalog that is not at hand. */
+  private enumNamed(path: readonly string[]): SqlType | undefined {
+    for (const column of this.columns.values()) {
+      if (!isReadable(column) || column.sqlType.type !== "enum" || column.column.typeOid !== column.column.baseTypeOid) continue;
+      const { schema, name } = parseTableName(column.column.type);
+      if (path.at(-1) === name && (path.length === 1 || (path.length === 2 && path[0] === schema))) return column.sqlType;
+    }
+    return undefined;
+  }
+
+  // ── Arrays ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private castArray(raw: Raw, body: TypeCast, depth: number): readonly Operand[] | null {
+    const type = this.typeNamed(raw, body.typeName);
+    const argument = tagged(body.arg!);
+    const elements = argument.kind === "A_ArrayExpr" ? (argument.body.elements ?? []).map((element) => this.operand(element, depth + 1)) : this.array(body.arg!, depth + 1);
+    return elements?.map((element) => this.castElement(type, element, raw)) ?? null;
+  }
+
+  private castElement(type: SqlType, element: Operand, raw: Raw): ConstantOperand {
+    if (element.kind === "column") throw this.unsupported(raw, "a cast of a column");
+    return this.castTo(type, element, raw);
+  }
+
+  /** Literals alone make an array of text; beside a typed element they take its type. */
+  private arrayExpression(raws: readonly Raw[], depth: number): readonly Operand[] {
+    const elements = raws.map((element) => this.operand(element, depth + 1));
+    const typed = elements.some((element) => element.kind === "column" || element.type !== undefined);
+    const text = sqlTypeNamed("text")!;
+    return typed ? elements : elements.map((element) => (element.kind === "column" ? element : { ...element, type: text }));
+  }
+
+  private elements(raw: Raw, array: readonly (string | null)[] | string | null): readonly ConstantOperand[] | null {
+    const texts = typeof array === "string" ? parseArrayLiteral(array) : array;
+    if (texts === undefined) throw this.refused("where_type", raw, "expected an array literal of one dimension, like '{1,2}'");
+    return texts?.map((text) => this.element(raw, text)) ?? null;
+  }
+
+  private element(raw: Raw, text: string | null): ConstantOperand {
+    this.enter(raw, 0);
+    return { kind: "constant", text, isC: false, raw };
+  }
+}
+
+/** The constants among a list's items, if it holds nothing else. */
+export function constantsOf(items: readonly Operand[]): readonly ConstantOperand[] | undefined {
+  return items.every((item) => item.kind === "constant") ? items : undefined;
+}
+
+/** Two constants, as in a rule that compares a claim with a literal: decided now. */
+export function foldComparison(operands: Operands, raw: Raw, left: ConstantOperand, operator: Operator, right: ConstantOperand): Node {
+  const type = operands.commonType(raw, left, right);
+  const values = valueTypes[type.type];
+  const isEquality = operator === "=" || operator === "<>";
+  if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC))) throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
+  const [a, b] = [operands.textAs(type, left), operands.textAs(type, right)];
+  return constant(a === null || b === null ? null : holds(operator, values.compare(Buffer.from(a), 0, Buffer.byteLength(a), Buffer.from(b), 0, Buffer.byteLength(b))));
+}
+
+function holds(operator: Operator, order: number): boolean {
+  const outcome = order < 0 ? ["<", "<=", "<>"] : order > 0 ? [">", ">=", "<>"] : ["=", "<=", ">="];
+  return outcome.includes(operator);
+}
+
+const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
+
+// Postgres compares these by converting one side; we do not follow it there.
+const conversions = new Set(["text bpchar", "date timestamp", "date timestamptz", "timestamp timestamptz"]);
+
+function compatible(left: SqlType, right: SqlType): boolean {
+  if (left.type === "enum" || right.type === "enum") return left.oid === right.oid;
+  return left.type === right.type || (left.type === "timestamp" && right.type === "date");
+}
+
+// One object per column of a table, shared by all of its predicates: they are told apart by identity.
+const columnsOfTable = new WeakMap<Table, ReadonlyMap<string, AnyColumn>>();
+
+function columnsByName(table: Table): ReadonlyMap<string, AnyColumn> {
+  const known = columnsOfTable.get(table);
+  if (known) return known;
+  const columns = new Map(table.columns.map((column, position) => [column.name, anyColumn(column, position)]));
+  columnsOfTable.set(table, columns);
+  return columns;
+}
