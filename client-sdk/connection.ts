@@ -1,0 +1,305 @@
+/**
+ * One client's connection to the server, for as long as the client lives: opens, greets, notices silence, and comes
+ * back with full-jitter exponential backoff. It checks that every frame is the next one; what frames mean is the
+ * lanes' business.
+ *
+ *     idle ─start─▶ opening ─opened─▶ greeting ─welcomed─▶ open ─settled─▶ open (attempt 0)
+ *                      ▲  └────────────────┴──────lost───────┴──▶ waiting ─elapsed─▶ opening
+ *                      └── tokenChanged, from anywhere                                  closed, from anywhere
+ *
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+ */
+import { type ClientMessage, closeCodes, decodeFrame, type ErrorCode, type ErrorJson, type Frame, type ServerMessage, subprotocol, WalcastError } from "../engine/protocol.ts";
+
+export type Token = string | (() => string | Promise<string>);
+
+export type ConnectionState =
+  | { readonly kind: "idle" }
+  /** `attempt` counts connections since the last one that worked. */
+  | { readonly kind: "opening" | "greeting" | "open"; readonly attempt: number }
+  | { readonly kind: "waiting"; readonly attempt: number; readonly slow: boolean }
+  | { readonly kind: "closed" };
+
+export type ConnectionEvent =
+  | { readonly kind: "start" | "opened" | "welcomed" | "settled" | "elapsed" | "tokenChanged" | "close" }
+  /** `slow`: trying again at once would only be refused again. */
+  | { readonly kind: "lost"; readonly slow: boolean };
+
+/** Total: an event that means nothing in a state leaves it as it is. */
+export function next(state: ConnectionState, event: ConnectionEvent): ConnectionState {
+  if (state.kind === "closed" || event.kind === "close") return { kind: "closed" };
+  switch (event.kind) {
+    case "start":
+      return state.kind === "idle" ? { kind: "opening", attempt: 0 } : state;
+    case "opened":
+      return state.kind === "opening" ? { kind: "greeting", attempt: state.attempt } : state;
+    case "welcomed":
+      return state.kind === "greeting" ? { kind: "open", attempt: state.attempt } : state;
+    case "settled":
+      return state.kind === "open" && state.attempt > 0 ? { kind: "open", attempt: 0 } : state;
+    case "lost":
+      return state.kind === "idle" || state.kind === "waiting" ? state : { kind: "waiting", attempt: state.attempt + 1, slow: event.slow };
+    case "elapsed":
+      return state.kind === "waiting" ? { kind: "opening", attempt: state.attempt } : state;
+    case "tokenChanged":
+      return state.kind === "idle" ? state : { kind: "opening", attempt: 0 };
+  }
+}
+
+export interface Backoff {
+  /** Delay before the n-th attempt: random between 0 and base·2ⁿ, at most `maxMs`. */
+  readonly baseMs: number;
+  readonly maxMs: number;
+}
+
+export function delayMs({ attempt, slow }: { attempt: number; slow: boolean }, { baseMs, maxMs }: Backoff, random: number): number {
+  // A refusal (bad token, malformed message) is not cured by hurrying: never sooner than half the longest delay.
+  if (slow) return maxMs / 2 + (random * maxMs) / 2;
+  return random * Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
+}
+
+export interface ConnectionHooks {
+  state(state: ConnectionState): void;
+  /** The first message of every connection. */
+  welcomed(message: Extract<ServerMessage, { kind: "welcome" }>): void;
+  message(message: ServerMessage): void;
+  frame(frame: Frame): void;
+  /** Only after `welcomed`. */
+  down(): void;
+  /** Why a connection or an attempt at one ended. `revoked`: the server knows us and says no. */
+  failed(error: WalcastError): void;
+}
+
+export interface ConnectionOptions {
+  readonly url: string;
+  readonly token: Token | undefined;
+  readonly backoff: Backoff;
+  /** For the socket to open, and for the welcome to come. */
+  readonly openTimeoutMs: number;
+}
+
+/** Close codes after which trying again soon is pointless. */
+const slowCodes = new Set<number>([closeCodes.malformed, closeCodes.unauthenticated, closeCodes.forbidden, closeCodes.tooLarge, closeCodes.tooMany]);
+const closeErrors = new Map<number, ErrorCode>([
+  [closeCodes.goingAway, "going_away"],
+  [closeCodes.malformed, "malformed_message"],
+  [closeCodes.unauthenticated, "unauthenticated"],
+  [closeCodes.forbidden, "forbidden"],
+  [closeCodes.tooSlowToGreet, "hello_timeout"],
+  [closeCodes.tooLarge, "too_large"],
+  [closeCodes.tooMany, "too_many"],
+]);
+
+// The server sends a position at least every positionEveryMs. Two may be late or lost with a packet; more is silence.
+const SILENCE_FACTOR = 2.5;
+
+export class Connection {
+  private state: ConnectionState = { kind: "idle" };
+  private readonly options: ConnectionOptions;
+  private readonly hooks: ConnectionHooks;
+  private token: Token | undefined;
+  private socket: WebSocket | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private lastHeardMs = 0;
+  private silenceMs = Infinity;
+  private frameNumber = 0;
+  private checksum = 0;
+  private refusal: WalcastError | undefined;
+
+  constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
+    this.options = options;
+    this.hooks = hooks;
+    this.token = options.token;
+  }
+
+  start(): void {
+    this.step({ kind: "start" });
+  }
+
+  /** Sent if the connection is open, dropped if not: whoever needs it there sends it again after the next welcome. */
+  send(message: ClientMessage): void {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  setToken(token: Token): void {
+    this.token = token;
+    this.step({ kind: "tokenChanged" });
+  }
+
+  /** What came cannot be right. The next connection begins from nothing. */
+  breach(error: WalcastError): void {
+    if (this.state.kind === "closed" || this.state.kind === "waiting") return;
+    this.lose(error, this.state.kind !== "open" || this.state.attempt > 0);
+  }
+
+  close(): void {
+    this.step({ kind: "close" });
+  }
+
+  // ── The state machine's hands ──────────────────────────────────────────────────────────────────────────────────────
+
+  private step(event: ConnectionEvent): void {
+    const before = this.state;
+    this.state = next(before, event);
+    if (this.state === before) return;
+    if (!isSame(before, this.state)) this.leave(before);
+    this.hooks.state(this.state);
+    if (!isSame(before, this.state)) this.enter(this.state);
+  }
+
+  private leave(state: ConnectionState): void {
+    const keepsSocket = this.state.kind === "greeting" || this.state.kind === "open";
+    clearTimeout(this.timer);
+    if (!keepsSocket) this.dropSocket();
+    if (state.kind === "open") this.hooks.down();
+  }
+
+  private enter(state: ConnectionState): void {
+    switch (state.kind) {
+      case "opening":
+        this.after(this.options.openTimeoutMs, () => this.lose(timedOut("open the connection"), false));
+        return void this.open();
+      case "greeting":
+        return this.after(this.options.openTimeoutMs, () => this.lose(timedOut("wait for the welcome"), false));
+      case "open":
+        return this.watch();
+      case "waiting":
+        return this.after(delayMs(state, this.options.backoff, Math.random()), () => this.step({ kind: "elapsed" }));
+      case "idle":
+      case "closed":
+    }
+  }
+
+  private async open(): Promise<void> {
+    const opening = this.state;
+    try {
+      const token = typeof this.token === "function" ? await this.token() : this.token;
+      if (this.state === opening) this.connect(token);
+    } catch (error) {
+      if (this.state === opening) this.lose(new WalcastError("unauthenticated", "get a token: the token function failed", { cause: error }), false);
+    }
+  }
+
+  private connect(token: string | undefined): void {
+    const socket = new WebSocket(syncUrl(this.options.url), subprotocol);
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    this.frameNumber = this.checksum = 0;
+    this.refusal = undefined;
+    socket.onopen = () => {
+      this.step({ kind: "opened" });
+      this.send({ kind: "hello", ...(token === undefined ? {} : { token }) });
+    };
+    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.receive(data);
+    socket.onclose = ({ code, reason }) => this.ended(code, reason);
+    // A close event always follows and says more.
+    socket.onerror = () => {};
+  }
+
+  private dropSocket(): void {
+    const socket = this.socket;
+    this.socket = undefined;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  private ended(code: number, reason: string): void {
+    const error = this.refusal ?? new WalcastError(closeErrors.get(code) ?? "connection_lost", `keep the connection open: it was closed with code ${code}${reason === "" ? "" : ` (${reason})`}`);
+    // A token that ran out in the middle may be renewed by asking for one; a token that was just refused may not.
+    const renewable = code === closeCodes.unauthenticated && this.state.kind === "open" && typeof this.token === "function";
+    this.lose(error, slowCodes.has(code) && !renewable);
+  }
+
+  private lose(error: WalcastError, slow: boolean): void {
+    this.hooks.failed(error);
+    this.step({ kind: "lost", slow });
+  }
+
+  // ── Messages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private receive(data: string | ArrayBuffer): void {
+    this.lastHeardMs = performance.now();
+    try {
+      if (typeof data === "string") this.control(parseMessage(data));
+      else this.binary(new Uint8Array(data));
+    } catch (error) {
+      if (!(error instanceof WalcastError)) throw error;
+      this.breach(error);
+    }
+  }
+
+  private control(message: ServerMessage): void {
+    const expected = this.frameNumber + 1;
+    if (message.frame !== expected) throw new WalcastError("frame_out_of_order", `read a message: expected number ${expected}, found ${message.frame}`);
+    this.frameNumber = expected;
+    if (message.kind === "welcome") return this.welcome(message);
+    if (message.kind === "error" && message.subscription === undefined && message.await === undefined) return this.refused(message.error);
+    if (this.state.kind !== "open") throw new WalcastError("malformed_message", `read a message: expected a welcome first, found ${message.kind}`);
+    this.hooks.message(message);
+  }
+
+  private binary(bytes: Uint8Array): void {
+    const frame = decodeFrame(bytes, { number: this.frameNumber + 1, previousChecksum: this.checksum });
+    this.frameNumber = frame.number;
+    this.checksum = frame.checksum;
+    if (this.state.kind !== "open") throw new WalcastError("malformed_message", "read a message: expected a welcome first, found a frame");
+    this.hooks.frame(frame);
+    if (this.state.attempt > 0 && frame.kind !== "copy") this.step({ kind: "settled" });
+  }
+
+  private welcome(message: Extract<ServerMessage, { kind: "welcome" }>): void {
+    if (this.state.kind !== "greeting") throw new WalcastError("malformed_message", "read a message: did not expect a second welcome");
+    this.silenceMs = message.positionEveryMs * SILENCE_FACTOR;
+    this.step({ kind: "welcomed" });
+    this.hooks.welcomed(message);
+  }
+
+  /** The server says why before it closes; the close that follows has only a number. */
+  private refused({ code, message, position, hint }: ErrorJson): void {
+    this.refusal = new WalcastError(code, message, { position, hint });
+  }
+
+  /** One timer that looks at the clock, instead of one per message. */
+  private watch(): void {
+    const quietMs = performance.now() - this.lastHeardMs;
+    if (quietMs >= this.silenceMs) return this.lose(new WalcastError("connection_lost", `keep the connection open: heard nothing for ${Math.round(quietMs)} ms, expected a position in every ${this.silenceMs / SILENCE_FACTOR} ms`), false);
+    this.after(this.silenceMs - quietMs, () => this.watch());
+  }
+
+  private after(ms: number, work: () => void): void {
+    clearTimeout(this.timer);
+    // Longer than a timer can be (2³¹−1 ms) it would fire at once.
+    this.timer = setTimeout(work, Math.min(ms, 0x7fffffff));
+  }
+}
+
+/** The same connection: nothing to open or close between the two. */
+function isSame(before: ConnectionState, now: ConnectionState): boolean {
+  return before.kind === now.kind && now.kind === "open";
+}
+
+/** `ws://host:4437` → `ws://host:4437/v1/sync`; http and https work as well, a path of one's own (a proxy's) is kept. */
+export function syncUrl(text: string): string {
+  const url = new URL(text);
+  if (url.protocol === "http:") url.protocol = "ws:";
+  if (url.protocol === "https:") url.protocol = "wss:";
+  if (!url.pathname.endsWith("/v1/sync")) url.pathname = `${url.pathname.replace(/\/$/, "")}/v1/sync`;
+  return url.href;
+}
+
+function parseMessage(text: string): ServerMessage {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch (cause) {
+    throw new WalcastError("malformed_message", `read a message: expected JSON, found ${JSON.stringify(text.slice(0, 40))}`, { cause });
+  }
+  const isMessage = typeof message === "object" && message !== null && "kind" in message && "frame" in message;
+  if (!isMessage) throw new WalcastError("malformed_message", "read a message: expected an object with kind and frame");
+  return message as ServerMessage;
+}
+
+function timedOut(doing: string): WalcastError {
+  return new WalcastError("connection_lost", `${doing}: timed out`);
+}

@@ -1,0 +1,335 @@
+/**
+ * The replica's Postgres session: PGlite through its raw protocol, with prepared statements that are kept. Reading
+ * through here is 4 to 7 times faster than `pglite.query`, which parses every reply itself.
+ *
+ * Everything but `open` and `close` happens inside `exclusive`, where nobody else is in the middle of something; what
+ * runs there is synchronous, so what a caller reads in one turn belongs to one state of the data.
+ */
+import { PGlite } from "@electric-sql/pglite";
+
+import { WalcastError } from "../engine/protocol.ts";
+import { type ArrayTypes, type DecodeValue, decodeField, decoderOf, encodeParameter } from "./values.ts";
+import { findError, Messages, type PostgresError, readColumns, readError, readParameterTypes, readTransactionStatus, Replies, replyTags, type ResultColumn } from "./wire.ts";
+
+export type Row = Record<string, unknown>;
+
+export interface Statement {
+  readonly name: string;
+  readonly sql: string;
+  readonly parameterTypes: readonly number[];
+  readonly columns: readonly ResultColumn[];
+}
+
+/** A statement and the values for one run of it, in text form. */
+export interface Run {
+  readonly sql: string;
+  readonly values: readonly (string | null)[];
+}
+
+/** The rows of a result as they came, to be decoded when somebody looks at them. */
+export interface RawResult {
+  readonly bytes: Uint8Array;
+  readonly statement: Statement;
+}
+
+/**
+ * One text form per value, the same on the server's connections; and nothing but the replica itself writes: an
+ * application's INSERT fails with SQLSTATE 25006. https://www.postgresql.org/docs/current/runtime-config-client.html
+ */
+const settings = {
+  DateStyle: "'ISO, MDY'",
+  IntervalStyle: "postgres",
+  TimeZone: "'UTC'",
+  extra_float_digits: "1",
+  bytea_output: "hex",
+  client_encoding: "'UTF8'",
+  client_min_messages: "error",
+  default_transaction_read_only: "on",
+};
+
+// Each kept statement holds a plan of some ten kilobytes in PGlite. Applications have dozens of queries, not thousands.
+const STATEMENTS_MAX = 256;
+
+export class Database {
+  readonly pglite: PGlite;
+  private readonly owned: boolean;
+  private readonly messages = new Messages();
+  private readonly statements = new Map<string, Statement>();
+  private readonly arrays = new Map<number, number>();
+  private statementCount = 0;
+
+  /** An own in-memory PGlite, or one that the application has made and will close. */
+  constructor(given?: PGlite) {
+    this.pglite = given ?? new PGlite("memory://");
+    this.owned = given === undefined;
+  }
+
+  async open(): Promise<void> {
+    await this.pglite.waitReady;
+    await this.exclusive(() => {
+      for (const [name, value] of Object.entries(settings)) this.script(`SET ${name} = ${value}`);
+      this.readArrayTypes();
+    });
+  }
+
+  async close(): Promise<void> {
+    // A PGlite that is still starting cannot be closed; one that failed to start needs no closing.
+    await this.pglite.waitReady;
+    if (this.owned) return this.pglite.close();
+    if (this.pglite.closed) return;
+    await this.exclusive(() => {
+      for (const name of Object.keys(settings)) this.script(`RESET ${name}`);
+      for (const { name } of this.statements.values()) this.messages.closeStatement(name);
+      this.exec(this.messages.sync());
+    });
+  }
+
+  get arrayTypes(): ArrayTypes {
+    return this.arrays;
+  }
+
+  /**
+   * Waits for its turn among everything that uses this PGlite, the application's own `pglite.query` and
+   * `pglite.transaction` included (`runExclusive` alone would slip between the queries of a transaction).
+   */
+  async exclusive<T>(work: () => T | Promise<T>): Promise<T> {
+    return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
+  }
+
+  /** Sends messages, returns all replies. Errors are among the replies. */
+  exec(messages: Messages): Uint8Array {
+    const chunks: Uint8Array[] = [];
+    // The stream form, because execProtocolRaw parses every reply as well and keeps the parsed ones for ever. It runs
+    // to its end before it returns its promise, which only reports; an in-memory replica has no file system to sync.
+    this.pglite
+      .execProtocolRawStream(messages.take(), { syncToFs: false, onRawData: (chunk) => void chunks.push(chunk.slice()) })
+      .catch(() => {});
+    const bytes = joined(chunks);
+    // Whatever happens inside Postgres, it ends by saying that it is ready; if not, PGlite itself has failed.
+    if (bytes.at(-6) !== replyTags.ready) throw new WalcastError("replica_failed", "run SQL on the replica: PGlite gave no complete answer; it is closed or has crashed");
+    return bytes;
+  }
+
+  /** Statements without parameters; throws `replica_failed`. */
+  script(sql: string): void {
+    this.check(this.exec(this.messages.query(sql)), sql);
+  }
+
+  /** Runs `work` in one local transaction, which is rolled back if it throws. */
+  transaction(work: () => void): void {
+    this.script("BEGIN READ WRITE");
+    try {
+      work();
+      this.script("COMMIT");
+    } catch (error) {
+      this.exec(this.messages.query("ROLLBACK"));
+      throw error;
+    }
+  }
+
+  /** COPY text lines into a table, in a transaction of their own. One buffer holds it all, since PGlite reads the data synchronously. */
+  copy(table: string, columns: string, lines: readonly Uint8Array[]): void {
+    const sql = `COPY ${table} (${columns}) FROM STDIN`;
+    this.messages.query("BEGIN READ WRITE").query(sql);
+    for (const part of lines) this.messages.copyData(part);
+    this.messages.copyDone().query("COMMIT");
+    this.check(this.exec(this.messages), sql);
+  }
+
+  /** Parses and describes a statement once. */
+  prepare(sql: string): Statement {
+    const kept = this.statements.get(sql);
+    if (kept) return this.touch(kept);
+    const name = `walcast_${++this.statementCount}`;
+    const bytes = this.exec(this.messages.parse(name, sql).describeStatement(name).sync());
+    const statement = { name, sql, ...described(bytes, sql) };
+    this.statements.set(sql, statement);
+    this.trim();
+    return statement;
+  }
+
+  /** Runs a prepared statement with values in text form. */
+  run(statement: Statement, values: readonly (string | null)[]): RawResult {
+    const bytes = this.exec(this.messages.run(statement.name, values).sync());
+    this.check(bytes, statement.sql);
+    return { bytes, statement };
+  }
+
+  /** A statement that will not come again. */
+  runOnce(sql: string, values: readonly (string | null)[] = []): void {
+    this.check(this.exec(this.messages.parse("", sql).run("", values).sync()), sql);
+  }
+
+  /** Prepares and runs; parameters as JavaScript values. */
+  query(sql: string, params: readonly unknown[]): RawResult {
+    return this.retrying(sql, () => {
+      const statement = this.prepare(sql);
+      return this.run(statement, this.encode(statement, params));
+    });
+  }
+
+  rows(sql: string, params: readonly unknown[] = []): Row[] {
+    return decodeRows(this.query(sql, params), this.arrays);
+  }
+
+  encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
+    const { parameterTypes, sql } = statement;
+    if (params.length !== parameterTypes.length) {
+      throw new WalcastError("query_failed", `run ${excerpt(sql)}: expected ${parameterTypes.length} parameters, found ${params.length}`);
+    }
+    return params.map((value, i) => encodeParameter(value, parameterTypes[i]!, this.arrays));
+  }
+
+  /** Several runs in one round trip, all or nothing, in a transaction of their own. Throws `replica_failed`. */
+  pipeline(runs: readonly Run[]): void {
+    const begin = this.prepare("BEGIN READ WRITE");
+    const commit = this.prepare("COMMIT");
+    // Preparing is a round trip of its own, and must not find its statement trimmed again: all before the first run.
+    const names = runs.map(({ sql }) => this.prepare(sql).name);
+    this.messages.run(begin.name, []);
+    runs.forEach(({ values }, i) => this.messages.run(names[i]!, values));
+    const bytes = this.exec(this.messages.run(commit.name, []).sync());
+    const error = findError(bytes);
+    if (!error) return;
+    // Everything up to the Sync was skipped, the COMMIT too.
+    this.exec(this.messages.query("ROLLBACK"));
+    throw failed("replica_failed", "apply a transaction", error);
+  }
+
+  /** Statements refer to tables by name and survive their replacement, but not a change of their columns' types. */
+  forgetStatements(): void {
+    for (const { name } of this.statements.values()) this.messages.closeStatement(name);
+    this.exec(this.messages.sync());
+    this.statements.clear();
+  }
+
+  readArrayTypes(): void {
+    const sql = "SELECT oid, typelem FROM pg_type WHERE typcategory = 'A' AND typelem <> 0";
+    const types = decodeRows(this.query(sql, []), this.arrays);
+    for (const { oid, typelem } of types) this.arrays.set(Number(oid), Number(typelem));
+  }
+
+  /** Leaves no transaction open that an application began by itself. True if there was one. */
+  rollbackStray(result: RawResult): boolean {
+    const replies = new Replies(result.bytes);
+    let status = "I";
+    while (replies.next()) if (replies.tag === replyTags.ready) status = readTransactionStatus(replies);
+    if (status !== "I") this.exec(this.messages.query("ROLLBACK"));
+    return status !== "I";
+  }
+
+  private retrying<T>(sql: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (!isStalePlan(error)) throw error;
+      this.forget(sql);
+      return work();
+    }
+  }
+
+  private forget(sql: string): void {
+    const statement = this.statements.get(sql);
+    if (!statement) return;
+    this.statements.delete(sql);
+    this.exec(this.messages.closeStatement(statement.name).sync());
+  }
+
+  private touch(statement: Statement): Statement {
+    // A Map keeps insertion order: the first is the one that was not used for longest.
+    if (this.statements.size < STATEMENTS_MAX) return statement;
+    this.statements.delete(statement.sql);
+    this.statements.set(statement.sql, statement);
+    return statement;
+  }
+
+  private trim(): void {
+    if (this.statements.size <= STATEMENTS_MAX) return;
+    const [oldest] = this.statements.keys();
+    if (oldest !== undefined) this.forget(oldest);
+  }
+
+  private check(bytes: Uint8Array, sql: string): void {
+    const error = findError(bytes);
+    if (error) throw failed("query_failed", `run ${excerpt(sql)}`, error);
+  }
+}
+
+/** Objects, one per row, decoded by type. */
+export function decodeRows(result: RawResult, arrayTypes: ArrayTypes): Row[] {
+  const decode = rowDecoder(result.statement.columns, arrayTypes);
+  const replies = new Replies(result.bytes);
+  const rows: Row[] = [];
+  while (replies.next()) if (replies.tag === replyTags.dataRow) rows.push(decode(replies.bytes, replies.view, replies.start));
+  return rows;
+}
+
+/** Decodes one DataRow whose body starts at `start`. */
+export type RowDecoder = (bytes: Uint8Array, view: DataView, start: number) => Row;
+
+export function rowDecoder(columns: readonly ResultColumn[], arrayTypes: ArrayTypes): RowDecoder {
+  const names = columns.map(({ name }) => name);
+  const types = columns.map(({ typeOid }) => typeOid);
+  const decoders: (DecodeValue | undefined)[] = types.map((oid) => decoderOf(oid, arrayTypes));
+  return (bytes, view, start) => {
+    const row: Row = {};
+    let at = start + 2;
+    for (let i = 0; i < names.length; i++) {
+      const length = view.getInt32(at);
+      at += 4;
+      setField(row, names[i]!, length < 0 ? null : decodeField(bytes, at, at + length, types[i]!, decoders[i]));
+      if (length > 0) at += length;
+    }
+    return row;
+  };
+}
+
+/** Assignment, save for the one column name that assignment would understand differently. */
+export function setField(row: Row, name: string, value: unknown): void {
+  if (name !== "__proto__") row[name] = value;
+  else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
+/** The SQLSTATE behind an error, if Postgres was the one who raised it. */
+export function sqlStateOf(error: unknown): string | undefined {
+  const cause = error instanceof WalcastError ? (error.cause as Partial<PostgresError> | undefined) : undefined;
+  return cause?.sqlState;
+}
+
+function described(bytes: Uint8Array, sql: string): Pick<Statement, "parameterTypes" | "columns"> {
+  const replies = new Replies(bytes);
+  let parameterTypes: number[] = [];
+  let columns: ResultColumn[] = [];
+  while (replies.next()) {
+    if (replies.tag === replyTags.error) throw failed("query_failed", `prepare ${excerpt(sql)}`, readError(replies));
+    if (replies.tag === replyTags.parameterDescription) parameterTypes = readParameterTypes(replies);
+    if (replies.tag === replyTags.rowDescription) columns = readColumns(replies);
+  }
+  return { parameterTypes, columns };
+}
+
+/** 0A000: "cached plan must not change result type"; 26000: the application ran DEALLOCATE ALL. */
+function isStalePlan(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  return state === "0A000" || state === "26000";
+}
+
+function failed(code: "query_failed" | "replica_failed", doing: string, cause: PostgresError): WalcastError {
+  const hint = cause.sqlState === "25006" ? "Rows of the replica change through Postgres only: write there, and the change comes back." : cause.hint;
+  return new WalcastError(code, `${doing}: ${cause.message}`, { cause, position: cause.position, hint });
+}
+
+function excerpt(sql: string): string {
+  return sql.length > 120 ? `${sql.slice(0, 117)}…` : sql;
+}
+
+function joined(chunks: readonly Uint8Array[]): Uint8Array {
+  if (chunks.length === 1) return chunks[0]!;
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,139 @@
+/**
+ * The handle of a shape: what an application sees of a part of a table that is kept on the replica. The lanes tell it
+ * what happens; it tells whoever listens.
+ */
+import { type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import type { Subscriber } from "./lanes.ts";
+import { Deferred, Listeners } from "./listeners.ts";
+import type { Member } from "./replica.ts";
+import { parseTableName, qualified } from "./tables.ts";
+
+/** What to keep on the replica. `table` and `where` as in SQL, `$1`… in `where` are `params`. */
+export interface ShapeOptions extends ShapeRequest {
+  /** Indexes to make on the replica, each as between the parentheses of CREATE INDEX: `["status, created_at DESC"]`. */
+  readonly indexes?: readonly string[];
+}
+
+/**
+ * - `loading`: its first rows are on their way; the local table is there as soon as it is described, and empty.
+ * - `ready`: complete, and at `client.position` with all other ready shapes.
+ * - `resyncing`: readable, but as of an earlier position; fresh rows are on their way and will replace them at once.
+ * - `error`: the server or the replica refused it; see `error`. Nothing more will come.
+ */
+export type ShapeStatus = "loading" | "ready" | "resyncing" | "error";
+
+export interface ShapeProgress {
+  /** Rows and bytes of the first load that have arrived. */
+  readonly rows: number;
+  readonly bytes: number;
+  /** From the server's statistics: good enough for a progress bar, and 0 when it knows nothing. */
+  readonly estimatedRows: number;
+}
+
+export interface ShapeEvents {
+  progress: (progress: ShapeProgress) => void;
+  status: (status: ShapeStatus) => void;
+}
+
+export interface Shape {
+  readonly request: ShapeRequest;
+  readonly status: ShapeStatus;
+  readonly progress: ShapeProgress;
+  /** Why the status is `error`. */
+  readonly error: WalcastError | undefined;
+  /** Resolves when the rows are complete for the first time; rejects with the shape's error, or `closed`. */
+  readonly ready: Promise<void>;
+  /** Returns what removes the listener. */
+  on<Event extends keyof ShapeEvents>(event: Event, listener: ShapeEvents[Event]): () => void;
+  /** Resolves when its rows have left the replica, in one transaction; rows that another shape holds as well stay. */
+  unsubscribe(): Promise<void>;
+}
+
+export class ShapeHandle implements Shape, Subscriber {
+  readonly request: ShapeRequest;
+  readonly member: Member;
+  readonly changes = false;
+  readonly tableName: string;
+  private currentStatus: ShapeStatus = "loading";
+  private currentProgress: ShapeProgress = { rows: 0, bytes: 0, estimatedRows: 0 };
+  private failure: WalcastError | undefined;
+  private readonly isReady = new Deferred<void>();
+  private readonly statusListeners = new Listeners<[ShapeStatus]>();
+  private readonly progressListeners = new Listeners<[ShapeProgress]>();
+  private readonly leave: (shape: ShapeHandle) => Promise<void>;
+
+  constructor(options: ShapeOptions, number: number, leave: (shape: ShapeHandle) => Promise<void>) {
+    const { indexes = [], ...request } = options;
+    this.request = request;
+    this.member = { number, indexes };
+    this.tableName = qualified(parseTableName(request.table));
+    this.leave = leave;
+  }
+
+  get status(): ShapeStatus {
+    return this.currentStatus;
+  }
+
+  get progress(): ShapeProgress {
+    return this.currentProgress;
+  }
+
+  get error(): WalcastError | undefined {
+    return this.failure;
+  }
+
+  get ready(): Promise<void> {
+    return this.isReady.promise;
+  }
+
+  on<Event extends keyof ShapeEvents>(event: Event, listener: ShapeEvents[Event]): () => void {
+    return event === "status" ? this.statusListeners.add(listener as ShapeEvents["status"]) : this.progressListeners.add(listener as ShapeEvents["progress"]);
+  }
+
+  unsubscribe(): Promise<void> {
+    return this.leave(this);
+  }
+
+  /** It will never be ready. */
+  abandon(error: WalcastError): void {
+    this.isReady.reject(error);
+    this.statusListeners.clear();
+    this.progressListeners.clear();
+  }
+
+  loading(): void {
+    this.setStatus(this.currentStatus === "loading" ? "loading" : "resyncing");
+  }
+
+  described(_table: TableDescription, estimatedRows: number): void {
+    this.setProgress({ rows: 0, bytes: 0, estimatedRows });
+  }
+
+  progressed(rows: number, bytes: number): void {
+    this.setProgress({ ...this.currentProgress, rows, bytes });
+  }
+
+  joined(): void {
+    this.setStatus("ready");
+    this.isReady.resolve();
+  }
+
+  committed(): void {}
+
+  failed(error: WalcastError): void {
+    this.failure = error;
+    this.setStatus("error");
+    this.isReady.reject(error);
+  }
+
+  private setStatus(status: ShapeStatus): void {
+    if (this.currentStatus === status) return;
+    this.currentStatus = status;
+    this.statusListeners.emit(status);
+  }
+
+  private setProgress(progress: ShapeProgress): void {
+    this.currentProgress = progress;
+    this.progressListeners.emit(progress);
+  }
+}

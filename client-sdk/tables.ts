@@ -1,0 +1,174 @@
+/**
+ * The SQL of local tables: names, types, DDL, and the statements that write rows. A local table has the server's
+ * columns and types and its primary key, and nothing else: with any other constraint a legal upstream state could fail
+ * halfway through its transaction.
+ */
+import { type TableDescription, type TypeDescription, WalcastError } from "../engine/protocol.ts";
+
+export function quoteIdentifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+export function quoteLiteral(text: string): string {
+  // E'' reads the same whatever standard_conforming_strings says.
+  return `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+export interface TableName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+export function qualified({ schema, name }: TableName): string {
+  return `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+}
+
+const identifier = String.raw`"(?:[^"\0]|"")+"|[\p{L}_][\p{L}\p{N}_$]*`;
+const tableNamePattern = new RegExp(String.raw`^\s*(?:(${identifier})\s*\.\s*)?(${identifier})\s*$`, "u");
+
+/** A table as SQL names it: unquoted folds to lower case, no schema means `public`. Throws `config_invalid`. */
+export function parseTableName(text: string): TableName {
+  const parts = tableNamePattern.exec(text);
+  if (!parts) {
+    throw new WalcastError("config_invalid", `read a table name: expected a form like orders, sales.orders or "My Schema"."Orders", found ${JSON.stringify(text)}`);
+  }
+  return { schema: parts[1] === undefined ? "public" : unquote(parts[1]), name: unquote(parts[2]!) };
+}
+
+function unquote(text: string): string {
+  // Postgres folds ASCII only; what lies beyond depends on the server's locale.
+  return text.startsWith('"') ? text.slice(1, -1).replaceAll('""', '"') : text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+// ── Types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const typePattern = new RegExp(String.raw`^(${identifier})\.(${identifier})(.*)$`, "u");
+
+/** Types that a replica may not have; their columns hold the text. */
+export type OpaqueTypes = ReadonlySet<string>;
+
+export function opaqueTypesOf(types: readonly TypeDescription[]): OpaqueTypes {
+  return new Set(types.filter(({ kind }) => kind === "opaque").map(qualified));
+}
+
+/** A column's type here: the server's own spelling, or text where the type is opaque. */
+export function localType(type: string, opaque: OpaqueTypes): string {
+  const parts = typePattern.exec(type);
+  if (parts) return opaque.has(qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) })) ? textOrArray(type) : type;
+  // PGlite is built without libxml: it has the type, but can read no value of it.
+  return /^xml(\[\])*$/.test(type) ? textOrArray(type) : type;
+}
+
+function textOrArray(type: string): string {
+  return type.endsWith("[]") ? "text[]" : "text";
+}
+
+export function createType(type: TypeDescription, opaque: OpaqueTypes): string {
+  const name = qualified(type);
+  switch (type.kind) {
+    case "enum":
+      return `CREATE TYPE ${name} AS ENUM (${type.labels.map(quoteLiteral).join(", ")})`;
+    case "domain":
+      return `CREATE DOMAIN ${name} AS ${localType(type.base, opaque)}`;
+    case "composite":
+      return `CREATE TYPE ${name} AS (${type.attributes.map((a) => `${quoteIdentifier(a.name)} ${localType(a.type, opaque)}`).join(", ")})`;
+    case "range":
+      return `CREATE TYPE ${name} AS RANGE (SUBTYPE = ${localType(type.subtype, opaque)})`;
+    case "opaque":
+      throw new Error(`an opaque type (${name}) is not created`);
+  }
+}
+
+/** The statement for each label that was only added; undefined if the difference is another one. */
+export function addedLabels(before: TypeDescription, now: TypeDescription): string[] | undefined {
+  if (before.kind !== "enum" || now.kind !== "enum") return undefined;
+  const kept = now.labels.filter((label) => before.labels.includes(label));
+  if (kept.length !== before.labels.length || kept.some((label, i) => label !== before.labels[i])) return undefined;
+  const name = qualified(now);
+  return now.labels.flatMap((label, i) => {
+    if (before.labels.includes(label)) return [];
+    const place = i === 0 ? `BEFORE ${quoteLiteral(before.labels[0]!)}` : `AFTER ${quoteLiteral(now.labels[i - 1]!)}`;
+    return [`ALTER TYPE ${name} ADD VALUE ${quoteLiteral(label)} ${before.labels.length === 0 ? "" : place}`];
+  });
+}
+
+// ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Without its key: rows are loaded first, twice as fast. */
+export function createTable(name: string, description: TableDescription): string {
+  const opaque = opaqueTypesOf(description.types);
+  return `CREATE TABLE ${name} (${description.columns.map((column) => `${quoteIdentifier(column.name)} ${localType(column.type, opaque)}`).join(", ")})`;
+}
+
+export function addPrimaryKey(name: string, description: TableDescription): string {
+  return `ALTER TABLE ${name} ADD PRIMARY KEY (${keyList(description)})`;
+}
+
+export function columnList({ columns }: TableDescription): string {
+  return columns.map(({ name }) => quoteIdentifier(name)).join(", ");
+}
+
+export function keyList({ key }: TableDescription): string {
+  return key.map(quoteIdentifier).join(", ");
+}
+
+/** Equal texts mean that rows of one can stand in the table of the other. */
+export function layoutOf({ columns, key, types }: TableDescription): string {
+  return JSON.stringify([columns.map(({ name, type }) => [name, type]), key, types]);
+}
+
+/** The statements that write a table's rows, by its name and description. */
+export interface WriteStatements {
+  readonly upsertOne: string;
+  /** One text[] per column. */
+  readonly upsertMany: string;
+  readonly deleteOne: string;
+  /** One text[] per key column. */
+  readonly deleteMany: string;
+  readonly deleteAll: string;
+}
+
+export function writeStatements(name: string, description: TableDescription): WriteStatements {
+  const columns = columnList(description);
+  const values = description.columns.map((_, i) => `$${i + 1}`).join(", ");
+  const conflict = onConflict(description);
+  return {
+    upsertOne: `INSERT INTO ${name} (${columns}) VALUES (${values}) ${conflict}`,
+    upsertMany: `INSERT INTO ${name} (${columns}) SELECT ${castColumns(description)} FROM ${unnested(description.columns.length)} ${conflict}`,
+    deleteOne: `DELETE FROM ${name} WHERE ${description.key.map((key, i) => `${quoteIdentifier(key)} = $${i + 1}`).join(" AND ")}`,
+    deleteMany: `DELETE FROM ${name} t USING ${unnestedKeys(description)} WHERE ${keysEqual(description, "t", "k")}`,
+    deleteAll: `DELETE FROM ${name}`,
+  };
+}
+
+export function onConflict(description: TableDescription): string {
+  const others = description.columns.filter(({ name }) => !description.key.includes(name)).map(({ name }) => quoteIdentifier(name));
+  const action = others.length === 0 ? "NOTHING" : `UPDATE SET ${others.map((name) => `${name} = EXCLUDED.${name}`).join(", ")}`;
+  return `ON CONFLICT (${keyList(description)}) DO ${action}`;
+}
+
+/** Every column arrives as text and is cast here, whatever its type: a jsonb value must not become a JSON string. */
+function castColumns(description: TableDescription): string {
+  const opaque = opaqueTypesOf(description.types);
+  return description.columns.map(({ type }, i) => `u.c${i}::${localType(type, opaque)}`).join(", ");
+}
+
+function unnested(count: number): string {
+  const numbers = Array.from({ length: count }, (_, i) => i);
+  return `unnest(${numbers.map((i) => `$${i + 1}::text[]`).join(", ")}) u(${numbers.map((i) => `c${i}`).join(", ")})`;
+}
+
+/** Keys from one text[] per key column, from `$first`, as relation k with the key's names and types. */
+export function unnestedKeys(description: TableDescription, first = 1): string {
+  const opaque = opaqueTypesOf(description.types);
+  const keys = description.key.map((name, i) => {
+    const type = description.columns.find((column) => column.name === name)!.type;
+    return { column: `c${i}`, cast: `c${i}::${localType(type, opaque)} AS ${quoteIdentifier(name)}`, parameter: `$${first + i}::text[]` };
+  });
+  const source = `unnest(${keys.map(({ parameter }) => parameter).join(", ")}) u(${keys.map(({ column }) => column).join(", ")})`;
+  return `(SELECT ${keys.map(({ cast }) => cast).join(", ")} FROM ${source}) k`;
+}
+
+export function keysEqual({ key }: TableDescription, left: string, right: string): string {
+  return key.map((name) => `${left}.${quoteIdentifier(name)} = ${right}.${quoteIdentifier(name)}`).join(" AND ");
+}

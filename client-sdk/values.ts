@@ -1,0 +1,166 @@
+/**
+ * Between Postgres' text and JavaScript values, for what an application reads and passes in. The defaults are those of
+ * PGlite's own `query`: int2, int4, oid and floats are numbers, int8 is a number where that is exact and a bigint where
+ * it is not, numeric stays text, bool is a boolean, json and jsonb are parsed, date, timestamp and timestamptz are
+ * Dates (milliseconds: cast to text for all six digits), bytea is a Uint8Array, arrays are arrays, everything else is
+ * text. Nothing that is synchronised passes through here: between server and replica, values stay text.
+ */
+import { readText } from "./wire.ts";
+
+export type DecodeValue = (text: string) => unknown;
+
+const oids = { bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, oid: 26, json: 114, float4: 700, float8: 701, date: 1082, timestamp: 1114, timestamptz: 1184, jsonb: 3802 } as const;
+
+const decoders = new Map<number, DecodeValue>([
+  [oids.bool, (text) => text === "t"],
+  [oids.bytea, decodeBytes],
+  [oids.int8, decodeInt8],
+  [oids.int2, Number],
+  [oids.int4, Number],
+  [oids.oid, Number],
+  [oids.json, (text) => JSON.parse(text) as unknown],
+  [oids.jsonb, (text) => JSON.parse(text) as unknown],
+  [oids.float4, Number],
+  [oids.float8, Number],
+  [oids.date, decodeDate],
+  [oids.timestamp, decodeDate],
+  [oids.timestamptz, decodeDate],
+]);
+
+/** pg_type.oid of array types → that of their elements. Grows when the replica creates types. */
+export type ArrayTypes = ReadonlyMap<number, number>;
+
+/** How to read values of a type; undefined where they stay text. */
+export function decoderOf(typeOid: number, arrayTypes: ArrayTypes): DecodeValue | undefined {
+  const element = arrayTypes.get(typeOid);
+  if (element === undefined) return decoders.get(typeOid);
+  const decodeElement = decoders.get(element);
+  // box is the one type whose arrays are separated by semicolons.
+  return (text) => decodeArray(text, decodeElement, element === 603 ? ";" : ",");
+}
+
+/** The same straight from the bytes of a row, where a string on the way can be saved. */
+export function decodeField(bytes: Uint8Array, start: number, end: number, typeOid: number, decode: DecodeValue | undefined): unknown {
+  if (typeOid === oids.int4 && end - start <= 9) return decodeSmallInteger(bytes, start, end);
+  const text = readText(bytes, start, end);
+  return decode ? decode(text) : text;
+}
+
+function decodeSmallInteger(bytes: Uint8Array, start: number, end: number): number {
+  const negative = bytes[start] === 0x2d;
+  let value = 0;
+  for (let i = negative ? start + 1 : start; i < end; i++) value = value * 10 + bytes[i]! - 0x30;
+  return negative ? -value : value;
+}
+
+function decodeInt8(text: string): number | bigint {
+  const number = Number(text);
+  return Number.isSafeInteger(number) ? number : BigInt(text);
+}
+
+function decodeBytes(text: string): Uint8Array {
+  const bytes = new Uint8Array((text.length - 2) / 2);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i + 2, 2 * i + 4), 16);
+  return bytes;
+}
+
+const datePattern = /^(\d{4,6})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)?( BC)?$/;
+
+/** As PGlite: a date is midnight UTC, a timestamp without zone is local time. Written out, since engines differ in what Date parses. */
+function decodeDate(text: string): Date | number | string {
+  if (text === "infinity") return Infinity;
+  if (text === "-infinity") return -Infinity;
+  const parts = datePattern.exec(text);
+  if (!parts) return text;
+  const [, year, month, day, hours = "0", minutes = "0", seconds = "0", fraction = "", sign, zoneHours = "0", zoneMinutes = "0", zoneSeconds = "0", era] = parts;
+  const date = new Date(0);
+  const fullYear = era ? 1 - Number(year) : Number(year);
+  const milliseconds = Number(fraction.padEnd(3, "0").slice(0, 3));
+  const isLocal = parts[4] !== undefined && sign === undefined;
+  if (isLocal) {
+    date.setFullYear(fullYear, Number(month) - 1, Number(day));
+    date.setHours(Number(hours), Number(minutes), Number(seconds), milliseconds);
+    return date;
+  }
+  const offset = (Number(zoneHours) * 60 + Number(zoneMinutes)) * 60 + Number(zoneSeconds);
+  date.setUTCFullYear(fullYear, Number(month) - 1, Number(day));
+  date.setUTCHours(Number(hours), Number(minutes), Number(seconds) - (sign === "-" ? -offset : offset), milliseconds);
+  return date;
+}
+
+/** `[0:1]={1,NULL,"a\"b"}` → nested arrays; the bounds are not kept. https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO */
+function decodeArray(text: string, decode: DecodeValue | undefined, delimiter: string): unknown[] {
+  let at = text.indexOf("{");
+  const readArray = (): unknown[] => {
+    const values: unknown[] = [];
+    at++;
+    while (text[at] !== "}") {
+      values.push(text[at] === "{" ? readArray() : readElement());
+      if (text[at] === delimiter) at++;
+    }
+    at++;
+    return values;
+  };
+  const readElement = (): unknown => {
+    if (text[at] === '"') return convert(readQuoted());
+    const start = at;
+    while (text[at] !== delimiter && text[at] !== "}") at++;
+    const plain = text.slice(start, at);
+    return plain === "NULL" ? null : convert(plain);
+  };
+  const readQuoted = (): string => {
+    let value = "";
+    for (at++; text[at] !== '"'; at++) value += text[at] === "\\" ? text[++at] : text[at];
+    at++;
+    return value;
+  };
+  const convert = (value: string): unknown => (decode ? decode(value) : value);
+  return readArray();
+}
+
+// ── Parameters ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A parameter's text for the type that Postgres inferred for it. `undefined` counts as NULL. */
+export function encodeParameter(value: unknown, typeOid: number, arrayTypes: ArrayTypes): string | null {
+  if (value === null || value === undefined) return null;
+  if (typeOid === oids.json || typeOid === oids.jsonb) return typeof value === "string" ? value : JSON.stringify(value, bigintAsText);
+  if (Array.isArray(value)) return encodeArray(value, arrayTypes.get(typeOid) ?? 0, arrayTypes);
+  return encodeScalar(value);
+}
+
+function encodeScalar(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (typeof value === "boolean") return value ? "t" : "f";
+  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Uint8Array) return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  if (typeof value === "object") return JSON.stringify(value, bigintAsText);
+  return String(value);
+}
+
+function encodeArray(values: readonly unknown[], elementOid: number, arrayTypes: ArrayTypes): string {
+  const parts = values.map((value) => {
+    if (Array.isArray(value)) return encodeArray(value, elementOid, arrayTypes);
+    const text = encodeParameter(value, elementOid, arrayTypes);
+    return text === null ? "NULL" : quoteElement(text);
+  });
+  return `{${parts.join(",")}}`;
+}
+
+/** A text[] of values as they are: what set-based statements take. */
+export function encodeTextArray(values: readonly (string | null)[]): string {
+  let text = "{";
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (i > 0) text += ",";
+    text += value === null ? "NULL" : quoteElement(value);
+  }
+  return `${text}}`;
+}
+
+function quoteElement(text: string): string {
+  return `"${/["\\]/.test(text) ? text.replace(/["\\]/g, "\\$&") : text}"`;
+}
+
+function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? value.toString() : value;
+}

@@ -1,0 +1,37 @@
+/**
+ * Net changes → runs of SQL statements. A few rows go one by one through prepared statements, more go set-based; both
+ * delete before they insert.
+ */
+import type { TableDescription, Value } from "../engine/protocol.ts";
+import type { Run } from "./database.ts";
+import type { NetChange, NetChanges } from "./reduce.ts";
+import { encodeTextArray } from "./values.ts";
+import type { WriteStatements } from "./tables.ts";
+
+// Measured: one by one costs 12 µs a row, set-based 5.5 µs and half a millisecond at the start.
+const ONE_BY_ONE_MAX = 32;
+
+export function runsFor(net: NetChanges, statements: WriteStatements, description: TableDescription): Run[] {
+  const changes = [...net.changes.values()];
+  const deletes = changes.filter(({ row }) => row === undefined).map(({ key }) => key);
+  const rows = rowsOf(changes);
+  return [
+    ...(net.truncated ? [{ sql: statements.deleteAll, values: [] }] : []),
+    ...(net.truncated ? [] : each(deletes, statements.deleteOne, statements.deleteMany, description.key.length)),
+    ...each(rows, statements.upsertOne, statements.upsertMany, description.columns.length),
+  ];
+}
+
+export function rowsOf(changes: readonly NetChange[]): (readonly Value[])[] {
+  return changes.flatMap(({ row }) => (row ? [row] : []));
+}
+
+function each(tuples: readonly (readonly Value[])[], one: string, many: string, width: number): Run[] {
+  if (tuples.length > ONE_BY_ONE_MAX) return [{ sql: many, values: transposed(tuples, width) }];
+  return tuples.map((tuple) => ({ sql: one, values: tuple as readonly (string | null)[] }));
+}
+
+/** One text[] per column. */
+export function transposed(tuples: readonly (readonly Value[])[], width: number): string[] {
+  return Array.from({ length: width }, (_, column) => encodeTextArray(tuples.map((tuple) => tuple[column] ?? null)));
+}
