@@ -3,7 +3,8 @@
  * here may run beside another engine doing the same, and again at every start.
  */
 import { randomUUID } from "node:crypto";
-import { Kysely, type Migration, Migrator, PostgresDialect } from "kysely";
+import { Kysely, PostgresDialect } from "kysely";
+import { type Migration, Migrator } from "kysely/migration";
 import pg from "pg";
 import type { Logger } from "pino";
 import * as first from "../../migrations/0001_walcast.ts";

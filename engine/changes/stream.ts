@@ -11,7 +11,7 @@
  */
 import type { Socket } from "node:net";
 import type pg from "pg";
-import { AbstractPlugin, LogicalReplicationService } from "pg-logical-replication";
+import { LogicalReplicationService, PgoutputPlugin } from "pg-logical-replication";
 import { WalcastError } from "../errors.ts";
 import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
 import { replicationConfig } from "./connection.ts";
@@ -192,22 +192,19 @@ interface ReplicationConnection {
 }
 
 /** Starts pgoutput and hands the connection over; it never gets to parse anything. */
-class DirectPlugin extends AbstractPlugin<{ publication: string }> {
+class DirectPlugin extends PgoutputPlugin {
   private readonly attach: (connection: ReplicationConnection) => void;
 
   constructor(publication: string, attach: (connection: ReplicationConnection) => void) {
-    super({ publication });
+    // Names in publication_names are identifiers inside a literal: both kinds of quotes are doubled.
+    const name = `"${publication.replaceAll('"', '""').replaceAll("'", "''")}"`;
+    super({ protoVersion: 1, publicationNames: [name], messages: true });
     this.attach = attach;
-  }
-
-  override get name(): string {
-    return "pgoutput";
   }
 
   override start(client: pg.Client, slot: string, lsn: string): Promise<unknown> {
     this.attach((client as unknown as { connection: ReplicationConnection }).connection);
-    const publication = this.options.publication.replaceAll('"', '""').replaceAll("'", "''");
-    return client.query(`START_REPLICATION SLOT "${slot}" LOGICAL ${lsn} (proto_version '1', publication_names '"${publication}"', messages 'true')`);
+    return super.start(client, slot, lsn);
   }
 
   override parse(): never {

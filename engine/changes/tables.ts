@@ -46,6 +46,12 @@ export class Tables {
     this.described.delete(oid);
   }
 
+  /** Another history: whatever was made ready was so for another slot. */
+  forgetAll(): void {
+    this.described.clear();
+    this.ready.clear();
+  }
+
   private async describe(oid: number, schema: string, name: string): Promise<Table> {
     const table = await describeTable(this.pool, oid);
     if (!table) throw unknownTable(schema, name);

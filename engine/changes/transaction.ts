@@ -59,6 +59,7 @@ export class TransactionAssembler {
   /** Takes one pgoutput message; gives the transaction that it completes. */
   receive(bytes: Buffer, start: number, end: number): Transaction | undefined {
     const tag = bytes[start];
+    assert(tag !== undefined, "a message has a tag");
     if (tag === messageTags.begin) this.begin(bytes, start, end);
     else if (tag === messageTags.commit) return this.commit(bytes, start, end);
     else if (tag === messageTags.relation) this.relation(bytes, start, end);
@@ -85,7 +86,7 @@ export class TransactionAssembler {
     this.relations.set(relation.oid, { ...relation, signature: relationSignature(relation.columns) });
   }
 
-  private keep(bytes: Buffer, start: number, end: number, tag: number | undefined): void {
+  private keep(bytes: Buffer, start: number, end: number, tag: number): void {
     if (!this.open) {
       // Outside a transaction there may only be messages that were not transactional, and Type and Origin announcements.
       assert(tag === messageTags.message || tag === messageTags.type || tag === messageTags.origin, "no row is decoded outside Begin and Commit");

@@ -62,6 +62,20 @@ export class MemoryLog implements Log {
     this.bytesMax = bytesMax;
   }
 
+  /** A history begins at this position: what was before is not known here, and what was held is of another history. */
+  startAt(position: Lsn): void {
+    this.first = this.kept = this.seen = this.first + this.tail.length;
+    this.tail = [];
+    this.positions.clear();
+    this.bytes = 0;
+    this.end = this.quietEnd = this.acknowledged = position;
+  }
+
+  /** Everything before it has come by. */
+  get streamed(): Lsn {
+    return this.quietEnd > this.end ? this.quietEnd : this.end;
+  }
+
   append(transactions: readonly Transaction[]): readonly Transaction[] {
     const fresh = transactions.filter((transaction) => transaction.commitEnd > this.end);
     for (const transaction of fresh) this.push(transaction);
@@ -129,7 +143,7 @@ export class MemoryLog implements Log {
 
   /** With nothing unseen, all that was streamed; else up to the transaction before the first unseen one. */
   private safe(): Lsn {
-    if (!this.hasUnseen) return this.quietEnd > this.end ? this.quietEnd : this.end;
+    if (!this.hasUnseen) return this.streamed;
     return this.seen > this.kept ? this.tail[this.seen - this.first - 1]!.commitEnd : this.acknowledged;
   }
 

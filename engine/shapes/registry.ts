@@ -62,9 +62,14 @@ export class Registry<Subscriber> {
     return size;
   }
 
-  /** Everybody, each as often as it has shapes. */
-  subscribers(): Subscriber[] {
-    return [...this.tables.values()].flatMap((shapes) => [...shapes.entries.values()].flatMap((entry) => [...entry.subscribers]));
+  /** The version of each table that somebody wants, by oid. */
+  versions(): Map<number, string> {
+    return new Map([...this.tables].map(([oid, shapes]) => [oid, shapes.version]));
+  }
+
+  /** All shapes of a table. */
+  entriesOf(oid: number): ShapeEntry<Subscriber>[] {
+    return [...(this.tables.get(oid)?.entries.values() ?? [])];
   }
 
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {

@@ -48,13 +48,13 @@ export class Hub {
     this.forgetChanged(transactions);
     const routed = this.live.route(transactions);
     this.send(routed);
-    this.resyncBroken(routed);
+    this.resync(routed.broken);
     this.wakeWaiting();
   }
 
-  /** Everybody's rows are in doubt: history is not what the log says. */
-  resyncAll(message: string): void {
-    for (const lane of this.live.subscribers()) lane.resync({ code: "not_streaming", message });
+  /** A table is not what its shapes were resolved against: all of them are loaded anew. */
+  tableChanged(oid: number): void {
+    this.resync(this.live.entriesOf(oid));
   }
 
   /** Idle connections learn how far the stream is, so that they do not seem to lag. */
@@ -98,7 +98,7 @@ export class Hub {
     for (const [frames, list] of sections) if (last || list.length > 0) frames.frame("commits", last, last ? end : frames.position, list);
   }
 
-  private resyncBroken({ broken }: Routed<Lane>): void {
+  private resync(broken: Routed<Lane>["broken"]): void {
     for (const { shape, subscribers } of broken) {
       this.onTableChanged(shape.table.oid);
       const cause = { code: "schema_changed", message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again` } as const;

@@ -1,0 +1,95 @@
+/**
+ * The plain HTTP side. uWebSockets.js takes its request back when the handler returns and its response when the client
+ * aborts: what is needed of the one is read at once, and nothing is written to the other afterwards.
+ */
+import type { Logger } from "pino";
+import { WalcastError } from "../errors.ts";
+import type { HttpRequest, HttpResponse } from "./uws.ts";
+
+export interface HttpServices {
+  readonly health: () => Health;
+  /** Prometheus metrics: name with labels → value. */
+  readonly metrics: () => Readonly<Record<string, number>>;
+}
+
+export interface Health {
+  readonly status: "live" | "starting" | "reconnecting";
+  /** Commit-end LSN of the last transaction. */
+  readonly position: string;
+  /** WAL that Postgres has written and we have not been sent, as of the last measurement, in bytes. */
+  readonly lagBytes: number;
+  readonly reason?: string;
+}
+
+export function serveHealth(res: HttpResponse, { health }: HttpServices): void {
+  const state = health();
+  answerJson(res, state.status === "live" ? "200 OK" : "503 Service Unavailable", state);
+}
+
+export function serveMetrics(res: HttpResponse, { metrics }: HttpServices, connections: number): void {
+  const lines = Object.entries({ 'walcast_clients{state="connected"}': connections, ...metrics() }).map(([name, value]) => `${name} ${value}\n`);
+  write(res, "200 OK", { "Content-Type": "text/plain; version=0.0.4" }, lines.join(""));
+}
+
+export function answer(res: HttpResponse, status: string, error: WalcastError): void {
+  answerJson(res, status, error);
+}
+
+export function answerText(res: HttpResponse, status: string, text: string): void {
+  write(res, status, { "Content-Type": "text/plain; charset=utf-8" }, text);
+}
+
+function answerJson(res: HttpResponse, status: string, body: unknown): void {
+  write(res, status, { "Content-Type": "application/json", "Cache-Control": "no-store" }, JSON.stringify(body));
+}
+
+function write(res: HttpResponse, status: string, headers: Readonly<Record<string, string>>, body: string | Uint8Array): void {
+  res.cork(() => {
+    res.writeStatus(status);
+    for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
+    res.end(body);
+  });
+}
+
+export type App = (request: Request) => Response | Promise<Response>;
+
+/** Hands the request to the app as a web-standard Request. Bodies above the limit are refused with 413. */
+export function serveApp(res: HttpResponse, req: HttpRequest, app: App, options: { bytesMax: number; log: Logger }): void {
+  const url = `http://${req.getHeader("host") || "localhost"}${req.getUrl()}${req.getQuery() ? `?${req.getQuery()}` : ""}`;
+  const method = req.getMethod().toUpperCase();
+  const headers = new Headers();
+  req.forEach((name, value) => headers.append(name, value));
+  const aborted = new AbortController();
+  res.onAborted(() => aborted.abort());
+  readBody(res, options.bytesMax, (body) => {
+    if (!body) return write(res, "413 Content Too Large", {}, "");
+    void respond(res, aborted.signal, options.log, async () => app(new Request(url, { method, headers, signal: aborted.signal, ...(body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {}) })));
+  });
+}
+
+function readBody(res: HttpResponse, bytesMax: number, done: (body: Buffer<ArrayBuffer> | undefined) => void): void {
+  let chunks: Buffer<ArrayBuffer>[] | undefined = [];
+  let length = 0;
+  res.onData((chunk, isLast) => {
+    if (!chunks) return;
+    length += chunk.byteLength;
+    // The chunk is only lent.
+    if (length <= bytesMax) chunks.push(Buffer.from(chunk.slice(0)));
+    if (length > bytesMax || isLast) {
+      const body = length > bytesMax ? undefined : Buffer.concat(chunks);
+      chunks = undefined;
+      done(body);
+    }
+  });
+}
+
+async function respond(res: HttpResponse, signal: AbortSignal, log: Logger, run: () => Promise<Response>): Promise<void> {
+  try {
+    const response = await run();
+    const body = new Uint8Array(await response.arrayBuffer());
+    if (!signal.aborted) write(res, `${response.status} ${response.statusText}`.trim(), Object.fromEntries(response.headers), body);
+  } catch (error) {
+    log.error({ err: error }, "the app's handler failed");
+    if (!signal.aborted) answerText(res, "500 Internal Server Error", "the request failed; the engine's log says why\n");
+  }
+}

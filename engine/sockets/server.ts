@@ -1,0 +1,110 @@
+/** One port for everything: the socket at /v1/sync, health and metrics, static files, and the app's own routes. */
+import { WalcastError } from "../errors.ts";
+import { closeCodes, subprotocol } from "../protocol.ts";
+import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
+import { Session, type SessionServices } from "./session.ts";
+import { staticFiles } from "./static.ts";
+import { type HttpRequest, type HttpResponse, type ListenSocket, type SocketContext, type TemplatedApp, uws, type WebSocket } from "./uws.ts";
+import type { Socket } from "./frames.ts";
+
+interface SocketData {
+  session?: Session;
+}
+
+// Without it a second engine on the port would silently take half of the clients. The library has this overload, its
+// type does not. LIBUS_LISTEN_EXCLUSIVE_PORT of uSockets.
+const EXCLUSIVE_PORT = 1;
+type ListenWithOptions = (host: string, port: number, options: number, onListen: (socket: ListenSocket | false) => void) => void;
+
+/** Seconds without a byte from a client; uWebSockets.js pings by itself before they are over. */
+const idleTimeoutS = 32;
+
+/** Above our own limit, so that a client that exceeds ours is told so instead of just cut off. */
+const payloadSlack = 4;
+
+export class Server {
+  private readonly services: SessionServices & HttpServices;
+  private readonly app: TemplatedApp;
+  private readonly sessions = new Set<Session>();
+  private listening: ListenSocket | undefined;
+  port = 0;
+
+  constructor(services: SessionServices & HttpServices) {
+    this.services = services;
+    this.app = uws.App();
+    this.routes();
+  }
+
+  /** Throws `port_in_use`. Port 0 takes any free one. */
+  async listen(host: string, port: number): Promise<void> {
+    this.listening = await new Promise<ListenSocket | undefined>((resolve) => {
+      const listen = this.app.listen as unknown as ListenWithOptions;
+      listen.call(this.app, host, port, EXCLUSIVE_PORT, (socket) => resolve(socket || undefined));
+    });
+    if (!this.listening) throw new WalcastError("port_in_use", `listen on ${host}:${port}: the port is taken`, { hint: "stop what listens there, or choose another with --port or WALCAST_PORT" });
+    this.port = uws.us_socket_local_port(this.listening);
+  }
+
+  get connections(): number {
+    return this.sessions.size;
+  }
+
+  /** Ends every connection; clients come back by themselves. */
+  disconnectAll(reason: string): void {
+    for (const session of [...this.sessions]) session.close(closeCodes.goingAway, reason);
+  }
+
+  close(): void {
+    if (this.listening) uws.us_listen_socket_close(this.listening);
+    this.listening = undefined;
+    this.disconnectAll("going_away");
+    this.app.close();
+  }
+
+  private routes(): void {
+    const { limits, staticDir, app } = this.services.config;
+    this.app.ws<SocketData>("/v1/sync", {
+      compression: uws.DISABLED,
+      maxPayloadLength: limits.messageBytes * payloadSlack,
+      maxBackpressure: limits.backlogBytesPerConnection * 2,
+      closeOnBackpressureLimit: true,
+      idleTimeout: idleTimeoutS,
+      sendPingsAutomatically: true,
+      upgrade: (res, req, context) => this.upgrade(res, req, context),
+      open: (ws) => this.open(ws),
+      message: (ws, message, isBinary) => ws.getUserData().session?.receive(Buffer.from(message), isBinary),
+      drain: (ws) => ws.getUserData().session?.drained(),
+      close: (ws) => this.closed(ws),
+    });
+    this.app.get("/health", (res) => serveHealth(res, this.services));
+    this.app.get("/metrics", (res) => serveMetrics(res, this.services, this.sessions.size));
+    const files = staticDir === undefined ? undefined : staticFiles(staticDir);
+    this.app.any("/*", (res, req) => {
+      if (files && req.getMethod() === "get" && files.serve(res, req.getUrl())) return;
+      if (app) serveApp(res, req, app, { bytesMax: limits.messageBytes, log: this.services.hub.log });
+      else answerText(res, "404 Not Found", "not found\n");
+    });
+  }
+
+  private upgrade(res: HttpResponse, req: HttpRequest, context: SocketContext): void {
+    const offered = req.getHeader("sec-websocket-protocol");
+    const known = offered.split(",").some((name) => name.trim() === subprotocol);
+    if (offered !== "" && !known) return answer(res, "400 Bad Request", new WalcastError("unsupported_protocol", `connect: expected the subprotocol ${subprotocol}, found ${offered.slice(0, 80)}`));
+    const { connections } = this.services.config.limits;
+    if (this.sessions.size >= connections) return answer(res, "503 Service Unavailable", new WalcastError("too_many", `connect: expected at most ${connections} connections`, { hint: "raise limits.connections" }));
+    res.upgrade<SocketData>({}, req.getHeader("sec-websocket-key"), known ? subprotocol : "", req.getHeader("sec-websocket-extensions"), context);
+  }
+
+  private open(ws: WebSocket<SocketData>): void {
+    const session = new Session(ws as unknown as Socket, this.services);
+    ws.getUserData().session = session;
+    this.sessions.add(session);
+  }
+
+  private closed(ws: WebSocket<SocketData>): void {
+    const { session } = ws.getUserData();
+    if (!session) return;
+    session.closed();
+    this.sessions.delete(session);
+  }
+}

@@ -1,0 +1,47 @@
+/** Where a transaction that a client names by its xid ended: in the log's memory, or by asking Postgres how it went. */
+import { setTimeout as delay } from "node:timers/promises";
+import type pg from "pg";
+import type { Snapshots } from "../changes/snapshot.ts";
+import { WalcastError } from "../errors.ts";
+import type { Log } from "../log/log.ts";
+import type { Lsn } from "../protocol.ts";
+
+const pollMs = 100;
+
+export class Xids {
+  private readonly tail: Log;
+  private readonly control: pg.Pool;
+  private readonly snapshots: Snapshots;
+
+  constructor(tail: Log, control: pg.Pool, snapshots: Snapshots) {
+    this.tail = tail;
+    this.control = control;
+    this.snapshots = snapshots;
+  }
+
+  /** A position at which the transaction's rows have arrived. Throws `transaction_aborted` or `transaction_unknown`. */
+  async positionOf(xid: bigint, cancelled: () => boolean): Promise<Lsn> {
+    while (!cancelled()) {
+      const known = this.tail.positionOf(xid);
+      if (known !== undefined) return known;
+      const status = await this.status(xid);
+      // It touched nothing that is synced, or long ago: whatever it did is before a barrier that is committed now.
+      if (status === "committed") return this.snapshots.commitBarrier();
+      if (status === "aborted") throw new WalcastError("transaction_aborted", `await transaction ${xid}: it was rolled back`);
+      if (status === null) throw new WalcastError("transaction_unknown", `await transaction ${xid}: Postgres does not know it (any more)`);
+      await delay(pollMs);
+    }
+    throw new WalcastError("closed", `await transaction ${xid}: the connection is over`);
+  }
+
+  private async status(xid: bigint): Promise<string | null> {
+    try {
+      const { rows } = await this.control.query<{ status: string | null }>("select pg_xact_status($1::text::xid8) as status", [String(xid)]);
+      return rows[0]!.status;
+    } catch (error) {
+      // "transaction ID … is in the future"
+      if ((error as pg.DatabaseError).code === "22023") return null;
+      throw new WalcastError("not_streaming", `await transaction ${xid}: ask Postgres for its status`, { cause: error });
+    }
+  }
+}
