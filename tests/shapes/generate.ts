@@ -1,0 +1,198 @@
+/**
+ * Rows and conditions from a seed, for tests that compare two ways of evaluating them: rich in NULL, in values next to
+ * each other, and in values whose text and whose order disagree.
+ */
+import { quoteIdentifier, quoteLiteral } from "../../engine/shapes/name.ts";
+import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../engine/changes/tuple.ts";
+
+export class Random {
+  private state: number;
+
+  constructor(seed: number) {
+    this.state = seed;
+  }
+
+  /** From 0 up to, not including, `bound`. The generator is mulberry32. */
+  below(bound: number): number {
+    this.state = (this.state + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * bound);
+  }
+
+  chance(percent: number): boolean {
+    return this.below(100) < percent;
+  }
+
+  of<T>(values: readonly T[]): T {
+    return values[this.below(values.length)]!;
+  }
+
+  some<T>(values: readonly T[], most: number): T[] {
+    return Array.from({ length: 1 + this.below(most) }, () => this.of(values));
+  }
+}
+
+/** A condition for compileWhere, and the same for Postgres with its parameters written in. */
+export interface Condition {
+  readonly where: string;
+  readonly params: readonly unknown[];
+  readonly inlined: string;
+}
+
+/** A column's name, and literals that its type accepts. */
+export interface SampleColumn {
+  readonly name: string;
+  readonly type: string;
+  /** Where a constant is not cast to `type` itself. */
+  readonly cast?: string;
+  /** None where only IS NULL is asked of it. */
+  readonly values: readonly string[];
+  /** Columns that share a family may be compared with each other and with each other's constants. */
+  readonly family: string;
+  readonly isOrdered?: boolean;
+}
+
+export function tupleOf(values: readonly (string | null)[]): Tuple {
+  const tuple = new Tuple();
+  // Something before and after each value, so that reading past an edge shows.
+  tuple.reset(Buffer.from(`0${values.map((value) => value ?? "").join("0")}0`), values.length);
+  let at = 1;
+  values.forEach((value, i) => {
+    tuple.kinds[i] = value === null ? NULL_VALUE : TEXT_VALUE;
+    tuple.starts[i] = at;
+    tuple.ends[i] = at + Buffer.byteLength(value ?? "");
+    at = tuple.ends[i]! + 1;
+  });
+  return tuple;
+}
+
+export class Conditions {
+  private readonly random: Random;
+  private readonly columns: readonly SampleColumn[];
+  private params: unknown[] = [];
+
+  constructor(random: Random, columns: readonly SampleColumn[]) {
+    this.random = random;
+    this.columns = columns;
+  }
+
+  next(): Condition {
+    this.params = [];
+    const [where, inlined] = this.condition(3);
+    return { where, params: this.params, inlined };
+  }
+
+  private condition(depth: number): Pair {
+    const { random } = this;
+    if (depth === 0 || random.chance(30)) return this.leaf();
+    switch (random.below(6)) {
+      case 0:
+        return this.wrapped("NOT ", depth, "");
+      case 1:
+        return this.wrapped("", depth, random.of([" IS TRUE", " IS NOT TRUE", " IS FALSE", " IS NOT FALSE", " IS UNKNOWN", " IS NOT UNKNOWN", " IS NULL", " IS NOT NULL"]));
+      case 2:
+      case 3:
+        return this.joined(" OR ", depth);
+      default:
+        return this.joined(" AND ", depth);
+    }
+  }
+
+  private wrapped(before: string, depth: number, after: string): Pair {
+    return mapped(this.condition(depth - 1), (text) => `${before}(${text})${after}`);
+  }
+
+  private joined(word: string, depth: number): Pair {
+    const parts = Array.from({ length: 2 + this.random.below(3) }, () => this.condition(depth - 1));
+    return [0, 1].map((side) => parts.map((part) => `(${part[side]!})`).join(word)) as [string, string];
+  }
+
+  private leaf(): Pair {
+    const { random } = this;
+    const column = random.of(this.columns);
+    const name = quoteIdentifier(column.name);
+    switch (column.values.length === 0 ? 0 : random.below(9)) {
+      case 0:
+        return both(`${name} IS ${random.of(["NULL", "NOT NULL"])}`);
+      case 1:
+        return this.list(column, `${name} ${random.of(["IN", "NOT IN"])}`);
+      case 2:
+        return this.any(column, name);
+      case 3:
+        return this.between(column, name);
+      case 4:
+        return this.twoColumns(column, name);
+      case 5:
+        return column.family === "boolean" ? both(name) : this.comparison(column, name);
+      default:
+        return this.comparison(column, name);
+    }
+  }
+
+  private comparison(column: SampleColumn, name: string): Pair {
+    const operator = this.operator(column);
+    const start = `${name}${this.collate(column, operator)} ${operator} `;
+    return mapped(this.constant(column), (text) => start + text);
+  }
+
+  private between(column: SampleColumn, name: string): Pair {
+    if (column.isOrdered === false) return this.comparison(column, name);
+    const [low, high] = [this.constant(column), this.constant(column)];
+    const start = `${name}${this.collate(column, "<")} ${this.random.of(["BETWEEN", "NOT BETWEEN"])} `;
+    return [start + `${low[0]} AND ${high[0]}`, start + `${low[1]} AND ${high[1]}`];
+  }
+
+  private twoColumns(column: SampleColumn, name: string): Pair {
+    const other = this.random.of(this.columns.filter(({ family }) => family === column.family));
+    const operator = this.operator(column);
+    return both(`${name}${this.collate(column, operator)} ${operator} ${quoteIdentifier(other.name)}`);
+  }
+
+  private list(column: SampleColumn, start: string): Pair {
+    const items = Array.from({ length: 1 + this.random.below(4) }, () => (this.random.chance(10) ? both("NULL") : this.constant(column)));
+    return [0, 1].map((side) => `${start} (${items.map((item) => item[side]!).join(", ")})`) as [string, string];
+  }
+
+  private any(column: SampleColumn, name: string): Pair {
+    const values = this.random.some<string | null>([...column.values, null], 4);
+    const literal = quoteLiteral(`{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`);
+    const start = `${name} ${this.random.of(["= ANY", "<> ALL", "= SOME"])} `;
+    if (this.random.chance(50)) return both(`${start}(${literal})`);
+    return [`${start}(${this.param(values)})`, `${start}(${literal})`];
+  }
+
+  private constant(column: SampleColumn): Pair {
+    const { random } = this;
+    const from = random.chance(15) ? random.of(this.columns.filter(({ family }) => family === column.family)) : column;
+    const value = random.of(from.values);
+    const literal = quoteLiteral(value);
+    if (random.chance(20)) return [this.param(value), literal];
+    if (random.chance(30)) return both(`${literal}::${from.cast ?? from.type}`);
+    return both(column.family === "number" && /^[\d.]+$/.test(value) && random.chance(70) ? value : literal);
+  }
+
+  private param(value: unknown): string {
+    this.params.push(value);
+    return `$${this.params.length}`;
+  }
+
+  private operator({ isOrdered = true }: SampleColumn): string {
+    return this.random.of(isOrdered ? ["=", "<>", "!=", "<", "<=", ">", ">="] : ["=", "<>"]);
+  }
+
+  private collate({ family }: SampleColumn, operator: string): string {
+    const isEquality = ["=", "<>", "!="].includes(operator);
+    return (family === "text" || family === "bpchar") && this.random.chance(isEquality ? 20 : 90) ? ' COLLATE "C"' : "";
+  }
+}
+
+type Pair = readonly [where: string, inlined: string];
+
+function both(text: string): Pair {
+  return [text, text];
+}
+
+function mapped([where, inlined]: Pair, change: (text: string) => string): Pair {
+  return [change(where), change(inlined)];
+}
