@@ -10,7 +10,7 @@
 import assert from "node:assert/strict";
 import { type PgSnapshot, sees } from "../changes/pg-snapshot.ts";
 import type { Transaction } from "../changes/transaction.ts";
-import { type Lsn, zeroLsn } from "../protocol.ts";
+import { type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
 
 export interface Log {
   /** Commit-end of the last transaction; zero before the first. */
@@ -35,7 +35,10 @@ export interface Log {
 }
 
 export interface Pin {
-  /** The transactions after `after`, oldest first, among those that were not seen when the pin was set. */
+  /**
+   * The transactions after `after`, oldest first, among those that were not seen when the pin was set. Throws
+   * `snapshot_failed` where the log had to let go of them: it grew to twice its bound while the pin held it.
+   */
   read(after: Lsn): Iterable<Transaction>;
   release(): void;
 }
@@ -52,7 +55,7 @@ export class MemoryLog implements Log {
   private seen = 0;
   private quietEnd = zeroLsn;
   private acknowledged = zeroLsn;
-  private readonly pins = new Set<{ from: number }>();
+  private readonly pins = new Set<{ readonly from: number }>();
   private readonly positions = new Map<bigint, Lsn>();
   private readonly waiting = new Map<bigint, ((position: Lsn) => void)[]>();
   end = zeroLsn;
@@ -102,10 +105,12 @@ export class MemoryLog implements Log {
   pin(): Pin {
     const pin = { from: this.seen };
     this.pins.add(pin);
-    return { read: (after) => this.readFrom(pin.from, after), release: () => this.unpin(pin) };
+    return { read: (after) => this.readFrom(pin, after), release: () => this.unpin(pin) };
   }
 
-  private *readFrom(sequence: number, after: Lsn): Iterable<Transaction> {
+  private *readFrom(pin: { readonly from: number }, after: Lsn): Iterable<Transaction> {
+    const sequence = pin.from;
+    if (!this.pins.has(pin)) throw new WalcastError("snapshot_failed", "catch up: the log grew past its bound before this shape was loaded", { hint: "raise log.tailBytes" });
     assert(sequence >= this.kept, "a pinned transaction is not dropped");
     for (let i = sequence - this.first; i < this.tail.length; i++) {
       const transaction = this.tail[i]!;
@@ -113,7 +118,7 @@ export class MemoryLog implements Log {
     }
   }
 
-  private unpin(pin: { from: number }): void {
+  private unpin(pin: { readonly from: number }): void {
     this.pins.delete(pin);
     this.trim();
   }
@@ -149,10 +154,26 @@ export class MemoryLog implements Log {
 
   /** Drops the oldest while there is too much and nobody may need them. */
   private trim(): void {
-    let needed = this.seen;
-    for (const pin of this.pins) needed = Math.min(needed, pin.from);
+    if (this.bytes <= this.bytesMax) return;
+    const needed = this.needed();
     while (this.bytes > this.bytesMax && this.kept < needed) this.forget(this.kept++);
     this.compact();
+    if (this.bytes > 2 * this.bytesMax) this.loseOldestPin();
+  }
+
+  /** The first sequence number that may not go. */
+  private needed(): number {
+    let needed = this.seen;
+    for (const pin of this.pins) needed = Math.min(needed, pin.from);
+    return needed;
+  }
+
+  /** One slow reader must not take everybody's memory: it is the one to start again. */
+  private loseOldestPin(): void {
+    const from = this.needed();
+    if (from === this.seen) return;
+    for (const pin of this.pins) if (pin.from === from) this.pins.delete(pin);
+    this.trim();
   }
 
   private forget(sequence: number): void {
