@@ -1,0 +1,34 @@
+/** The page from top to bottom. Until the first sync is complete its places are held by skeletons of the same size. */
+import { useState } from "react";
+import { Header } from "./Header.tsx";
+import { Loading } from "./Loading.tsx";
+import { Orders } from "./Orders.tsx";
+import { Revenue } from "./Revenue.tsx";
+import type { Status } from "../statuses.ts";
+import { StatusTotals } from "./StatusTotals.tsx";
+import { useFirstSync } from "./sync.ts";
+import { TryIt } from "./TryIt.tsx";
+
+export function App() {
+  const sync = useFirstSync();
+  return (
+    <>
+      <Header isReady={sync.isReady} />
+      <main className="page">{sync.isReady ? <Dashboard /> : <Loading sync={sync} />}</main>
+    </>
+  );
+}
+
+function Dashboard() {
+  const [status, setStatus] = useState<Status>();
+  return (
+    <>
+      <div className="summary">
+        <Revenue />
+        <StatusTotals chosen={status} onChoose={setStatus} />
+      </div>
+      <TryIt />
+      <Orders status={status} onAnyStatus={() => setStatus(undefined)} />
+    </>
+  );
+}

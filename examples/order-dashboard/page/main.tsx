@@ -1,0 +1,17 @@
+/** Where the page begins: one client for the whole page, handed to the components by the provider. */
+import { WalcastProvider } from "@walcast/client/react";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./App.tsx";
+import { client } from "./client.ts";
+import { Toasts } from "./Toasts.tsx";
+
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <WalcastProvider client={client}>
+      <Toasts>
+        <App />
+      </Toasts>
+    </WalcastProvider>
+  </StrictMode>,
+);
