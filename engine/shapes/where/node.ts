@@ -187,10 +187,7 @@ function otherBoolean(value: Buffer): Buffer {
 
 function inSql(column: ReadColumn, values: readonly Buffer[], negated: boolean): string {
   const operator = qualified(negated ? "<>" : "=");
-  const each = values.map((value) => `${equalitySql(column)} ${operator} ${literal(column, value)}`);
-  if (values.length === 1) return each[0]!;
-  // Only Postgres' rules for unknown literals find the enum beneath a domain, and they do not reach into an array.
-  if (isDomainOfEnum(column)) return `(${each.join(negated ? " AND " : " OR ")})`;
+  if (values.length === 1) return `${equalitySql(column)} ${operator} ${literal(column, values[0]!)}`;
   const list = values.map((value) => quoteLiteral(value.toString())).join(", ");
   return `${equalitySql(column)} ${operator} ${negated ? "ALL" : "ANY"} (ARRAY[${list}]::${constantType(column, values)}[])`;
 }
@@ -200,12 +197,7 @@ function qualified(operator: Operator): string {
 }
 
 function literal(column: ReadColumn, value: Buffer): string {
-  const quoted = quoteLiteral(value.toString());
-  return isDomainOfEnum(column) ? quoted : `${quoted}::${constantType(column, [value])}`;
-}
-
-function isDomainOfEnum({ column, values }: ReadColumn): boolean {
-  return values.name === "enum" && column.typeOid !== column.baseTypeOid;
+  return `${quoteLiteral(value.toString())}::${constantType(column, [value])}`;
 }
 
 /** The narrowest type of the column's family that holds the values: an index on the column stays usable. */

@@ -253,7 +253,7 @@ export class Operands {
   /** Only enums that the table itself uses: what another name means depends on a catalog that is not at hand. */
   private enumNamed(path: readonly string[]): SqlType | undefined {
     for (const column of this.columns.values()) {
-      if (!isReadable(column) || column.sqlType.type !== "enum" || column.column.typeOid !== column.column.baseTypeOid) continue;
+      if (!isReadable(column) || column.sqlType.type !== "enum") continue;
       const { schema, name } = parseTableName(column.column.type);
       if (path.at(-1) === name && (path.length === 1 || (path.length === 2 && path[0] === schema))) return column.sqlType;
     }

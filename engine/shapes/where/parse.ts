@@ -89,6 +89,8 @@ function checkNesting(where: string): void {
       if (outer.length === 0) throw refusedAt("where_syntax", where, token, `expected a condition, found an unmatched "${word}"`);
       depth = outer.pop()!;
       base = outer.pop()!;
+    } else if (word === ";") {
+      throw refusedAt("where_syntax", where, token, 'expected one condition, found ";"');
     } else if (word === "," || (token.keywordKind !== 0 && (word === "AND" || word === "OR"))) {
       depth = base;
     } else if (token.keywordKind !== 0 && statementWords.has(word)) {

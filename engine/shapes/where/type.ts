@@ -43,7 +43,7 @@ export interface SqlType {
   readonly type: TypeName;
   /** The name in pg_catalog; an enum's own qualified name. */
   readonly sql: string;
-  /** An enum's own, beneath any domain. */
+  /** An enum's own. */
   readonly oid?: number;
   readonly labels?: readonly string[];
 }
@@ -68,6 +68,8 @@ const byName: ReadonlyMap<string, SqlType> = new Map(builtins.map(([, name, type
 /** undefined where the column's type cannot be read exactly. */
 export function sqlTypeOfColumn(column: Column): SqlType | undefined {
   if (column.baseTypeKind !== "e") return byOid.get(column.baseTypeOid);
+  // Postgres finds no operators for a domain over an enum.
+  if (column.typeOid !== column.baseTypeOid) return undefined;
   return { type: "enum", sql: column.type, oid: column.baseTypeOid, labels: column.enumLabels ?? [] };
 }
 

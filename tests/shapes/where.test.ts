@@ -1,0 +1,327 @@
+import assert from "node:assert/strict";
+import { before, test } from "node:test";
+import { type ErrorCode, WalcastError } from "../../engine/errors.ts";
+import { both, compileWhere, everything, loadParser, nothing } from "../../engine/shapes/where.ts";
+import { column, enumColumn, tableOf } from "./table.ts";
+import { tupleOf } from "./generate.ts";
+
+const table = tableOf([
+  column("id", "int8"),
+  column("small", "int2"),
+  column("name", "text"),
+  column("code", "text", { collation: { schema: "pg_catalog", name: "C", deterministic: true, isC: true } }),
+  column("loose", "text", { collation: { schema: "public", name: "ci", deterministic: false, isC: false } }),
+  column("paid", "bool"),
+  column("amount", "numeric"),
+  column("at", "timestamptz"),
+  column("due", "date"),
+  column("owner", "uuid"),
+  enumColumn("status", "public.order_status", ["new", "shipped"]),
+  column("weight", "float8"),
+  column("__proto__", "int4"),
+  column("constructor", "text"),
+  column('Sel"ect', "int4"),
+  column("pair", "public.pair", { baseTypeKind: "c" }),
+]);
+
+before(loadParser);
+
+function row(values: Readonly<Record<string, string | null>>) {
+  return tupleOf(table.columns.map(({ name }) => (Object.hasOwn(values, name) ? values[name]! : null)));
+}
+
+// ── Normal forms ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const equivalent: [string, string][] = [
+  ["id = 1 AND name = 'b'", "'b' = name AND 1 = id"],
+  ["id = 1 OR id = 2", "id IN (2, 1, 2)"],
+  ["id IN (1, 2)", "id = ANY('{2, 1}')"],
+  ["id IN (1, 2)", "id = ANY(ARRAY[2, 1])"],
+  ["id <> 1 AND id <> 2", "NOT (id = 2 OR id = 1)"],
+  ["id NOT IN (1, 2)", "id <> ALL('{1,2}'::int[])"],
+  ["amount BETWEEN 1 AND 2", "amount <= 2.0 AND 1.00 <= amount"],
+  ["NOT (amount BETWEEN 1 AND 2)", "amount NOT BETWEEN 1 AND 2"],
+  ["paid", "paid = true"],
+  ["NOT paid", "paid <> 't'"],
+  ["NOT paid", "paid = false"],
+  ["((id = 1 AND paid) AND name = 'x') AND paid", "id = 1 AND paid AND name = 'x'"],
+  ["id = 1 AND 1 = 1", "id = 1"],
+  ["id = 1 OR 1 = 2", "id = 1"],
+  ["amount = 1", "amount = 1.000"],
+  ["amount = 100", "amount = 1e2"],
+  ["id = 1000000", "id = 1_000_000"],
+  ["id = 255", "id = 0xff"],
+  ["id = 7", "orders.id = 7"],
+  ["id = 7", "public.orders.id = 7"],
+  ["id = 7", "id OPERATOR(pg_catalog.=) 7"],
+  ["owner = 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "owner = '{a0eebc999c0b4ef8bb6d6bb9bd380a11}'::uuid"],
+  ["at = '2026-01-01 12:00+01'", "at = '2026-01-01T11:00:00.000Z'"],
+  ["status = 'new'", "status = 'new'::order_status"],
+  ["status = 'new'", "status = 'new'::public.order_status"],
+  ["id IS NOT NULL", "NOT id IS NULL"],
+  ["(id = 1) IS NULL", "(id = 1) IS UNKNOWN"],
+  ["id = 1 -- comment", "id = 1 /* comment /* nested */ */"],
+];
+
+for (const [left, right] of equivalent) {
+  test(`${left} is the same shape as ${right}`, () => {
+    assert.equal(compileWhere(left, [], table).canonical, compileWhere(right, [], table).canonical);
+  });
+}
+
+test("parameters give the same shape as the constants they stand for", () => {
+  const literal = compileWhere("id IN (1, 2) AND status = 'new' AND NOT paid", [], table);
+  const params = compileWhere("id = ANY($1) AND status = $2 AND paid = $3", [[2, "1"], "new", false], table);
+  assert.equal(params.canonical, literal.canonical);
+});
+
+test("different constants are different shapes", () => {
+  const texts = ["name = 'a'", "name = 'A'", "name = 'a '", "name = ''", "name IS NULL", "name <> 'a'", "constructor = 'a'", "id = 1", "small = 1"];
+  assert.equal(new Set(texts.map((text) => compileWhere(text, [], table).canonical)).size, texts.length);
+});
+
+test("the SQL names every operator, type and column beyond doubt", () => {
+  const { sql } = compileWhere(`"Sel""ect" = 1 AND status = 'new' AND code < 'it''s \\'`, [], table);
+  assert.equal(
+    sql,
+    `("Sel""ect" OPERATOR(pg_catalog.=) '1'::pg_catalog.int4 AND "code" OPERATOR(pg_catalog.<) E'it''s \\\\'::pg_catalog.text AND "status" OPERATOR(pg_catalog.=) 'new'::public.order_status)`,
+  );
+});
+
+test("a predicate knows the columns it reads", () => {
+  assert.deepEqual(compileWhere("paid AND (id = 1 OR weight IS NULL) AND due = due", [], table).columns, [0, 5, 8, 11]);
+  assert.deepEqual(everything.columns, []);
+});
+
+// ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const answers: [where: string, values: Record<string, string | null>, answer: boolean | null][] = [
+  ["id = 1", { id: "1" }, true],
+  ["id = 1", { id: null }, null],
+  ["NOT id = 1", { id: null }, null],
+  ["id <> 1", { id: "2" }, true],
+  ["id = NULL", { id: "1" }, null],
+  ["id IN (1, NULL)", { id: "1" }, true],
+  ["id IN (1, NULL)", { id: "2" }, null],
+  ["id NOT IN (1, NULL)", { id: "1" }, false],
+  ["id NOT IN (1, NULL)", { id: "2" }, null],
+  ["id = ANY('{}')", { id: null }, false],
+  ["id <> ALL('{}')", { id: null }, true],
+  ["id = ANY(NULL)", { id: "1" }, null],
+  ["id = 1 OR name = 'x'", { id: null, name: "x" }, true],
+  ["id = 1 OR name = 'x'", { id: null, name: "y" }, null],
+  ["id = 1 AND name = 'x'", { id: null, name: "y" }, false],
+  ["id = 1 AND name = 'x'", { id: null, name: "x" }, null],
+  ["(id = 1) IS TRUE", { id: null }, false],
+  ["(id = 1) IS NOT TRUE", { id: null }, true],
+  ["paid IS UNKNOWN", { paid: null }, true],
+  ["paid IS FALSE", { paid: "f" }, true],
+  ["paid", { paid: "t" }, true],
+  ["id = 9007199254740993", { id: "9007199254740992" }, false],
+  ["id > 9007199254740992", { id: "9007199254740993" }, true],
+  ["small < 70000", { small: "32767" }, true],
+  ["id = 1.5", { id: "1" }, false],
+  ["amount = 1", { amount: "1.000" }, true],
+  ["amount < 'NaN'", { amount: "Infinity" }, true],
+  ["amount = 'nan'", { amount: "NaN" }, true],
+  ["amount > -0.5", { amount: "-0.05" }, true],
+  ["amount > -10", { amount: "-9" }, true],
+  ["amount = id", { amount: "5.00", id: "5" }, true],
+  ["due < '2026-01-01'", { due: "0044-03-15 BC" }, true],
+  ["due > '9999-12-31'", { due: "10000-01-01" }, true],
+  ["due < 'infinity'", { due: "5874897-12-31" }, true],
+  ["at < '2026-01-01 00:00:00.1Z'", { at: "2026-01-01 00:00:00+00" }, true],
+  ["name = ''", { name: "" }, true],
+  ["code < 'b'", { code: "Z" }, true],
+  ['name COLLATE "C" > \'z\'', { name: "ä" }, true],
+  ['loose COLLATE "C" = \'A\'', { loose: "a" }, false],
+  ["status IN ('new')", { status: "new" }, true],
+  ['"__proto__" = 1', { ["__proto__"]: "1" }, true],
+  ["constructor = 'x'", { constructor: "x" }, true],
+  ["weight IS NULL", { weight: null }, true],
+];
+
+for (const [where, values, answer] of answers) {
+  test(`${where} over ${JSON.stringify(values)} is ${answer}`, () => {
+    assert.equal(compileWhere(where, [], table).matches(row(values)), answer);
+  });
+}
+
+test("a claim compared with a constant is decided at once", () => {
+  assert.equal(compileWhere("$1 = 'admin' OR owner = $2", ["admin", null], table).sql, "true");
+  assert.equal(compileWhere("$1 = 'admin'", ["user"], table).sql, "false");
+  assert.equal(compileWhere("$1", [true], table).sql, "true");
+});
+
+// ── Rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+test("a rule decides before the where", () => {
+  const guarded = both(compileWhere("id = 1", [], table), compileWhere("name = 'x'", [], table));
+  assert.equal(guarded.matches(row({ id: "1", name: "x" })), true);
+  assert.equal(guarded.matches(row({ id: "2", name: "x" })), false);
+  assert.equal(guarded.matches(row({ id: null, name: "x" })), false);
+  assert.deepEqual(guarded.columns, [0, 2]);
+  assert.match(guarded.sql, /CASE WHEN "id" .* THEN "name" .* ELSE false END/);
+});
+
+test("a rule or a where that says nothing leaves the other as it is", () => {
+  const where = compileWhere("id = 1", [], table);
+  assert.equal(both(everything, where), where);
+  assert.equal(both(where, everything), where);
+  assert.equal(both(where, compileWhere("1 = id", [], table)).canonical, where.canonical);
+  assert.equal(both(nothing, where).canonical, "false");
+});
+
+test("a column that the client may not read does not exist for it", () => {
+  const isVisible = (position: number) => position !== 2;
+  assert.throws(() => compileWhere("id = 1 AND name = 'x'", [], table, isVisible), { code: "unknown_column", position: 11 });
+  assert.equal(compileWhere("id = 1", [], table, isVisible).columns.length, 1);
+});
+
+// ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const refused: [where: string, params: unknown[], code: ErrorCode, position?: number][] = [
+  // Not one condition
+  ["", [], "where_syntax", 0],
+  ["id =", [], "where_syntax", 4],
+  ["id = 1 AND", [], "where_syntax", 10],
+  ["name = 'é😀' id", [], "where_syntax", 13],
+  ["id = 'x", [], "where_syntax", 5],
+  ["id = 1 /* x", [], "where_syntax", 7],
+  ["id = 1; DROP TABLE orders", [], "where_syntax", 6],
+  ["id = 1) OR (id = 2", [], "where_syntax", 6],
+  ["id = 1) UNION SELECT 1 FROM t WHERE (true", [], "where_syntax", 6],
+  ["id = 1 ORDER BY id", [], "where_syntax", 7],
+  ["id = 1 LIMIT 1", [], "where_syntax", 7],
+  ["id = 1 FOR UPDATE", [], "where_syntax", 7],
+  ["id = 1\0", [], "where_syntax"],
+  ["name = '\ud800'", [], "where_syntax"],
+  // Not supported
+  ["name LIKE 'a%'", [], "where_unsupported", 5],
+  ["lower(name) = 'a'", [], "where_unsupported", 0],
+  ["id + 1 = 2", [], "where_unsupported", 3],
+  ["id = (SELECT 1)", [], "where_unsupported", 6],
+  ["EXISTS (SELECT 1)", [], "where_unsupported", 8],
+  ["CASE WHEN paid THEN paid END", [], "where_unsupported", 0],
+  ["at < now()", [], "where_unsupported", 5],
+  ["at < current_timestamp", [], "where_unsupported", 5],
+  ["at < 'now'", [], "where_unsupported", 5],
+  ["at < '1/2/2026'", [], "where_unsupported", 5],
+  ["at < due", [], "where_unsupported", 3],
+  ["name < 'b'", [], "where_unsupported", 5],
+  ["loose = 'b'", [], "where_unsupported", 6],
+  ["name COLLATE \"de-x-icu\" = 'b'", [], "where_unsupported", 5],
+  ["status < 'new'", [], "where_unsupported", 7],
+  ["weight = 1", [], "where_unsupported", 0],
+  ["pair IS NULL", [], "where_unsupported", 0],
+  ["id::text = '1'", [], "where_unsupported", 2],
+  ["amount = '1.005'::numeric(3,2)", [], "where_unsupported", 16],
+  ["id = 1.5::int", [], "where_unsupported", 8],
+  ["id IS DISTINCT FROM 1", [], "where_unsupported", 3],
+  ["id BETWEEN SYMMETRIC 2 AND 1", [], "where_unsupported", 3],
+  ["id > ANY('{1}')", [], "where_unsupported", 3],
+  ["(id, name) = (1, 'x')", [], "where_unsupported", 0],
+  ["(id = 1) = paid", [], "where_unsupported", 4],
+  ["amount = 1e99999", [], "where_unsupported", 9],
+  ["orders.* IS NULL", [], "unknown_column", 0],
+  // Wrong types
+  ["id = 'x'", [], "where_type", 5],
+  ["id = '1.0'", [], "where_type", 5],
+  ["small = '40000'", [], "where_type", 8],
+  ["id = '9223372036854775808'", [], "where_type", 5],
+  ["name = 1", [], "where_type", 5],
+  ["id = true", [], "where_type", 3],
+  ["id", [], "where_type", 0],
+  ["id AND paid", [], "where_type", 0],
+  ["1", [], "where_type", 0],
+  ["owner = 'x'", [], "where_type", 8],
+  ["owner = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::text", [], "where_type", 6],
+  ["status = 'nope'", [], "where_type", 9],
+  ["due = '2026-02-30'", [], "where_type", 6],
+  ["due = '0000-01-01'", [], "where_type", 6],
+  ["at = '294277-01-01'", [], "where_type", 5],
+  ["paid = 'maybe'", [], "where_type", 7],
+  ["id = ANY('1,2')", [], "where_type", 9],
+  ["id = ANY(ARRAY['1'])", [], "where_type", 3],
+  ["id COLLATE \"C\" = 1", [], "where_type", 3],
+  ["name = code", [], "where_type", 5],
+  // Columns
+  ["nope = 1", [], "unknown_column", 0],
+  ["'ä' = name AND nope = 1", [], "unknown_column", 15],
+  ["other.id = 1", [], "unknown_column", 0],
+  ["ctid IS NULL", [], "unknown_column", 0],
+  ["orders = 1", [], "unknown_column", 0],
+  // Parameters
+  ["id = $1", [], "where_params", 5],
+  ["id = $2", [1], "where_params", 5],
+  ["id = $0", [1], "where_params", 5],
+  ["id = 1", [1], "where_params"],
+  ["id = $1", [[1]], "where_params", 5],
+  ["id = ANY($1)", [1], "where_params", 9],
+  ["id = ANY($1)", [[[1]]], "where_params", 9],
+  ["id = $1", [{}], "where_params", 5],
+  ["id = $1", [2 ** 53], "where_params", 5],
+  ["amount = $1", [Number.NaN], "where_params", 9],
+  ["name = $1", ["\0"], "where_params", 7],
+  ["id = $1", [1.5], "where_type", 5],
+];
+
+for (const [where, params, code, position] of refused) {
+  test(`${JSON.stringify(where)} with ${JSON.stringify(params)} is refused: ${code}`, () => {
+    assert.throws(
+      () => compileWhere(where, params, table),
+      (error) => {
+        assert(error instanceof WalcastError, String(error));
+        assert.deepEqual({ code: error.code, position: error.position }, { code, position });
+        return true;
+      },
+    );
+  });
+}
+
+test("a refusal does not repeat the values it was given", () => {
+  assert.throws(() => compileWhere("id = $1", ["secret"], table), (error: Error) => !error.message.includes("secret"));
+});
+
+// ── Limits: a named error, and the process goes on ───────────────────────────────────────────────────────────────────
+
+const tooMuch: [what: string, where: string][] = [
+  ["100,000 parentheses", `${"(".repeat(100_000)}paid${")".repeat(100_000)}`],
+  ["5,000 parentheses", `${"(".repeat(5000)}paid${")".repeat(5000)}`],
+  ["201 parentheses", `${"(".repeat(201)}paid${")".repeat(201)}`],
+  ["10,000 NOTs", `${"NOT ".repeat(10_000)}paid`],
+  ["300 NOTs", `${"NOT ".repeat(300)}paid`],
+  ["a chain of casts", `id = 1${"::int".repeat(10_000)}`],
+  ["a chain of sums", `id = 1${"+1".repeat(30_000)}`],
+  ["nested arrays", `id = ANY(${"ARRAY[".repeat(5000)}1${"]".repeat(5000)})`],
+  ["CASE in CASE", `${"CASE WHEN paid AND ".repeat(3000)}paid`],
+  ["a chain of UNIONs", `id IN (SELECT 1${" UNION SELECT 1 AND 2".repeat(3000)})`],
+  ["a chain of VALUES", `id IN (VALUES (1),(1)${" UNION VALUES (1),(1)".repeat(3000)})`],
+  ["more than 10,000 operands", `paid${" OR paid".repeat(7_000)}${" OR id=1".repeat(900)}`],
+  ["64 KiB of text", `name = '${"x".repeat(65_536)}'`],
+];
+
+for (const [what, where] of tooMuch) {
+  test(`${what} are refused by name`, () => {
+    assert.throws(() => compileWhere(where, [], table), { code: "where_unsupported" });
+    assert.equal(compileWhere("id = 1", [], table).matches(row({ id: "1" })), true);
+  });
+}
+
+test("an array of 10,001 parameters is refused by name", () => {
+  assert.throws(() => compileWhere("id = ANY($1)", [Array.from({ length: 10_001 }, (_, i) => i)], table), { code: "where_unsupported" });
+});
+
+test("a list of 9,000 values is taken, and finds its values", () => {
+  const predicate = compileWhere("id = ANY($1)", [Array.from({ length: 9000 }, (_, i) => i * 2)], table);
+  assert.equal(predicate.matches(row({ id: "17998" })), true);
+  assert.equal(predicate.matches(row({ id: "17997" })), false);
+});
+
+test("199 levels are taken", () => {
+  assert.equal(compileWhere(`${"(".repeat(199)}paid${")".repeat(199)}`, [], table).matches(row({ paid: "t" })), true);
+});
+
+test("a row without a column that a predicate reads is our own bug", () => {
+  assert.throws(() => compileWhere("small = 1", [], table).matches(tupleOf(["1"])), assert.AssertionError);
+});
