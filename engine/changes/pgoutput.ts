@@ -1,23 +1,42 @@
 /**
- * Decodes pgoutput (protocol version 1, text format, with messages) without copying: a Message notes where things lie in
- * the bytes that were received, and makes a string or a bigint only when asked for one. One Message is reused for all,
- * so what it says is valid until the next decode. Pure: the same bytes always give the same Message.
+ * Takes one pgoutput message apart, protocol version 1 with text values. It only notes where things are: the strings,
+ * the positions and the times are made when somebody asks. One Message is reused for all, so a change costs no allocation.
  *
- * It may refuse (`malformed_message`), but it never reads outside [start, end) and never believes a count.
- * Field order follows https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
+ * Nothing a message says about itself is trusted. Every count and length is held against the bytes that are there, no
+ * byte at or after `end` is read, and bytes left over are refused: what decoded without a complaint decoded in full.
+ * https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  */
+import assert from "node:assert/strict";
 import { WalcastError } from "../errors.ts";
 import { type Lsn, lsnFromHalves } from "../protocol.ts";
-import { BINARY_VALUE, NULL_VALUE, TEXT_VALUE, type Tuple, Tuple as TupleView, UNCHANGED_TOAST } from "./tuple.ts";
+import { NULL_VALUE, TEXT_VALUE, Tuple, UNCHANGED_TOAST } from "./tuple.ts";
 
-export const messageTags = { begin: 0x42, commit: 0x43, origin: 0x4f, relation: 0x52, type: 0x59, insert: 0x49, update: 0x55, delete: 0x44, truncate: 0x54, message: 0x4d } as const;
+export const messageTags = {
+  begin: 0x42, // 'B'
+  commit: 0x43, // 'C'
+  origin: 0x4f, // 'O'
+  relation: 0x52, // 'R'
+  type: 0x59, // 'Y'
+  insert: 0x49, // 'I'
+  update: 0x55, // 'U'
+  delete: 0x44, // 'D'
+  truncate: 0x54, // 'T'
+  message: 0x4d, // 'M'
+} as const;
 
-/** Which old tuple an Update or Delete carries. */
-export const oldTuples = { none: 0, key: 0x4b, row: 0x4f } as const;
-const NEW_TUPLE = 0x4e; // 'N'
+/** What an update or a delete brings of the row as it was. */
+export const NO_OLD_TUPLE = 0;
+export const OLD_KEY = 0x4b; // 'K': the replica identity's columns, the others NULL
+export const OLD_ROW = 0x4f; // 'O': all columns, under REPLICA IDENTITY FULL
 
+/** Bits of a truncate's options. */
+export const TRUNCATE_CASCADE = 1;
+export const TRUNCATE_RESTART_IDENTITY = 2;
+
+/** How later rows of a table are laid out, as it was when they were written. */
 export interface Relation {
   readonly oid: number;
+  /** Empty for pg_catalog, as pgoutput sends it. */
   readonly schema: string;
   readonly name: string;
   readonly replicaIdentity: "d" | "n" | "f" | "i";
@@ -32,56 +51,84 @@ export interface RelationColumn {
   readonly isKey: boolean;
 }
 
+/** The message that was decoded last. Valid until the next decode, and only as long as `bytes` hold still. */
 export class Message {
   tag = 0;
   bytes: Buffer = Buffer.alloc(0);
   start = 0;
   end = 0;
-  /** Insert, Update, Delete, Relation. */
+  /** insert, update, delete, relation. */
   relationOid = 0;
-  /** Begin: the top-level transaction's xid, 32 bits. Message and Type use their own getters. */
+  /** begin: the transaction's 32 bits. */
   xid = 0;
-  /** Update, Delete: one of `oldTuples`. */
-  oldKind: number = oldTuples.none;
-  readonly old: Tuple = new TupleView();
-  readonly new: Tuple = new TupleView();
-  /** Truncate. */
-  readonly relationOids: number[] = [];
-  /** Truncate: 1 CASCADE, 2 RESTART IDENTITY. */
+  /** update, delete: NO_OLD_TUPLE, OLD_KEY or OLD_ROW. */
+  oldKind = NO_OLD_TUPLE;
+  /** Has no columns where `oldKind` says so. */
+  readonly old = new Tuple();
+  /** insert, update. Without columns in a delete. */
+  readonly new = new Tuple();
   truncateOptions = 0;
-  /** Message: 1 where it is transactional. */
-  flags = 0;
-  /** Where the first of several texts or values of this kind of message lies, and the second. */
-  at = 0;
-  secondAt = 0;
+  relationOids: readonly number[] = [];
+  /** message: whether it belongs to the transaction around it, or was sent whatever became of that. */
+  transactional = false;
+  // Where the text fields are: a type's schema and name, a logical message's prefix and content, an origin's name.
+  firstStart = 0;
+  firstEnd = 0;
+  secondStart = 0;
+  secondEnd = 0;
+  described: Relation | undefined = undefined;
 
-  /** Begin: the commit record's LSN. Commit: the same. Origin, Message: their own. */
+  /** begin: where the commit record starts. commit: the same. origin: the commit at the origin. message: where it was emitted. */
   get lsn(): Lsn {
-    return this.lsnAt(this.start + lsnOffsets(this.tag));
+    const { tag } = this;
+    assert(tag === messageTags.begin || tag === messageTags.commit || tag === messageTags.origin || tag === messageTags.message, "the message has an LSN");
+    const afterFlags = tag === messageTags.commit || tag === messageTags.message;
+    return this.lsnAt(this.start + (afterFlags ? 2 : 1));
   }
 
-  /** Commit: the first byte after the commit record. */
+  /** commit: the first byte after the commit record, the only position that is ever kept. */
   get endLsn(): Lsn {
+    assert(this.tag === messageTags.commit, "only a commit has an end");
     return this.lsnAt(this.start + 10);
   }
 
-  /** Begin, Commit: µs since 2000-01-01 UTC. */
+  /** begin, commit: microseconds since 2000-01-01 UTC. */
   get time(): bigint {
+    assert(this.tag === messageTags.begin || this.tag === messageTags.commit, "begin and commit have a time");
     return this.bytes.readBigInt64BE(this.start + (this.tag === messageTags.begin ? 9 : 18));
   }
 
-  /** Message: who it is for. Origin and Type: the name. */
-  prefix(): string {
-    return this.bytes.toString("utf8", this.at, this.secondAt - 1);
-  }
-
-  /** Message: its payload, a view. */
-  content(): Buffer {
-    return this.bytes.subarray(this.secondAt + 4, this.end);
-  }
-
   relation(): Relation {
-    return readRelation(this);
+    assert(this.tag === messageTags.relation && this.described, "only a Relation describes a table");
+    return this.described;
+  }
+
+  /** message: what kind it is, chosen by whoever emitted it. */
+  prefix(): string {
+    assert(this.tag === messageTags.message, "only a logical message has a prefix");
+    return this.first();
+  }
+
+  /** message: a view, not a copy. */
+  content(): Buffer {
+    assert(this.tag === messageTags.message, "only a logical message has a content");
+    return this.bytes.subarray(this.secondStart, this.secondEnd);
+  }
+
+  originName(): string {
+    assert(this.tag === messageTags.origin, "only an origin has an origin's name");
+    return this.first();
+  }
+
+  /** type: made for this, as it comes too seldom to be worth anything else. */
+  type(): { readonly oid: number; readonly schema: string; readonly name: string } {
+    assert(this.tag === messageTags.type, "only a Type names a type");
+    const name = this.bytes.toString("utf8", this.secondStart, this.secondEnd);
+    return { oid: uint32(this.bytes, this.start + 1), schema: this.first(), name };
+  }
+
+  private first(): string {
+    return this.bytes.toString("utf8", this.firstStart, this.firstEnd);
   }
 
   private lsnAt(at: number): Lsn {
@@ -89,205 +136,252 @@ export class Message {
   }
 }
 
-function lsnOffsets(tag: number): number {
-  return tag === messageTags.commit || tag === messageTags.message ? 2 : 1;
-}
-
-/** Decodes the message in bytes[start, end), all of it. */
+/** Decodes the message that is bytes[start … end) into `into`, and returns it. Throws `malformed_message`. */
 export function decodeMessage(bytes: Buffer, start: number, end: number, into: Message): Message {
-  if (end <= start) throw malformed("a message", "a tag", start, start);
-  into.tag = bytes[start]!;
+  assert(start >= 0 && start <= end && end <= bytes.length, "a message lies within its buffer");
   into.bytes = bytes;
   into.start = start;
   into.end = end;
-  const at = decodeBody(bytes, start + 1, end, into);
-  if (at !== end) throw new WalcastError("malformed_message", `decode ${nameOf(into.tag)}: ${end - at} bytes left over at byte ${at - start}`);
+  into.tag = start < end ? bytes[start]! : 0;
+  const at = decodeBody(into);
+  if (at !== end) refuse(into, at, "the end");
   return into;
 }
 
-function decodeBody(bytes: Buffer, at: number, end: number, into: Message): number {
-  switch (into.tag) {
-    case messageTags.insert:
-      return decodeInsert(bytes, at, end, into);
+/** Returns the offset of the first byte that is not part of the message. */
+function decodeBody(message: Message): number {
+  switch (message.tag) {
     case messageTags.update:
-      return decodeUpdate(bytes, at, end, into);
+      return decodeUpdate(message);
+    case messageTags.insert:
+      return decodeInsert(message);
     case messageTags.delete:
-      return decodeDelete(bytes, at, end, into);
+      return decodeDelete(message);
     case messageTags.begin:
-      return decodeBegin(bytes, at, end, into);
+      return decodeBegin(message);
     case messageTags.commit:
-      return need(at, 25, end, into);
+      return decodeCommit(message);
     case messageTags.relation:
-      return decodeRelation(bytes, at, end, into);
+      return decodeRelation(message);
     case messageTags.truncate:
-      return decodeTruncate(bytes, at, end, into);
+      return decodeTruncate(message);
     case messageTags.message:
-      return decodeLogicalMessage(bytes, at, end, into);
-    case messageTags.origin:
-      return decodeName(bytes, need(at, 8, end, into), end, into);
+      return decodeLogicalMessage(message);
     case messageTags.type:
-      return decodeType(bytes, at, end, into);
+      return decodeType(message);
+    case messageTags.origin:
+      return decodeOrigin(message);
     default:
-      throw new WalcastError("malformed_message", `decode a message: expected one of ${Object.keys(messageTags).join(", ")}, found tag ${into.tag}`);
+      return refuse(message, message.start, "a message's tag");
   }
 }
 
 // ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function decodeInsert(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 5, end, into);
-  into.relationOid = u32(bytes, at);
-  into.oldKind = oldTuples.none;
-  if (bytes[at + 4] !== NEW_TUPLE) throw wrongTuple(into, bytes[at + 4]!, at + 4, "'N'");
-  return decodeTuple(bytes, at + 5, end, into.new, into);
+const NEW_TUPLE = 0x4e; // 'N'
+
+function decodeInsert(message: Message): number {
+  const at = relationOidOf(message);
+  message.oldKind = NO_OLD_TUPLE;
+  message.old.count = 0;
+  return decodeNewTuple(message, at);
 }
 
-function decodeUpdate(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 5, end, into);
-  into.relationOid = u32(bytes, at);
-  const kind = bytes[at + 4]!;
-  into.oldKind = oldTuples.none;
-  if (kind === NEW_TUPLE) return decodeTuple(bytes, at + 5, end, into.new, into);
-  if (kind !== oldTuples.key && kind !== oldTuples.row) throw wrongTuple(into, kind, at + 4, "'K', 'O' or 'N'");
-  into.oldKind = kind;
-  const after = decodeTuple(bytes, at + 5, end, into.old, into);
-  need(after, 1, end, into);
-  if (bytes[after] !== NEW_TUPLE) throw wrongTuple(into, bytes[after]!, after, "'N'");
-  return decodeTuple(bytes, after + 1, end, into.new, into);
+function decodeUpdate(message: Message): number {
+  const at = relationOidOf(message);
+  const kind = byteAt(message, at, "the kind of a tuple");
+  if (kind === OLD_ROW || kind === OLD_KEY) {
+    message.oldKind = kind;
+    return decodeNewTuple(message, decodeTuple(message, message.old, at + 1));
+  }
+  message.oldKind = NO_OLD_TUPLE;
+  message.old.count = 0;
+  return decodeNewTuple(message, at);
 }
 
-function decodeDelete(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 5, end, into);
-  into.relationOid = u32(bytes, at);
-  const kind = bytes[at + 4]!;
-  if (kind !== oldTuples.key && kind !== oldTuples.row) throw wrongTuple(into, kind, at + 4, "'K' or 'O'");
-  into.oldKind = kind;
-  return decodeTuple(bytes, at + 5, end, into.old, into);
+function decodeDelete(message: Message): number {
+  const at = relationOidOf(message);
+  const kind = byteAt(message, at, "the kind of a tuple");
+  if (kind !== OLD_ROW && kind !== OLD_KEY) refuse(message, at, "an old tuple ('K' or 'O')");
+  message.oldKind = kind;
+  message.new.count = 0;
+  return decodeTuple(message, message.old, at + 1);
 }
 
-function decodeTuple(bytes: Buffer, at: number, end: number, tuple: Tuple, message: Message): number {
-  if (at + 2 > end) throw malformed(nameOf(message.tag), "a column count", message.start, end);
-  const count = (bytes[at]! << 8) | bytes[at + 1]!;
-  // A column takes a byte at least: a count that cannot be true makes no room for itself.
-  if (count > end - at - 2) throw malformed(nameOf(message.tag), `${count} columns`, message.start, end);
+function relationOidOf(message: Message): number {
+  const at = message.start + 1;
+  need(message, at, 4, "a table's oid");
+  message.relationOid = uint32(message.bytes, at);
+  return at + 4;
+}
+
+function decodeNewTuple(message: Message, at: number): number {
+  if (byteAt(message, at, "a new tuple ('N')") !== NEW_TUPLE) refuse(message, at, "a new tuple ('N')");
+  return decodeTuple(message, message.new, at + 1);
+}
+
+/** Where all the time goes: straight-line code on local variables, and the only calls are those that refuse. */
+function decodeTuple(message: Message, tuple: Tuple, start: number): number {
+  const { bytes, end } = message;
+  if (start + 2 > end) refuse(message, start, "a count of columns");
+  const count = (bytes[start]! << 8) | bytes[start + 1]!;
+  let at = start + 2;
+  // A column takes a byte at least, so a count beyond that is a lie; refused before anything is made that large.
+  if (count > end - at) refuse(message, start, `at most ${end - at} columns`, `a count of ${count}`);
   tuple.reset(bytes, count);
   const { kinds, starts, ends } = tuple;
-  let next = at + 2;
   for (let column = 0; column < count; column++) {
-    if (next >= end) throw malformed(nameOf(message.tag), `column ${column}`, message.start, end);
-    const kind = bytes[next++]!;
+    if (at >= end) refuse(message, at, "the kind of a column");
+    const kind = bytes[at++]!;
     kinds[column] = kind;
-    if (kind === TEXT_VALUE || kind === BINARY_VALUE) {
-      if (next + 4 > end) throw malformed(nameOf(message.tag), `the length of column ${column}`, message.start, end);
-      const length = u32(bytes, next);
-      next += 4;
-      starts[column] = next;
-      next += length;
-      if (next > end) throw malformed(nameOf(message.tag), `${length} bytes of column ${column}`, message.start, end);
+    if (kind === TEXT_VALUE) {
+      if (at + 4 > end) refuse(message, at, "the length of a value");
+      const length = (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+      at += 4;
+      if (length < 0 || length > end - at) refuse(message, at - 4, `a value of at most ${end - at} bytes`, `a length of ${length}`);
+      starts[column] = at;
+      at += length;
     } else {
-      if (kind !== NULL_VALUE && kind !== UNCHANGED_TOAST) throw wrongTuple(message, kind, next - 1, "a column of kind 'n', 'u', 't' or 'b'");
-      starts[column] = next;
+      // 'b', a binary value, is never sent to those who did not ask for it.
+      if (kind !== NULL_VALUE && kind !== UNCHANGED_TOAST) refuse(message, at - 1, "the kind of a column ('n', 'u' or 't')");
+      starts[column] = at;
     }
-    ends[column] = next;
+    ends[column] = at;
   }
-  return next;
+  return at;
 }
 
-// ── Everything else ──────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Around the rows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-function decodeBegin(bytes: Buffer, at: number, end: number, into: Message): number {
-  const after = need(at, 20, end, into);
-  into.xid = u32(bytes, at + 16);
-  return after;
+function decodeBegin(message: Message): number {
+  need(message, message.start + 1, 20, "an LSN, a time and an xid");
+  message.xid = uint32(message.bytes, message.start + 17);
+  return message.start + 21;
 }
 
-function decodeTruncate(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 5, end, into);
-  const count = u32(bytes, at);
-  into.truncateOptions = bytes[at + 4]!;
-  const after = need(at + 5, count * 4, end, into);
-  into.relationOids.length = 0;
-  for (let next = at + 5; next < after; next += 4) into.relationOids.push(u32(bytes, next));
-  return after;
+function decodeCommit(message: Message): number {
+  const at = message.start + 1;
+  need(message, at, 25, "flags, two LSNs and a time");
+  // None are defined. One that appears may mean that this is no commit.
+  if (message.bytes[at] !== 0) refuse(message, at, "a commit's flags, 0");
+  return at + 25;
 }
 
-function decodeLogicalMessage(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 9, end, into);
-  into.flags = bytes[at]!;
-  const after = decodeName(bytes, at + 9, end, into);
-  need(after, 4, end, into);
-  return need(after + 4, u32(bytes, after), end, into);
+function decodeOrigin(message: Message): number {
+  need(message, message.start + 1, 8, "an LSN");
+  return decodeFirst(message, message.start + 9, "an origin's name");
 }
 
-function decodeName(bytes: Buffer, at: number, end: number, into: Message): number {
-  into.at = at;
-  into.secondAt = skipText(bytes, at, end, into);
-  return into.secondAt;
+function decodeType(message: Message): number {
+  need(message, message.start + 1, 4, "a type's oid");
+  message.secondStart = decodeFirst(message, message.start + 5, "a type's schema");
+  message.secondEnd = endOfText(message, message.secondStart, "a type's name");
+  return message.secondEnd + 1;
 }
 
-function decodeType(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 4, end, into);
-  into.relationOid = u32(bytes, at);
-  return decodeName(bytes, skipText(bytes, at + 4, end, into), end, into);
+function decodeLogicalMessage(message: Message): number {
+  const flags = byteAt(message, message.start + 1, "flags");
+  if (flags > 1) refuse(message, message.start + 1, "a logical message's flags, 0 or 1");
+  message.transactional = flags === 1;
+  need(message, message.start + 2, 8, "an LSN");
+  const at = decodeFirst(message, message.start + 10, "a prefix");
+  need(message, at, 4, "the length of the content");
+  const length = uint32(message.bytes, at);
+  need(message, at + 4, length, "the content");
+  message.secondStart = at + 4;
+  message.secondEnd = at + 4 + length;
+  return message.secondEnd;
 }
 
-/** Checks the whole message, so that `relation()` reads without doubts. */
-function decodeRelation(bytes: Buffer, at: number, end: number, into: Message): number {
-  need(at, 4, end, into);
-  into.relationOid = u32(bytes, at);
-  into.at = at + 4;
-  into.secondAt = skipText(bytes, into.at, end, into);
-  const identityAt = skipText(bytes, into.secondAt, end, into);
-  need(identityAt, 3, end, into);
-  if (!"dnfi".includes(String.fromCharCode(bytes[identityAt]!))) throw wrongTuple(into, bytes[identityAt]!, identityAt, "a replica identity 'd', 'n', 'f' or 'i'");
-  const count = bytes.readUInt16BE(identityAt + 1);
-  let next = identityAt + 3;
-  for (let column = 0; column < count; column++) next = need(skipText(bytes, need(next, 1, end, into), end, into), 8, end, into);
-  return next;
+function decodeTruncate(message: Message): number {
+  const at = message.start + 1;
+  need(message, at, 5, "a count of tables and options");
+  const count = uint32(message.bytes, at);
+  need(message, at + 5, count * 4, "the tables' oids");
+  message.truncateOptions = message.bytes[at + 4]!;
+  message.relationOids = Array.from({ length: count }, (_, index) => uint32(message.bytes, at + 5 + index * 4));
+  return at + 5 + count * 4;
 }
 
-function readRelation({ bytes, relationOid, at, secondAt, end }: Message): Relation {
-  const identityAt = bytes.indexOf(0, secondAt) + 1;
+// ── Relation ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Read at once, strings too: it comes once per table and connection, and nobody receives one without wanting it. */
+function decodeRelation(message: Message): number {
+  let at = relationOidOf(message);
+  const schemaEnd = endOfText(message, at, "a table's schema");
+  const schema = message.bytes.toString("utf8", at, schemaEnd);
+  at = schemaEnd + 1;
+  const nameEnd = endOfText(message, at, "a table's name");
+  const name = message.bytes.toString("utf8", at, nameEnd);
+  at = nameEnd + 1;
+  const replicaIdentity = replicaIdentityAt(message, at);
   const columns: RelationColumn[] = [];
-  for (let next = identityAt + 3; next < end; ) {
-    const nameEnd = bytes.indexOf(0, next + 1);
-    columns.push({ name: bytes.toString("utf8", next + 1, nameEnd), isKey: (bytes[next]! & 1) === 1, typeOid: bytes.readUInt32BE(nameEnd + 1), typmod: bytes.readInt32BE(nameEnd + 5) });
-    next = nameEnd + 9;
+  at = decodeColumns(message, at + 1, columns);
+  message.described = { oid: message.relationOid, schema, name, replicaIdentity, columns };
+  return at;
+}
+
+function replicaIdentityAt(message: Message, at: number): "d" | "n" | "f" | "i" {
+  const letter = String.fromCharCode(byteAt(message, at, "a replica identity"));
+  if (letter === "d" || letter === "n" || letter === "f" || letter === "i") return letter;
+  return refuse(message, at, "a replica identity ('d', 'n', 'f' or 'i')");
+}
+
+function decodeColumns(message: Message, start: number, columns: RelationColumn[]): number {
+  need(message, start, 2, "a count of columns");
+  const count = message.bytes.readUInt16BE(start);
+  let at = start + 2;
+  for (let column = 0; column < count; column++) {
+    const flags = byteAt(message, at, "a column's flags");
+    if (flags > 1) refuse(message, at, "a column's flags, 0 or 1");
+    const nameEnd = endOfText(message, at + 1, "a column's name");
+    need(message, nameEnd + 1, 8, "a column's type and typmod");
+    const name = message.bytes.toString("utf8", at + 1, nameEnd);
+    at = nameEnd + 9;
+    columns.push({ name, typeOid: uint32(message.bytes, at - 8), typmod: message.bytes.readInt32BE(at - 4), isKey: flags === 1 });
   }
-  return {
-    oid: relationOid,
-    // An empty namespace means pg_catalog.
-    schema: bytes.toString("utf8", at, secondAt - 1) || "pg_catalog",
-    name: bytes.toString("utf8", secondAt, identityAt - 1),
-    replicaIdentity: String.fromCharCode(bytes[identityAt]!) as Relation["replicaIdentity"],
-    columns,
-  };
+  return at;
 }
 
-/** The position after a text that ends in a zero byte. */
-function skipText(bytes: Buffer, at: number, end: number, message: Message): number {
-  const zero = bytes.indexOf(0, at);
-  if (zero < 0 || zero >= end) throw malformed(nameOf(message.tag), "the end of a text", message.start, end);
-  return zero + 1;
+// ── Bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Notes a text that ends in a zero byte, and returns the offset after that. */
+function decodeFirst(message: Message, at: number, what: string): number {
+  message.firstStart = at;
+  message.firstEnd = endOfText(message, at, what);
+  return message.firstEnd + 1;
 }
 
-function need(at: number, length: number, end: number, message: Message): number {
-  if (at + length > end) throw malformed(nameOf(message.tag), `${length} bytes at byte ${at - message.start}`, message.start, end);
-  return at + length;
+/** The offset of the zero byte that ends the text. */
+function endOfText(message: Message, start: number, what: string): number {
+  let at = start;
+  while (at < message.end && message.bytes[at] !== 0) at++;
+  if (at === message.end) refuse(message, at, `a zero byte after ${what}`);
+  return at;
 }
 
-function u32(bytes: Buffer, at: number): number {
+function byteAt(message: Message, at: number, what: string): number {
+  if (at >= message.end) refuse(message, at, what);
+  return message.bytes[at]!;
+}
+
+function uint32(bytes: Buffer, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }
 
-function nameOf(tag: number): string {
-  return Object.entries(messageTags).find(([, value]) => value === tag)?.[0] ?? `a message with tag ${tag}`;
+function need(message: Message, at: number, count: number, what: string): void {
+  if (count > message.end - at) refuse(message, at, `${what} (${count} bytes)`, `${message.end - at} bytes`);
 }
 
-function malformed(what: string, expected: string, start: number, end: number): WalcastError {
-  return new WalcastError("malformed_message", `decode ${what}: expected ${expected}, found the end at byte ${end - start}`);
+/** Says what stood there instead, but never more than one byte of it: it may be a value's. */
+function refuse(message: Message, at: number, expected: string, found: string = foundAt(message, at)): never {
+  throw new WalcastError("malformed_message", `decode ${nameOf(message)}: expected ${expected}, found ${found} at byte ${at - message.start}`);
 }
 
-function wrongTuple(message: Message, found: number, at: number, expected: string): WalcastError {
-  return new WalcastError("malformed_message", `decode ${nameOf(message.tag)}: expected ${expected}, found ${found} at byte ${at - message.start}`);
+function foundAt(message: Message, at: number): string {
+  return at < message.end ? `0x${message.bytes[at]!.toString(16).padStart(2, "0")}` : "the end";
+}
+
+function nameOf(message: Message): string {
+  return Object.entries(messageTags).find(([, tag]) => tag === message.tag)?.[0] ?? "a pgoutput message";
 }
