@@ -117,11 +117,14 @@ interface Bucket<T> {
   all: Map<T, Entry<T>> | undefined;
 }
 
+/** An OR may come to one key from two of its sides. */
 function addTo<T>(bucket: Bucket<T>, entry: Entry<T>): void {
+  const present = bucket.only?.value === entry.value ? bucket.only : bucket.all?.get(entry.value);
+  if (present === entry) return;
+  assert(!present, "a value has one predicate at a time");
   bucket.all ??= new Map();
   if (bucket.only) bucket.all.set(bucket.only.value, bucket.only);
   bucket.only = undefined;
-  assert(!bucket.all.has(entry.value), "a value has one predicate at a time");
   bucket.all.set(entry.value, entry);
 }
 

@@ -118,6 +118,15 @@ test("a disjunction is filed under all its sides and visited once", () => {
   assert.deepEqual(visited(index, rowOf({ id: "2", name: "a" })), [{ value: 1, needsCheck: false }]);
 });
 
+test("two sides of a disjunction under one equality count once", () => {
+  const index = new PredicateIndex<number>();
+  const predicate = compileWhere("id = 1 AND paid OR id = 1 AND name = 'a'", [], table);
+  index.add(predicate, 1);
+  assert.deepEqual(visited(index, rowOf({ id: "1" })), [{ value: 1, needsCheck: true }]);
+  index.delete(predicate, 1);
+  assert.deepEqual(visited(index, rowOf({ id: "1" })), []);
+});
+
 test("what has no equality is tried for every row, until it is deleted", () => {
   const index = new PredicateIndex<number>();
   const range = compileWhere("amount > 5 OR id = 1", [], table);
