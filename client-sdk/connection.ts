@@ -128,12 +128,15 @@ export class Connection {
 
   /** What came cannot be right. The next connection begins from nothing. */
   breach(error: WalcastError): void {
-    if (this.state.kind === "closed" || this.state.kind === "waiting") return;
-    this.lose(error, this.state.kind !== "open" || this.state.attempt > 0);
+    const isRepeated = this.state.kind !== "open" || this.state.attempt > 0;
+    this.lose(error, isRepeated);
   }
 
-  close(): void {
+  /** Resolves when the socket is gone as well. */
+  async close(): Promise<void> {
+    const socket = this.socket;
     this.step({ kind: "close" });
+    if (socket && socket.readyState !== WebSocket.CLOSED) await new Promise((closed) => socket.addEventListener("close", closed, { once: true }));
   }
 
   // ── The state machine's hands ──────────────────────────────────────────────────────────────────────────────────────
@@ -212,6 +215,7 @@ export class Connection {
   }
 
   private lose(error: WalcastError, slow: boolean): void {
+    if (this.state.kind === "closed" || this.state.kind === "waiting") return;
     this.hooks.failed(error);
     this.step({ kind: "lost", slow });
   }

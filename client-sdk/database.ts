@@ -96,6 +96,23 @@ export class Database {
     return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
   }
 
+  /** A turn that lasts until what it resolves with is called. */
+  hold(): Promise<() => void> {
+    return new Promise((resolve, reject) => {
+      this.exclusive(() => new Promise<void>((release) => resolve(release))).catch(reject);
+    });
+  }
+
+  /** One query of an application, in its own turn. */
+  select(sql: string, params: readonly unknown[]): Promise<Row[]> {
+    return this.exclusive(() => {
+      const result = this.query(sql, params);
+      const leftOpen = this.rollbackStray(result);
+      if (leftOpen) throw new WalcastError("query_failed", `run ${excerpt(sql)}: a transaction cannot span queries`, { hint: "Use client.kysely.transaction()." });
+      return decodeRows(result, this.arrays);
+    });
+  }
+
   /** Sends messages, returns all replies. Errors are among the replies. */
   exec(messages: Messages): Uint8Array {
     const chunks: Uint8Array[] = [];
@@ -124,6 +141,17 @@ export class Database {
     } catch (error) {
       this.exec(this.messages.query("ROLLBACK"));
       throw error;
+    }
+  }
+
+  /** Runs `work` in one read-only transaction, planning `sql` afresh: a kept plan could fail in its middle. */
+  readOnly<T>(sql: string, work: () => T): T {
+    this.forget(sql);
+    this.script("BEGIN READ ONLY");
+    try {
+      return work();
+    } finally {
+      this.script("COMMIT");
     }
   }
 
@@ -210,7 +238,7 @@ export class Database {
   }
 
   /** Leaves no transaction open that an application began by itself. True if there was one. */
-  rollbackStray(result: RawResult): boolean {
+  private rollbackStray(result: RawResult): boolean {
     const replies = new Replies(result.bytes);
     let status = "I";
     while (replies.next()) if (replies.tag === replyTags.ready) status = readTransactionStatus(replies);

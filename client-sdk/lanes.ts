@@ -81,7 +81,7 @@ export class Lanes {
   private readonly subscribers = new Set<Subscriber>();
   private lanes = new Map<number, Lane>();
   private nextId = 1;
-  private isOnline = false;
+  isOnline = false;
   private staged = new Map<Lane, Uint8Array[]>();
   private stagedBytes = 0;
   private position = 0n as Lsn;
@@ -95,7 +95,7 @@ export class Lanes {
 
   /** Whether every subscription's rows are complete. */
   get allJoined(): boolean {
-    return this.lanes.values().every(({ stage }) => stage === "joined" || stage === "over");
+    return this.isOnline && this.lanes.values().every(({ stage, isApplied }) => isApplied || stage === "over");
   }
 
   add(subscriber: Subscriber): void {

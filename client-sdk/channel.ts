@@ -1,0 +1,196 @@
+/**
+ * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
+ */
+import { type Commit, formatLsn, type Operation, type ShapeRequest, type TableDescription, type Value, WalcastError } from "../engine/protocol.ts";
+import { type Row, setField } from "./database.ts";
+import type { Subscriber } from "./lanes.ts";
+import { call, Deferred, Listeners } from "./listeners.ts";
+import { keyColumnsOf } from "./reduce.ts";
+import type { DecodeValue } from "./values.ts";
+
+export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
+
+/** A change, relative to the channel's filter: a row that comes to match is an INSERT, one that no longer does a DELETE. */
+export interface ChangeEvent<R> {
+  readonly type: ChangeType;
+  /** Undefined for DELETE. */
+  readonly row: R | undefined;
+  /** The row before: whole with REPLICA IDENTITY FULL, otherwise its key, or undefined where the key did not change. */
+  readonly old: Partial<R> | undefined;
+  /** Where its transaction ends, as Postgres writes it. */
+  readonly position: string;
+  readonly commitTime: Date;
+}
+
+export interface Channel<R> {
+  /** Adds a listener; several may listen to one type. Returns the channel, to go on with. */
+  on(type: ChangeType | "*", listener: (event: ChangeEvent<R>) => void): Channel<R>;
+  /** Starts. Events come from the commit at which `ready` resolves. Returns the channel. */
+  subscribe(): Channel<R>;
+  unsubscribe(): Promise<void>;
+  /** Resolves when changes are being watched; rejects with the server's refusal, or `closed`. */
+  readonly ready: Promise<void>;
+  readonly status: "idle" | "joining" | "joined" | "error";
+  readonly error: WalcastError | undefined;
+}
+
+export interface ChannelHooks {
+  add(channel: Subscriber): void;
+  remove(channel: Subscriber): Promise<void>;
+  /** How to read values of these types, as DDL spells them; undefined where they stay text. */
+  decodersFor(types: readonly string[]): Promise<readonly (DecodeValue | undefined)[]>;
+}
+
+// Microseconds from the Unix epoch to Postgres' own, 2000-01-01.
+const POSTGRES_EPOCH_US = 946_684_800_000_000n;
+
+export class ChannelHandle implements Channel<Row>, Subscriber {
+  readonly request: ShapeRequest;
+  readonly changes = true;
+  readonly member;
+  status: Channel<Row>["status"] = "idle";
+  error: WalcastError | undefined;
+  private readonly hooks: ChannelHooks;
+  private readonly isReady = new Deferred<void>();
+  private readonly listeners = new Map<ChangeType | "*", Listeners<[ChangeEvent<Row>]>>();
+  private table: TableDescription | undefined;
+  private keyColumns: readonly number[] = [];
+  /** In order: the decoders of a description are looked up before its first commits are read. */
+  private decoders: Promise<readonly (DecodeValue | undefined)[]> = Promise.resolve([]);
+  private telling: Promise<void> = Promise.resolve();
+
+  constructor(request: ShapeRequest, number: number, hooks: ChannelHooks) {
+    this.request = request;
+    this.member = { number, indexes: [] };
+    this.hooks = hooks;
+  }
+
+  get ready(): Promise<void> {
+    return this.isReady.promise;
+  }
+
+  on(type: ChangeType | "*", listener: (event: ChangeEvent<Row>) => void): this {
+    const listeners = this.listeners.get(type) ?? new Listeners();
+    this.listeners.set(type, listeners);
+    listeners.add(listener);
+    return this;
+  }
+
+  subscribe(): this {
+    if (this.status !== "idle") return this;
+    this.status = "joining";
+    this.hooks.add(this);
+    return this;
+  }
+
+  async unsubscribe(): Promise<void> {
+    this.abandon(new WalcastError("closed", "wait for a channel: it was unsubscribed"));
+    if (this.status !== "idle") await this.hooks.remove(this);
+    this.status = "idle";
+  }
+
+  abandon(error: WalcastError): void {
+    this.isReady.reject(error);
+    this.listeners.clear();
+  }
+
+  loading(): void {
+    this.status = "joining";
+  }
+
+  described(table: TableDescription): void {
+    this.table = table;
+    this.keyColumns = keyColumnsOf(table);
+    this.decoders = this.hooks.decodersFor(table.columns.map(({ type }) => type));
+    this.decoders.catch(() => {});
+  }
+
+  progressed(): void {}
+
+  joined(): void {
+    this.status = "joined";
+    this.isReady.resolve();
+  }
+
+  failed(error: WalcastError): void {
+    this.status = "error";
+    this.error = error;
+    this.isReady.reject(error);
+  }
+
+  committed(commits: readonly Commit[]): void {
+    const { table, decoders, keyColumns } = this;
+    if (!table) return;
+    this.telling = this.telling.then(async () => this.tell(commits, new EventReader(table, keyColumns, await decoders))).catch((error: unknown) => call(rethrow, [error]));
+  }
+
+  private tell(commits: readonly Commit[], reader: EventReader): void {
+    for (const commit of commits) {
+      for (const operation of commit.operations) {
+        const event = reader.read(operation, commit);
+        if (event) this.emit(event);
+      }
+    }
+  }
+
+  private emit(event: ChangeEvent<Row>): void {
+    this.listeners.get(event.type)?.emit(event);
+    this.listeners.get("*")?.emit(event);
+  }
+}
+
+/** Operations → events, for one description of the table. */
+class EventReader {
+  private readonly table: TableDescription;
+  private readonly keyColumns: readonly number[];
+  private readonly decoders: readonly (DecodeValue | undefined)[];
+
+  constructor(table: TableDescription, keyColumns: readonly number[], decoders: readonly (DecodeValue | undefined)[]) {
+    this.table = table;
+    this.keyColumns = keyColumns;
+    this.decoders = decoders;
+  }
+
+  /** Undefined for TRUNCATE: there are no rows to speak of. */
+  read(operation: Operation, { position, commitTime }: Commit): ChangeEvent<Row> | undefined {
+    const at = { position: formatLsn(position), commitTime: new Date(Number((commitTime + POSTGRES_EPOCH_US) / 1000n)) };
+    switch (operation.kind) {
+      case "insert":
+        return { type: "INSERT", row: this.row(operation.row), old: undefined, ...at };
+      case "update":
+        return { type: "UPDATE", row: this.row(operation.row), old: this.old(operation.old, operation.oldKey), ...at };
+      case "delete":
+        return { type: "DELETE", row: undefined, old: this.old(operation.old, operation.key), ...at };
+      case "truncate":
+        return undefined;
+    }
+  }
+
+  private old(row: readonly Value[] | undefined, key: readonly Value[] | undefined): Row | undefined {
+    if (row) return this.row(row);
+    return key && this.object(key, this.keyColumns);
+  }
+
+  private row(values: readonly Value[]): Row {
+    return this.object(values, values.keys());
+  }
+
+  private object(values: readonly Value[], columns: Iterable<number>): Row {
+    const row: Row = {};
+    let i = 0;
+    for (const column of columns) {
+      const value = values[i++];
+      if (value !== undefined) setField(row, this.table.columns[column]!.name, this.decode(value, column));
+    }
+    return row;
+  }
+
+  private decode(value: string | null, column: number): unknown {
+    const decode = this.decoders[column];
+    return value === null || !decode ? value : decode(value);
+  }
+}
+
+function rethrow(error: unknown): void {
+  throw error;
+}

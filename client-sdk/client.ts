@@ -1,0 +1,333 @@
+/**
+ * The client: puts the parts together and gives them their public face.
+ *
+ *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed tables─▶ LiveQueries
+ *
+ * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes.
+ */
+import type { PGlite } from "@electric-sql/pglite";
+import type { Kysely } from "kysely";
+
+import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLsn } from "../engine/protocol.ts";
+import { Awaits } from "./awaits.ts";
+import { type Channel, ChannelHandle } from "./channel.ts";
+import { Connection, type ConnectionState, syncUrl, type Token } from "./connection.ts";
+import { Database, type Row } from "./database.ts";
+import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, TransactionTrace } from "./index.ts";
+import { createKysely } from "./kysely.ts";
+import { Lanes } from "./lanes.ts";
+import { Listeners } from "./listeners.ts";
+import { LiveQueries, type LiveQuery } from "./live.ts";
+import { Replica } from "./replica.ts";
+import { type Shape, ShapeHandle, type ShapeOptions } from "./shape.ts";
+import { parseTableName } from "./tables.ts";
+import { type DecodeValue, decoderOf } from "./values.ts";
+
+const AWAIT_TIMEOUT_MS = 10_000;
+// Enough to see what happened lately, little enough to keep for ever.
+const HISTORY_MAX = 50;
+
+/** Errors by which a server says that who holds this token may not see what an earlier one saw. */
+const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
+
+export class WalcastClient<DB, Name extends string> implements Client<DB, Name> {
+  readonly shapes: Readonly<Record<Name, Shape>>;
+  readonly kysely: Kysely<DB>;
+  private readonly database: Database;
+  private readonly opened: Promise<Replica>;
+  private replica: Replica | undefined;
+  private readonly connection: Connection;
+  private readonly lanes: Lanes;
+  private readonly liveQueries: LiveQueries;
+  private readonly awaits: Awaits;
+  private readonly statusListeners = new Listeners<[ClientStatus]>();
+  private readonly handles = new Set<ShapeHandle>();
+  private readonly channels = new Set<ChannelHandle>();
+  private connectionState: ConnectionState["kind"] = "idle";
+  private currentStatus: ClientStatus = "connecting";
+  private epoch: string | undefined;
+  private memberCount = 0;
+  private isNewToken = false;
+  private closing: Promise<void> | undefined;
+  private readonly statusHistory: { status: ClientStatus; at: Date }[] = [];
+  private readonly transactions: TransactionTrace[] = [];
+  private readonly counts = { connections: 0, breaches: 0, resyncs: 0, transactions: 0 };
+  private lastError: WalcastError | undefined;
+
+  constructor(options: ClientOptions<Name>) {
+    checkOptions(options);
+    this.database = new Database(typeof options.replica === "string" ? undefined : options.replica);
+    this.opened = this.open();
+    this.opened.catch((error: unknown) => this.openFailed(error));
+    this.kysely = createKysely<DB>(this.database, this.opened);
+    this.connection = this.createConnection(options);
+    this.lanes = this.createLanes();
+    this.liveQueries = this.createLiveQueries();
+    this.awaits = new Awaits({ send: (message) => this.connection.send(message), position: () => this.lsn, isBehind: () => this.handles.values().some(({ status }) => status === "resyncing") });
+    this.shapes = this.declare(options.shapes);
+    this.connection.start();
+  }
+
+  get pglite(): PGlite {
+    return this.database.pglite;
+  }
+
+  get status(): ClientStatus {
+    return this.currentStatus;
+  }
+
+  get position(): string {
+    return formatLsn(this.lsn);
+  }
+
+  onStatus(listener: (status: ClientStatus) => void): () => void {
+    return this.statusListeners.add(listener);
+  }
+
+  sync(options: ShapeOptions): Shape {
+    this.refuseIfClosed("sync a shape");
+    const handle = new ShapeHandle(options, ++this.memberCount, (shape) => this.unsync(shape));
+    this.refuseOtherColumns(handle);
+    this.handles.add(handle);
+    this.lanes.add(handle);
+    return handle;
+  }
+
+  async preload(): Promise<void> {
+    await Promise.all(Object.values<Shape>(this.shapes).map(({ ready }) => ready));
+  }
+
+  async query<R extends object = Row>(sql: string, params: readonly unknown[] = []): Promise<R[]> {
+    this.refuseIfClosed("run a query");
+    await this.opened;
+    return (await this.database.select(sql, params)) as R[];
+  }
+
+  live<R extends object = Row>(query: Queryable<DB, R>, params: readonly unknown[] = []): LiveQuery<R> {
+    this.refuseIfClosed("start a live query");
+    if (typeof query === "string") return this.liveQueries.add<R>(query, params);
+    const { sql, parameters } = query(this.kysely).compile();
+    return this.liveQueries.add<R>(sql, parameters);
+  }
+
+  channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
+    this.refuseIfClosed("open a channel");
+    parseTableName(table);
+    const handle = new ChannelHandle({ ...options, table }, ++this.memberCount, {
+      add: (channel) => this.lanes.add(channel),
+      remove: (channel) => this.lanes.remove(channel),
+      decodersFor: (types) => this.decodersFor(types),
+    });
+    this.channels.add(handle);
+    return handle as unknown as Channel<R>;
+  }
+
+  async awaitPosition(target: string | bigint | { readonly xid: string | number | bigint }, { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<void> {
+    this.refuseIfClosed("wait for a position");
+    if (typeof target === "object") return this.awaits.add({ xid: String(target.xid) }, timeoutMs);
+    return this.awaits.add({ position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) }, timeoutMs);
+  }
+
+  setToken(token: Token): void {
+    this.refuseIfClosed("set a token");
+    this.isNewToken = true;
+    this.connection.setToken(token);
+  }
+
+  inspect(): Inspection {
+    return {
+      status: this.status,
+      position: this.position,
+      epoch: this.epoch,
+      ...this.counts,
+      lastError: this.lastError?.toJSON(),
+      shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({ ...request, status, progress, error: error?.toJSON() })),
+      channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
+      live: this.liveQueries.list(),
+      lastTransactions: [...this.transactions],
+      statusHistory: [...this.statusHistory],
+    };
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private async open(): Promise<Replica> {
+    await this.database.open();
+    this.replica = await this.database.exclusive(() => new Replica(this.database));
+    return this.replica;
+  }
+
+  private createConnection({ url, token, backoff, openTimeoutMs }: ClientOptions<Name>): Connection {
+    const options = { url, token, backoff: { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 }, openTimeoutMs: openTimeoutMs ?? 10_000 };
+    return new Connection(options, {
+      state: (state) => this.connectionChanged(state.kind),
+      welcomed: (welcome) => this.welcomed(welcome),
+      message: (message) => this.received(message),
+      frame: (frame) => this.lanes.frame(frame),
+      down: () => this.lanes.offline(),
+      failed: (error) => this.connectionFailed(error),
+    });
+  }
+
+  private createLanes(): Lanes {
+    return new Lanes(this.opened, {
+      send: (message) => this.connection.send(message),
+      breach: (error) => this.breach(error),
+      applied: (changed) => this.applied(changed),
+      awaited: (id) => this.awaits.answered(id),
+      changed: () => this.lanesChanged(),
+    });
+  }
+
+  private createLiveQueries(): LiveQueries {
+    return new LiveQueries(this.database, this.opened, {
+      isLoading: (tables) => this.handles.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
+      failureOf: (tables) => this.failureOf(tables),
+      position: () => this.lsn,
+    });
+  }
+
+  private declare(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
+    const entries = Object.entries<ShapeOptions>(shapes ?? {}).map(([name, options]) => [name, this.sync(options)] as const);
+    return Object.fromEntries(entries) as Record<Name, Shape>;
+  }
+
+  private get lsn(): Lsn {
+    return this.replica?.position ?? zeroLsn;
+  }
+
+  // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private connectionChanged(kind: ConnectionState["kind"]): void {
+    this.connectionState = kind;
+    this.updateStatus();
+  }
+
+  private welcomed({ epoch }: Extract<ServerMessage, { kind: "welcome" }>): void {
+    this.epoch = epoch;
+    this.isNewToken = false;
+    this.counts.connections++;
+    this.lanes.online();
+    this.awaits.askAgain();
+  }
+
+  private received(message: ServerMessage): void {
+    if (message.kind === "error" && message.await !== undefined) return this.awaits.refused(message.await, message.error);
+    if (message.kind === "resync") this.counts.resyncs++;
+    this.lanes.message(message);
+  }
+
+  private connectionFailed(error: WalcastError): void {
+    this.lastError = error;
+    if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message") this.counts.breaches++;
+    if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.lanes.purge();
+  }
+
+  private breach(error: WalcastError): void {
+    this.connection.breach(error);
+  }
+
+  private applied(changed: ReadonlySet<string>): () => void {
+    this.counts.transactions++;
+    keepLast(this.transactions, { position: this.position, tables: [...changed], at: new Date() });
+    return this.liveQueries.applied(changed);
+  }
+
+  private lanesChanged(): void {
+    this.updateStatus();
+    this.liveQueries.settle();
+    this.awaits.check();
+  }
+
+  private updateStatus(): void {
+    const status = this.deriveStatus();
+    if (status === this.currentStatus && this.statusHistory.length > 0) return;
+    this.currentStatus = status;
+    keepLast(this.statusHistory, { status, at: new Date() });
+    this.statusListeners.emit(status);
+  }
+
+  private deriveStatus(): ClientStatus {
+    if (this.closing) return "closed";
+    if (this.connectionState === "waiting") return "offline";
+    if (this.connectionState !== "open" || !this.lanes.isOnline) return "connecting";
+    return this.lanes.allJoined ? "live" : "catching-up";
+  }
+
+  private openFailed(cause: unknown): void {
+    const error = new WalcastError("replica_failed", `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.lastError = error;
+    for (const handle of this.handles) handle.failed(error);
+    void this.connection.close();
+  }
+
+  private unsync(handle: ShapeHandle): Promise<void> {
+    this.handles.delete(handle);
+    handle.abandon(new WalcastError("closed", "wait for a shape: it was unsubscribed"));
+    return this.lanes.remove(handle);
+  }
+
+  private async shutDown(): Promise<void> {
+    const error = new WalcastError("closed", "the client was closed");
+    const disconnected = this.connection.close();
+    this.lanes.offline();
+    this.updateStatus();
+    this.awaits.close(error);
+    this.liveQueries.close(error);
+    for (const handle of [...this.handles, ...this.channels]) handle.abandon(error);
+    this.statusListeners.clear();
+    await disconnected;
+    await this.database.close().catch(() => {});
+  }
+
+  // ── Checks and look-ups ────────────────────────────────────────────────────────────────────────────────────────────
+
+  private refuseIfClosed(doing: string): void {
+    if (this.closing) throw new WalcastError("closed", `${doing}: the client is closed`);
+  }
+
+  private refuseOtherColumns(handle: ShapeHandle): void {
+    const other = this.handles.values().find(({ tableName, request }) => tableName === handle.tableName && columnsOf(request) !== columnsOf(handle.request));
+    if (!other) return;
+    throw new WalcastError("config_invalid", `sync ${handle.tableName}: expected the columns of the shape that is there (${columnsOf(other.request)}), found ${columnsOf(handle.request)}`, {
+      hint: "Shapes of one table share a local table: give them the same columns.",
+    });
+  }
+
+  /** For a query whose tables are unknown because one does not exist: if nothing is on its way any more, why. */
+  private failureOf(tables: ReadonlySet<string> | undefined): WalcastError | undefined {
+    const handles = [...this.handles].filter(({ tableName }) => !tables || tables.has(tableName));
+    return handles.every(({ status }) => status === "error") ? handles[0]?.error : undefined;
+  }
+
+  private async decodersFor(types: readonly string[]): Promise<(DecodeValue | undefined)[]> {
+    await this.opened;
+    const rows = await this.database.select("SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n", [types]);
+    return rows.map(({ oid }) => decoderOf(Number(oid ?? 0), this.database.arrayTypes));
+  }
+}
+
+function checkOptions({ url, replica }: ClientOptions<string>): void {
+  if (!URL.canParse(url)) throw new WalcastError("config_invalid", `create a client: expected a URL like ws://localhost:4437, found ${JSON.stringify(url)}`);
+  syncUrl(url);
+  if (typeof replica === "string" && !replica.startsWith("memory://")) {
+    throw new WalcastError("config_invalid", `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(replica)}`, { hint: "Replicas that survive a reload are not there yet." });
+  }
+  if (typeof replica === "object" && typeof replica.execProtocolRawStream !== "function") {
+    throw new WalcastError("config_invalid", "create a client: expected a PGlite of this thread as replica, found something without its raw protocol");
+  }
+}
+
+function columnsOf({ columns }: { readonly columns?: readonly string[] }): string {
+  return columns ? [...columns].sort().join(", ") : "all that it may read";
+}
+
+function keepLast<T>(list: T[], item: T): void {
+  list.push(item);
+  if (list.length > HISTORY_MAX) list.shift();
+}

@@ -1,0 +1,147 @@
+/**
+ * `@walcast/client`: a live replica of parts of a Postgres database, in this process, in real Postgres (PGlite).
+ *
+ *     const client = createClient<Database>({
+ *       url: "ws://localhost:4437",
+ *       shapes: { orders: { table: "orders", where: "status <> $1", params: ["archived"] } },
+ *     });
+ *     await client.preload();
+ *     const live = client.live((db) => db.selectFrom("orders").selectAll().orderBy("created_at", "desc").limit(50));
+ *     live.subscribe((rows, delta) => render(rows));
+ *
+ * What it promises: while no shape is `resyncing`, the rows of all ready shapes are what their queries return on the
+ * server at one committed position, `client.position`, and no state in between is ever shown. Every promise here
+ * rejects with a WalcastError, which carries a `code` from `errorCodes`.
+ */
+import type { PGlite } from "@electric-sql/pglite";
+import type { Compilable, Kysely } from "kysely";
+
+import type { ErrorJson, ShapeRequest } from "../engine/protocol.ts";
+import type { Channel } from "./channel.ts";
+import { WalcastClient } from "./client.ts";
+import type { Token } from "./connection.ts";
+import type { LiveInspection, LiveQuery } from "./live.ts";
+import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
+
+export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
+export type { ErrorCode, ErrorJson, Lsn, ShapeRequest } from "../engine/protocol.ts";
+export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
+export type { Token } from "./connection.ts";
+export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
+export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
+
+/** A database whose tables nobody described: any table, any column, values unknown. */
+export type AnyDatabase = Record<string, Record<string, unknown>>;
+
+/**
+ * Creates a client and starts it: it connects at once, and again whenever the connection is lost, until `close`.
+ * `Database` is Kysely's: one property per table. Throws `config_invalid`.
+ */
+export function createClient<Database = AnyDatabase, Name extends string = string>(options: ClientOptions<Name>): Client<Database, Name> {
+  return new WalcastClient<Database, Name>(options);
+}
+
+export interface ClientOptions<Name extends string = string> {
+  /** The engine's address: `ws://`, `wss://`, `http://` or `https://`; `/v1/sync` is added. */
+  readonly url: string;
+  /** Sent when connecting. A function is asked before every connection. */
+  readonly token?: Token;
+  /**
+   * Where the rows live: `"memory://"` (the default) for a PGlite of its own, or a PGlite of yours, which `close` then
+   * leaves open. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
+   * becomes read-only by default: begin with `BEGIN READ WRITE` to write tables of your own.
+   */
+  readonly replica?: "memory://" | (string & {}) | PGlite;
+  /** Shapes that are synchronised from the start; each is found again in `client.shapes`. */
+  readonly shapes?: Readonly<Record<Name, ShapeOptions>>;
+  /** Reconnecting waits a random time up to `baseMs`·2ⁿ (default 200), at most `maxMs` (default 15,000). */
+  readonly backoff?: { readonly baseMs?: number; readonly maxMs?: number };
+  /** How long a connection may take to open, and the server to greet. Default 10,000. */
+  readonly openTimeoutMs?: number;
+}
+
+/**
+ * - `connecting`: an attempt is under way.
+ * - `catching-up`: connected; first rows of a shape are on their way.
+ * - `live`: connected, and every shape is complete.
+ * - `offline`: not connected; rows can be read, and the next attempt will come.
+ * - `closed`: `close` was called.
+ */
+export type ClientStatus = "offline" | "connecting" | "catching-up" | "live" | "closed";
+
+/** SQL with `$1`… as parameters, or a function that builds a Kysely query. */
+export type Queryable<Database, Row> = string | ((db: Kysely<Database>) => Compilable<Row>);
+
+export type ChannelOptions = Omit<ShapeRequest, "table">;
+
+export interface Client<Database = AnyDatabase, Name extends string = string> {
+  /** The handles of the declared shapes. */
+  readonly shapes: Readonly<Record<Name, Shape>>;
+  /** Kysely on the replica: reading only. */
+  readonly kysely: Kysely<Database>;
+  /** The replica itself. */
+  readonly pglite: PGlite;
+  readonly status: ClientStatus;
+  /** What is applied: the commit-end LSN, as Postgres writes it ("0/16B3748"; `parseLsn` makes it comparable). Never goes backwards. */
+  readonly position: string;
+
+  /** Keeps the rows of a table that match on the replica. Shapes of one table share the local table, and need the same columns. Throws `config_invalid`. */
+  sync(shape: ShapeOptions): Shape;
+  /** Resolves when every declared shape is complete; rejects with the first one's error. */
+  preload(): Promise<void>;
+  /**
+   * Runs one SQL statement on the replica, offline too, and returns its rows. Values are decoded as PGlite does it:
+   * int8 is a number, or a bigint where that would lose digits; numeric is text; timestamps are Dates. Rejects with
+   * `query_failed`: also for an INSERT, UPDATE or DELETE, since rows change through Postgres only.
+   */
+  query<Row extends object = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
+  /**
+   * A query that stays current. It may name tables that do not exist yet. Runs again only after a transaction that
+   * changed one of the tables it reads; all live queries show the same position.
+   */
+  live<Row extends object = Record<string, unknown>>(query: Queryable<Database, Row>, params?: readonly unknown[]): LiveQuery<Row>;
+  /** Changes of a table as events. Starts with `subscribe`. */
+  channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;
+  /** Called after every change of `status`. Returns what ends it. */
+  onStatus(listener: (status: ClientStatus) => void): () => void;
+  /**
+   * Resolves when the replica is at the position (as text or bigint), or at the commit of the transaction (64 bits, as
+   * `pg_current_xact_id()` gives it), with no shape resyncing. Rejects with `await_timeout` (default 10,000 ms),
+   * `transaction_aborted`, `transaction_unknown` or `closed`.
+   */
+  awaitPosition(target: string | bigint | { readonly xid: string | number | bigint }, options?: { timeoutMs?: number }): Promise<void>;
+  /** Another token from now on. Reconnects with it; rows that it may not see leave the replica. */
+  setToken(token: Token): void;
+  /** What a developer wants to see. Plain data. */
+  inspect(): Inspection;
+  /** Ends everything. Leaves no socket and no timer, and no PGlite but a given one. */
+  close(): Promise<void>;
+}
+
+export interface TransactionTrace {
+  readonly position: string;
+  /** Local tables it changed. */
+  readonly tables: readonly string[];
+  readonly at: Date;
+}
+
+export interface Inspection {
+  readonly status: ClientStatus;
+  readonly position: string;
+  /** The history that positions belong to: changes when the server has another database behind it. */
+  readonly epoch: string | undefined;
+  /** Connections that were welcomed. */
+  readonly connections: number;
+  /** Connections given up because a frame was malformed, missing, or damaged. */
+  readonly breaches: number;
+  /** Resyncs the server asked for. */
+  readonly resyncs: number;
+  /** Local transactions. */
+  readonly transactions: number;
+  readonly lastError: ErrorJson | undefined;
+  readonly shapes: readonly (ShapeRequest & { readonly status: ShapeStatus; readonly progress: ShapeProgress; readonly error: ErrorJson | undefined })[];
+  readonly channels: readonly (ShapeRequest & { readonly status: string })[];
+  readonly live: readonly LiveInspection[];
+  readonly lastTransactions: readonly TransactionTrace[];
+  readonly statusHistory: readonly { readonly status: ClientStatus; readonly at: Date }[];
+}

@@ -1,0 +1,81 @@
+/**
+ * Kysely on the replica, through prepared statements that are kept. Reading only, as everything an application does on
+ * the replica. A Kysely transaction is one local transaction: its queries see one state.
+ */
+import { CompiledQuery, type DatabaseConnection, type Dialect, type Driver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type QueryResult, type TransactionSettings } from "kysely";
+
+import { type Database, decodeRows } from "./database.ts";
+
+export function createKysely<DB>(database: Database, opened: Promise<unknown>): Kysely<DB> {
+  const dialect: Dialect = {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new ReplicaDriver(database, opened),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+  };
+  return new Kysely<DB>({ dialect });
+}
+
+class ReplicaDriver implements Driver {
+  private readonly database: Database;
+  private readonly opened: Promise<unknown>;
+
+  constructor(database: Database, opened: Promise<unknown>) {
+    this.database = database;
+    this.opened = opened;
+  }
+
+  async init(): Promise<void> {
+    await this.opened;
+  }
+
+  async acquireConnection(): Promise<DatabaseConnection> {
+    return new ReplicaConnection(this.database);
+  }
+
+  async beginTransaction(connection: DatabaseConnection, { isolationLevel }: TransactionSettings): Promise<void> {
+    await (connection as ReplicaConnection).begin(isolationLevel ? `BEGIN READ ONLY ISOLATION LEVEL ${isolationLevel}` : "BEGIN READ ONLY");
+  }
+
+  async commitTransaction(connection: DatabaseConnection): Promise<void> {
+    (connection as ReplicaConnection).end("COMMIT");
+  }
+
+  async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+    (connection as ReplicaConnection).end("ROLLBACK");
+  }
+
+  async releaseConnection(): Promise<void> {}
+
+  async destroy(): Promise<void> {}
+}
+
+class ReplicaConnection implements DatabaseConnection {
+  private readonly database: Database;
+  /** Gives the replica's turn back; there while a transaction is open. */
+  private release: (() => void) | undefined;
+
+  constructor(database: Database) {
+    this.database = database;
+  }
+
+  async begin(sql: string): Promise<void> {
+    this.release = await this.database.hold();
+    this.database.script(sql);
+  }
+
+  end(sql: string): void {
+    this.database.script(sql);
+    this.release?.();
+    this.release = undefined;
+  }
+
+  async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    const rows = this.release ? decodeRows(this.database.query(sql, parameters), this.database.arrayTypes) : await this.database.select(sql, parameters);
+    return { rows: rows as R[] };
+  }
+
+  async *streamQuery<R>(query: CompiledQuery): AsyncIterableIterator<QueryResult<R>> {
+    yield await this.executeQuery<R>(query);
+  }
+}
