@@ -64,7 +64,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.lanes = this.createLanes();
     this.liveQueries = this.createLiveQueries();
     this.awaits = new Awaits({ send: (message) => this.connection.send(message), position: () => this.lsn, isBehind: () => this.handles.values().some(({ status }) => status === "resyncing") });
-    this.shapes = this.declare(options.shapes);
+    this.shapes = this.syncDeclared(options.shapes);
     this.connection.start();
   }
 
@@ -192,7 +192,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     });
   }
 
-  private declare(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
+  private syncDeclared(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
     const entries = Object.entries<ShapeOptions>(shapes ?? {}).map(([name, options]) => [name, this.sync(options)] as const);
     return Object.fromEntries(entries) as Record<Name, Shape>;
   }
@@ -235,7 +235,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private applied(changed: ReadonlySet<string>): () => void {
     this.counts.transactions++;
     keepLast(this.transactions, { position: this.position, tables: [...changed], at: new Date() });
-    return this.liveQueries.applied(changed);
+    const settle = this.liveQueries.applied(changed);
+    return () => {
+      settle();
+      this.awaits.check();
+    };
   }
 
   private lanesChanged(): void {
