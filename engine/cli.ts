@@ -1,0 +1,108 @@
+#!/usr/bin/env node
+/**
+ * The program `walcast`: reads the command line, runs one command, and says in one sentence what is wrong and how to mend
+ * it where it cannot. Everything a command does is reachable from code as well.
+ */
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { doctor } from "./commands/doctor.ts";
+import { explain } from "./commands/explain.ts";
+import { migrateCommand } from "./commands/migrate.ts";
+import { dev, start } from "./commands/start.ts";
+import type { TextKey } from "./config.ts";
+import { WalcastError } from "./errors.ts";
+
+const help = `walcast: live, offline-capable Postgres data in every client
+
+  walcast start     stream a database to its clients
+  walcast dev       the same for development: a Postgres of its own where no URL is given,
+                    every table readable, this machine only
+  walcast doctor    check a database, one line each with the mend
+  walcast migrate   make or update Walcast's own schema, and nothing else
+
+  --config FILE        default walcast.config.ts, where there is one
+  --database-url URL   postgresql://user:password@host:5432/database
+  --host ADDRESS       default 127.0.0.1
+  --port PORT          default 4437
+  --data-dir DIR       default .walcast
+  --publication NAME   default walcast
+  --slot NAME          default walcast
+  --log-level LEVEL    default info
+  --drop-slot          doctor only: removes the replication slot, so that Postgres stops keeping WAL for it
+
+Flags win over WALCAST_DATABASE_URL, WALCAST_PORT and so on, which win over the config file.
+`;
+
+const commands = { start, dev, doctor, migrate: migrateCommand } as const;
+
+const options = {
+  config: { type: "string" },
+  "database-url": { type: "string" },
+  host: { type: "string" },
+  port: { type: "string" },
+  "data-dir": { type: "string" },
+  publication: { type: "string" },
+  slot: { type: "string" },
+  "log-level": { type: "string" },
+  "drop-slot": { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+  version: { type: "boolean", short: "v" },
+} as const;
+
+// A start that a signal interrupted may still hold sockets; what had to be closed in order has been.
+process.exit(await main(process.argv.slice(2)).catch(failed));
+
+async function main(argv: string[]): Promise<number> {
+  const { values, positionals } = read(argv);
+  if (values.version) return print(`${version()}\n`);
+  if (values.help || positionals.length === 0) return print(help);
+  const command = commandOf(positionals);
+  if (values["drop-slot"] && command !== doctor) throw usage("--drop-slot belongs to walcast doctor");
+  const { config, "data-dir": dataDir, "database-url": databaseUrl, "log-level": logLevel, host, port, publication, slot } = values;
+  const flags = given({ dataDir, databaseUrl, logLevel, host, port, publication, slot });
+  return command({ configFile: config, flags, dropSlot: values["drop-slot"] ?? false });
+}
+
+function failed(error: unknown): number {
+  process.stderr.write(`walcast: ${explain(error)}\n`);
+  return 1;
+}
+
+function read(argv: string[]) {
+  try {
+    return parseArgs({ args: argv, options, allowPositionals: true });
+  } catch (cause) {
+    throw usage((cause as Error).message, cause);
+  }
+}
+
+function commandOf([name, ...rest]: readonly string[]): (typeof commands)[keyof typeof commands] {
+  if (rest.length > 0) throw usage(`expected one command, found ${[name, ...rest].join(" ")}`);
+  if (name !== undefined && Object.hasOwn(commands, name)) return commands[name as keyof typeof commands];
+  throw usage(`there is no command ${JSON.stringify(name)}: the commands are ${Object.keys(commands).join(", ")}`);
+}
+
+function given(flags: Readonly<Partial<Record<TextKey, string | undefined>>>): Partial<Record<TextKey, string>> {
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+}
+
+function usage(message: string, cause?: unknown): WalcastError {
+  return new WalcastError("config_invalid", message, { cause, hint: "walcast --help lists what there is" });
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+/** One directory up in the source, two in what is published. */
+function version(): string {
+  for (const path of ["package.json", "../../package.json"]) {
+    try {
+      return (JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8")) as { version: string }).version;
+    } catch {
+      // The other one, then.
+    }
+  }
+  return "unknown";
+}

@@ -1,0 +1,31 @@
+/**
+ * What the engine says about itself: JSON lines on standard output, readable ones on a terminal. Never a row's value, a
+ * token or a password: of an error only its type, code, message and stack are written, because Postgres puts the values
+ * of rows into `detail` and drivers put whole statements beside it.
+ */
+import { type DestinationStream, type Logger, pino, stdSerializers } from "pino";
+import pretty from "pino-pretty";
+import type { LogLevel } from "./config.ts";
+
+export function createLogger(level: LogLevel, destination: DestinationStream = standardOutput()): Logger {
+  return pino({ name: "walcast", level, serializers: { err: describeError } }, destination);
+}
+
+function standardOutput(): DestinationStream {
+  if (!process.stdout.isTTY) return pino.destination({ dest: 1, sync: true });
+  return pretty({ colorize: true, ignore: "pid,hostname,name", translateTime: "SYS:HH:MM:ss.l", sync: true });
+}
+
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return stdSerializers.err(error as Error);
+  const { code } = error as { code?: unknown };
+  const described: Record<string, unknown> = { type: error.constructor.name, message: withoutPassword(error.message), stack: withoutPassword(error.stack ?? "") };
+  if (typeof code === "string") described.code = code;
+  if (error.cause !== undefined) described.cause = describeError(error.cause);
+  return described;
+}
+
+/** `user:password@` in a connection string. */
+function withoutPassword(text: string): string {
+  return text.replace(/(\w+:\/\/[^\s:/@]*):[^\s@/]*@/g, "$1:…@");
+}
