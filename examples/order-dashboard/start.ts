@@ -44,7 +44,7 @@ async function start(settings: Settings): Promise<void> {
 async function openPostgres({ dataDir, postgresPort: port }: Settings): Promise<string> {
   const postgres = await startPostgres({ dataDir, notice: (line) => notices.push(line), ...(port !== undefined && { port }) });
   opened.defer(() => postgres.stop());
-  void postgres.ended.then(() => isStopping || fail(new Error("PostgreSQL has ended, and so does this. Start again to go on.")));
+  void postgres.ended.then(() => fail(new Error("PostgreSQL has ended, and so does this. Start again to go on.")));
   return postgres.url;
 }
 

@@ -1,6 +1,6 @@
 /** The shop's name, the traffic switch, and how the connection is. */
 import { useLiveQuery, useStatus } from "@walcast/client/react";
-import { useState } from "react";
+import { useState, useSyncExternalStore } from "react";
 import { setTraffic } from "./api.ts";
 import { client } from "./client.ts";
 import { useNotify } from "./Toasts.tsx";
@@ -37,16 +37,16 @@ function TrafficSwitch() {
   const { rows } = useLiveQuery<{ running: boolean }>("SELECT running FROM simulation");
   const [isSending, setSending] = useState(false);
   const notify = useNotify();
-  const isOn = rows?.[0]?.running ?? false;
+  const isOn = rows[0]?.running ?? false;
   async function toggle() {
     setSending(true);
     await setTraffic(!isOn).catch((error: Error) => notify(error.message));
     setSending(false);
   }
   return (
-    <button type="button" role="switch" aria-checked={isOn} className="switch" disabled={isSending} onClick={() => void toggle()}>
+    <button type="button" role="switch" aria-checked={isOn} className="switch" aria-label="Simulate traffic" disabled={isSending} onClick={() => void toggle()}>
       <span className="switch-track"><span className="switch-thumb" /></span>
-      Simulate traffic
+      <span><span className="wide-only">Simulate </span>traffic</span>
     </button>
   );
 }
@@ -59,13 +59,28 @@ const words = {
   closed: "Closed",
 } as const;
 
+/** Before the first row. */
+const noPosition = "0/0";
+const renewMs = 250;
+
+/** It moves with every commit, whether or not that changed a row here: four times a second is enough to see it move. */
+function usePosition(): string {
+  return useSyncExternalStore(everyRenewal, () => client.position);
+}
+
+function everyRenewal(renew: () => void): () => void {
+  const timer = setInterval(renew, renewMs);
+  return () => clearInterval(timer);
+}
+
 function Connection() {
   const status = useStatus();
+  const position = usePosition();
   return (
     <div className="connection" data-status={status} title={status === "offline" ? "The rows of this position stay readable." : "How far this browser's replica is in Postgres' write-ahead log."}>
       <span className="connection-dot" />
       <span role="status">{words[status]}</span>
-      <span className="connection-position numbers">{String(client.position ?? "")}</span>
+      {position !== noPosition && <span className="connection-position numbers">{position}</span>}
     </div>
   );
 }

@@ -36,7 +36,9 @@ function FirstSyncBar({ sync }: { readonly sync: FirstSync }) {
         <strong>Copying the shop into this browser</strong>
         <span className="muted numbers">{isKnown ? `${formatCount(sync.rows)} of about ${formatCount(sync.estimatedRows)} rows` : "Connecting…"}</span>
       </div>
-      <progress aria-label="First sync" {...(isKnown && { value: sync.rows, max: sync.estimatedRows })} />
+      <div className="bar-track" role="progressbar" aria-label="First sync" aria-valuenow={sync.rows} aria-valuemin={0} aria-valuemax={sync.estimatedRows}>
+        <div style={{ scale: `${isKnown ? sync.rows / sync.estimatedRows : 0} 1` }} />
+      </div>
     </div>
   );
 }

@@ -1,13 +1,12 @@
 /** The orders, newest first, with the search over them. A live query: rows move because they moved in Postgres. */
-import { useLiveQuery } from "@walcast/client/react";
 import { useDeferredValue, useRef, useState } from "react";
 import type { Status } from "../statuses.ts";
-import type { Shop } from "./client.ts";
 import { useFlash } from "./flash.ts";
 import { formatCount } from "./format.ts";
 import { useNow } from "./now.ts";
 import { OrderLine } from "./OrderLine.tsx";
 import { countOrders, newestOrders, type OrderRow } from "./orders-query.ts";
+import { type Result, useRows } from "./rows.ts";
 
 const pageRows = 100;
 
@@ -20,9 +19,9 @@ export function Orders({ status, onAnyStatus }: Chosen) {
   const [text, setText] = useState("");
   const [limit, setLimit] = useState(pageRows);
   const search = useDeferredValue(text.trim());
-  const { rows } = useLiveQuery<Shop, OrderRow>((db) => newestOrders(db, { search, status }, limit), [search, status, limit]);
-  const { rows: counted } = useLiveQuery<Shop, { orders: number }>((db) => countOrders(db, { search, status }), [search, status]);
-  const found = counted?.[0]?.orders ?? 0;
+  const orders = useRows<OrderRow>((db) => newestOrders(db, { search, status }, limit), [search, status, limit]);
+  const found = useRows<{ orders: number }>((db) => countOrders(db, { search, status }), [search, status])?.rows[0]?.orders ?? 0;
+  const shown = orders?.rows.length ?? 0;
   function showAll() {
     setText("");
     onAnyStatus();
@@ -35,9 +34,10 @@ export function Orders({ status, onAnyStatus }: Chosen) {
         {status && <button type="button" className="chip" data-status={status} onClick={onAnyStatus} aria-label={`Show every status, not only ${status}`}><i className="dot" />{status}<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4.5 4.5l7 7M11.5 4.5l-7 7" /></svg></button>}
         <Search text={text} onChange={setText} />
       </div>
-      {rows?.length === 0 ? <Nothing search={search} onShowAll={showAll} /> : <Table rows={rows ?? []} filterKey={`${search} ${status} ${limit}`} />}
-      {rows && rows.length < found && rows.length > 0 && (
-        <button type="button" className="more" onClick={() => setLimit(limit + pageRows)}>Show {Math.min(pageRows, found - rows.length)} more</button>
+      {orders && shown === 0 && <Nothing search={search} onShowAll={showAll} />}
+      {orders && shown > 0 && <Table orders={orders} />}
+      {shown > 0 && shown < found && (
+        <button type="button" className="more" onClick={() => setLimit(limit + pageRows)}>Show {Math.min(pageRows, found - shown)} more</button>
       )}
     </section>
   );
@@ -64,10 +64,10 @@ function Nothing({ search, onShowAll }: { readonly search: string; readonly onSh
   );
 }
 
-function Table({ rows, filterKey }: { readonly rows: readonly OrderRow[]; readonly filterKey: string }) {
+function Table({ orders }: { readonly orders: Result<OrderRow> }) {
   const body = useRef<HTMLTableSectionElement>(null);
   const now = useNow();
-  useFlash(body, rows, filterKey);
+  useFlash(body, orders);
   return (
     // The roles are said aloud because narrow windows lay the rows out as cards, which takes the table's own away.
     <table role="table" aria-labelledby="orders-title">
@@ -81,7 +81,7 @@ function Table({ rows, filterKey }: { readonly rows: readonly OrderRow[]; readon
           <th role="columnheader" scope="col">Status</th>
         </tr>
       </thead>
-      <tbody role="rowgroup" ref={body}>{rows.map((row) => <OrderLine key={row.id} {...row} now={now} />)}</tbody>
+      <tbody role="rowgroup" ref={body}>{orders.rows.map((row) => <OrderLine key={row.id} {...row} now={now} />)}</tbody>
     </table>
   );
 }

@@ -6,8 +6,8 @@ import { formatCount, formatWholeMoney } from "./format.ts";
 import { RevenueChart } from "./RevenueChart.tsx";
 
 const windows = {
-  minute: { label: "By minute", title: "Revenue, last hour", stepMs: 60_000, count: 60 },
-  hour: { label: "By hour", title: "Revenue, last 2 days", stepMs: 3_600_000, count: 48 },
+  minute: { title: "Revenue, last hour", stepMs: 60_000, count: 60 },
+  hour: { title: "Revenue, last 2 days", stepMs: 3_600_000, count: 48 },
 } as const;
 
 type Step = keyof typeof windows;
@@ -15,16 +15,15 @@ type Step = keyof typeof windows;
 export function Revenue() {
   const [step, setStep] = useState<Step>("minute");
   const { title, stepMs, count } = windows[step];
-  const { rows } = useLiveQuery<Bucket>(revenueSql(stepMs, count), [step]);
-  const buckets = withoutGaps(rows ?? [], stepMs, count);
+  const { rows } = useLiveQuery<Bucket>(revenueSql(stepMs, count));
+  const buckets = withoutGaps(rows, stepMs, count);
   return (
     <section className="card revenue" aria-labelledby="revenue-title">
       <div className="revenue-head">
         <div>
           <h2 id="revenue-title" className="muted">{title}</h2>
-          <p className="revenue-sum numbers">{formatWholeMoney(sum(buckets, "revenue"))}</p>
+          <p className="numbers"><strong className="revenue-sum">{formatWholeMoney(sum(buckets, "revenue"))}</strong> <span className="muted">{formatCount(sum(buckets, "orders"))} orders</span></p>
         </div>
-        <p className="revenue-orders muted numbers">{formatCount(sum(buckets, "orders"))} orders</p>
         <StepChoice step={step} onChange={setStep} />
       </div>
       <RevenueChart buckets={buckets} stepMs={stepMs} title={title} />
@@ -50,7 +49,7 @@ function StepChoice({ step, onChange }: { readonly step: Step; readonly onChange
   return (
     <div className="segments" role="group" aria-label="Bars">
       {(Object.keys(windows) as Step[]).map((choice) => (
-        <button key={choice} type="button" aria-pressed={choice === step} onClick={() => onChange(choice)}>{windows[choice].label}</button>
+        <button key={choice} type="button" aria-pressed={choice === step} onClick={() => onChange(choice)}><span className="wide-only">By </span>{choice}</button>
       ))}
     </div>
   );

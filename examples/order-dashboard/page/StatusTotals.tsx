@@ -18,7 +18,7 @@ interface Choice {
 
 export function StatusTotals({ chosen, onChoose }: Choice) {
   const { rows } = useLiveQuery<Total>(totals);
-  const byStatus = new Map(rows?.map((row) => [row.status, row]));
+  const byStatus = new Map(rows.map((row) => [row.status, row]));
   return (
     <div className="totals" role="group" aria-label="Orders by status">
       {statuses.map((status) => {

@@ -9,7 +9,7 @@ const copiedMs = 2_000;
 export function TryIt() {
   const { rows } = useLiveQuery<{ id: number; status: Status }>(newest);
   const [isCopied, setCopied] = useState(false);
-  const order = rows?.[0];
+  const order = rows[0];
   if (!order) return null;
   const update = `UPDATE orders SET status = '${order.status === "shipped" ? "delivered" : "shipped"}' WHERE id = ${order.id};`;
   async function copy() {

@@ -4,32 +4,35 @@
  */
 import { type RefObject, useLayoutEffect, useRef } from "react";
 import type { OrderRow } from "./orders-query.ts";
+import type { Result } from "./rows.ts";
 
 interface Seen {
-  readonly filterKey: string;
+  /** Rows of another query are no change. */
+  readonly of: string;
   readonly newest: number;
-  readonly values: ReadonlyMap<number, string>;
+  readonly rows: ReadonlyMap<number, OrderRow>;
 }
 
-export function useFlash(body: RefObject<HTMLElement | null>, rows: readonly OrderRow[], filterKey: string): void {
+export function useFlash(body: RefObject<HTMLElement | null>, orders: Result<OrderRow>): void {
   const seen = useRef<Seen>(undefined);
   useLayoutEffect(() => {
     const before = seen.current;
-    const now = look(rows, filterKey);
+    const now = look(orders);
     seen.current = now;
-    if (before?.filterKey !== filterKey) return;
+    if (before?.of !== now.of) return;
     for (const id of changed(before, now)) flash(body.current?.querySelector(`[data-order-id="${id}"]`));
-  }, [body, rows, filterKey]);
+  }, [body, orders]);
 }
 
-function look(rows: readonly OrderRow[], filterKey: string): Seen {
-  const values = new Map(rows.map((row) => [row.id, JSON.stringify(row)]));
-  return { filterKey, newest: Math.max(0, ...values.keys()), values };
+function look({ rows, of }: Result<OrderRow>): Seen {
+  return { of, newest: Math.max(0, ...rows.map(({ id }) => id)), rows: new Map(rows.map((row) => [row.id, row])) };
 }
 
 function changed(before: Seen, now: Seen): number[] {
-  const isChanged = ([id, value]: [number, string]) => (before.values.has(id) ? before.values.get(id) !== value : id > before.newest);
-  return [...now.values].filter(isChanged).map(([id]) => id);
+  return [...now.rows.keys()].filter((id) => {
+    const [then, row] = [before.rows.get(id), now.rows.get(id)];
+    return then ? JSON.stringify(then) !== JSON.stringify(row) : id > before.newest;
+  });
 }
 
 function flash(row: Element | null | undefined): void {

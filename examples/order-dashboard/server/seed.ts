@@ -1,6 +1,6 @@
 /**
- * The shop's past: customers, products and four days of orders, made up from a seed. Pure: the same seed and the same
- * instant give the same rows, so everybody who starts the example looks at the same shop.
+ * The shop's past: customers, products and three days of orders, made up from a seed. Pure: the same seed and the same
+ * instant give the same rows, so everybody who starts the example looks at much the same shop.
  */
 import { catalog, cities, familyNames, givenNames } from "./names.ts";
 import { Random } from "./random.ts";
@@ -21,17 +21,22 @@ export interface Shop {
 export interface ShopSize { readonly customers: number; readonly orders: number }
 export const shopSize: ShopSize = { customers: 800, orders: 12_000 };
 
-/** `until` is when the newest order came in. Orders are numbered as they came in. */
+/**
+ * `until` is when the newest order came in; orders are numbered as they came in. Who ordered what depends on the seed
+ * alone; when, and how far it has got, on the hour of day as well.
+ */
 export function makeShop(seed: number, until: Date, size: ShopSize = shopSize): Shop {
   const random = new Random(seed);
+  const clock = new Random(seed + 1);
   const customers = Array.from({ length: size.customers }, (_, i) => makeCustomer(random, i + 1));
   const products = catalog.map(([name, category, price], i) => ({ id: i + 1, name, category, price }));
   const orders: Order[] = [];
   const order_items: OrderItem[] = [];
-  for (const age of agesOldestFirst(random, size.orders, until)) {
+  for (const age of agesOldestFirst(clock, size.orders, until)) {
     const items = makeItems(random, orders.length + 1, products);
     order_items.push(...items);
-    orders.push(makeOrder(random, orders.length + 1, customers, items, age, until));
+    const created_at = new Date(until.getTime() - age).toISOString();
+    orders.push({ id: orders.length + 1, customer_id: pickCustomer(random, customers), status: statusAtAge(clock, age), amount: total(items), created_at });
   }
   return { customers, products, orders, order_items };
 }
@@ -52,20 +57,18 @@ function makeItems(random: Random, orderId: number, products: readonly Product[]
   });
 }
 
-function makeOrder(random: Random, id: number, customers: readonly Customer[], items: readonly OrderItem[], ageMs: number, until: Date): Order {
-  const cents = items.reduce((sum, item) => sum + item.quantity * Math.round(item.unit_price * 100), 0);
-  return {
-    id,
-    customer_id: customers[random.skewed(customers.length)]!.id,
-    status: statusAtAge(random, ageMs),
-    amount: cents / 100,
-    created_at: new Date(until.getTime() - ageMs).toISOString(),
-  };
+function pickCustomer(random: Random, customers: readonly Customer[]): number {
+  return customers[random.skewed(customers.length)]!.id;
+}
+
+/** Added up in cents: 0.1 + 0.2 is not 0.3. */
+function total(items: readonly OrderItem[]): number {
+  return items.reduce((sum, { quantity, unit_price }) => sum + quantity * Math.round(unit_price * 100), 0) / 100;
 }
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
-const historyMs = 96 * hourMs;
+const historyMs = 72 * hourMs;
 
 /** More orders in the evening than before dawn, as shops have them. */
 function agesOldestFirst(random: Random, count: number, until: Date): number[] {
@@ -77,10 +80,10 @@ function agesOldestFirst(random: Random, count: number, until: Date): number[] {
   return ages.sort((a, b) => b - a);
 }
 
-/** From 0.3 at seven in the morning to 1 at seven in the evening, UTC. */
+/** From 0.4 at seven in the morning to 1 at seven in the evening, UTC. */
 function customAt(time: Date): number {
   const hour = time.getUTCHours() + time.getUTCMinutes() / 60;
-  return 0.65 - 0.35 * Math.cos(((hour - 7) / 24) * 2 * Math.PI);
+  return 0.7 - 0.3 * Math.cos(((hour - 7) / 24) * 2 * Math.PI);
 }
 
 /** How long an order usually waits before it moves on. */
