@@ -42,7 +42,7 @@ export interface WalcastConfig {
   app?: (request: Request) => Response | Promise<Response>;
   /** Default "info". */
   logLevel?: LogLevel;
-  /** How often an idle connection is told the position it has reached. Default 1,000 ms. */
+  /** How often an idle connection is told the position it has reached; clients take much longer silence for a dead socket. Default 5,000 ms. */
   positionEveryMs?: number;
 }
 
@@ -128,7 +128,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     staticDir: given.staticDir === undefined ? undefined : resolve(text(given, "staticDir", "")),
     app: functionOf(given.app),
     logLevel: logLevelOf(given.logLevel),
-    positionEveryMs: integer(given.positionEveryMs, "positionEveryMs", 1_000, 10, 3_600_000),
+    positionEveryMs: integer(given.positionEveryMs, "positionEveryMs", 5_000, 10, 3_600_000),
   };
 }
 

@@ -36,6 +36,7 @@ export class Frames {
   private readonly budgetBytes: number;
   private readonly counters: FrameCounters;
   private number = 0;
+  private numberAtLastLook = 0;
   private checksum = 0;
   private draining: (() => void)[] = [];
   private over = false;
@@ -61,6 +62,13 @@ export class Frames {
     const { bytes, checksum } = encodeFrameHeader({ kind, boundary, number: ++this.number, position }, sections, this.checksum);
     this.checksum = checksum;
     this.write(bytes, sections);
+  }
+
+  /** Whether nothing was sent since this was last asked. */
+  idle(): boolean {
+    const idle = this.number === this.numberAtLastLook;
+    this.numberAtLastLook = this.number;
+    return idle;
   }
 
   /** Resolves when the socket has room for bulk data, or is over. */

@@ -57,9 +57,9 @@ export class Hub {
     this.resync(this.live.entriesOf(oid));
   }
 
-  /** Idle connections learn how far the stream is, so that they do not seem to lag. */
+  /** Idle connections learn how far the stream is, and that they are still connected, though nothing may have changed. */
   sendPositions(): void {
-    for (const frames of this.connections) this.sendPosition(frames);
+    for (const frames of this.connections) if (frames.idle()) frames.frame("position", true, this.tail.end, []);
   }
 
   sendPosition(frames: Frames): void {
