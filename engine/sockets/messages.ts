@@ -76,8 +76,11 @@ function asId(value: unknown): number {
   throw malformed(`expected id as an integer from 1 to 4294967295, found ${shown(value)}`);
 }
 
+/** Not what is inside: a value nested deep enough would exhaust the stack. */
 function shown(value: unknown): string {
-  return value === undefined ? "nothing" : String(JSON.stringify(value)).slice(0, 40);
+  if (value === undefined) return "nothing";
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";
+  return JSON.stringify(value).slice(0, 40);
 }
 
 function malformed(found: string): WalcastError {

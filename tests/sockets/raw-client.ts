@@ -1,0 +1,174 @@
+/**
+ * A client with nothing but a socket: what a test sends is what leaves, what it sees is what came. Every frame is checked
+ * for its number and its checksum on the way in, so no test has to.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { WebSocket } from "ws";
+import {
+  type Commit,
+  decodeCommits,
+  decodeFrame,
+  type Frame,
+  parseLsn,
+  type ServerMessage,
+  type ShapeRequest,
+  subprotocol,
+  type TableDescription,
+} from "../../engine/protocol.ts";
+
+export type Control<K extends ServerMessage["kind"] = ServerMessage["kind"]> = Extract<ServerMessage, { kind: K }>;
+type Received = { readonly control: ServerMessage } | { readonly frame: Frame };
+
+/** What a subscription brought up to its join. */
+export interface Loaded {
+  readonly table: TableDescription;
+  /** Lines of COPY text. */
+  readonly lines: readonly string[];
+  /** Transactions replayed on top of them. */
+  readonly commits: readonly Commit[];
+}
+
+export class RawClient {
+  readonly socket: WebSocket;
+  readonly received: Received[] = [];
+  readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
+  private number = 0;
+  private checksum = 0;
+  private cursor = 0;
+  private wake: () => void = () => {};
+  private over = false;
+
+  constructor(url: string, protocols: string | string[] = subprotocol) {
+    this.socket = new WebSocket(url.replace(/^http/, "ws") + "/v1/sync", protocols, { perMessageDeflate: false });
+    this.socket.on("message", (data: Buffer, isBinary: boolean) => this.take(data, isBinary));
+    this.socket.on("error", () => {}); // A refused upgrade is seen by its close.
+    const { promise, resolve } = Promise.withResolvers<{ code: number; reason: string }>();
+    this.closed = promise;
+    this.socket.on("close", (code: number, reason: Buffer) => {
+      this.over = true;
+      this.wake();
+      resolve({ code, reason: reason.toString() });
+    });
+  }
+
+  /** Connected, greeted and welcomed. */
+  static async greeted(url: string, token?: string): Promise<RawClient> {
+    const client = new RawClient(url);
+    await once(client.socket, "open");
+    client.send(token === undefined ? { kind: "hello" } : { kind: "hello", token });
+    await client.control("welcome");
+    return client;
+  }
+
+  send(message: unknown): void {
+    this.socket.send(typeof message === "string" || Buffer.isBuffer(message) ? message : JSON.stringify(message));
+  }
+
+  subscribe(id: number, shape: ShapeRequest, changes = false): void {
+    this.send({ kind: "subscribe", id, shape, ...(changes ? { changes } : {}) });
+  }
+
+  /** Subscribes, and resolves when the subscription has joined. */
+  async load(id: number, shape: ShapeRequest, changes = false): Promise<Loaded> {
+    this.subscribe(id, shape, changes);
+    return this.joined(id);
+  }
+
+  async joined(id: number): Promise<Loaded> {
+    const { table } = await this.control("described", (message) => message.id === id);
+    let text = "";
+    const commits: Commit[] = [];
+    for (;;) {
+      const frame = await this.frame((one) => one.kind !== "commits" && one.sections.some((section) => section.subscription === id));
+      for (const { subscription, payload } of frame.sections) {
+        if (subscription !== id) continue;
+        if (frame.kind === "copy") text += Buffer.from(payload).toString("utf8");
+        else commits.push(...decodeCommits(payload));
+      }
+      if (frame.kind === "join") return { table, commits, lines: text === "" ? [] : text.slice(0, -1).split("\n") };
+    }
+  }
+
+  /** The error that ends a subscription or an await. */
+  async refused(id: number): Promise<Control<"error">["error"]> {
+    return (await this.control("error", (message) => message.subscription === id || message.await === id)).error;
+  }
+
+  /** The next control message of a kind, passing over what comes before it. */
+  async control<K extends ServerMessage["kind"]>(kind: K, accept: (message: Control<K>) => boolean = () => true): Promise<Control<K>> {
+    return this.until((one) => ("control" in one && one.control.kind === kind && accept(one.control as Control<K>) ? (one.control as Control<K>) : undefined));
+  }
+
+  async frame(accept: (frame: Frame) => boolean = () => true): Promise<Frame> {
+    return this.until((one) => ("frame" in one && accept(one.frame) ? one.frame : undefined));
+  }
+
+  /** The next commit that changes a subscription's rows; there is no other payload in its frame. */
+  async commit(id: number): Promise<Commit> {
+    const frame = await this.frame((one) => one.kind === "commits" && one.sections.some((section) => section.subscription === id));
+    const commits = frame.sections.filter((section) => section.subscription === id).flatMap((section) => decodeCommits(section.payload));
+    assert.equal(commits.length, 1);
+    return commits[0]!;
+  }
+
+  /** Resolves with the position reached once this transaction's frames have come. */
+  async awaitXid(id: number, xid: string): Promise<bigint> {
+    this.send({ kind: "await", id, xid });
+    return parseLsn((await this.control("awaited", (message) => message.id === id)).position);
+  }
+
+  /** How the server answered instead of opening a socket. */
+  async refusedUpgrade(): Promise<{ readonly status: number; readonly body: string }> {
+    const [, response] = (await once(this.socket, "unexpected-response")) as [unknown, IncomingMessage];
+    let body = "";
+    for await (const chunk of response) body += String(chunk);
+    await this.close();
+    return { status: response.statusCode!, body };
+  }
+
+  async close(): Promise<void> {
+    this.socket.terminate();
+    await this.closed;
+  }
+
+  private async until<T>(pick: (received: Received) => T | undefined): Promise<T> {
+    for (;;) {
+      while (this.cursor < this.received.length) {
+        const found = pick(this.received[this.cursor++]!);
+        if (found !== undefined) return found;
+      }
+      assert(!this.over, `the connection is still there; what came last: ${this.last()}`);
+      await new Promise<void>((resolve) => (this.wake = resolve));
+    }
+  }
+
+  private last(): string {
+    const last = this.received.at(-1);
+    return last ? JSON.stringify("control" in last ? last.control : last.frame.kind) : "nothing";
+  }
+
+  private take(data: Buffer, isBinary: boolean): void {
+    const received = isBinary ? this.asFrame(data) : this.asControl(data);
+    this.received.push(received);
+    this.wake();
+  }
+
+  private asControl(data: Buffer): Received {
+    const control = JSON.parse(data.toString("utf8")) as ServerMessage;
+    assert.equal(control.frame, ++this.number);
+    return { control };
+  }
+
+  private asFrame(data: Buffer): Received {
+    const frame = decodeFrame(data, { number: ++this.number, previousChecksum: this.checksum });
+    this.checksum = frame.checksum;
+    return { frame };
+  }
+}
+
+/** Rows of COPY text as their values; no test here has values with backslashes in them. */
+export function rowsOf(lines: readonly string[]): (string | null)[][] {
+  return lines.map((line) => line.split("\t").map((value) => (value === "\\N" ? null : value)));
+}

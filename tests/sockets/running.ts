@@ -1,0 +1,65 @@
+/** An engine on a database of its own, for tests that look at what crosses its sockets. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import type { WalcastConfig } from "../../engine/config.ts";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { RawClient } from "./raw-client.ts";
+
+export interface Running {
+  readonly engine: Engine;
+  readonly db: TestDatabase;
+  /** Every line that the engine logged, as JSON text. */
+  readonly logged: readonly string[];
+  greeted(token?: string): Promise<RawClient>;
+  /** Runs statements as one transaction; gives its xid. */
+  transaction(...statements: readonly string[]): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** `setup` runs before the engine starts. */
+export async function running(config: WalcastConfig = {}, setup = ""): Promise<Running> {
+  const released: (() => Promise<void>)[] = [];
+  const db = await testDatabase({ after: (release) => void released.push(release) });
+  if (setup !== "") await db.query(setup);
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
+  const logged: string[] = [];
+  const logger = pino({ level: "debug" }, { write: (line) => void logged.push(line) });
+  const engine = await createEngine({ databaseUrl: db.url, port: 0, tables: "all", slot: db.name, dataDir, ...config }, logger);
+  const clients: RawClient[] = [];
+  return {
+    engine,
+    db,
+    logged,
+    async greeted(token) {
+      const client = await RawClient.greeted(engine.url, token);
+      clients.push(client);
+      return client;
+    },
+    transaction: (...statements) => transaction(db, statements),
+    async close() {
+      await Promise.all(clients.map((client) => client.close()));
+      await engine.close();
+      await rm(dataDir, { recursive: true, force: true });
+      for (const release of released) await release();
+    },
+  };
+}
+
+async function transaction(db: TestDatabase, statements: readonly string[]): Promise<string> {
+  const client = await db.pool.connect();
+  try {
+    await client.query("begin");
+    for (const statement of statements) await client.query(statement);
+    const { rows } = await client.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
+    await client.query("commit");
+    return rows[0]!.xid;
+  } catch (error) {
+    await client.query("rollback");
+    throw error;
+  } finally {
+    client.release();
+  }
+}
