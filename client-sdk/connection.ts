@@ -92,6 +92,7 @@ const closeErrors = new Map<number, ErrorCode>([
 
 // The server sends a position at least every positionEveryMs. Two may be late or lost with a packet; more is silence.
 const SILENCE_FACTOR = 2.5;
+const FRAMES_FIRST_MS = 100;
 
 export class Connection {
   private state: ConnectionState = { kind: "idle" };
@@ -101,6 +102,7 @@ export class Connection {
   private socket: WebSocket | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private lastHeardMs = 0;
+  private doubtedAtMs = -1;
   private silenceMs = Infinity;
   private frameNumber = 0;
   private checksum = 0;
@@ -267,8 +269,15 @@ export class Connection {
   /** One timer that looks at the clock, instead of one per message. */
   private watch(): void {
     const quietMs = performance.now() - this.lastHeardMs;
+    if (quietMs >= this.silenceMs && this.doubtedAtMs !== this.lastHeardMs) return this.doubt();
     if (quietMs >= this.silenceMs) return this.lose(new WalcastError("connection_lost", `keep the connection open: heard nothing for ${Math.round(quietMs)} ms, expected a position in every ${this.silenceMs / SILENCE_FACTOR} ms`), false);
     this.after(this.silenceMs - quietMs, () => this.watch());
+  }
+
+  /** After this thread slept or was busy for long, its timers are served before the frames that wait: let them come first. */
+  private doubt(): void {
+    this.doubtedAtMs = this.lastHeardMs;
+    this.after(FRAMES_FIRST_MS, () => this.watch());
   }
 
   private after(ms: number, work: () => void): void {
