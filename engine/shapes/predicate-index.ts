@@ -9,14 +9,15 @@
  */
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../changes/tuple.ts";
-import { ByteMap } from "./where/bytes.ts";
+import { ByteTable, type Keyed } from "./where/bytes.ts";
 import type { Node, ReadColumn } from "./where/node.ts";
 import type { Predicate } from "./where.ts";
 
 export type Visit<T> = (value: T, needsCheck: boolean) => void;
 
 export class PredicateIndex<T> {
-  private readonly columns = new Map<ReadColumn, ColumnIndex<T>>();
+  /** Few: as many as the table has columns that somebody compares with =. */
+  private columns: readonly ColumnIndex<T>[] = [];
   private readonly residue = new Map<T, Entry<T>>();
   private visits = 0;
 
@@ -41,7 +42,7 @@ export class PredicateIndex<T> {
   /** `visit` must not change the index nor ask it. */
   candidates(row: Tuple, visit: Visit<T>): void {
     this.visits++;
-    for (const index of this.columns.values()) index.candidates(row, this.visits, visit);
+    for (const index of this.columns) index.candidates(row, this.visits, visit);
     for (const { value, needsCheck } of this.residue.values()) visit(value, needsCheck);
   }
 
@@ -52,18 +53,18 @@ export class PredicateIndex<T> {
   }
 
   private columnIndex(column: ReadColumn): ColumnIndex<T> {
-    const known = this.columns.get(column);
+    const known = this.columns.find((index) => index.column === column);
     if (known) return known;
     const made = new ColumnIndex<T>(column);
-    this.columns.set(column, made);
+    this.columns = [...this.columns, made];
     return made;
   }
 
   private deleteFrom(column: ReadColumn, bytes: Buffer, value: T): void {
-    const index = this.columns.get(column);
-    index?.delete(bytes, value);
+    const index = this.columnIndex(column);
+    index.delete(bytes, value);
     // An empty one would still hash every row's value.
-    if (index?.isEmpty) this.columns.delete(column);
+    if (index.isEmpty) this.columns = this.columns.filter((other) => other !== index);
   }
 }
 
@@ -76,8 +77,8 @@ interface Entry<T> {
 
 /** The predicates filed under equalities on one column. */
 class ColumnIndex<T> {
-  private readonly column: ReadColumn;
-  private readonly buckets = new ByteMap<Bucket<T>>();
+  readonly column: ReadColumn;
+  private readonly buckets = new ByteTable<Bucket<T>>();
 
   constructor(column: ReadColumn) {
     this.column = column;
@@ -87,17 +88,17 @@ class ColumnIndex<T> {
     return this.buckets.isEmpty;
   }
 
-  add(bytes: Buffer, entry: Entry<T>): void {
-    const bucket = this.buckets.get(bytes, 0, bytes.length);
+  add(key: Buffer, entry: Entry<T>): void {
+    const bucket = this.buckets.get(key, 0, key.length);
     if (bucket) addTo(bucket, entry);
-    else this.buckets.add(bytes, { only: entry, all: undefined });
+    else this.buckets.add({ key, next: undefined, only: entry, all: undefined });
   }
 
-  delete(bytes: Buffer, value: T): void {
-    const bucket = this.buckets.get(bytes, 0, bytes.length);
+  delete(key: Buffer, value: T): void {
+    const bucket = this.buckets.get(key, 0, key.length);
     if (bucket?.only?.value === value) bucket.only = undefined;
     bucket?.all?.delete(value);
-    if (bucket && !bucket.only && !bucket.all?.size) this.buckets.delete(bytes);
+    if (bucket && !bucket.only && !bucket.all?.size) this.buckets.delete(bucket);
   }
 
   candidates(row: Tuple, visits: number, visit: Visit<T>): void {
@@ -112,7 +113,7 @@ class ColumnIndex<T> {
 }
 
 /** Most values have one subscriber's shape, and a Map for each would be the larger part of the index. */
-interface Bucket<T> {
+interface Bucket<T> extends Keyed<Bucket<T>> {
   only: Entry<T> | undefined;
   all: Map<T, Entry<T>> | undefined;
 }

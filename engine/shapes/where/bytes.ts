@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 
-/** Values as bytes inside a larger buffer: equality, a hash, and a map from them that is asked without copying. */
+/** Values as bytes inside a larger buffer: equality, a hash, and a table that is asked without copying. */
 
 // Clients choose the values; they shall not be able to choose ones that collide.
 const seed = randomInt(2 ** 32);
@@ -18,42 +18,47 @@ export function hashBytes(bytes: Uint8Array, start: number, end: number): number
   return (hash ^ (hash >>> 15)) & 0x3fffffff;
 }
 
-/** A map from bytes to V that is asked with a part of a larger buffer. Adding and deleting touch one chain. */
-export class ByteMap<V> {
-  private readonly chains = new Map<number, Link<V>>();
+/** What a ByteTable holds: whoever puts it in adds fields of their own. `key` must not change while it is in there. */
+export interface Keyed<Self> {
+  readonly key: Uint8Array;
+  /** The table's own: the next one with the same hash. */
+  next: Self | undefined;
+}
 
-  get(bytes: Uint8Array, start: number, end: number): V | undefined {
-    let link = this.chains.get(hashBytes(bytes, start, end));
-    while (link && !equalBytes(bytes, start, end, link.key)) link = link.next;
-    return link?.value;
-  }
-
-  /** `key` must not be in the map yet, and must not change while it is. */
-  add(key: Uint8Array, value: V): void {
-    const hash = hashBytes(key, 0, key.length);
-    this.chains.set(hash, { key, value, next: this.chains.get(hash) });
-  }
-
-  delete(key: Uint8Array): void {
-    const hash = hashBytes(key, 0, key.length);
-    const rest = without(this.chains.get(hash), key);
-    if (rest) this.chains.set(hash, rest);
-    else this.chains.delete(hash);
-  }
+/**
+ * Things by their key's bytes, asked with a part of a larger buffer. Their own fields form the chains: at a million keys
+ * the time goes into fetching objects from memory, and this fetches few.
+ */
+export class ByteTable<T extends Keyed<T>> {
+  private readonly chains = new Map<number, T>();
 
   get isEmpty(): boolean {
     return this.chains.size === 0;
   }
+
+  get(bytes: Uint8Array, start: number, end: number): T | undefined {
+    let item = this.chains.get(hashBytes(bytes, start, end));
+    while (item && !equalBytes(bytes, start, end, item.key)) item = item.next;
+    return item;
+  }
+
+  /** There must be none with this key yet. */
+  add(item: T): void {
+    const hash = hashBytes(item.key, 0, item.key.length);
+    item.next = this.chains.get(hash);
+    this.chains.set(hash, item);
+  }
+
+  delete(item: T): void {
+    const hash = hashBytes(item.key, 0, item.key.length);
+    const rest = without(this.chains.get(hash), item);
+    if (rest) this.chains.set(hash, rest);
+    else this.chains.delete(hash);
+  }
 }
 
-interface Link<V> {
-  readonly key: Uint8Array;
-  readonly value: V;
-  next: Link<V> | undefined;
-}
-
-function without<V>(first: Link<V> | undefined, key: Uint8Array): Link<V> | undefined {
-  if (!first || equalBytes(key, 0, key.length, first.key)) return first?.next;
-  first.next = without(first.next, key);
+function without<T extends Keyed<T>>(first: T | undefined, item: T): T | undefined {
+  if (!first || first === item) return first?.next;
+  first.next = without(first.next, item);
   return first;
 }
