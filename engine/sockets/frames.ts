@@ -110,6 +110,8 @@ export class Frames {
 
   private sent(status: number): void {
     if (status === DROPPED) this.counters.sendsDropped++;
+    // The library may have closed the socket within the call, and a closed one must not be touched.
+    if (this.over) return;
     if (status !== DROPPED && this.socket.getBufferedAmount() <= this.budgetBytes) return;
     this.counters.slowConsumers++;
     this.end();
