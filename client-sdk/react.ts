@@ -17,13 +17,13 @@ import { type AnyDatabase, type Client, type ClientStatus, type LiveQuery, type 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
 
-export interface WalcastProviderProps {
+export interface WalcastProviderProps<Database, Name extends string> {
   /** Created and closed by the application, outside of rendering. */
-  readonly client: Client<never, never> | Client;
+  readonly client: Client<Database, Name>;
   readonly children?: ReactNode;
 }
 
-export function WalcastProvider({ client, children }: WalcastProviderProps): ReactNode {
+export function WalcastProvider<Database, Name extends string>({ client, children }: WalcastProviderProps<Database, Name>): ReactNode {
   return createElement(ClientContext.Provider, { value: client }, children);
 }
 
