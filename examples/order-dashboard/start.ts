@@ -12,6 +12,10 @@ import { createShop } from "./server/database.ts";
 import { readSettings, type Settings, usage } from "./server/settings.ts";
 import { Traffic } from "./server/traffic.ts";
 
+/** Whoever opens the page sees every row of the shop. Tables that are not named here are served to nobody. */
+const everyRow = { read: true } as const;
+const tables = { customers: everyRow, products: everyRow, orders: everyRow, order_items: everyRow, simulation: everyRow };
+
 /** Everything that is open, closed in reverse. */
 const opened = new AsyncDisposableStack();
 const notices: string[] = [];
@@ -63,9 +67,6 @@ async function openTraffic(pool: pg.Pool): Promise<Traffic> {
   opened.defer(() => traffic.stop().catch(() => undefined));
   return traffic;
 }
-
-const everyRow = { read: true } as const;
-const tables = { customers: everyRow, products: everyRow, orders: everyRow, order_items: everyRow, simulation: everyRow };
 
 async function openEngine({ port, host, dataDir }: Settings, databaseUrl: string, app: (request: Request) => Promise<Response>): Promise<string> {
   const engine = await createEngine({ databaseUrl, host, port, dataDir, tables, staticDir: dist, app, logLevel: "error" });

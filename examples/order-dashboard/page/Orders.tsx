@@ -58,7 +58,7 @@ function Nothing({ search, onShowAll }: { readonly search: string; readonly onSh
     <div className="nothing">
       <svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="21" cy="21" r="12" /><path d="M30 30l9 9M16 21h10" /></svg>
       <p><strong>{search ? `No order matches “${search}”` : "No orders here"}</strong></p>
-      <p className="muted">As soon as one does, it appears.</p>
+      <p className="muted">It appears as soon as there is one.</p>
       <button type="button" className="quiet" onClick={onShowAll}>Show all orders</button>
     </div>
   );

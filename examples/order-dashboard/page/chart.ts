@@ -9,7 +9,7 @@ export interface Bucket {
 /** One bucket for each step up to the newest one, empty where nothing was sold. */
 export function withoutGaps(found: readonly Bucket[], stepMs: number, count: number): readonly Bucket[] {
   const byStart = new Map(found.map((bucket) => [bucket.start, bucket]));
-  const newest = found.at(-1)?.start ?? 0;
+  const newest = found.at(-1)?.start ?? Math.floor(Date.now() / stepMs) * stepMs;
   return Array.from({ length: count }, (_, i) => {
     const start = newest - (count - 1 - i) * stepMs;
     return byStart.get(start) ?? { start, revenue: 0, orders: 0 };

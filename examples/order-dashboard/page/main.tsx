@@ -6,6 +6,9 @@ import { App } from "./App.tsx";
 import { client } from "./client.ts";
 import { Toasts } from "./Toasts.tsx";
 
+// For the browser's console: walcast.inspect(), await walcast.query("SELECT …").
+Object.assign(globalThis, { walcast: client });
+
 createRoot(document.getElementById("root")!).render(
   <StrictMode>
     <WalcastProvider client={client}>

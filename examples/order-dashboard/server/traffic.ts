@@ -51,9 +51,9 @@ export class Traffic {
   /** Each is one statement, so each is one transaction. */
   private async transaction(): Promise<void> {
     const kind = this.random.next();
-    if (kind < 0.3) await this.pool.query(newOrder, [1 + this.random.skewed(4)]);
-    else if (kind < 0.35) await this.pool.query(cancelOne);
-    else if (kind < 0.42) await this.pool.query(shipThree);
+    if (kind < 0.12) await this.pool.query(newOrder, [1 + this.random.skewed(4)]);
+    else if (kind < 0.16) await this.pool.query(cancelOne);
+    else if (kind < 0.24) await this.pool.query(shipThree);
     else await this.pool.query(moveOneOn);
   }
 
