@@ -1,0 +1,36 @@
+/** How figures are taken: contenders in turn, so that whatever else the machine does meets them all, and then medians. */
+
+/** Runs A B C A B C …; gives each contender's results in order, without those of a first round, which warms up. */
+export async function inTurn<Name extends string, Result>(
+  rounds: number,
+  contenders: Readonly<Record<Name, () => Result | Promise<Result>>>,
+): Promise<Record<Name, Result[]>> {
+  const results = {} as Record<Name, Result[]>;
+  for (const name in contenders) {
+    results[name] = [];
+    await contenders[name]();
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const name in contenders) results[name].push(await contenders[name]());
+  }
+  return results;
+}
+
+/** The smallest value that at least `share` of the values do not exceed. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  if (value === undefined) throw new Error("a percentile of no values");
+  return value;
+}
+
+export function median(values: readonly number[]): number {
+  return percentile(values, 0.5);
+}
+
+/** Seconds that the work took. */
+export function secondsOf(work: () => void): number {
+  const started = process.hrtime.bigint();
+  work();
+  return Number(process.hrtime.bigint() - started) / 1e9;
+}

@@ -1,0 +1,60 @@
+/**
+ * `npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE]`: the benchmarks named, or all of them, one after
+ * another, as a table on stdout with progress on stderr. `--json` writes the figures, `--compare` reads some of an earlier run.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import type { Bench, Progress, ReportedFigure } from "./bench.ts";
+import { benches } from "./benches.ts";
+import { machine } from "./machine.ts";
+import { conditionsLine, heading, line } from "./report.ts";
+
+const { values, positionals } = commandLine();
+const chosen = choose(positionals);
+const earlier = values.compare === undefined ? [] : (JSON.parse(readFileSync(values.compare, "utf8")) as ReportedFigure[]);
+const figures: ReportedFigure[] = [];
+
+console.log(conditionsLine(machine()));
+for (const bench of chosen) {
+  console.log(heading(bench));
+  for (const figure of await runBench(bench)) {
+    figures.push(figure);
+    console.log(line(figure, earlier));
+  }
+}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`);
+
+async function runBench(bench: Bench): Promise<ReportedFigure[]> {
+  const found = await bench.run(values.small ? bench.small : bench.real, progressOf(bench.name));
+  clearProgress();
+  return found.map((figure) => ({ bench: bench.name, ...figure, conditions: { ...machine(), ...figure.conditions } }));
+}
+
+function commandLine() {
+  const options = { small: { type: "boolean", default: false }, json: { type: "string" }, compare: { type: "string" } } as const;
+  try {
+    return parseArgs({ options, allowPositionals: true });
+  } catch (error) {
+    return stop(`${(error as Error).message} Usage: npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE]`);
+  }
+}
+
+function choose(names: readonly string[]): readonly Bench[] {
+  const unknown = names.find((name) => !benches.some((bench) => bench.name === name));
+  if (unknown !== undefined) stop(`There is no benchmark ${unknown}: there are ${benches.map(({ name }) => name).join(", ")}.`);
+  return names.length === 0 ? benches : benches.filter(({ name }) => names.includes(name));
+}
+
+function stop(reason: string): never {
+  console.error(reason);
+  process.exit(1);
+}
+
+/** On a terminal the line is rewritten; in a file every step keeps its own. */
+function progressOf(name: string): Progress {
+  return (doing) => process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${name}: ${doing}` : `${name}: ${doing}\n`);
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+}

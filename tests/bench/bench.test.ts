@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import test, { type TestContext } from "node:test";
+import { benches } from "../../bench/benches.ts";
+import { inTurn, median, percentile } from "../../bench/measure.ts";
+import type { ReportedFigure } from "../../bench/bench.ts";
+
+for (const { name } of benches) {
+  test(`the benchmark ${name} runs with small parameters and reports its figures`, async (t) => {
+    const json = join(await scratch(t), "figures.json");
+    const { code, stdout, stderr } = await bench(name, "--small", "--json", json);
+    assert.equal(code, 0, stderr);
+    const figures = JSON.parse(await readFile(json, "utf8")) as ReportedFigure[];
+    assert.notEqual(figures.length, 0);
+    for (const figure of figures) {
+      assertShape(figure, name);
+      assert.ok(stdout.includes(`${name}.${figure.figure}`), stdout);
+    }
+  });
+}
+
+test("figures are compared with those of an earlier run under the same conditions, and with no others", async (t) => {
+  const directory = await scratch(t);
+  const json = join(directory, "figures.json");
+  await bench("decode", "--small", "--json", json);
+  const same = await bench("decode", "--small", "--compare", json);
+  assert.match(same.stdout, /decode\.changes_per_s .*\(before [\d,.]+, [+-][\d.]+ %\)/);
+  const elsewhere = (JSON.parse(await readFile(json, "utf8")) as ReportedFigure[]).map((figure) => ({ ...figure, conditions: { cpu: "another" } }));
+  await writeFile(json, JSON.stringify(elsewhere));
+  const other = await bench("decode", "--small", "--compare", json);
+  assert.doesNotMatch(other.stdout, /before/);
+});
+
+test("a benchmark that does not exist is refused with the names of those that do", async () => {
+  const { code, stderr } = await bench("decoed");
+  assert.equal(code, 1);
+  assert.match(stderr, /^There is no benchmark decoed: there are decode/);
+});
+
+test("an option that does not exist is refused with the usage", async () => {
+  const { code, stderr } = await bench("--smal");
+  assert.equal(code, 1);
+  assert.match(stderr, /--smal.*Usage: npm run bench/);
+});
+
+test("contenders take turns, and their first turn does not count", async () => {
+  const order: string[] = [];
+  const contender = (name: string) => () => order.push(name);
+  const results = await inTurn(2, { a: contender("a"), b: contender("b") });
+  assert.deepEqual(order, ["a", "b", "a", "b", "a", "b"]);
+  assert.deepEqual(results, { a: [3, 5], b: [4, 6] });
+});
+
+test("a percentile is the smallest value that so many do not exceed", () => {
+  const hundred = Array.from({ length: 100 }, (_, index) => 100 - index);
+  assert.equal(percentile(hundred, 0.99), 99);
+  assert.equal(percentile(hundred, 0.5), 50);
+  assert.equal(percentile([7], 0.99), 7);
+  assert.equal(median([10, 9, 2]), 9);
+  assert.throws(() => median([]), /no values/);
+});
+
+const required = ["bench", "figure", "value", "unit", "conditions"];
+const known = new Set([...required, "floor", "ratio", "peer"]);
+
+function assertShape(figure: ReportedFigure, name: string): void {
+  assert.deepEqual(required.filter((key) => !(key in figure)), []);
+  assert.deepEqual(Object.keys(figure).filter((key) => !known.has(key)), []);
+  assert.equal(figure.bench, name);
+  assert.match(figure.figure, /^[a-z0-9_]+$/);
+  assert.ok(Number.isFinite(figure.value), `${figure.figure} is ${figure.value}`);
+  if (figure.floor !== undefined) assert.ok(Math.abs(figure.ratio! - figure.value / figure.floor) < 1e-9);
+  for (const key of ["cpu", "cores", "node"]) assert.ok(key in figure.conditions, `${figure.figure} says its ${key}`);
+}
+
+async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const file = join(import.meta.dirname, "..", "..", "bench", "run.ts");
+  const child = spawn(process.execPath, ["--conditions=@walcast/source", file, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close") as Promise<[number]>]);
+  return { code, stdout, stderr };
+}
+
+async function scratch(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "walcast-bench-"));
+  t.after(() => rm(directory, { recursive: true }));
+  return directory;
+}
