@@ -33,6 +33,7 @@ const help = `walcast: live, offline-capable Postgres data in every client
 Flags win over WALCAST_DATABASE_URL, WALCAST_PORT and so on, which win over the config file.
 `;
 
+/** Each gives the code to exit with, and rejects with what `explain` puts into one sentence. */
 const commands = { start, dev, doctor, migrate: migrateCommand } as const;
 
 const options = {

@@ -140,7 +140,7 @@ export function withSources(input: WalcastConfig, { env = {}, flags = {} }: Conf
     const value = flags[key] ?? env[environmentName(key)];
     if (value !== undefined && value !== "") merged[key] = numberKeys.has(key) ? Number(value) : value;
   }
-  return merged as WalcastConfig;
+  return merged;
 }
 
 /** The rule for a table, or undefined where it is not served. */

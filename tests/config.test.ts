@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { resolve } from "node:path";
 import { test } from "node:test";
-import { resolveConfig, ruleFor, sql, type WalcastConfig } from "../engine/config.ts";
+import { resolveConfig, ruleFor, sql } from "../engine/config.ts";
 
 const databaseUrl = "postgresql://app:hunter2@db.example/shop";
 
@@ -89,7 +89,7 @@ const refusals: readonly (readonly [given: object, message: RegExp])[] = [
 for (const [given, message] of refusals) {
   test(`a config is refused: ${message.source}`, () => {
     const config = Object.keys(given).length === 0 ? {} : { databaseUrl, ...given };
-    assert.throws(() => resolveConfig(config as WalcastConfig), { code: "config_invalid", message });
+    assert.throws(() => resolveConfig(config), { code: "config_invalid", message });
   });
 }
 

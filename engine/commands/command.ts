@@ -11,9 +11,6 @@ export interface CommandLine {
   readonly dropSlot: boolean;
 }
 
-/** Gives the code to exit with. Rejects with what `explain` puts into one sentence. */
-export type Command = (line: CommandLine) => Promise<number>;
-
 /** Not yet checked: `resolveConfig` does that. */
 export async function readConfig({ configFile, flags }: CommandLine): Promise<WalcastConfig> {
   const { env } = process;

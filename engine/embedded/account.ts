@@ -19,7 +19,7 @@ export function postgresAccount(): Account {
 }
 
 export async function ownerOf(path: string, account: Account): Promise<void> {
-  if ("uid" in account) await chown(path, account.uid as number, account.gid as number);
+  if ("uid" in account) await chown(path, account.uid, account.gid);
 }
 
 /** The directory itself, or one under /var/lib in its name where the account cannot get there. Its parent exists. */

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
@@ -151,10 +152,9 @@ async function emptyDirectory(t: TestContext): Promise<string> {
   return directory;
 }
 
-function spawnCli(args: readonly string[], cwd: string): ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream } {
+function spawnCli(args: readonly string[], cwd: string): ChildProcessByStdio<null, Readable, Readable> {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WALCAST_") && name !== "NODE_TEST_CONTEXT"));
-  const child = spawn(process.execPath, ["--conditions=@walcast/source", cli, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-  return child as ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream };
+  return spawn(process.execPath, ["--conditions=@walcast/source", cli, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
 }
 
 async function run(args: readonly string[], cwd: string): Promise<{ code: number; stdout: string; stderr: string }> {

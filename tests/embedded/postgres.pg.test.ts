@@ -104,8 +104,11 @@ async function query(url: string, sql: string): Promise<unknown[]> {
   const client = new Client({ connectionString: url });
   client.on("error", () => undefined);
   await client.connect();
-  const { rows } = await client.query(sql).finally(() => client.end());
-  return rows as unknown[];
+  try {
+    return (await client.query(sql)).rows;
+  } finally {
+    await client.end();
+  }
 }
 
 async function startInChild(t: TestContext, dataDir: string, port: number): Promise<{ child: ChildProcess; url: string; clusterDir: string }> {

@@ -124,7 +124,11 @@ async function dropDatabase(server: string, name: string): Promise<void> {
 async function once(url: string, sql: string): Promise<void> {
   const client = new Client({ connectionString: url });
   await client.connect();
-  await client.query(sql).finally(() => client.end());
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
 }
 
 /** An idle connection that Postgres ends is no failure of the test. */
