@@ -9,7 +9,7 @@
  */
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../changes/tuple.ts";
-import { ByteTable, type Keyed } from "./where/bytes.ts";
+import { ByteMap } from "./where/bytes.ts";
 import type { Node, ReadColumn } from "./where/node.ts";
 import type { Predicate } from "./where.ts";
 
@@ -28,8 +28,8 @@ export class PredicateIndex<T> {
 
   add(predicate: Predicate, value: T): void {
     const files = filesOf(predicate.node);
-    const entry = { value, needsCheck: !files?.isExact, seen: 0 };
-    if (!files) return this.addUnindexed(entry, predicate.node);
+    if (!files) return this.addUnindexed(predicate.node, value);
+    const entry = new Entry(value, !files.isExact);
     for (const { column, bytes } of files.keys) this.columnIndex(column).add(bytes, entry);
   }
 
@@ -46,10 +46,9 @@ export class PredicateIndex<T> {
     for (const { value, needsCheck } of this.residue.values()) visit(value, needsCheck);
   }
 
-  private addUnindexed(entry: Entry<T>, node: Node): void {
-    assert(!this.residue.has(entry.value), "a value has one predicate at a time");
-    entry.needsCheck = node.kind !== "constant";
-    this.residue.set(entry.value, entry);
+  private addUnindexed(node: Node, value: T): void {
+    assert(!this.residue.has(value), "a value has one predicate at a time");
+    this.residue.set(value, new Entry(value, node.kind !== "constant"));
   }
 
   private columnIndex(column: ReadColumn): ColumnIndex<T> {
@@ -68,37 +67,46 @@ export class PredicateIndex<T> {
   }
 }
 
-interface Entry<T> {
+class Entry<T> {
   readonly value: T;
-  needsCheck: boolean;
+  readonly needsCheck: boolean;
   /** The last visit that reached it: a row may lead to it by several columns. */
-  seen: number;
+  seen = 0;
+
+  constructor(value: T, needsCheck: boolean) {
+    this.value = value;
+    this.needsCheck = needsCheck;
+  }
 }
+
+/** Most values have one subscriber's shape, and a Map for each would be the larger part of the index. */
+type Bucket<T> = Entry<T> | Map<T, Entry<T>>;
 
 /** The predicates filed under equalities on one column. */
 class ColumnIndex<T> {
   readonly column: ReadColumn;
-  private readonly buckets = new ByteTable<Bucket<T>>();
+  private readonly buckets = new ByteMap<Bucket<T>>();
 
   constructor(column: ReadColumn) {
     this.column = column;
   }
 
   get isEmpty(): boolean {
-    return this.buckets.isEmpty;
+    return this.buckets.size === 0;
   }
 
   add(key: Buffer, entry: Entry<T>): void {
     const bucket = this.buckets.get(key, 0, key.length);
-    if (bucket) addTo(bucket, entry);
-    else this.buckets.add({ key, next: undefined, only: entry, all: undefined });
+    if (bucket === undefined) this.buckets.set(key, entry);
+    else if (bucket instanceof Entry) this.addSecond(key, bucket, entry);
+    else addTo(bucket, entry);
   }
 
   delete(key: Buffer, value: T): void {
     const bucket = this.buckets.get(key, 0, key.length);
-    if (bucket?.only?.value === value) bucket.only = undefined;
-    bucket?.all?.delete(value);
-    if (bucket && !bucket.only && !bucket.all?.size) this.buckets.delete(bucket);
+    if (bucket instanceof Map) bucket.delete(value);
+    const isLast = bucket instanceof Entry ? bucket.value === value : bucket?.size === 0;
+    if (isLast) this.buckets.delete(key);
   }
 
   candidates(row: Tuple, visits: number, visit: Visit<T>): void {
@@ -107,26 +115,23 @@ class ColumnIndex<T> {
     assert(row.kinds[position] === TEXT_VALUE, "a row carries every column that a predicate reads");
     const start = row.starts[position]!;
     const bucket = this.buckets.get(row.bytes, start, values.end(row.bytes, start, row.ends[position]!));
-    if (bucket?.only) visitOnce(bucket.only, visits, visit);
-    else if (bucket?.all) for (const entry of bucket.all.values()) visitOnce(entry, visits, visit);
+    if (bucket instanceof Entry) visitOnce(bucket, visits, visit);
+    else if (bucket) for (const entry of bucket.values()) visitOnce(entry, visits, visit);
+  }
+
+  private addSecond(key: Buffer, first: Entry<T>, entry: Entry<T>): void {
+    if (first === entry) return;
+    const both = new Map([[first.value, first]]);
+    addTo(both, entry);
+    this.buckets.set(key, both);
   }
 }
 
-/** Most values have one subscriber's shape, and a Map for each would be the larger part of the index. */
-interface Bucket<T> extends Keyed<Bucket<T>> {
-  only: Entry<T> | undefined;
-  all: Map<T, Entry<T>> | undefined;
-}
-
 /** An OR may come to one key from two of its sides. */
-function addTo<T>(bucket: Bucket<T>, entry: Entry<T>): void {
-  const present = bucket.only?.value === entry.value ? bucket.only : bucket.all?.get(entry.value);
-  if (present === entry) return;
-  assert(!present, "a value has one predicate at a time");
-  bucket.all ??= new Map();
-  if (bucket.only) bucket.all.set(bucket.only.value, bucket.only);
-  bucket.only = undefined;
-  bucket.all.set(entry.value, entry);
+function addTo<T>(bucket: Map<T, Entry<T>>, entry: Entry<T>): void {
+  const present = bucket.get(entry.value);
+  assert(!present || present === entry, "a value has one predicate at a time");
+  bucket.set(entry.value, entry);
 }
 
 function visitOnce<T>(entry: Entry<T>, visits: number, visit: Visit<T>): void {

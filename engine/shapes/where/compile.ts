@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
-import { ByteTable, equalBytes, type Keyed } from "./bytes.ts";
+import { ByteMap, equalBytes } from "./bytes.ts";
 import type { AnyColumn, Node, Operator, ReadColumn } from "./node.ts";
 
 export type Matches = (row: Tuple) => boolean | null;
@@ -56,16 +56,14 @@ function compileEqual({ position, values }: ReadColumn, value: Buffer, negated: 
 }
 
 function compileIn({ position, values }: ReadColumn, list: readonly Buffer[], negated: boolean): Matches {
-  const set = new ByteTable<Member>();
-  for (const key of list) set.add({ key, next: undefined });
+  const set = new ByteMap<true>();
+  for (const value of list) set.set(value, true);
   return (row) => {
     if (isNullValue(row, position)) return null;
     const start = row.starts[position]!;
     return (set.get(row.bytes, start, values.end(row.bytes, start, row.ends[position]!)) !== undefined) !== negated;
   };
 }
-
-interface Member extends Keyed<Member> {}
 
 function compileOrder({ position, values }: ReadColumn, operator: Operator, value: Buffer): Matches {
   const holds = holdsFor[operator];
