@@ -200,7 +200,14 @@ export class Database {
     return decodeRows(this.query(sql, params), this.arrays);
   }
 
-  encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
+  /** Every value as Postgres writes it. Not what a cast to text gives: that trims character(n) and spells out booleans. */
+  texts(sql: string, params: readonly unknown[] = []): Record<string, string | null>[] {
+    const { bytes, statement } = this.query(sql, params);
+    const columns = statement.columns.map((column) => ({ ...column, typeOid: 0 }));
+    return decodeRows({ bytes, statement: { ...statement, columns } }, this.arrays) as Record<string, string | null>[];
+  }
+
+  private encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
     const { parameterTypes, sql } = statement;
     if (params.length !== parameterTypes.length) {
       throw new WalcastError("query_failed", `run ${excerpt(sql)}: expected ${parameterTypes.length} parameters, found ${params.length}`);

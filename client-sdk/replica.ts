@@ -143,11 +143,10 @@ export class Replica {
   }
 
   private completedRow({ key, row }: NetChange, base: readonly Value[], name: string, description: TableDescription): NetChange {
-    const columns = description.columns.map((column) => `${sql.quoteIdentifier(column.name)}::text`).join(", ");
     const where = description.key.map((column, i) => `${sql.quoteIdentifier(column)} = $${i + 1}`).join(" AND ");
-    const known = this.database.rows(`SELECT ${columns} FROM ${name} WHERE ${where}`, base)[0];
+    const known = this.database.texts(`SELECT ${sql.columnList(description)} FROM ${name} WHERE ${where}`, base)[0];
     if (!known) throw new WalcastError("invariant", "apply an update with unchanged values: expected to have the row, found none with its key");
-    return { key, row: row?.map((value, i) => (value === undefined ? (known[description.columns[i]!.name] as Value) : value)) };
+    return { key, row: row?.map((value, i) => (value === undefined ? known[description.columns[i]!.name] : value)) };
   }
 
   // ── Joins ──────────────────────────────────────────────────────────────────────────────────────────────────────────
