@@ -26,19 +26,40 @@ export const parts = [createClient, WalcastProvider] as const;
 defineConfig({ port: "4437" });
 `;
 
-test("both packages, packed and installed in an empty folder, import and type-check", { timeout: 240_000 }, async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), "walcast-pack-"));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  await npm(repository, "pack", "--silent", "--workspace=@walcast/engine", "--workspace=@walcast/client", `--pack-destination=${folder}`);
-  const packed = (await readdir(folder)).filter((name) => name.endsWith(".tgz")).map((name) => `./${name}`);
-  assert.equal(packed.length, 2);
-  await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
-  await npm(folder, "install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", ...packed, "react@19", `@types/react@19`);
-  await t.test("import", () => imports(folder));
-  await t.test("the command", () => commands(folder));
-  await t.test("types", () => types(folder));
-  await t.test("what is inside", () => contents(folder));
-});
+test(
+  "both packages, packed and installed in an empty folder, import and type-check",
+  { timeout: 240_000 },
+  async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "walcast-pack-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    await npm(
+      repository,
+      "pack",
+      "--silent",
+      "--workspace=@walcast/engine",
+      "--workspace=@walcast/client",
+      `--pack-destination=${folder}`,
+    );
+    const packed = (await readdir(folder)).filter((name) => name.endsWith(".tgz")).map((name) => `./${name}`);
+    assert.equal(packed.length, 2);
+    await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
+    await npm(
+      folder,
+      "install",
+      "--silent",
+      "--prefer-offline",
+      "--no-audit",
+      "--no-fund",
+      ...packed,
+      "react@19",
+      `@types/react@19`,
+    );
+    await t.test("import", () => imports(folder));
+    await t.test("the command", () => commands(folder));
+    await t.test("types", () => types(folder));
+    await t.test("what is inside", () => contents(folder));
+  },
+);
 
 async function imports(folder: string): Promise<void> {
   const script = `const [engine, client, react] = await Promise.all([import("@walcast/engine"), import("@walcast/client"), import("@walcast/client/react")]);
@@ -48,16 +69,32 @@ async function imports(folder: string): Promise<void> {
 }
 
 async function commands(folder: string): Promise<void> {
-  const { stdout } = await execute(process.execPath, [join(folder, "node_modules/.bin/walcast"), "--version"], { cwd: folder });
-  const { version } = JSON.parse(await readFile(join(repository, "engine/package.json"), "utf8")) as { version: string };
+  const { stdout } = await execute(process.execPath, [join(folder, "node_modules/.bin/walcast"), "--version"], {
+    cwd: folder,
+  });
+  const { version } = JSON.parse(await readFile(join(repository, "engine/package.json"), "utf8")) as {
+    version: string;
+  };
   assert.equal(stdout.trim(), version);
 }
 
 async function types(folder: string): Promise<void> {
   await writeFile(join(folder, "consumer.ts"), consumer);
-  const flags = ["--noEmit", "--strict", "--target", "esnext", "--module", "nodenext", "--skipLibCheck", "--jsx", "react-jsx"];
+  const flags = [
+    "--noEmit",
+    "--strict",
+    "--target",
+    "esnext",
+    "--module",
+    "nodenext",
+    "--skipLibCheck",
+    "--jsx",
+    "react-jsx",
+  ];
   const tsc = join(repository, "node_modules/typescript/bin/tsc");
-  await execute(process.execPath, [tsc, ...flags, "consumer.ts"], { cwd: folder }).catch((error: { stdout: string }) => assert.fail(error.stdout));
+  await execute(process.execPath, [tsc, ...flags, "consumer.ts"], { cwd: folder }).catch((error: { stdout: string }) =>
+    assert.fail(error.stdout),
+  );
 }
 
 /** Neither source, which would be read instead of what was built, nor anything that belongs to this machine. */
@@ -65,13 +102,22 @@ async function contents(folder: string): Promise<void> {
   for (const name of ["engine", "client"]) {
     const root = join(folder, "node_modules/@walcast", name);
     const files = (await readdir(root, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
-    const unexpected = files.map((entry) => join(entry.parentPath, entry.name)).filter((path) => !/(\.js|\.d\.ts|package\.json|\.md|LICENSE)$/.test(path) && !path.includes("/node_modules/", root.length));
+    const unexpected = files
+      .map((entry) => join(entry.parentPath, entry.name))
+      .filter(
+        (path) =>
+          !/(\.js|\.d\.ts|package\.json|\.md|LICENSE)$/.test(path) && !path.includes("/node_modules/", root.length),
+      );
     assert.deepEqual(unexpected, []);
   }
 }
 
 function npm(cwd: string, ...args: string[]): Promise<unknown> {
   // npm hands its own settings to scripts, and the run of this test may be one.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(config_(prefix|workspace|local_prefix|json)|package_|lifecycle_)/i.test(name)));
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(
+      ([name]) => !/^npm_(config_(prefix|workspace|local_prefix|json)|package_|lifecycle_)/i.test(name),
+    ),
+  );
   return execute("npm", args, { cwd, env: { ...env, NODE_OPTIONS: "" } });
 }

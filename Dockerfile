@@ -1,0 +1,10 @@
+# The order dashboard and the engine behind it, as the README starts them: install, then npm start.
+FROM node:24-slim
+WORKDIR /app
+RUN chown node:node /app
+USER node
+COPY --chown=node:node . .
+RUN npm ci
+ENV WALCAST_HOST=0.0.0.0
+EXPOSE 4437
+CMD ["npm", "start"]
