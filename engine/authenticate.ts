@@ -55,13 +55,22 @@ type VerifyClaims = (token: string, expected: JWTVerifyOptions) => Promise<JWTPa
 function withSecret(secret: string): VerifyClaims {
   const key = new TextEncoder().encode(secret);
   // RFC 7518, section 3.2: a key of the same size as the hash output or larger must be used.
-  if (key.length < 32) throw new WalcastError("config_invalid", `read the config: auth: expected a secret of at least 32 bytes, found ${key.length}`, { hint: "make one with: openssl rand -base64 32" });
+  if (key.length < 32)
+    throw new WalcastError(
+      "config_invalid",
+      `read the config: auth: expected a secret of at least 32 bytes, found ${key.length}`,
+      { hint: "make one with: openssl rand -base64 32" },
+    );
   const algorithms = ["HS256", "HS384", "HS512"];
   return async (token, expected) => (await jwtVerify(token, key, { ...expected, algorithms })).payload;
 }
 
 function withPublishedKeys(jwksUrl: string): VerifyClaims {
-  if (!URL.canParse(jwksUrl)) throw new WalcastError("config_invalid", "read the config: auth: expected jwt({ secret }) or jwt({ jwksUrl: \"https://…\" })");
+  if (!URL.canParse(jwksUrl))
+    throw new WalcastError(
+      "config_invalid",
+      'read the config: auth: expected jwt({ secret }) or jwt({ jwksUrl: "https://…" })',
+    );
   const keys = createRemoteJWKSet(new URL(jwksUrl));
   const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
   return async (token, expected) => (await jwtVerify(token, keys, { ...expected, algorithms })).payload;
@@ -81,7 +90,8 @@ function expectations({ issuer, audience }: JwtOptions): JWTVerifyOptions {
 
 /** jose names the claim that failed and never repeats the token. */
 function refuse(cause: Error): never {
-  if (cause instanceof errors.JWTExpired) throw new WalcastError("token_expired", "verify a token: it has expired", { cause });
+  if (cause instanceof errors.JWTExpired)
+    throw new WalcastError("token_expired", "verify a token: it has expired", { cause });
   if (cause instanceof errors.JOSEError) throw unauthenticated(cause.message, cause);
   throw unauthenticated("the keys to verify it with could not be fetched", cause);
 }

@@ -59,7 +59,16 @@ async function main(argv: string[]): Promise<number> {
   if (values.help || positionals.length === 0) return print(help);
   const command = commandOf(positionals);
   if (values["drop-slot"] && command !== doctor) throw usage("--drop-slot belongs to walcast doctor");
-  const { config, "data-dir": dataDir, "database-url": databaseUrl, "log-level": logLevel, host, port, publication, slot } = values;
+  const {
+    config,
+    "data-dir": dataDir,
+    "database-url": databaseUrl,
+    "log-level": logLevel,
+    host,
+    port,
+    publication,
+    slot,
+  } = values;
   const flags = given({ dataDir, databaseUrl, logLevel, host, port, publication, slot });
   return command({ configFile: config, flags, dropSlot: values["drop-slot"] ?? false });
 }

@@ -157,7 +157,17 @@ export function isLoopback(host: string): boolean {
 // ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Those that a flag or an environment variable can say. */
-const textKeys = ["databaseUrl", "host", "port", "dataDir", "publication", "slot", "staticDir", "logLevel", "positionEveryMs"] as const;
+const textKeys = [
+  "databaseUrl",
+  "host",
+  "port",
+  "dataDir",
+  "publication",
+  "slot",
+  "staticDir",
+  "logLevel",
+  "positionEveryMs",
+] as const;
 export type TextKey = (typeof textKeys)[number];
 const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs"]);
 const knownKeys = [...textKeys, "tables", "auth", "log", "limits", "app"];
@@ -193,11 +203,17 @@ function environmentName(key: string): string {
 function requireKnown(given: object, known: readonly string[], where: string): void {
   const unknown = Object.keys(given).find((key) => !known.includes(key));
   if (unknown === undefined) return;
-  throw new WalcastError("config_invalid", `read ${where}: there is no key ${JSON.stringify(unknown)}; the nearest is ${JSON.stringify(nearest(unknown, known))}`);
+  throw new WalcastError(
+    "config_invalid",
+    `read ${where}: there is no key ${JSON.stringify(unknown)}; the nearest is ${JSON.stringify(nearest(unknown, known))}`,
+  );
 }
 
 function nearest(word: string, known: readonly string[]): string {
-  const byDistance = known.map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }));
+  const byDistance = known.map((candidate) => ({
+    candidate,
+    distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
+  }));
   return byDistance.reduce((best, next) => (next.distance < best.distance ? next : best)).candidate;
 }
 
@@ -225,7 +241,10 @@ function databaseUrlOf(value: unknown): string {
   const protocol = typeof value === "string" && URL.canParse(value) ? new URL(value).protocol : "";
   if (protocol === "postgres:" || protocol === "postgresql:") return value as string;
   // Its text is not repeated: it may hold a password.
-  throw new WalcastError("config_invalid", "read the config: databaseUrl: expected a form like postgresql://user@host:5432/database");
+  throw new WalcastError(
+    "config_invalid",
+    "read the config: databaseUrl: expected a form like postgresql://user@host:5432/database",
+  );
 }
 
 function tablesOf(value: unknown, host: string): Config["tables"] {
@@ -244,16 +263,22 @@ function tablesOf(value: unknown, host: string): Config["tables"] {
 
 function allTablesOn(host: string): "all" {
   if (isLoopback(host)) return "all";
-  throw new WalcastError("config_invalid", `read the config: every table readable and host ${host}: expected a loopback address; name the tables and their rules to serve others`);
+  throw new WalcastError(
+    "config_invalid",
+    `read the config: every table readable and host ${host}: expected a loopback address; name the tables and their rules to serve others`,
+  );
 }
 
 function ruleOf(value: unknown, where: string): TableRule {
   if (!isRecord(value)) throw invalid(where, "a rule such as { read: true }", value);
   requireKnown(value, ruleKeys, where);
   const { read, columns, replicaIdentity } = value;
-  if (read !== true && typeof read !== "function" && !isSql(read)) throw invalid(`${where}.read`, "true, sql`…` or a function", read);
-  if (replicaIdentity !== undefined && replicaIdentity !== "full" && replicaIdentity !== "keep") throw invalid(`${where}.replicaIdentity`, '"full" or "keep"', replicaIdentity);
-  if (columns !== undefined && !areColumns(columns)) throw invalid(`${where}.columns`, "a list of different column names", columns);
+  if (read !== true && typeof read !== "function" && !isSql(read))
+    throw invalid(`${where}.read`, "true, sql`…` or a function", read);
+  if (replicaIdentity !== undefined && replicaIdentity !== "full" && replicaIdentity !== "keep")
+    throw invalid(`${where}.replicaIdentity`, '"full" or "keep"', replicaIdentity);
+  if (columns !== undefined && !areColumns(columns))
+    throw invalid(`${where}.columns`, "a list of different column names", columns);
   return value as unknown as TableRule;
 }
 
@@ -277,7 +302,10 @@ function logOf(value: unknown = {}): Config["log"] {
 function limitsOf(value: unknown = {}): Limits {
   if (!isRecord(value)) throw invalid("limits", "an object", value);
   requireKnown(value, Object.keys(limitDefaults), "limits");
-  const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [key, integer(value[key], `limits.${key}`, byDefault as number, 1, 2 ** 31 - 1)]);
+  const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [
+    key,
+    integer(value[key], `limits.${key}`, byDefault as number, 1, 2 ** 31 - 1),
+  ]);
   return Object.fromEntries(entries) as Limits;
 }
 
@@ -314,6 +342,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function invalid(key: string, expected: string, found: unknown): WalcastError {
-  const shown = typeof found === "function" || typeof found === "symbol" ? typeof found : (JSON.stringify(found) ?? String(found));
-  return new WalcastError("config_invalid", `read the config: ${key}: expected ${expected}, found ${shown.slice(0, 100)}`);
+  const shown =
+    typeof found === "function" || typeof found === "symbol" ? typeof found : (JSON.stringify(found) ?? String(found));
+  return new WalcastError(
+    "config_invalid",
+    `read the config: ${key}: expected ${expected}, found ${shown.slice(0, 100)}`,
+  );
 }

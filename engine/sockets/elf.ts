@@ -43,7 +43,8 @@ function renameSymbol(file: ElfFile, symbol: ElfSymbol, versionIndex: number): v
   const nameOffset = file.u32(symbol.at);
   const name = file.text(nameOffset);
   const isDefined = file.u16(symbol.at + 6) !== 0;
-  if (!renamed.has(name) || isDefined) throw refused(`expected only ${[...renamed].join(", ")} of ${newVersion}, found ${JSON.stringify(name)}`);
+  if (!renamed.has(name) || isDefined)
+    throw refused(`expected only ${[...renamed].join(", ")} of ${newVersion}, found ${JSON.stringify(name)}`);
   file.setU32(symbol.at, nameOffset + newPrefix.length);
   file.setU16(symbol.versionAt, versionIndex);
 }
@@ -52,7 +53,8 @@ function symbolsOfVersion(file: ElfFile, version: number): ElfSymbol[] {
   const symbols = file.section(sectionTypes.dynamicSymbols);
   const versions = file.section(sectionTypes.symbolVersions);
   const count = symbols.size / symbolBytes;
-  if (!Number.isInteger(count) || versions.size !== count * 2) throw refused("expected one version for each dynamic symbol");
+  if (!Number.isInteger(count) || versions.size !== count * 2)
+    throw refused("expected one version for each dynamic symbol");
   const found: ElfSymbol[] = [];
   for (let i = 0; i < count; i++) {
     const versionAt = versions.offset + i * 2;
@@ -67,7 +69,12 @@ const symbolBytes = 24;
 
 interface VersionNeed {
   readonly library: string;
-  readonly versions: readonly { readonly name: string; readonly index: number; readonly flags: number; readonly at: number }[];
+  readonly versions: readonly {
+    readonly name: string;
+    readonly index: number;
+    readonly flags: number;
+    readonly at: number;
+  }[];
 }
 
 /** A chain of Elf64_Verneed, each with a chain of Elf64_Vernaux; sh_info and vn_cnt say how many, so no chain is endless. */
@@ -87,7 +94,12 @@ function readVersions(file: ElfFile, need: number): VersionNeed["versions"] {
   const versions: VersionNeed["versions"][number][] = [];
   let at = need + file.u32(need + 8);
   for (let i = 0; i < file.u16(need + 2); i++) {
-    versions.push({ name: file.text(file.u32(at + 8)), index: file.u16(at + 6), flags: file.u16(at + vernauxFlags), at });
+    versions.push({
+      name: file.text(file.u32(at + 8)),
+      index: file.u16(at + 6),
+      flags: file.u16(at + vernauxFlags),
+      at,
+    });
     at += file.u32(at + 12);
   }
   return versions;
@@ -133,8 +145,13 @@ class ElfFile {
   /** The zero-terminated text at an offset into the dynamic string table. */
   text(offset: number): string {
     const end = this.bytes.indexOf(0, this.strings.offset + offset);
-    if (offset >= this.strings.size || end < 0 || end >= this.strings.offset + this.strings.size) throw refused(`expected a name at ${offset} in the string table`);
-    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset + this.strings.offset + offset, end - this.strings.offset - offset).toString("latin1");
+    if (offset >= this.strings.size || end < 0 || end >= this.strings.offset + this.strings.size)
+      throw refused(`expected a name at ${offset} in the string table`);
+    return Buffer.from(
+      this.bytes.buffer,
+      this.bytes.byteOffset + this.strings.offset + offset,
+      end - this.strings.offset - offset,
+    ).toString("latin1");
   }
 
   u16(at: number): number {
@@ -161,7 +178,13 @@ class ElfFile {
   }
 
   private readSection(at: number): Section {
-    const section = { type: this.u32(at + 4), offset: this.u64(at + 24), size: this.u64(at + 32), link: this.u32(at + 40), info: this.u32(at + 44) };
+    const section = {
+      type: this.u32(at + 4),
+      offset: this.u64(at + 24),
+      size: this.u64(at + 32),
+      link: this.u32(at + 40),
+      info: this.u32(at + 44),
+    };
     // A section of zeros (.bss) takes no room in the file, whatever its size.
     if (section.type !== 8) this.checked(section.offset, section.size);
     return section;
@@ -172,7 +195,8 @@ class ElfFile {
   }
 
   private checked(at: number, length: number): number {
-    if (at + length > this.bytes.length) throw refused(`expected ${length} bytes at ${at}, found the end at ${this.bytes.length}`);
+    if (at + length > this.bytes.length)
+      throw refused(`expected ${length} bytes at ${at}, found the end at ${this.bytes.length}`);
     return at;
   }
 }

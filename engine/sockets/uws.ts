@@ -11,7 +11,14 @@ import { dirname, join } from "node:path";
 import { WalcastError } from "../errors.ts";
 import { mendGlibcNeed } from "./elf.ts";
 
-export type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket as ListenSocket, us_socket_context_t as SocketContext, WebSocket } from "uWebSockets.js";
+export type {
+  HttpRequest,
+  HttpResponse,
+  TemplatedApp,
+  us_listen_socket as ListenSocket,
+  us_socket_context_t as SocketContext,
+  WebSocket,
+} from "uWebSockets.js";
 
 export type Uws = typeof import("uWebSockets.js");
 
@@ -42,7 +49,13 @@ function loadMended(): Uws {
   } catch (error) {
     throw cannotLoad(error);
   }
-  require.cache[path] = Object.assign(Object.create(null) as NodeJS.Module, { id: path, filename: path, loaded: true, children: [], ...module });
+  require.cache[path] = Object.assign(Object.create(null) as NodeJS.Module, {
+    id: path,
+    filename: path,
+    loaded: true,
+    children: [],
+    ...module,
+  });
   return require("uWebSockets.js") as Uws;
 }
 
@@ -74,9 +87,16 @@ function holds(path: string, library: Uint8Array): boolean {
 }
 
 function cacheDirectory(): string {
-  const caches = [process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), join(tmpdir(), `walcast-cache-${process.getuid?.() ?? "user"}`)];
+  const caches = [
+    process.env.XDG_CACHE_HOME || join(homedir(), ".cache"),
+    join(tmpdir(), `walcast-cache-${process.getuid?.() ?? "user"}`),
+  ];
   const usable = caches.map((cache) => join(cache, "walcast")).find(isPrivate);
-  if (!usable) throw new WalcastError("config_invalid", "load the WebSocket library: found no private directory to keep a copy in; set XDG_CACHE_HOME to one");
+  if (!usable)
+    throw new WalcastError(
+      "config_invalid",
+      "load the WebSocket library: found no private directory to keep a copy in; set XDG_CACHE_HOME to one",
+    );
   return usable;
 }
 
@@ -94,7 +114,9 @@ function isPrivate(directory: string): boolean {
 }
 
 function cannotLoad(cause: unknown): WalcastError {
-  const reason = String(cause).split("\n").findLast((line) => line.trim() !== "");
+  const reason = String(cause)
+    .split("\n")
+    .findLast((line) => line.trim() !== "");
   const mend = "Walcast needs Node 24 on macOS, Windows or a Linux with glibc 2.36 or newer (Debian 12, Ubuntu 24.04)";
   return new WalcastError("config_invalid", `load the WebSocket library: ${reason}. ${mend}`, { cause });
 }

@@ -11,7 +11,10 @@ const usage = 'Usage: npm run sql -- "SELECT …" [--data-dir DIR] [--database-u
 
 try {
   const text = { type: "string" } as const;
-  const { values, positionals } = parseArgs({ options: { "data-dir": text, "database-url": text }, allowPositionals: true });
+  const { values, positionals } = parseArgs({
+    options: { "data-dir": text, "database-url": text },
+    allowPositionals: true,
+  });
   if (positionals.length === 0) throw new Error(usage);
   const flags = Object.entries(values).map(([name, value]) => `--${name}=${value}`);
   await run(positionals.join(" "), await databaseUrl(flags));
@@ -31,11 +34,18 @@ async function databaseUrl(flags: readonly string[]): Promise<string> {
 
 async function run(statements: string, connectionString: string): Promise<void> {
   // Values as Postgres writes them, not as JavaScript would.
-  const client = new pg.Client({ connectionString, application_name: "npm run sql", types: { getTypeParser: () => (value: unknown) => value } });
+  const client = new pg.Client({
+    connectionString,
+    application_name: "npm run sql",
+    types: { getTypeParser: () => (value: unknown) => value },
+  });
   client.on("error", () => undefined); // The query under way rejects with the same.
   await client.connect();
   try {
-    const results: pg.QueryArrayResult<Cell[]> | pg.QueryArrayResult<Cell[]>[] = await client.query({ text: statements, rowMode: "array" });
+    const results: pg.QueryArrayResult<Cell[]> | pg.QueryArrayResult<Cell[]>[] = await client.query({
+      text: statements,
+      rowMode: "array",
+    });
     for (const result of [results].flat()) console.log(format(result));
   } finally {
     await client.end();
@@ -45,19 +55,29 @@ async function run(statements: string, connectionString: string): Promise<void> 
 type Cell = string | null;
 
 function format({ command, rowCount, fields, rows }: pg.QueryArrayResult<Cell[]>): string {
-  if (fields.length > 0) return `${table(fields.map(({ name }) => name), rows)}\n(${rows.length} ${rows.length === 1 ? "row" : "rows"})`;
+  if (fields.length > 0)
+    return `${table(
+      fields.map(({ name }) => name),
+      rows,
+    )}\n(${rows.length} ${rows.length === 1 ? "row" : "rows"})`;
   return rowCount === null ? command : `${command} ${rowCount}`;
 }
 
 function table(names: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const lines = [names, ...rows.map((row) => row.map((cell) => cell ?? "∅"))];
   const widths = names.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  const [head, ...body] = lines.map((line) => line.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+  const [head, ...body] = lines.map((line) =>
+    line
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
   return [head, widths.map((width) => "─".repeat(width)).join("  "), ...body].join("\n");
 }
 
 function describe(error: Error & { code?: string; hint?: string; position?: string }): string {
-  if (error.code === "ECONNREFUSED") return "Nothing answers there any more: run `npm start` in another terminal first.";
+  if (error.code === "ECONNREFUSED")
+    return "Nothing answers there any more: run `npm start` in another terminal first.";
   const at = error.position === undefined ? "" : ` (at character ${error.position})`;
   return `${error.message}${at}${error.hint === undefined ? "" : `\n${error.hint}`}`;
 }

@@ -63,7 +63,10 @@ test("the slot outlives the engine; doctor reports it and removes it", async (t)
   const { url, query, name } = await testDatabase(t);
   const flags = ["--database-url", url, "--slot", name];
   await query("create table orders (id int primary key)");
-  await writeFile(join(dir, "walcast.config.ts"), "export default { tables: { orders: { read: true }, missing: { read: true } } };");
+  await writeFile(
+    join(dir, "walcast.config.ts"),
+    "export default { tables: { orders: { read: true }, missing: { read: true } } };",
+  );
   const { child } = await startCli(t, ["start", "--port", "0", ...flags], dir);
   const busy = await run(["doctor", "--drop-slot", ...flags], dir);
   assert.match(busy.stderr, /an engine uses it \(Postgres process \d+\); stop that engine first/);
@@ -84,7 +87,10 @@ test("a port in use is a sentence that names it", async (t) => {
   const squatter = createServer().listen(port, "127.0.0.1");
   await once(squatter, "listening");
   t.after(() => void squatter.close());
-  const { code, stderr } = await run(["start", "--database-url", url, "--slot", name, "--port", String(port)], await emptyDirectory(t));
+  const { code, stderr } = await run(
+    ["start", "--database-url", url, "--slot", name, "--port", String(port)],
+    await emptyDirectory(t),
+  );
   assert.equal(code, 1);
   assert.match(stderr, new RegExp(`^walcast: listen on 127\\.0\\.0\\.1:${port}: .*--port`));
 });
@@ -99,7 +105,10 @@ test("doctor finds what is wrong with a server, a role and its tables", async (t
   await cluster.query("grant select on keyless, seen to app");
   await cluster.query("revoke create on database postgres from public");
   const dir = await emptyDirectory(t);
-  await writeFile(join(dir, "walcast.config.ts"), "export default { tables: { keyless: { read: true }, secured: { read: true }, seen: { read: true } } };");
+  await writeFile(
+    join(dir, "walcast.config.ts"),
+    "export default { tables: { keyless: { read: true }, secured: { read: true }, seen: { read: true } } };",
+  );
   const { code, stdout } = await run(["doctor", "--database-url", asRole(cluster.url, "app")], dir);
   for (const line of expectedOfDoctor) assert.match(stdout, line);
   assert.equal(code, 1);
@@ -122,7 +131,10 @@ test("a start on a server without logical WAL, or with a role without rights, na
   const dir = await emptyDirectory(t);
   const cluster = await testCluster({ wal_level: "replica" }, t);
   const unfit = await run(["start", "--database-url", cluster.url], dir);
-  assert.match(unfit.stderr, /^walcast: .*expected wal_level = logical, found replica; .*ALTER SYSTEM SET wal_level = logical/);
+  assert.match(
+    unfit.stderr,
+    /^walcast: .*expected wal_level = logical, found replica; .*ALTER SYSTEM SET wal_level = logical/,
+  );
   const { url, query, name } = await testDatabase(t);
   await query(`create role ${name} login password 'app'`);
   const denied = await run(["start", "--database-url", asRole(url, name), "--slot", name], dir);
@@ -134,7 +146,10 @@ test("migrate makes Walcast's schema, and again changes nothing", async (t) => {
   const dir = await emptyDirectory(t);
   const { url, query } = await testDatabase(t);
   for (const _ of [1, 2]) assert.equal((await run(["migrate", "--database-url", url], dir)).code, 0);
-  assert.equal((await query("select to_regclass('walcast.schema_changes') as made")).rows[0]!.made, "walcast.schema_changes");
+  assert.equal(
+    (await query("select to_regclass('walcast.schema_changes') as made")).rows[0]!.made,
+    "walcast.schema_changes",
+  );
 });
 
 function asRole(url: string, role: string): string {
@@ -153,18 +168,32 @@ async function emptyDirectory(t: TestContext): Promise<string> {
 }
 
 function spawnCli(args: readonly string[], cwd: string): ChildProcessByStdio<null, Readable, Readable> {
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WALCAST_") && name !== "NODE_TEST_CONTEXT"));
-  return spawn(process.execPath, ["--conditions=@walcast/source", cli, ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith("WALCAST_") && name !== "NODE_TEST_CONTEXT"),
+  );
+  return spawn(process.execPath, ["--conditions=@walcast/source", cli, ...args], {
+    cwd,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
 }
 
 async function run(args: readonly string[], cwd: string): Promise<{ code: number; stdout: string; stderr: string }> {
   const child = spawnCli(args, cwd);
-  const [stdout, stderr, [code]] = await Promise.all([textOf(child.stdout), textOf(child.stderr), once(child, "close") as Promise<[number]>]);
+  const [stdout, stderr, [code]] = await Promise.all([
+    textOf(child.stdout),
+    textOf(child.stderr),
+    once(child, "close") as Promise<[number]>,
+  ]);
   return { code, stdout, stderr };
 }
 
 /** Resolves when it streams, with the URL it logs. */
-async function startCli(t: TestContext, args: readonly string[], cwd: string): Promise<{ child: ChildProcess; url: string }> {
+async function startCli(
+  t: TestContext,
+  args: readonly string[],
+  cwd: string,
+): Promise<{ child: ChildProcess; url: string }> {
   const child = spawnCli(args, cwd);
   t.after(() => void child.kill("SIGKILL"));
   const said = textOf(child.stderr);

@@ -25,10 +25,17 @@ test("rows outlive a stop, and a stop leaves no process and no record", async (t
 });
 
 test("it decodes logically, is safe against a power cut by default, and takes the caller's settings", async (t) => {
-  const postgres = await startPostgres({ dataDir: await emptyDirectory(t), port: lowPort(), flags: { work_mem: "7MB" } });
+  const postgres = await startPostgres({
+    dataDir: await emptyDirectory(t),
+    port: lowPort(),
+    flags: { work_mem: "7MB" },
+  });
   t.after(() => postgres.stop());
-  const settings = "select current_setting('wal_level') wal, current_setting('fsync') fsync, current_setting('work_mem') mem, current_setting('listen_addresses') host";
-  assert.deepEqual(await query(postgres.url, settings), [{ wal: "logical", fsync: "on", mem: "7MB", host: "127.0.0.1" }]);
+  const settings =
+    "select current_setting('wal_level') wal, current_setting('fsync') fsync, current_setting('work_mem') mem, current_setting('listen_addresses') host";
+  assert.deepEqual(await query(postgres.url, settings), [
+    { wal: "logical", fsync: "on", mem: "7MB", host: "127.0.0.1" },
+  ]);
 });
 
 test("a busy port makes way for the next free one", async (t) => {
@@ -45,7 +52,10 @@ test("a busy port makes way for the next free one", async (t) => {
 test("a second start on a data directory in use is refused by name", async (t) => {
   const dataDir = await emptyDirectory(t);
   const { child } = await startInChild(t, dataDir, lowPort());
-  await assert.rejects(startPostgres({ dataDir, port: lowPort() }), { code: "database_unsuitable", message: new RegExp(`in use by process ${child.pid}`) });
+  await assert.rejects(startPostgres({ dataDir, port: lowPort() }), {
+    code: "database_unsuitable",
+    message: new RegExp(`in use by process ${child.pid}`),
+  });
 });
 
 test("killing the process that started it ends Postgres too", async (t) => {
@@ -78,20 +88,27 @@ test("a cluster of another major version is refused with what to do", async (t) 
   const postgres = await startPostgres({ dataDir, port: lowPort() });
   await postgres.stop();
   await writeFile(join(postgres.clusterDir, "PG_VERSION"), "16\n");
-  await assert.rejects(startPostgres({ dataDir, port: lowPort() }), { code: "database_unsuitable", message: /made by Postgres 16 and this is Postgres 18: move .* away/ });
+  await assert.rejects(startPostgres({ dataDir, port: lowPort() }), {
+    code: "database_unsuitable",
+    message: /made by Postgres 16 and this is Postgres 18: move .* away/,
+  });
 });
 
-test("root's private directory makes way for one that Postgres can enter, and says so", { skip: process.getuid?.() !== 0 }, async (t) => {
-  const dataDir = await emptyDirectory(t, 0o700);
-  const notices: string[] = [];
-  const postgres = await startPostgres({ dataDir, port: lowPort(), notice: (line) => notices.push(line) });
-  t.after(async () => {
-    await postgres.stop();
-    await rm(join(postgres.clusterDir, ".."), { recursive: true });
-  });
-  assert.match(notices.join("\n"), /its data is kept in/);
-  assert.ok(!postgres.clusterDir.startsWith(dataDir));
-});
+test(
+  "root's private directory makes way for one that Postgres can enter, and says so",
+  { skip: process.getuid?.() !== 0 },
+  async (t) => {
+    const dataDir = await emptyDirectory(t, 0o700);
+    const notices: string[] = [];
+    const postgres = await startPostgres({ dataDir, port: lowPort(), notice: (line) => notices.push(line) });
+    t.after(async () => {
+      await postgres.stop();
+      await rm(join(postgres.clusterDir, ".."), { recursive: true });
+    });
+    assert.match(notices.join("\n"), /its data is kept in/);
+    assert.ok(!postgres.clusterDir.startsWith(dataDir));
+  },
+);
 
 async function emptyDirectory(t: TestContext, mode = 0o755): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "walcast-embedded-"));
@@ -111,13 +128,19 @@ async function query(url: string, sql: string): Promise<unknown[]> {
   }
 }
 
-async function startInChild(t: TestContext, dataDir: string, port: number): Promise<{ child: ChildProcess; url: string; clusterDir: string }> {
+async function startInChild(
+  t: TestContext,
+  dataDir: string,
+  port: number,
+): Promise<{ child: ChildProcess; url: string; clusterDir: string }> {
   const module = JSON.stringify(new URL("../../engine/embedded/postgres.ts", import.meta.url).href);
   const script = `const { startPostgres } = await import(${module});
     const { url, clusterDir, ended } = await startPostgres(${JSON.stringify({ dataDir, port })});
     console.log(JSON.stringify({ url, clusterDir }));
     await ended;`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   t.after(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill("SIGKILL");

@@ -45,7 +45,17 @@ test("mending leaves its input as it was", async () => {
 
 test("a file that is cut off anywhere is refused", async () => {
   const whole = await library("x64");
-  const lengths = [0, 3, 4, 17, 63, 64, 4096, ...Array.from({ length: 60 }, (_, i) => Math.floor((whole.length * i) / 60)), whole.length - 1];
+  const lengths = [
+    0,
+    3,
+    4,
+    17,
+    63,
+    64,
+    4096,
+    ...Array.from({ length: 60 }, (_, i) => Math.floor((whole.length * i) / 60)),
+    whole.length - 1,
+  ];
   for (const length of lengths) {
     assert.throws(() => mendGlibcNeed(whole.subarray(0, length)), { code: "config_invalid" }, `cut at ${length}`);
   }
@@ -61,19 +71,26 @@ const otherFiles: readonly (readonly [string, (bytes: Buffer) => void])[] = [
   ["section headers of another size", (bytes) => bytes.writeUInt16LE(40, 58)],
   ["no section headers", (bytes) => bytes.writeUInt16LE(0, 60)],
   ["sections without dynamic symbols", (bytes) => bytes.writeUInt16LE(3, 60)],
-  ["another name for a symbol of GLIBC_2.38", (bytes) => bytes.write("__isoc23_strtol_", bytes.indexOf("__isoc23_strtol\0"), "latin1")],
+  [
+    "another name for a symbol of GLIBC_2.38",
+    (bytes) => bytes.write("__isoc23_strtol_", bytes.indexOf("__isoc23_strtol\0"), "latin1"),
+  ],
 ];
 
 for (const [what, damage] of otherFiles) {
   test(`a file that is ${what} is refused`, async () => {
     const bytes = Buffer.from(await library("x64"));
     damage(bytes);
-    assert.throws(() => mendGlibcNeed(bytes), { code: "config_invalid", message: /^mend the WebSocket library for an older glibc: expected/ });
+    assert.throws(() => mendGlibcNeed(bytes), {
+      code: "config_invalid",
+      message: /^mend the WebSocket library for an older glibc: expected/,
+    });
   });
 }
 
 test("only the loader's refusal for want of GLIBC_2.38 is mended", () => {
-  const refusal = (version: string) => new Error(`/lib/x86_64-linux-gnu/libc.so.6: version \`${version}' not found (required by uws.node)`);
+  const refusal = (version: string) =>
+    new Error(`/lib/x86_64-linux-gnu/libc.so.6: version \`${version}' not found (required by uws.node)`);
   assert.equal(needsNewerGlibc(refusal("GLIBC_2.38")), true);
   assert.equal(needsNewerGlibc(refusal("GLIBC_2.36")), false);
   assert.equal(needsNewerGlibc(new Error("Cannot find module './uws_linux_x64_999.node'")), false);
@@ -106,6 +123,8 @@ async function emptyDirectory(t: TestContext): Promise<string> {
 async function echoServer(): Promise<{ port: number; close: () => void }> {
   const app = uws.App().ws("/*", { message: (socket, message, isBinary) => void socket.send(message, isBinary) });
   const listening = Promise.withResolvers<number>();
-  app.listen("127.0.0.1", 0, (socket) => (socket ? listening.resolve(uws.us_socket_local_port(socket)) : listening.reject(new Error("not listening"))));
+  app.listen("127.0.0.1", 0, (socket) =>
+    socket ? listening.resolve(uws.us_socket_local_port(socket)) : listening.reject(new Error("not listening")),
+  );
   return { port: await listening.promise, close: () => void app.close() };
 }

@@ -51,7 +51,10 @@ export interface TestCluster {
 }
 
 /** Settings as in postgresql.conf, beyond those every embedded Postgres has. */
-export async function testCluster(flags: Readonly<Record<string, string>> = {}, t: Releasing = endOfFile): Promise<TestCluster> {
+export async function testCluster(
+  flags: Readonly<Record<string, string>> = {},
+  t: Releasing = endOfFile,
+): Promise<TestCluster> {
   const dataDir = await scratchDirectory();
   const options = { dataDir, flags: { ...fast, ...flags } };
   let running = await startPostgres({ ...options, port: lowPort() });
@@ -63,7 +66,14 @@ export async function testCluster(flags: Readonly<Record<string, string>> = {}, 
     await rm(dataDir, { recursive: true, force: true });
   });
   const start = async () => void (running = await startPostgres({ ...options, port }));
-  return { url, port, pool, query: (sql, params = []) => pool.query(sql, [...params]), stop: () => running.stop(), start };
+  return {
+    url,
+    port,
+    pool,
+    query: (sql, params = []) => pool.query(sql, [...params]),
+    stop: () => running.stop(),
+    start,
+  };
 }
 
 /** A cluster for a whole run of test files, found by them through WALCAST_TEST_POSTGRES. */
