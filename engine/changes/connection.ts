@@ -31,6 +31,18 @@ export function replicationConfig(databaseUrl: string, name: string): pg.ClientC
   return { connectionString: databaseUrl, application_name: name, options: asOptions(pinned), keepAlive: true };
 }
 
+/** The connection broke or cannot be made: nothing is wrong with what was asked, and it may be asked again. */
+export function isPostgresAway(error: unknown): boolean {
+  const { code = "", message = "" } = error as { code?: string; message?: string };
+  return awayCodes.test(code) || awayMessages.test(message);
+}
+
+// Connection exceptions, shutting down or starting up, too many connections; and the operating system's names for the same.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const awayCodes = /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
+// pg has no code for these.
+const awayMessages = /^(Connection terminated|Client was closed|timeout exceeded when trying to connect)/;
+
 function asOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value}`)

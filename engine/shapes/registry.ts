@@ -67,6 +67,10 @@ export class Registry<Subscriber> {
     return new Map([...this.tables].map(([oid, shapes]) => [oid, shapes.version]));
   }
 
+  versionOf(oid: number): string | undefined {
+    return this.tables.get(oid)?.version;
+  }
+
   /** All shapes of a table. */
   entriesOf(oid: number): ShapeEntry<Subscriber>[] {
     return [...(this.tables.get(oid)?.entries.values() ?? [])];

@@ -35,17 +35,10 @@ export function resolveShape(request: ShapeRequest, table: Table, rule: Sql | tr
 }
 
 function effectivePredicate(request: ShapeRequest, table: Table, rule: Sql | true, readable: readonly string[] | undefined): Predicate {
-  const where = request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table);
-  if (readable) requireReadable(where, table, readable);
+  // A predicate over a column that may not be read would tell what is in it, and a refusal would tell that it is there.
+  const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
+  const where = request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
   return rule === true ? where : both(compileWhere(rule.text, rule.params, table), where);
-}
-
-/** A predicate over a column that may not be read would tell what is in it. */
-function requireReadable(where: Predicate, table: Table, readable: readonly string[]): void {
-  for (const position of where.columns) {
-    const { name } = table.columns[position]!;
-    if (!readable.includes(name)) throw unknownColumn(table, name);
-  }
 }
 
 function resolveColumns(request: ShapeRequest, table: Table, readable: readonly string[] | undefined): number[] {

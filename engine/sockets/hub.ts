@@ -47,14 +47,26 @@ export class Hub {
   deliver(transactions: readonly Transaction[]): void {
     this.forgetChanged(transactions);
     const routed = this.live.route(transactions);
-    this.send(routed);
+    // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.resync(routed.broken);
+    this.send(routed);
     this.wakeWaiting();
   }
 
   /** A table is not what its shapes were resolved against: all of them are loaded anew. */
   tableChanged(oid: number): void {
     this.resync(this.live.entriesOf(oid));
+  }
+
+  /** The table's description may be out of date: whoever asks next shall get a new one. */
+  forget(oid: number): void {
+    this.onTableChanged(oid);
+  }
+
+  /** The connection is over: nothing is sent to it, and it waits for nothing. */
+  disconnected(frames: Frames): void {
+    this.connections.delete(frames);
+    for (const waiting of this.waiting) if (waiting.frames === frames) this.release(waiting);
   }
 
   /** Idle connections learn how far the stream is, and that they are still connected, though nothing may have changed. */
@@ -66,10 +78,13 @@ export class Hub {
     if (frames.position < this.tail.end) frames.frame("position", true, this.tail.end, []);
   }
 
-  /** Resolves when the log has reached the position; a barrier sees to it that an idle database gets there too. */
-  async reached(position: Lsn): Promise<void> {
+  /**
+   * Resolves when the log has reached the position, or the connection is over; a barrier sees to it that an idle database
+   * gets there too.
+   */
+  async reached(position: Lsn, frames: Frames): Promise<void> {
     if (this.tail.end >= position) return;
-    const passed = new Promise<void>((resolve) => this.waiting.add({ position, resolve }));
+    const passed = new Promise<void>((resolve) => this.waiting.add({ position, frames, resolve }));
     await Promise.race([passed, this.snapshots.commitBarrier()]);
     await passed;
   }
@@ -107,15 +122,17 @@ export class Hub {
   }
 
   private wakeWaiting(): void {
-    for (const waiting of this.waiting) {
-      if (waiting.position > this.tail.end) continue;
-      this.waiting.delete(waiting);
-      waiting.resolve();
-    }
+    for (const waiting of this.waiting) if (waiting.position <= this.tail.end) this.release(waiting);
+  }
+
+  private release(waiting: Waiting): void {
+    this.waiting.delete(waiting);
+    waiting.resolve();
   }
 }
 
 interface Waiting {
   readonly position: Lsn;
+  readonly frames: Frames;
   readonly resolve: () => void;
 }

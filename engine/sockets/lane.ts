@@ -14,7 +14,8 @@ import { crc32 } from "node:zlib";
 import { sees } from "../changes/pg-snapshot.ts";
 import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
 import type { Spool } from "../changes/spool.ts";
-import { type ErrorJson, type Lsn, type Payload, type SectionOut, type ShapeRequest, WalcastError, zeroLsn } from "../protocol.ts";
+import { isPostgresAway } from "../changes/connection.ts";
+import { type ErrorJson, type Lsn, type Payload, type SectionOut, WalcastError, zeroLsn } from "../protocol.ts";
 import { Registry } from "../shapes/registry.ts";
 import { describeShape, type Shape } from "../shapes/shape.ts";
 import type { Frames } from "./frames.ts";
@@ -24,26 +25,32 @@ const copyFrameBytes = 256 * 1024;
 const retryMs = 200;
 const retryMsMax = 5_000;
 
+export interface LaneOptions {
+  /** The subscription's. */
+  readonly id: number;
+  readonly changes: boolean;
+  /** What was asked for, as the database and the client's rights are now. */
+  readonly resolve: () => Promise<Shape>;
+  /** The subscription has failed and is over. */
+  readonly onFailed: () => void;
+}
+
 export class Lane {
   readonly id: number;
   readonly frames: Frames;
   private readonly hub: Hub;
-  private readonly request: ShapeRequest;
-  private readonly changes: boolean;
-  private readonly resolve: (request: ShapeRequest, changes: boolean) => Promise<Shape>;
+  private readonly options: LaneOptions;
   private shape: Shape | undefined;
   private joined = false;
   private over = false;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
-  constructor(hub: Hub, frames: Frames, id: number, request: ShapeRequest, changes: boolean, resolve: (request: ShapeRequest, changes: boolean) => Promise<Shape>) {
+  constructor(hub: Hub, frames: Frames, options: LaneOptions) {
     this.hub = hub;
     this.frames = frames;
-    this.id = id;
-    this.request = request;
-    this.changes = changes;
-    this.resolve = resolve;
+    this.id = options.id;
+    this.options = options;
   }
 
   /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
@@ -54,6 +61,7 @@ export class Lane {
       } catch (error) {
         if (this.over) return;
         if (!mayRetry(error)) return this.fail(error);
+        if (this.shape) this.hub.forget(this.shape.table.oid);
         this.announceResync(causeOf(error));
         await delay(Math.min(retryMs * 2 ** attempt, retryMsMax) * Math.random());
       }
@@ -88,14 +96,15 @@ export class Lane {
     const failure = error instanceof WalcastError ? error : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
     if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
     this.end();
+    this.options.onFailed();
     this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
 
   private async loadOnce(): Promise<void> {
-    const shape = await this.resolve(this.request, this.changes);
+    const shape = await this.options.resolve();
     if (this.over) return;
     this.shape = shape;
-    if (this.changes) return this.joinEmpty(shape);
+    if (this.options.changes) return this.joinEmpty(shape);
     const snapshot = await this.hub.snapshots.open(shape);
     try {
       this.describe(shape, snapshot.estimatedRows);
@@ -160,9 +169,16 @@ export class Lane {
 
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {
     assert(!this.joined, "a lane joins once");
+    this.makeRoomFor(shape);
     this.frames.frame("join", true, position, payloads.map((payload) => this.section(payload)).concat(payloads.length === 0 ? [this.section(nothing)] : []));
     this.joined = true;
     this.hub.live.add(shape, this);
+  }
+
+  /** Where the catalog has to be polled, others may not know yet that the table changed: they hear of it now. */
+  private makeRoomFor({ table }: Shape): void {
+    const version = this.hub.live.versionOf(table.oid);
+    if (version !== undefined && version !== table.version) this.hub.tableChanged(table.oid);
   }
 
   private section(payload: Payload): SectionOut {
@@ -195,10 +211,11 @@ function* filter<T>(items: Iterable<T>, keep: (item: T) => boolean): Iterable<T>
 }
 
 function mayRetry(error: unknown): boolean {
-  return error instanceof TableMoved || (error instanceof WalcastError && error.code === "snapshot_failed");
+  return error instanceof TableMoved || isPostgresAway(error) || (error instanceof WalcastError && error.code === "snapshot_failed");
 }
 
 function causeOf(error: unknown): ErrorJson {
   if (error instanceof WalcastError) return error.toJSON();
-  return { code: "schema_changed", message: "the table changed while its rows were read" };
+  if (error instanceof TableMoved) return { code: "schema_changed", message: "the table changed while its rows were read" };
+  return { code: "snapshot_failed", message: "Postgres cannot be asked just now; it is tried again" };
 }

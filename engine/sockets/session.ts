@@ -72,7 +72,7 @@ export class Session {
     clearTimeout(this.helloTimer);
     clearTimeout(this.expiryTimer);
     this.frames.end();
-    this.services.hub.connections.delete(this.frames);
+    this.services.hub.disconnected(this.frames);
     for (const lane of this.lanes.values()) lane.end();
     this.lanes.clear();
   }
@@ -139,7 +139,7 @@ export class Session {
       const error = new WalcastError("too_many", `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`, { hint: "unsubscribe from some, or raise limits.shapesPerConnection" });
       return this.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
     }
-    const lane = new Lane(this.services.hub, this.frames, id, request, changes, (shape, all) => this.resolve(shape, all));
+    const lane = new Lane(this.services.hub, this.frames, { id, changes, resolve: () => this.resolve(request, changes), onFailed: () => this.lanes.delete(id) });
     this.lanes.set(id, lane);
     void lane.load();
   }
@@ -170,8 +170,8 @@ export class Session {
       this.services.hub.sendPosition(this.frames);
       this.frames.control({ kind: "awaited", id, position: formatLsn(this.frames.position) });
     } catch (error) {
-      if (!(error instanceof WalcastError)) throw error;
-      this.frames.control({ kind: "error", await: id, error: error.toJSON() });
+      const failure = error instanceof WalcastError ? error : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
+      this.frames.control({ kind: "error", await: id, error: failure.toJSON() });
     } finally {
       this.awaiting--;
     }
@@ -180,8 +180,8 @@ export class Session {
   private async reach(position: string | undefined, xid: string | undefined): Promise<void> {
     const { hub, xids } = this.services;
     if (this.awaiting > awaitsPerConnection) throw new WalcastError("too_many", `await: expected at most ${awaitsPerConnection} at a time`);
-    if (xid !== undefined) await hub.reached(await xids.positionOf(BigInt(xid), () => this.state === "over"));
-    else if (position !== undefined) await hub.reached(parseLsn(position));
+    if (xid !== undefined) await hub.reached(await xids.positionOf(BigInt(xid), () => this.state === "over"), this.frames);
+    else if (position !== undefined) await hub.reached(parseLsn(position), this.frames);
     else throw new WalcastError("malformed_message", "await: expected a position or an xid, found neither");
   }
 }

@@ -8,6 +8,9 @@ import type { Lsn } from "../protocol.ts";
 
 const pollMs = 100;
 
+/** "transaction ID … is in the future", and more than 64 bits. */
+const notAssigned: ReadonlySet<string> = new Set(["22023", "22003"]);
+
 export class Xids {
   private readonly tail: Log;
   private readonly control: pg.Pool;
@@ -39,8 +42,7 @@ export class Xids {
       const { rows } = await this.control.query<{ status: string | null }>("select pg_xact_status($1::text::xid8) as status", [String(xid)]);
       return rows[0]!.status;
     } catch (error) {
-      // "transaction ID … is in the future"
-      if ((error as pg.DatabaseError).code === "22023") return null;
+      if (notAssigned.has((error as pg.DatabaseError).code ?? "")) return null;
       throw new WalcastError("not_streaming", `await transaction ${xid}: ask Postgres for its status`, { cause: error });
     }
   }

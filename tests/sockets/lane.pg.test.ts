@@ -1,0 +1,289 @@
+/** A subscription's life: loaded, joined, followed, loaded anew when its table changes, ended. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { formatLsn } from "../../engine/protocol.ts";
+import { rowsOf } from "./raw-client.ts";
+import { type Running, running } from "./running.ts";
+
+describe("a subscription", () => {
+  let server: Running;
+  before(async () => (server = await running({ positionEveryMs: 50 })));
+  after(() => server.close());
+
+  async function tableOf(name: string, rows = 3): Promise<void> {
+    await server.db.query(`create table ${name} (id int primary key, v text); insert into ${name} select g, 'v' || g from generate_series(1, ${rows}) g`);
+  }
+
+  test("brings its rows, then every change, at positions that only grow", async () => {
+    await tableOf("plain");
+    const client = await server.greeted();
+    const { lines, table } = await client.load(1, { table: "plain" });
+    assert.deepEqual(rowsOf(lines), [["1", "v1"], ["2", "v2"], ["3", "v3"]]);
+    assert.deepEqual([table.schema, table.name, table.key], ["public", "plain", ["id"]]);
+    const xid = await server.transaction("insert into plain values (4, null)", "update plain set v = 'x' where id = 1", "update plain set id = 9 where id = 2", "delete from plain where id = 3");
+    const commit = await client.commit(1);
+    assert.equal(commit.xid, BigInt(xid));
+    assert.deepEqual(commit.operations, [
+      { kind: "insert", row: ["4", null] },
+      { kind: "update", row: ["1", "x"] },
+      { kind: "update", oldKey: ["2"], row: ["9", "v2"] },
+      { kind: "delete", key: ["3"] },
+    ]);
+    await client.close();
+  });
+
+  test("in changes mode brings no rows first, and whole old rows", async () => {
+    await tableOf("watched");
+    const client = await server.greeted();
+    assert.deepEqual((await client.load(1, { table: "watched", where: "id < 100" }, true)).lines, []);
+    await server.transaction("update watched set v = 'x' where id = 1", "delete from watched where id = 2", "update watched set id = 200 where id = 3", "truncate watched");
+    assert.deepEqual((await client.commit(1)).operations, [
+      { kind: "update", old: ["1", "v1"], row: ["1", "x"] },
+      { kind: "delete", old: ["2", "v2"] },
+      { kind: "delete", old: ["3", "v3"] },
+      { kind: "truncate" },
+    ]);
+    await client.close();
+  });
+
+  test("shares one frame with the others that a transaction changed", async () => {
+    await tableOf("left_side");
+    await tableOf("right_side");
+    const client = await server.greeted();
+    await client.load(1, { table: "left_side" });
+    await client.load(2, { table: "right_side" });
+    await client.load(3, { table: "right_side", where: "id = 1000" });
+    await server.transaction("delete from left_side where id = 1", "delete from right_side where id = 1");
+    const frame = await client.frame((one) => one.kind === "commits");
+    assert.deepEqual(frame.sections.map((section) => section.subscription), [1, 2]);
+    assert.equal(frame.boundary, true);
+    await client.close();
+  });
+
+  test("that ended brings nothing more", async () => {
+    await tableOf("ended");
+    const client = await server.greeted();
+    await client.load(1, { table: "ended" });
+    await client.load(2, { table: "ended", where: "id > 0" });
+    client.send({ kind: "unsubscribe", id: 1 });
+    await client.control("unsubscribed", (message) => message.id === 1);
+    await server.transaction("delete from ended where id = 1");
+    const frame = await client.frame((one) => one.kind === "commits");
+    assert.deepEqual(frame.sections.map((section) => section.subscription), [2]);
+    await client.close();
+  });
+
+  test("that ends while it loads brings nothing more, and its snapshot ends too", async () => {
+    await tableOf("long_one", 200_000);
+    const client = await server.greeted();
+    client.subscribe(1, { table: "long_one" });
+    await client.frame((one) => one.kind === "copy");
+    client.send({ kind: "unsubscribe", id: 1 });
+    await client.control("unsubscribed");
+    const from = client.received.length;
+    await client.awaitXid(1, await server.transaction("delete from long_one where id = 1"));
+    assert.equal(client.received.slice(from).some((one) => "frame" in one && one.frame.kind !== "position"), false);
+    await client.close();
+  });
+
+  test("is loaded anew when its table changes, and the old rows stay until the new ones join", async () => {
+    await tableOf("altered");
+    const client = await server.greeted();
+    const before = await client.load(1, { table: "altered" });
+    await server.transaction("insert into altered values (4, 'v4')", "alter table altered add column extra int default 7");
+    const { id, cause } = await client.control("resync");
+    assert.deepEqual([id, cause.code], [1, "schema_changed"]);
+    const { table, lines } = await client.joined(1);
+    assert.deepEqual(table.columns.map((column) => column.name), ["id", "v", "extra"]);
+    assert.notEqual(table.version, before.table.version);
+    assert.deepEqual(rowsOf(lines).at(-1), ["4", "v4", "7"]);
+    await server.transaction("delete from altered where id = 4");
+    assert.deepEqual((await client.commit(1)).operations, [{ kind: "delete", key: ["4"] }]);
+    await client.close();
+  });
+
+  test("is announced to be loaded anew before the connection's position passes the change", async () => {
+    await tableOf("changing");
+    await tableOf("steady");
+    const client = await server.greeted();
+    await client.load(1, { table: "changing" });
+    await client.load(2, { table: "steady" });
+    await server.transaction("alter table changing add column extra int", "delete from steady where id = 1");
+    await client.commit(2);
+    const order = client.received.map((one) => ("control" in one ? one.control.kind : one.frame.kind)).filter((kind) => kind === "resync" || kind === "commits");
+    assert.deepEqual(order, ["resync", "commits"]);
+    await client.close();
+  });
+
+  const alterations: readonly (readonly [string, string])[] = [
+    ["a renamed column", "alter table %t rename column v to w"],
+    ["a dropped column", "alter table %t drop column v"],
+    ["another type", "alter table %t alter column v type varchar(40)"],
+    ["a rewritten heap", "alter table %t alter column id type bigint"],
+    ["another replica identity", "alter table %t replica identity default"],
+    ["another key", "alter table %t drop constraint %t_pkey, add primary key (id, v)"],
+  ];
+  for (const [i, [what, statement]] of alterations.entries()) {
+    test(`survives ${what}`, async () => {
+      await tableOf(`alteration_${i}`);
+      const client = await server.greeted();
+      await client.load(1, { table: `alteration_${i}` });
+      await server.db.query(statement.replaceAll("%t", `alteration_${i}`));
+      await client.control("resync");
+      assert.equal((await client.joined(1)).lines.length, 3);
+      await client.close();
+    });
+  }
+
+  test("fails when its table is dropped or renamed, and others go on", async () => {
+    await tableOf("dropped");
+    await tableOf("renamed");
+    await tableOf("staying");
+    const client = await server.greeted();
+    for (const [i, table] of ["dropped", "renamed", "staying"].entries()) await client.load(i + 1, { table });
+    await server.db.query("drop table dropped");
+    assert.equal((await client.refused(1)).code, "unknown_table");
+    await server.db.query("alter table renamed rename to another");
+    assert.equal((await client.refused(2)).code, "unknown_table");
+    await server.transaction("delete from staying where id = 1");
+    await client.commit(3);
+    await client.close();
+  });
+
+  test("comes back under the name of a table that was dropped and made again", async () => {
+    await tableOf("phoenix");
+    const client = await server.greeted();
+    const { table } = await client.load(1, { table: "phoenix" });
+    await server.transaction("drop table phoenix", "create table phoenix (id text primary key)", "insert into phoenix values ('new')");
+    const again = await client.joined(1);
+    assert.notEqual(again.table.oid, table.oid);
+    assert.deepEqual(again.lines, ["new"]);
+    await client.close();
+  });
+
+  test("that matches another's exactly gets the same bytes from one snapshot", async () => {
+    await tableOf("shared_one", 50_000);
+    const clients = await Promise.all([1, 2, 3].map(() => server.greeted()));
+    const { snapshotsTotal } = server.engine.stats();
+    const loaded = await Promise.all(clients.map((client) => client.load(1, { table: "shared_one", where: "id > $1 and v <> 'x'", params: [5] })));
+    assert.equal(new Set(loaded.map(({ lines }) => lines.join("\n"))).size, 1);
+    assert.ok(server.engine.stats().snapshotsTotal - snapshotsTotal < 3);
+    for (const client of clients) await client.close();
+  });
+
+  test("that cannot be served says how to mend it", async () => {
+    await server.db.query(`create table keyless (v text); create view a_view as select 1 as id; create unlogged table unlogged_one (id int primary key);
+      create table parted (id int primary key) partition by range (id); create sequence a_sequence`);
+    await tableOf("ordinary");
+    const refusals: readonly (readonly [Record<string, unknown>, string])[] = [
+      [{ table: "keyless" }, "table_without_key"],
+      [{ table: "a_view" }, "table_unsupported"],
+      [{ table: "unlogged_one" }, "table_unsupported"],
+      [{ table: "parted" }, "table_unsupported"],
+      [{ table: "a_sequence" }, "unknown_table"],
+      [{ table: "a.b.c" }, "unknown_table"],
+      [{ table: "" }, "unknown_table"],
+      [{ table: "__proto__" }, "unknown_table"],
+      [{ table: "ordinary", columns: ["v"] }, "columns_without_key"],
+      [{ table: "ordinary", columns: ["id", "__proto__"] }, "unknown_column"],
+      [{ table: "ordinary", where: "id >" }, "where_syntax"],
+      [{ table: "ordinary", where: "true) or (true" }, "where_syntax"],
+      [{ table: "ordinary", where: "id = (select 1)" }, "where_unsupported"],
+      [{ table: "ordinary", where: "pg_sleep(1) is null" }, "where_unsupported"],
+      [{ table: "ordinary", where: "id = 'x'" }, "where_type"],
+      [{ table: "ordinary", where: "id = $2", params: [1] }, "where_params"],
+    ];
+    const client = await server.greeted();
+    for (const [i, [shape, code]] of refusals.entries()) {
+      client.subscribe(i + 1, shape as never);
+      assert.equal((await client.refused(i + 1)).code, code, JSON.stringify(shape));
+    }
+    await client.close();
+  });
+});
+
+describe("a client that awaits", () => {
+  let server: Running;
+  before(async () => (server = await running({ positionEveryMs: 3_600_000 }, "create table items (id int primary key); create table others (id int primary key)")));
+  after(() => server.close());
+
+  test("a transaction hears of it after its rows", async () => {
+    const client = await server.greeted();
+    await client.load(1, { table: "items" });
+    const xid = await server.transaction("insert into items values (1)");
+    const position = await client.awaitXid(1, xid);
+    const commits = client.received.flatMap((one) => ("frame" in one && one.frame.kind === "commits" ? [one.frame.position] : []));
+    assert.equal(commits.length, 1);
+    assert.ok(position >= commits[0]!);
+    await client.close();
+  });
+
+  test("a transaction that touched nothing of its own hears of it all the same", async () => {
+    const client = await server.greeted();
+    await client.load(1, { table: "items" });
+    await client.awaitXid(1, await server.transaction("insert into others values (1)"));
+    await client.awaitXid(2, await server.transaction("select 1"));
+    await client.close();
+  });
+
+  test("a position gets there on an idle database, too", async () => {
+    const client = await server.greeted();
+    const { rows } = await server.db.query("select pg_current_wal_insert_lsn()::text as lsn");
+    client.send({ kind: "await", id: 1, position: (rows[0] as { lsn: string }).lsn });
+    await client.control("awaited");
+    client.send({ kind: "await", id: 2, position: "0/1" });
+    await client.control("awaited", ({ id }) => id === 2);
+    await client.close();
+  });
+
+  test("a transaction in progress hears of it when it has committed", async () => {
+    const client = await server.greeted();
+    const writer = await server.db.pool.connect();
+    await writer.query("begin");
+    const { rows } = await writer.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
+    client.send({ kind: "await", id: 1, xid: rows[0]!.xid });
+    // Answered although it was asked for later: the first one waits.
+    await client.awaitXid(2, await server.transaction("insert into others values (2)"));
+    await writer.query("commit");
+    writer.release();
+    await client.control("awaited", ({ id }) => id === 1);
+    await client.close();
+  });
+
+  test("what cannot come is told so, and the connection goes on", async () => {
+    const client = await server.greeted();
+    const writer = await server.db.pool.connect();
+    await writer.query("begin");
+    const { rows } = await writer.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
+    await writer.query("rollback");
+    writer.release();
+    const refusals: readonly (readonly [Record<string, string>, string])[] = [
+      [{ xid: rows[0]!.xid }, "transaction_aborted"],
+      [{ xid: "999999999999" }, "transaction_unknown"],
+      [{ xid: "99999999999999999999" }, "transaction_unknown"],
+      [{ xid: "0" }, "transaction_unknown"],
+      [{ position: "0/1/2" }, "malformed_message"],
+      [{}, "malformed_message"],
+    ];
+    for (const [i, [what, code]] of refusals.entries()) {
+      client.send({ kind: "await", id: i + 1, ...what });
+      assert.equal((await client.refused(i + 1)).code, code, JSON.stringify(what));
+    }
+    await client.awaitXid(100, await server.transaction("insert into items values (100)"));
+    await client.close();
+  });
+
+  test("nothing hears of the position from time to time, on its own", async (t) => {
+    const often = await running({ positionEveryMs: 10 }, "create table items (id int primary key)");
+    t.after(() => often.close());
+    const client = await often.greeted();
+    await client.load(1, { table: "items", where: "id < 0" });
+    await often.transaction("insert into items values (1)");
+    const first = await client.frame((frame) => frame.kind === "position");
+    await often.transaction("insert into items values (2)");
+    await client.frame((frame) => frame.kind === "position" && frame.position > first.position);
+    assert.match(formatLsn(first.position), /^[0-9A-F]+\/[0-9A-F]+$/);
+    assert.equal(first.boundary, true);
+    assert.deepEqual(first.sections, []);
+  });
+});
