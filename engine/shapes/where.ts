@@ -22,7 +22,7 @@ export interface Predicate {
   /** Positions in the table's columns that it reads, ascending. A row must carry these as text or NULL. */
   readonly columns: readonly number[];
   /** SQL's answer: null is unknown. Only true lets a row into a shape. */
-  readonly matches: (row: Tuple) => boolean | null;
+  matches(row: Tuple): boolean | null;
   readonly node: Node;
 }
 
@@ -37,12 +37,6 @@ export function compileWhere(where: string, params: readonly unknown[], table: T
   const { expression, positionOf } = parseWhere(where);
   return predicateOf(resolve(expression, { table, params, isVisible, positionOf }));
 }
-
-/** For a shape without a `where`. */
-export const everything: Predicate = predicateOf(constant(true));
-
-/** For a rule that lets nobody in. */
-export const nothing: Predicate = predicateOf(constant(false));
 
 /** The rule comes first: `where` never sees a row that does not pass it, neither here nor in SQL. */
 export function both(rule: Predicate, where: Predicate): Predicate {
@@ -59,8 +53,32 @@ function isConstant({ node }: Predicate, value: boolean): boolean {
 function predicateOf(node: Node): Predicate {
   const columns = new Set<number>();
   collectColumns(node, columns);
-  const matches: Matches = compile(node);
-  return { canonical: node.sql, sql: node.sql, columns: [...columns].sort((a, b) => a - b), matches, node };
+  return new CompiledPredicate(node, [...columns].sort((a, b) => a - b));
+}
+
+/** Compiled when it is first asked: the index answers for most predicates without asking them. */
+class CompiledPredicate implements Predicate {
+  readonly node: Node;
+  readonly columns: readonly number[];
+  private compiled: Matches | undefined = undefined;
+
+  constructor(node: Node, columns: readonly number[]) {
+    this.node = node;
+    this.columns = columns;
+  }
+
+  get canonical(): string {
+    return this.node.sql;
+  }
+
+  get sql(): string {
+    return this.node.sql;
+  }
+
+  matches(row: Tuple): boolean | null {
+    this.compiled ??= compile(this.node);
+    return this.compiled(row);
+  }
 }
 
 function collectColumns(node: Node, columns: Set<number>): void {
@@ -82,3 +100,9 @@ function collectColumns(node: Node, columns: Set<number>): void {
       return [node.rule, node.where].forEach((part) => collectColumns(part, columns));
   }
 }
+
+/** For a shape without a `where`. */
+export const everything: Predicate = predicateOf(constant(true));
+
+/** For a rule that lets nobody in. */
+export const nothing: Predicate = predicateOf(constant(false));

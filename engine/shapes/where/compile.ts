@@ -35,6 +35,7 @@ export function compile(node: Node): Matches {
 
 /** AND stops at false, OR at true; otherwise one unknown part makes the whole unknown. */
 function compileJoined(parts: readonly Matches[], stop: boolean): Matches {
+  if (parts.length === 2) return compilePair(parts[0]!, parts[1]!, stop);
   return (row) => {
     let result: boolean | null = !stop;
     for (const part of parts) {
@@ -43,6 +44,16 @@ function compileJoined(parts: readonly Matches[], stop: boolean): Matches {
       if (value === null) result = null;
     }
     return result;
+  };
+}
+
+/** The most frequent form, without a list to go through. */
+function compilePair(first: Matches, second: Matches, stop: boolean): Matches {
+  return (row) => {
+    const a = first(row);
+    if (a === stop) return stop;
+    const b = second(row);
+    return b === stop || a !== null ? b : null;
   };
 }
 
