@@ -39,6 +39,12 @@ export interface ReportedFigure extends Figure {
 }
 
 /** A figure beside its floor. */
-export function figure(name: string, unit: string, value: number, floor: number, rest: { peer?: number; conditions?: Conditions } = {}): Figure {
+export function figure(
+  name: string,
+  unit: string,
+  value: number,
+  floor: number,
+  rest: { peer?: number; conditions?: Conditions } = {},
+): Figure {
   return { figure: name, value, unit, floor, ratio: value / floor, conditions: {}, ...rest };
 }

@@ -39,9 +39,17 @@ async function run({ changes, rounds }: Parameters, progress: Progress): Promise
     floor: () => timed(stream, visitAll),
   });
   const perSecond = (name: keyof typeof seconds): number => stream.changes / median(seconds[name]);
-  const conditions = { postgres, changes: stream.changes, bytes: stream.bytes.length, peer: "pg-logical-replication PgoutputPlugin" };
+  const conditions = {
+    postgres,
+    changes: stream.changes,
+    bytes: stream.bytes.length,
+    peer: "pg-logical-replication PgoutputPlugin",
+  };
   return [
-    figure("changes_per_s", "changes/s", perSecond("ours"), perSecond("floor"), { peer: perSecond("plugin"), conditions }),
+    figure("changes_per_s", "changes/s", perSecond("ours"), perSecond("floor"), {
+      peer: perSecond("plugin"),
+      conditions,
+    }),
     { figure: "times_pgoutput_plugin", value: perSecond("ours") / perSecond("plugin"), unit: "×", conditions },
   ];
 }
@@ -125,8 +133,10 @@ function checkAgreement(messages: readonly Buffer[]): void {
   for (const bytes of messages) {
     const theirs = plugin.parse(bytes);
     const ours = decodeMessage(bytes, 0, bytes.length, new Message());
-    if (theirs.tag === "insert" || theirs.tag === "update") assert.deepEqual(texts(ours.new), Object.values(theirs.new).map(String));
-    if (theirs.tag === "update" || theirs.tag === "delete") assert.deepEqual(texts(ours.old), Object.values(theirs.old ?? {}).map(String));
+    if (theirs.tag === "insert" || theirs.tag === "update")
+      assert.deepEqual(texts(ours.new), Object.values(theirs.new).map(String));
+    if (theirs.tag === "update" || theirs.tag === "delete")
+      assert.deepEqual(texts(ours.old), Object.values(theirs.old ?? {}).map(String));
   }
 }
 

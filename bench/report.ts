@@ -11,7 +11,14 @@ export function heading({ name, question, notMeasured }: Bench): string {
 /** One line: name, ours, floor, ratio, peer, unit, and what sets this figure apart from others of its name. */
 export function line(figure: ReportedFigure, earlier: readonly ReportedFigure[]): string {
   const before = earlier.find((candidate) => sameFigure(candidate, figure));
-  const cells = [`${figure.bench}.${figure.figure}`, number(figure.value), number(figure.floor), number(figure.ratio), number(figure.peer), figure.unit];
+  const cells = [
+    `${figure.bench}.${figure.figure}`,
+    number(figure.value),
+    number(figure.floor),
+    number(figure.ratio),
+    number(figure.peer),
+    figure.unit,
+  ];
   return [row(cells), ...(before ? [change(figure, before)] : [])].join("  ");
 }
 

@@ -11,7 +11,8 @@ import { conditionsLine, heading, line } from "./report.ts";
 
 const { values, positionals } = commandLine();
 const chosen = choose(positionals);
-const earlier = values.compare === undefined ? [] : (JSON.parse(readFileSync(values.compare, "utf8")) as ReportedFigure[]);
+const earlier =
+  values.compare === undefined ? [] : (JSON.parse(readFileSync(values.compare, "utf8")) as ReportedFigure[]);
 const figures: ReportedFigure[] = [];
 
 console.log(conditionsLine(machine()));
@@ -31,7 +32,11 @@ async function runBench(bench: Bench): Promise<ReportedFigure[]> {
 }
 
 function commandLine() {
-  const options = { small: { type: "boolean", default: false }, json: { type: "string" }, compare: { type: "string" } } as const;
+  const options = {
+    small: { type: "boolean", default: false },
+    json: { type: "string" },
+    compare: { type: "string" },
+  } as const;
   try {
     return parseArgs({ options, allowPositionals: true });
   } catch (error) {
@@ -41,7 +46,8 @@ function commandLine() {
 
 function choose(names: readonly string[]): readonly Bench[] {
   const unknown = names.find((name) => !benches.some((bench) => bench.name === name));
-  if (unknown !== undefined) stop(`There is no benchmark ${unknown}: there are ${benches.map(({ name }) => name).join(", ")}.`);
+  if (unknown !== undefined)
+    stop(`There is no benchmark ${unknown}: there are ${benches.map(({ name }) => name).join(", ")}.`);
   return names.length === 0 ? benches : benches.filter(({ name }) => names.includes(name));
 }
 

@@ -81,7 +81,13 @@ export class Message {
   /** begin: where the commit record starts. commit: the same. origin: the commit at the origin. message: where it was emitted. */
   get lsn(): Lsn {
     const { tag } = this;
-    assert(tag === messageTags.begin || tag === messageTags.commit || tag === messageTags.origin || tag === messageTags.message, "the message has an LSN");
+    assert(
+      tag === messageTags.begin ||
+        tag === messageTags.commit ||
+        tag === messageTags.origin ||
+        tag === messageTags.message,
+      "the message has an LSN",
+    );
     const afterFlags = tag === messageTags.commit || tag === messageTags.message;
     return this.lsnAt(this.start + (afterFlags ? 2 : 1));
   }
@@ -238,12 +244,14 @@ function decodeTuple(message: Message, tuple: Tuple, start: number): number {
       if (at + 4 > end) refuse(message, at, "the length of a value");
       const length = (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
       at += 4;
-      if (length < 0 || length > end - at) refuse(message, at - 4, `a value of at most ${end - at} bytes`, `a length of ${length}`);
+      if (length < 0 || length > end - at)
+        refuse(message, at - 4, `a value of at most ${end - at} bytes`, `a length of ${length}`);
       starts[column] = at;
       at += length;
     } else {
       // 'b', a binary value, is never sent to those who did not ask for it.
-      if (kind !== NULL_VALUE && kind !== UNCHANGED_TOAST) refuse(message, at - 1, "the kind of a column ('n', 'u' or 't')");
+      if (kind !== NULL_VALUE && kind !== UNCHANGED_TOAST)
+        refuse(message, at - 1, "the kind of a column ('n', 'u' or 't')");
       starts[column] = at;
     }
     ends[column] = at;
@@ -338,7 +346,12 @@ function decodeColumns(message: Message, start: number, columns: RelationColumn[
     need(message, nameEnd + 1, 8, "a column's type and typmod");
     const name = message.bytes.toString("utf8", at + 1, nameEnd);
     at = nameEnd + 9;
-    columns.push({ name, typeOid: uint32(message.bytes, at - 8), typmod: message.bytes.readInt32BE(at - 4), isKey: flags === 1 });
+    columns.push({
+      name,
+      typeOid: uint32(message.bytes, at - 8),
+      typmod: message.bytes.readInt32BE(at - 4),
+      isKey: flags === 1,
+    });
   }
   return at;
 }
@@ -375,7 +388,10 @@ function need(message: Message, at: number, count: number, what: string): void {
 
 /** Says what stood there instead, but never more than one byte of it: it may be a value's. */
 function refuse(message: Message, at: number, expected: string, found: string = foundAt(message, at)): never {
-  throw new WalcastError("malformed_message", `decode ${nameOf(message)}: expected ${expected}, found ${found} at byte ${at - message.start}`);
+  throw new WalcastError(
+    "malformed_message",
+    `decode ${nameOf(message)}: expected ${expected}, found ${found} at byte ${at - message.start}`,
+  );
 }
 
 function foundAt(message: Message, at: number): string {

@@ -30,7 +30,10 @@ test("figures are compared with those of an earlier run under the same condition
   await bench("decode", "--small", "--json", json);
   const same = await bench("decode", "--small", "--compare", json);
   assert.match(same.stdout, /decode\.changes_per_s .*\(before [\d,.]+, [+-][\d.]+ %\)/);
-  const elsewhere = (JSON.parse(await readFile(json, "utf8")) as ReportedFigure[]).map((figure) => ({ ...figure, conditions: { cpu: "another" } }));
+  const elsewhere = (JSON.parse(await readFile(json, "utf8")) as ReportedFigure[]).map((figure) => ({
+    ...figure,
+    conditions: { cpu: "another" },
+  }));
   await writeFile(json, JSON.stringify(elsewhere));
   const other = await bench("decode", "--small", "--compare", json);
   assert.doesNotMatch(other.stdout, /before/);
@@ -69,8 +72,14 @@ const required = ["bench", "figure", "value", "unit", "conditions"];
 const known = new Set([...required, "floor", "ratio", "peer"]);
 
 function assertShape(figure: ReportedFigure, name: string): void {
-  assert.deepEqual(required.filter((key) => !(key in figure)), []);
-  assert.deepEqual(Object.keys(figure).filter((key) => !known.has(key)), []);
+  assert.deepEqual(
+    required.filter((key) => !(key in figure)),
+    [],
+  );
+  assert.deepEqual(
+    Object.keys(figure).filter((key) => !known.has(key)),
+    [],
+  );
   assert.equal(figure.bench, name);
   assert.match(figure.figure, /^[a-z0-9_]+$/);
   assert.ok(Number.isFinite(figure.value), `${figure.figure} is ${figure.value}`);
@@ -80,8 +89,14 @@ function assertShape(figure: ReportedFigure, name: string): void {
 
 async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const file = join(import.meta.dirname, "..", "..", "bench", "run.ts");
-  const child = spawn(process.execPath, ["--conditions=@walcast/source", file, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close") as Promise<[number]>]);
+  const child = spawn(process.execPath, ["--conditions=@walcast/source", file, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "close") as Promise<[number]>,
+  ]);
   return { code, stdout, stderr };
 }
 

@@ -2,7 +2,7 @@
  * Makes pgoutput.json: what a real Postgres says for each kind of message, and what its catalog says about the same
  * tables and transactions, so that the decoder is held against Postgres and not against our idea of it.
  *
- *     node --conditions=@walcast/source tests/changes/capture-pgoutput.ts
+ *     node --conditions=@walcast/source tests/changes/capture-pgoutput.ts && npm run format
  */
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -66,24 +66,38 @@ const tables = `
 const toasted = "repeat('x', 2500)";
 
 const scenarios: Readonly<Record<string, readonly string[]>> = {
-  insert: [`insert into by_key values (1, 'new', 12.50, null), (2, '', -0.01, 'naïve ☃ 😀'), (3, null, 'NaN', ${toasted})`],
+  insert: [
+    `insert into by_key values (1, 'new', 12.50, null), (2, '', -0.01, 'naïve ☃ 😀'), (3, null, 'NaN', ${toasted})`,
+  ],
   "insert into a table of no columns": ["insert into no_columns default values"],
   "insert into a wide table": ["insert into wide (c0, c17, c39) values (0, 17, 39)"],
   "insert under replica identity nothing": ["insert into by_nothing values (1, 'n')"],
-  "insert of user-defined types": ["insert into typed values ('00000000-0000-0000-0000-000000000001', 'busy', '2024-02-29 12:00:00.123456+00', '{a,NULL,\"b c\"}')"],
+  "insert of user-defined types": [
+    "insert into typed values ('00000000-0000-0000-0000-000000000001', 'busy', '2024-02-29 12:00:00.123456+00', '{a,NULL,\"b c\"}')",
+  ],
   "insert into a table with an awkward name": [`insert into "My ""Schéma""" values (1, 'a', 'b')`],
   "update that leaves the key alone": ["update by_key set status = 'paid' where id = 1"],
   "update of the key": ["update by_key set id = 10 where id = 1"],
   "update that leaves a toasted value alone": ["update by_key set status = 'seen' where id = 3"],
-  "update under replica identity full": [`insert into by_row values (1, null, 1.00, ${toasted})`, "update by_row set status = 'paid' where id = 1"],
-  "update of the identity index": ["insert into by_index values (1, 'a', 'n')", "update by_index set code = 'b' where id = 1"],
+  "update under replica identity full": [
+    `insert into by_row values (1, null, 1.00, ${toasted})`,
+    "update by_row set status = 'paid' where id = 1",
+  ],
+  "update of the identity index": [
+    "insert into by_index values (1, 'a', 'n')",
+    "update by_index set code = 'b' where id = 1",
+  ],
   "delete by key": ["delete from by_key where id = 10"],
   "delete by index": ["delete from by_index where id = 1"],
   "delete under replica identity full": ["delete from by_row where id = 1"],
   truncate: ["truncate by_key"],
   "truncate of two tables with options": ["truncate by_key, by_row restart identity cascade"],
-  "logical message": ["select pg_logical_emit_message(true, 'walcast', 'hé'), pg_logical_emit_message(true, '', ''::bytea), pg_logical_emit_message(true, 'bytes', '\\x00ff00'::bytea)"],
-  "logical message outside its transaction": ["begin; select pg_logical_emit_message(false, 'walcast', 'at once', true); rollback"],
+  "logical message": [
+    "select pg_logical_emit_message(true, 'walcast', 'hé'), pg_logical_emit_message(true, '', ''::bytea), pg_logical_emit_message(true, 'bytes', '\\x00ff00'::bytea)",
+  ],
+  "logical message outside its transaction": [
+    "begin; select pg_logical_emit_message(false, 'walcast', 'at once', true); rollback",
+  ],
   "transaction from elsewhere": [
     `begin; select pg_replication_origin_session_setup('elsewhere'), pg_replication_origin_xact_setup('A/1234ABCD', now());
      insert into by_nothing values (2, 'o'); commit; select pg_replication_origin_session_reset()`,
@@ -106,7 +120,7 @@ const postgres = await startPostgres({ dataDir, port, flags: { track_commit_time
 const client = new Client({ connectionString: postgres.url });
 try {
   await client.connect();
-  await writeFile(join(import.meta.dirname, "pgoutput.json"), `${JSON.stringify(await capture(), null, 1)}\n`);
+  await writeFile(join(import.meta.dirname, "pgoutput.json"), `${JSON.stringify(await capture(), null, 2)}\n`);
 } finally {
   await client.end();
   await postgres.stop();
@@ -115,7 +129,9 @@ try {
 
 async function capture(): Promise<Capture> {
   await client.query(tables);
-  await client.query("select pg_create_logical_replication_slot('captured', 'pgoutput'), pg_replication_origin_create('elsewhere')");
+  await client.query(
+    "select pg_create_logical_replication_slot('captured', 'pgoutput'), pg_replication_origin_create('elsewhere')",
+  );
   const captured: Scenario[] = [];
   for (const [name, sql] of Object.entries(scenarios)) {
     for (const statement of sql) await client.query(statement);

@@ -25,7 +25,9 @@ const everyMessage = capture.scenarios.flatMap((scenario) => scenario.messages.m
 // ── What Postgres said, read back ────────────────────────────────────────────────────────────────────────────────────
 
 test("begin and commit carry the position, the time and the xid that Postgres has for the transaction", () => {
-  const transactions = capture.scenarios.flatMap(({ messages }) => messages.filter(({ commitTime }) => commitTime !== null));
+  const transactions = capture.scenarios.flatMap(({ messages }) =>
+    messages.filter(({ commitTime }) => commitTime !== null),
+  );
   assert.equal(transactions.length % 2, 0);
   for (let index = 0; index < transactions.length; index += 2) {
     const [captured, ended] = [transactions[index]!, transactions[index + 1]!];
@@ -42,7 +44,9 @@ test("begin and commit carry the position, the time and the xid that Postgres ha
 });
 
 test("a relation is described as the catalog describes it", () => {
-  const relations = capture.scenarios.flatMap((scenario) => ofTag(scenario, messageTags.relation)).map((message) => message.relation());
+  const relations = capture.scenarios
+    .flatMap((scenario) => ofTag(scenario, messageTags.relation))
+    .map((message) => message.relation());
   const names = new Set(relations.map(({ name }) => name));
   assert.deepEqual([...names].sort(), capture.tables.map(({ name }) => name).sort());
   for (const relation of relations) {
@@ -53,7 +57,8 @@ test("a relation is described as the catalog describes it", () => {
 });
 
 test("a relation marks the columns of its replica identity", () => {
-  const keys = (name: string): string[] => relationNamed(name).columns.flatMap((column) => (column.isKey ? [column.name] : []));
+  const keys = (name: string): string[] =>
+    relationNamed(name).columns.flatMap((column) => (column.isKey ? [column.name] : []));
   assert.deepEqual(keys("by_key"), ["id"]);
   assert.deepEqual(keys("by_index"), ["code"]);
   assert.deepEqual(keys("by_row"), ["id", "status", "amount", "note"]);
@@ -74,9 +79,13 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
     ["", [], ["3", null, "NaN", x2500]],
   ],
   "insert into a table of no columns": [["", [], []]],
-  "insert into a wide table": [["", [], Array.from({ length: 40 }, (_, index) => ([0, 17, 39].includes(index) ? String(index) : null))]],
+  "insert into a wide table": [
+    ["", [], Array.from({ length: 40 }, (_, index) => ([0, 17, 39].includes(index) ? String(index) : null))],
+  ],
   "insert under replica identity nothing": [["", [], ["1", "n"]]],
-  "insert of user-defined types": [["", [], ["00000000-0000-0000-0000-000000000001", "busy", "2024-02-29 12:00:00.123456+00", '{a,NULL,"b c"}']]],
+  "insert of user-defined types": [
+    ["", [], ["00000000-0000-0000-0000-000000000001", "busy", "2024-02-29 12:00:00.123456+00", '{a,NULL,"b c"}']],
+  ],
   "insert into a table with an awkward name": [["", [], ["1", "a", "b"]]],
   "update that leaves the key alone": [["", [], ["1", "paid", "12.50", null]]],
   "update of the key": [[K, ["1", null, null, null], ["10", "paid", "12.50", null]]],
@@ -104,7 +113,9 @@ for (const [name, expected] of Object.entries(rows)) {
 test("a row names its table by oid", () => {
   for (const { messages } of capture.scenarios) {
     const decoded = messages.map(decode);
-    const described = new Set(decoded.filter(({ tag }) => tag === messageTags.relation).map(({ relationOid }) => relationOid));
+    const described = new Set(
+      decoded.filter(({ tag }) => tag === messageTags.relation).map(({ relationOid }) => relationOid),
+    );
     for (const row of decoded.filter(isRow)) assert.ok(described.has(row.relationOid));
   }
 });
@@ -138,14 +149,20 @@ test("a logical message has a prefix, a content, and its own position", () => {
     ],
   );
   const sent = scenarioNamed("logical message").messages.filter((_, index, all) => index > 0 && index < all.length - 1);
-  assert.deepEqual(found.map((message) => formatLsn(message.lsn)), sent.map(({ lsn }) => lsn));
+  assert.deepEqual(
+    found.map((message) => formatLsn(message.lsn)),
+    sent.map(({ lsn }) => lsn),
+  );
 });
 
 test("a logical message that belongs to no transaction survives the rollback around it", () => {
   const { messages } = scenarioNamed("logical message outside its transaction");
   assert.equal(messages.length, 1);
   const message = decode(messages[0]!);
-  assert.deepEqual([message.transactional, message.prefix(), message.content().toString()], [false, "walcast", "at once"]);
+  assert.deepEqual(
+    [message.transactional, message.prefix(), message.content().toString()],
+    [false, "walcast", "at once"],
+  );
 });
 
 test("an origin says where a transaction comes from", () => {
@@ -173,7 +190,8 @@ test("every truncation of every message is refused", () => {
 
 test("a message with a byte left over is refused", () => {
   for (const bytes of everyMessage) {
-    for (const extra of [0, 1, 0x4e, 0xff]) assertRefused(Buffer.concat([bytes, Buffer.of(extra)]), 0, bytes.length + 1);
+    for (const extra of [0, 1, 0x4e, 0xff])
+      assertRefused(Buffer.concat([bytes, Buffer.of(extra)]), 0, bytes.length + 1);
   }
 });
 
@@ -182,26 +200,85 @@ const refusals: readonly (readonly [name: string, bytes: Buffer, says: RegExp])[
   ["nothing", Buffer.of(), /a pgoutput message: expected a message's tag, found the end at byte 0$/],
   ["an unknown tag", Buffer.from("Z"), /expected a message's tag, found 0x5a at byte 0$/],
   ["a streamed transaction, which we do not ask for", hex("53 00000001 01"), /expected a message's tag, found 0x53/],
-  ["a binary value", hex("49 00000001 4e 0001 62 00000001 00"), /decode insert: expected the kind of a column \('n', 'u' or 't'\), found 0x62 at byte 8$/],
-  ["more columns than bytes", hex("49 00000001 4e ffff 6e"), /expected at most 1 columns, found a count of 65535 at byte 6$/],
-  ["a value longer than the message", hex("49 00000001 4e 0001 74 00000002 61"), /expected a value of at most 1 bytes, found a length of 2 at byte 9$/],
-  ["a value of negative length", hex("49 00000001 4e 0001 74 ffffffff"), /expected a value of at most 0 bytes, found a length of -1/],
+  [
+    "a binary value",
+    hex("49 00000001 4e 0001 62 00000001 00"),
+    /decode insert: expected the kind of a column \('n', 'u' or 't'\), found 0x62 at byte 8$/,
+  ],
+  [
+    "more columns than bytes",
+    hex("49 00000001 4e ffff 6e"),
+    /expected at most 1 columns, found a count of 65535 at byte 6$/,
+  ],
+  [
+    "a value longer than the message",
+    hex("49 00000001 4e 0001 74 00000002 61"),
+    /expected a value of at most 1 bytes, found a length of 2 at byte 9$/,
+  ],
+  [
+    "a value of negative length",
+    hex("49 00000001 4e 0001 74 ffffffff"),
+    /expected a value of at most 0 bytes, found a length of -1/,
+  ],
   ["an insert of an old tuple", hex("49 00000001 4f 0001 6e"), /expected a new tuple \('N'\), found 0x4f at byte 5$/],
-  ["an update of two old tuples", hex("55 00000001 4b 0001 6e 4f 0001 6e"), /decode update: expected a new tuple \('N'\), found 0x4f at byte 9$/],
-  ["a delete of a new tuple", hex("44 00000001 4e 0001 6e"), /decode delete: expected an old tuple \('K' or 'O'\), found 0x4e at byte 5$/],
-  ["a truncate of more tables than bytes", hex("54 40000000 00 00000001"), /decode truncate: expected the tables' oids \(4294967296 bytes\), found 4 bytes at byte 6$/],
-  ["a commit with flags", Buffer.concat([hex("43 01"), Buffer.alloc(24)]), /decode commit: expected a commit's flags, 0, found 0x01 at byte 1$/],
-  ["a logical message with other flags", hex("4d 02 0000000000000001 00 00000000"), /decode message: expected a logical message's flags/],
-  ["a content longer than the message", hex("4d 01 0000000000000001 00 ffffffff"), /expected the content \(4294967295 bytes\), found 0 bytes at byte 15$/],
-  ["a prefix without an end", hex("4d 01 0000000000000001 61 62"), /expected a zero byte after a prefix, found the end at byte 12$/],
-  ["an unknown replica identity", hex("52 00000001 00 6100 78 0000"), /decode relation: expected a replica identity \('d', 'n', 'f' or 'i'\), found 0x78 at byte 8$/],
-  ["a relation of more columns than bytes", hex("52 00000001 00 6100 64 ffff"), /expected a column's flags, found the end at byte 11$/],
-  ["a column with other flags", hex("52 00000001 00 6100 64 0001 02 6100 00000017 ffffffff"), /expected a column's flags, 0 or 1, found 0x02 at byte 11$/],
+  [
+    "an update of two old tuples",
+    hex("55 00000001 4b 0001 6e 4f 0001 6e"),
+    /decode update: expected a new tuple \('N'\), found 0x4f at byte 9$/,
+  ],
+  [
+    "a delete of a new tuple",
+    hex("44 00000001 4e 0001 6e"),
+    /decode delete: expected an old tuple \('K' or 'O'\), found 0x4e at byte 5$/,
+  ],
+  [
+    "a truncate of more tables than bytes",
+    hex("54 40000000 00 00000001"),
+    /decode truncate: expected the tables' oids \(4294967296 bytes\), found 4 bytes at byte 6$/,
+  ],
+  [
+    "a commit with flags",
+    Buffer.concat([hex("43 01"), Buffer.alloc(24)]),
+    /decode commit: expected a commit's flags, 0, found 0x01 at byte 1$/,
+  ],
+  [
+    "a logical message with other flags",
+    hex("4d 02 0000000000000001 00 00000000"),
+    /decode message: expected a logical message's flags/,
+  ],
+  [
+    "a content longer than the message",
+    hex("4d 01 0000000000000001 00 ffffffff"),
+    /expected the content \(4294967295 bytes\), found 0 bytes at byte 15$/,
+  ],
+  [
+    "a prefix without an end",
+    hex("4d 01 0000000000000001 61 62"),
+    /expected a zero byte after a prefix, found the end at byte 12$/,
+  ],
+  [
+    "an unknown replica identity",
+    hex("52 00000001 00 6100 78 0000"),
+    /decode relation: expected a replica identity \('d', 'n', 'f' or 'i'\), found 0x78 at byte 8$/,
+  ],
+  [
+    "a relation of more columns than bytes",
+    hex("52 00000001 00 6100 64 ffff"),
+    /expected a column's flags, found the end at byte 11$/,
+  ],
+  [
+    "a column with other flags",
+    hex("52 00000001 00 6100 64 0001 02 6100 00000017 ffffffff"),
+    /expected a column's flags, 0 or 1, found 0x02 at byte 11$/,
+  ],
 ];
 
 for (const [name, bytes, says] of refusals) {
   test(`${name} is refused`, () => {
-    assert.throws(() => decodeMessage(bytes, 0, bytes.length, new Message()), { code: "malformed_message", message: says });
+    assert.throws(() => decodeMessage(bytes, 0, bytes.length, new Message()), {
+      code: "malformed_message",
+      message: says,
+    });
   });
 }
 
@@ -221,7 +298,10 @@ test("random bytes are decoded or refused, the same whatever lies around them", 
 test("captured messages with bytes changed, cut out or put in are decoded or refused, the same whatever lies around them", () => {
   const mutation = fc.record({ at: fc.nat(200), cut: fc.nat(4), put: fc.uint8Array({ maxLength: 4 }) });
   const mutated = fc.tuple(fc.constantFrom(...everyMessage), fc.array(mutation, { minLength: 1, maxLength: 3 }));
-  fc.assert(fc.property(mutated, ([bytes, mutations]) => assertAlone(mutations.reduce(mutate, bytes))), { numRuns: 20_000 });
+  fc.assert(
+    fc.property(mutated, ([bytes, mutations]) => assertAlone(mutations.reduce(mutate, bytes))),
+    { numRuns: 20_000 },
+  );
 });
 
 function mutate(bytes: Buffer, { at, cut, put }: { at: number; cut: number; put: Uint8Array }): Buffer {
@@ -256,13 +336,19 @@ function outcome(bytes: Buffer, start: number, end: number): unknown {
 function assertWithin(tuple: Tuple, start: number, end: number): void {
   let last = start;
   for (let column = 0; column < tuple.count; column++) {
-    assert.ok(last <= tuple.starts[column]! && tuple.starts[column]! <= tuple.ends[column]! && tuple.ends[column]! <= end);
+    assert.ok(
+      last <= tuple.starts[column]! && tuple.starts[column]! <= tuple.ends[column]! && tuple.ends[column]! <= end,
+    );
     last = tuple.ends[column]!;
   }
 }
 
 function assertRefused(bytes: Buffer, start: number, end: number): void {
-  assert.throws(() => decodeMessage(bytes, start, end, new Message()), { code: "malformed_message" }, bytes.toString("latin1", start, end));
+  assert.throws(
+    () => decodeMessage(bytes, start, end, new Message()),
+    { code: "malformed_message" },
+    bytes.toString("latin1", start, end),
+  );
 }
 
 // ── Reading a message ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,12 +377,19 @@ function ofTag(scenario: Scenario, tag: number): Message[] {
 }
 
 function relationNamed(name: string): Relation {
-  const relations = capture.scenarios.flatMap((scenario) => ofTag(scenario, messageTags.relation)).map((message) => message.relation());
+  const relations = capture.scenarios
+    .flatMap((scenario) => ofTag(scenario, messageTags.relation))
+    .map((message) => message.relation());
   return relations.find((relation) => relation.name === name)!;
 }
 
 function asCatalog({ oid, name, replicaIdentity, columns }: Relation): CapturedTable {
-  return { oid, name, replicaIdentity, columns: columns.map(({ name, typeOid, typmod }) => ({ name, typeOid, typmod })) };
+  return {
+    oid,
+    name,
+    replicaIdentity,
+    columns: columns.map(({ name, typeOid, typmod }) => ({ name, typeOid, typmod })),
+  };
 }
 
 function isRow({ tag }: Message): boolean {
@@ -309,7 +402,9 @@ function rowOf(message: Message): Row {
 }
 
 function columnsOf(tuple: Tuple): unknown[] {
-  return Array.from({ length: tuple.count }, (_, column) => (tuple.kinds[column] === UNCHANGED_TOAST ? unchanged : tuple.text(column)));
+  return Array.from({ length: tuple.count }, (_, column) =>
+    tuple.kinds[column] === UNCHANGED_TOAST ? unchanged : tuple.text(column),
+  );
 }
 
 /** Everything a message of its tag may be asked for. */

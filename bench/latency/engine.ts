@@ -1,0 +1,14 @@
+/** The engine itself, on any free port. */
+import { createEngine } from "../../engine/index.ts";
+import { say, whenDismissed } from "../processes.ts";
+
+const [databaseUrl = "", table = "", dataDir = ""] = process.argv.slice(2);
+const engine = await createEngine({
+  databaseUrl,
+  dataDir,
+  port: 0,
+  tables: { [table]: { read: true } },
+  logLevel: "error",
+});
+whenDismissed(() => engine.close());
+say(Number(new URL(engine.url).port));

@@ -1,0 +1,45 @@
+/**
+ * A raw WebSocket client: notes when each commit's bytes are here, and only then looks which commit that was. Given a
+ * table it greets an engine and subscribes first, without one it just listens. Says "ready", and after the last commit
+ * when each one arrived.
+ */
+import { once } from "node:events";
+import { WebSocket } from "ws";
+import { frameKinds, subprotocol } from "../../engine/protocol.ts";
+import { say, whenDismissed } from "../processes.ts";
+import { marker } from "./writer.ts";
+
+const [port = "", commits = "", table] = process.argv.slice(2);
+const arrived: number[] = [];
+let count = 0;
+
+const socket = new WebSocket(`ws://127.0.0.1:${port}/v1/sync`, table === undefined ? [] : [subprotocol], {
+  perMessageDeflate: false,
+});
+await once(socket, "open");
+if (table !== undefined) await subscribe(table);
+socket.on("message", (data: Buffer) => receive(Number(process.hrtime.bigint()), data));
+whenDismissed();
+say("ready");
+
+function receive(at: number, data: Buffer): void {
+  // More than one where commits came together, and an update may bring the old row, whose number has been seen.
+  for (let found = data.indexOf(marker); found >= 0; found = data.indexOf(marker, found + 1)) {
+    const number = Number(data.toString("latin1", found + marker.length, found + marker.length + 8));
+    if (arrived[number] !== undefined) continue;
+    arrived[number] = at;
+    if (++count === Number(commits)) say(arrived);
+  }
+}
+
+/** Resolves when the rows are there and the subscription has joined the stream. */
+async function subscribe(table: string): Promise<void> {
+  socket.send(JSON.stringify({ kind: "hello" }));
+  socket.send(JSON.stringify({ kind: "subscribe", id: 1, shape: { table } }));
+  await new Promise<void>((resolve, reject) => {
+    socket.on("message", (data: Buffer, isBinary) => {
+      if (isBinary && data[0] === frameKinds.join) resolve();
+      if (!isBinary && data.includes('"kind":"error"')) reject(new Error(data.toString()));
+    });
+  });
+}

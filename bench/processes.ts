@@ -1,0 +1,44 @@
+/**
+ * Parts of a bench that are processes of their own, since two that share an event loop would wait for each other. A
+ * child sends messages to its parent and ends when it is disconnected, so that none outlives the bench.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+
+/** Long enough for the slowest part: a child that says nothing for so long is stuck. */
+const silentMsMax = 60_000;
+
+export class Part {
+  private readonly child: ChildProcess;
+  private readonly name: string;
+  private readonly exited: Promise<unknown>;
+
+  constructor(file: string, ...args: readonly string[]) {
+    this.name = file;
+    this.child = fork(file, args, { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.exited = once(this.child, "exit");
+  }
+
+  /** The child's next message. */
+  async says<Message>(): Promise<Message> {
+    const signal = AbortSignal.timeout(silentMsMax);
+    const ended = this.exited.then(() => Promise.reject(new Error(`${this.name} ended before it had answered`)));
+    const [message] = (await Promise.race([once(this.child, "message", { signal }), ended])) as [Message];
+    return message;
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.connected) this.child.disconnect();
+    await this.exited;
+  }
+}
+
+/** In the child: tells the parent. */
+export function say(message: unknown): void {
+  process.send!(message);
+}
+
+/** In the child: what to do when the parent has heard enough, or is gone. */
+export function whenDismissed(end: () => void | Promise<void> = () => undefined): void {
+  process.once("disconnect", () => void Promise.resolve(end()).finally(() => process.exit()));
+}
