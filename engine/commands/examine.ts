@@ -59,17 +59,16 @@ async function version(client: Client): Promise<Finding[]> {
     "select current_setting('server_version') server_version, current_setting('server_version_num')::int number",
   );
   const what = `Postgres ${text}`;
-  if (number < 140_000) return [{ state: "fail", what, mend: "Walcast needs Postgres 14 or newer" }];
+  if (number < 140_000) return [fail(what, "Walcast needs Postgres 14 or newer")];
   const fixed = stalePublicationFixed[Math.floor(number / 10_000)];
   if (fixed !== undefined && number % 10_000 < fixed)
     return [
-      {
-        state: "warn",
+      warn(
         what,
-        mend: "update to the newest minor version: in this one the stream can miss a table that has just joined the publication",
-      },
+        "update to the newest minor version: in this one the stream can miss a table that has just joined the publication",
+      ),
     ];
-  return [{ state: "ok", what }];
+  return [ok(what)];
 }
 
 /** The first minor of each major in which a walsender notices every ALTER PUBLICATION. */
@@ -77,32 +76,25 @@ const stalePublicationFixed: Readonly<Record<number, number>> = { 14: 18, 15: 13
 
 async function primary(client: Client): Promise<Finding[]> {
   const { standby } = await oneRow<{ standby: boolean }>(client, "select pg_is_in_recovery() standby");
-  return standby ? [{ state: "fail", what: "this server is a standby", mend: "connect to the primary" }] : [];
+  return standby ? [fail("this server is a standby", "connect to the primary")] : [];
 }
 
 /** A pooler hands out process ids of its own in the handshake. */
 async function pooler(client: Client): Promise<Finding[]> {
   const { pid } = await oneRow<{ pid: number }>(client, "select pg_backend_pid() pid");
   if ((client as unknown as { processID: number | null }).processID === pid)
-    return [{ state: "ok", what: "connected directly, with no pooler between" }];
-  return [
-    {
-      state: "fail",
-      what: "a pooler is between Walcast and Postgres",
-      mend: "use the direct connection's host and port",
-    },
-  ];
+    return [ok("connected directly, with no pooler between")];
+  return [fail("a pooler is between Walcast and Postgres", "use the direct connection's host and port")];
 }
 
 async function walLevel(client: Client): Promise<Finding[]> {
   const { level } = await oneRow<{ level: string }>(client, "select current_setting('wal_level') level");
-  if (level === "logical") return [{ state: "ok", what: "wal_level is logical" }];
+  if (level === "logical") return [ok("wal_level is logical")];
   return [
-    {
-      state: "fail",
-      what: `wal_level is ${level}`,
-      mend: "run ALTER SYSTEM SET wal_level = logical and restart Postgres (on a hosted one: turn on logical replication)",
-    },
+    fail(
+      `wal_level is ${level}`,
+      "run ALTER SYSTEM SET wal_level = logical and restart Postgres (on a hosted one: turn on logical replication)",
+    ),
   ];
 }
 
@@ -116,14 +108,13 @@ async function replicationRights(_: Client, { databaseUrl }: Config): Promise<Fi
   try {
     await client.connect();
     await client.query("IDENTIFY_SYSTEM");
-    return [{ state: "ok", what: "the role may replicate" }];
+    return [ok("the role may replicate")];
   } catch (error) {
     return [
-      {
-        state: "fail",
-        what: `a replication connection is refused: ${(error as Error).message}`,
-        mend: "run ALTER ROLE … REPLICATION, and allow it in pg_hba.conf",
-      },
+      fail(
+        `a replication connection is refused: ${(error as Error).message}`,
+        "run ALTER ROLE … REPLICATION, and allow it in pg_hba.conf",
+      ),
     ];
   } finally {
     await client.end();
@@ -138,17 +129,16 @@ async function schemaRights(client: Client, { publication }: Config): Promise<Fi
     sql,
     [publication],
   );
-  if (row.may) return [{ state: "ok", what: "the role may make Walcast's schema and publication" }];
+  if (row.may) return [ok("the role may make Walcast's schema and publication")];
   const mend = `run GRANT CREATE ON DATABASE ${quoteIdentifier(row.database)} TO ${quoteIdentifier(row.role)}`;
   if (row.schema && row.publication)
     return [
-      {
-        state: "warn",
-        what: "the role may not create in this database, so updates of Walcast's schema need another role",
-        mend: `run walcast migrate as that one, or ${mend}`,
-      },
+      warn(
+        "the role may not create in this database, so updates of Walcast's schema need another role",
+        `run walcast migrate as that one, or ${mend}`,
+      ),
     ];
-  return [{ state: "fail", what: "the role may not make Walcast's schema and publication", mend }];
+  return [fail("the role may not make Walcast's schema and publication", mend)];
 }
 
 async function slotRoom(client: Client, { slot }: Config): Promise<Finding[]> {
@@ -159,17 +149,14 @@ async function slotRoom(client: Client, { slot }: Config): Promise<Finding[]> {
   ]);
   const findings: Finding[] = [];
   if (row.used_slots >= row.slots)
-    findings.push({
-      state: "fail",
-      what: `all ${row.slots} replication slots are taken`,
-      mend: "drop one that nobody uses, or raise max_replication_slots and restart",
-    });
+    findings.push(
+      fail(
+        `all ${row.slots} replication slots are taken`,
+        "drop one that nobody uses, or raise max_replication_slots and restart",
+      ),
+    );
   if (row.used_senders >= row.senders)
-    findings.push({
-      state: "fail",
-      what: `all ${row.senders} WAL senders are taken`,
-      mend: "raise max_wal_senders and restart",
-    });
+    findings.push(fail(`all ${row.senders} WAL senders are taken`, "raise max_wal_senders and restart"));
   return findings;
 }
 
@@ -187,40 +174,32 @@ async function slotState(client: Client, { slot }: Config): Promise<Finding[]> {
     pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) as retained from pg_replication_slots where slot_name = $1`;
   const { rows } = await client.query<SlotRow>(sql, [slot]);
   const row = rows[0];
-  if (!row) return [{ state: "ok", what: `the slot ${slot} will be made at the first start` }];
+  if (!row) return [ok(`the slot ${slot} will be made at the first start`)];
   if (row.plugin !== "pgoutput" || !row.here)
-    return [
-      {
-        state: "fail",
-        what: `the slot ${slot} belongs to ${row.plugin} in ${row.database}`,
-        mend: "choose another with --slot",
-      },
-    ];
+    return [fail(`the slot ${slot} belongs to ${row.plugin} in ${row.database}`, "choose another with --slot")];
   if (row.wal_status === "lost")
     return [
-      {
-        state: "fail",
-        what: `the slot ${slot} is lost: Postgres has dropped WAL it needed`,
-        mend: "run walcast doctor --drop-slot; clients start anew",
-      },
+      fail(
+        `the slot ${slot} is lost: Postgres has dropped WAL it needed`,
+        "run walcast doctor --drop-slot; clients start anew",
+      ),
     ];
   const what = `the slot ${slot} is ${row.active ? "in use" : "idle"} and keeps ${row.retained} of WAL`;
   return [
     row.wal_status === "unreserved"
-      ? { state: "warn", what, mend: "start the engine soon: Postgres is about to drop WAL it needs" }
-      : { state: "ok", what },
+      ? warn(what, "start the engine soon: Postgres is about to drop WAL it needs")
+      : ok(what),
   ];
 }
 
 async function walRetention(client: Client): Promise<Finding[]> {
   const { size } = await oneRow<{ size: string }>(client, "select current_setting('max_slot_wal_keep_size') size");
-  if (size !== "-1") return [{ state: "ok", what: `a stopped engine makes Postgres keep at most ${size} of WAL` }];
+  if (size !== "-1") return [ok(`a stopped engine makes Postgres keep at most ${size} of WAL`)];
   return [
-    {
-      state: "warn",
-      what: "a stopped engine makes Postgres keep WAL until the disk is full",
-      mend: "set max_slot_wal_keep_size, to about half of what is free",
-    },
+    warn(
+      "a stopped engine makes Postgres keep WAL until the disk is full",
+      "set max_slot_wal_keep_size, to about half of what is free",
+    ),
   ];
 }
 
@@ -230,13 +209,7 @@ async function senderTimeout(client: Client): Promise<Finding[]> {
     "select setting ms from pg_settings where name = 'wal_sender_timeout'",
   );
   return ms === "0"
-    ? [
-        {
-          state: "warn",
-          what: "wal_sender_timeout is 0: Postgres never notices an engine that is gone",
-          mend: "set it to 60s",
-        },
-      ]
+    ? [warn("wal_sender_timeout is 0: Postgres never notices an engine that is gone", "set it to 60s")]
     : [];
 }
 
@@ -262,11 +235,10 @@ async function servedTables(client: Client, config: Config): Promise<Finding[]> 
 
 async function oneTable(client: Client, config: Config, name: string): Promise<Finding[]> {
   const row = await tableRow(client, config, name);
-  if (!row)
-    return [{ state: "fail", what: `there is no table ${name}`, mend: "create it, or take it out of the config" }];
+  if (!row) return [fail(`there is no table ${name}`, "create it, or take it out of the config")];
   const full = ruleFor(config, parseTableName(name))?.replicaIdentity !== "keep";
   const found = tableFindings(row, name, full);
-  return found.length > 0 ? found : [{ state: "ok", what: `${name} can be served` }];
+  return found.length > 0 ? found : [ok(`${name} can be served`)];
 }
 
 async function tableRow(client: Client, { publication }: Config, name: string): Promise<TableRow | undefined> {
@@ -282,44 +254,48 @@ async function tableRow(client: Client, { publication }: Config, name: string): 
 
 function tableFindings(row: TableRow, name: string, full: boolean): Finding[] {
   if (row.kind !== "r" && row.kind !== "p")
-    return [
-      {
-        state: "fail",
-        what: `${name} is not a table`,
-        mend: "only tables have changes in the WAL: serve the tables behind it",
-      },
-    ];
+    return [fail(`${name} is not a table`, "only tables have changes in the WAL: serve the tables behind it")];
   const findings: Finding[] = [];
-  if (!row.readable)
-    findings.push({ state: "fail", what: `${name} may not be read`, mend: `run GRANT SELECT ON ${name} TO the role` });
+  if (!row.readable) findings.push(fail(`${name} may not be read`, `run GRANT SELECT ON ${name} TO the role`));
   if (!row.keyed && row.identity !== "i")
-    findings.push({
-      state: "fail",
-      what: `${name} has no primary key`,
-      mend: `run ALTER TABLE ${name} ADD PRIMARY KEY (…)`,
-    });
+    findings.push(fail(`${name} has no primary key`, `run ALTER TABLE ${name} ADD PRIMARY KEY (…)`));
   if (row.secured)
-    findings.push({
-      state: "fail",
-      what: `${name} has row-level security that applies to this role: it would filter first rows and not changes`,
-      mend: "give the role BYPASSRLS",
-    });
+    findings.push(
+      fail(
+        `${name} has row-level security that applies to this role: it would filter first rows and not changes`,
+        "give the role BYPASSRLS",
+      ),
+    );
   if (!row.published && !row.owned)
-    findings.push({
-      state: "fail",
-      what: `${name} is not in the publication and is somebody else's`,
-      mend: "let its owner run ALTER PUBLICATION … ADD TABLE, or make the role its owner",
-    });
+    findings.push(
+      fail(
+        `${name} is not in the publication and is somebody else's`,
+        "let its owner run ALTER PUBLICATION … ADD TABLE, or make the role its owner",
+      ),
+    );
   if (row.identity !== "f" && full && !row.owned)
-    findings.push({
-      state: "warn",
-      what: `${name} does not have REPLICA IDENTITY FULL: only predicates over its key can be served`,
-      mend: `let its owner run ALTER TABLE ${name} REPLICA IDENTITY FULL`,
-    });
+    findings.push(
+      warn(
+        `${name} does not have REPLICA IDENTITY FULL: only predicates over its key can be served`,
+        `let its owner run ALTER TABLE ${name} REPLICA IDENTITY FULL`,
+      ),
+    );
   return findings;
 }
 
 async function oneRow<Row extends object>(client: Client, sql: string, params: readonly unknown[] = []): Promise<Row> {
   const { rows } = await client.query<Row>(sql, [...params]);
   return rows[0]!;
+}
+
+function ok(what: string): Finding {
+  return { state: "ok", what };
+}
+
+function warn(what: string, mend: string): Finding {
+  return { state: "warn", what, mend };
+}
+
+function fail(what: string, mend: string): Finding {
+  return { state: "fail", what, mend };
 }

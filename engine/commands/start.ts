@@ -8,6 +8,7 @@ import { startPostgres } from "../embedded/postgres.ts";
 import { WalcastError } from "../errors.ts";
 import { createLogger } from "../logger.ts";
 import { createEngine } from "../main.ts";
+import { onStopSignal } from "../signals.ts";
 import { type CommandLine, readConfig } from "./command.ts";
 
 export async function start(line: CommandLine): Promise<number> {
@@ -74,13 +75,9 @@ async function ownPostgres(
 
 function firstSignal(log: Logger): Promise<undefined> {
   return new Promise((resolve) => {
-    let stopping = false;
-    const onSignal = (signal: NodeJS.Signals, number: number): void => {
-      if (stopping) process.exit(128 + number);
-      stopping = true;
+    onStopSignal((signal) => {
       log.info({ signal }, "stopping");
       resolve(undefined);
-    };
-    process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+    });
   });
 }

@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { createEngine, WalcastError } from "@walcast/engine";
 import pg from "pg";
 import { startPostgres } from "../../engine/embedded/postgres.ts";
+import { onStopSignal } from "../../engine/signals.ts";
 import { createApp } from "./server/app.ts";
 import { buildPage, dist, isBuilt } from "./server/build.ts";
 import { createShop } from "./server/database.ts";
@@ -21,7 +22,7 @@ const opened = new AsyncDisposableStack();
 const notices: string[] = [];
 
 let isStopping = false;
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop(0));
+onStopSignal(() => void stop(0));
 
 try {
   const settings = readSettings(process.argv.slice(2), process.env);
@@ -130,9 +131,9 @@ async function whatToDo(url: string, databaseUrl: string, { port, dataDir }: Set
 
 // ── How it ends ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The second signal does not wait. Postgres ends with this process, whichever way this process ends. */
+/** A second signal does not wait for this. Postgres ends with this process, whichever way this process ends. */
 async function stop(code: number): Promise<void> {
-  if (isStopping) process.exit(1);
+  if (isStopping) return;
   isStopping = true;
   await opened.disposeAsync().catch(report);
   process.exit(code);
