@@ -11,8 +11,7 @@ import { type Node, constant, guarded } from "./where/node.ts";
 import { parseWhere } from "./where/parse.ts";
 import { resolve } from "./where/resolve.ts";
 
-export { loadParser, whereBytesMax } from "./where/parse.ts";
-export type { Node } from "./where/node.ts";
+export { loadParser } from "./where/parse.ts";
 
 export interface Predicate {
   /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */

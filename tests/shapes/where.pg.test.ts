@@ -46,7 +46,7 @@ const columns: readonly SampleColumn[] = [
   { name: "d", type: "date", family: "date", values: dates },
   { name: "d2", type: "date", family: "date", values: dates },
   { name: "ts", type: "timestamp", family: "timestamp", values: [...times, "2000-01-01 00:00:00+05:30", "2000-01-01"] },
-  { name: "tz", type: "timestamptz", family: "timestamptz", values: [...times, "2000-01-01 00:00:00+05:30", "1999-12-31T19:00:00-05", "2000-01-01Z"] },
+  { name: "tz", type: "timestamptz", family: "timestamptz", values: [...times, "2000-01-01 00:00:00+05:30", "1999-12-31T19:00:00-05"] },
   { name: "tz2", type: "timestamptz", family: "timestamptz", values: times },
   { name: "u", type: "uuid", family: "uuid", values: uuids },
   { name: "u2", type: "uuid", family: "uuid", values: uuids },

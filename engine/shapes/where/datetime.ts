@@ -30,13 +30,13 @@ interface Moment {
   readonly micros: number;
 }
 
-const iso = /^(\d{4,7})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?)?( ?(?:Z|[+-]\d{2}(?::?\d{2}(?::\d{2})?)?))?( BC)?$/i;
+const iso = /^(\d{4,7})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?( ?(?:Z|[+-]\d{2}(?::?\d{2}(?::\d{2})?)?))?)?( BC)?$/i;
 const dayMicros = 86_400_000_000;
 
 function readMoment(text: string, type: DateTimeType): Moment | undefined {
   if (/^[+-]?infinity$/i.test(text)) return { days: text.startsWith("-") ? -Infinity : Infinity, micros: 0 };
   const parts = iso.exec(text);
-  if (!parts || (type === "date" && (parts[4] ?? parts[8]) !== undefined)) throw otherForm(type);
+  if (!parts || (type === "date" && parts[4] !== undefined)) throw otherForm(type);
   const days = dayNumber(Number(parts[1]), Number(parts[2]), Number(parts[3]), parts[9] !== undefined);
   const micros = dayTime(Number(parts[4] ?? 0), Number(parts[5] ?? 0), Number(parts[6] ?? 0), parts[7] ?? "");
   const offset = zoneMicros(parts[8]?.trim() ?? "Z");

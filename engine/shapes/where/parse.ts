@@ -7,7 +7,7 @@ import { hasSqlDetails, loadModule, parseSync, scanSync, type Node as Raw, type 
 import { WalcastError, type ErrorCode } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
 
-export const whereBytesMax = 65_536;
+const whereBytesMax = 65_536;
 
 /** To be awaited once before the first predicate is compiled. */
 export async function loadParser(): Promise<void> {

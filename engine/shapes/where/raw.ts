@@ -2,7 +2,7 @@
 import type { Node as Raw } from "libpg-query";
 
 type TaggedOf<N> = N extends unknown ? { [K in keyof N]-?: { readonly kind: K; readonly body: N[K] } }[keyof N] : never;
-export type Tagged = TaggedOf<Raw>;
+type Tagged = TaggedOf<Raw>;
 
 export function tagged(raw: Raw): Tagged {
   const [kind, body] = Object.entries(raw)[0]!;
