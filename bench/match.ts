@@ -20,7 +20,8 @@ interface Parameters {
 export const match: Bench<Parameters> = {
   name: "match",
   question: "How long does it take to find the shapes of one changed row among many?",
-  notMeasured: "Decoding the row, and writing what was found. Each row belongs to one shape. The floor is one look-up in a Map by a string that is already there.",
+  notMeasured:
+    "Decoding the row, and writing what was found. Each row belongs to one shape. The floor is one look-up in a Map by a string that is already there.",
   real: { shapes: [1_000, 100_000, 1_000_000], changes: 100_000, rounds: 5 },
   small: { shapes: [1_000], changes: 1_000, rounds: 1 },
   run,
@@ -65,7 +66,9 @@ async function measure(kind: Kind, count: number, changes: number, rounds: numbe
     floor: () => secondsOf(() => assert.equal(lookedUp(byId, rows.ids), changes)),
   });
   const nanoseconds = (name: keyof typeof seconds): number => (median(seconds[name]) / changes) * 1e9;
-  return figure("ns_per_change", "ns", nanoseconds("ours"), nanoseconds("floor"), { conditions: { shapes: count, kind: kind.name, changes } });
+  return figure("ns_per_change", "ns", nanoseconds("ours"), nanoseconds("floor"), {
+    conditions: { shapes: count, kind: kind.name, changes },
+  });
 }
 
 /** As the registry does it: what the index is not sure of is checked. */
@@ -121,7 +124,22 @@ const table: Table = {
   schema: "public",
   name: "orders",
   version: "1",
-  columns: ([["id", 20, "bigint"], ["owner", 2950, "uuid"], ["amount", 1700, "numeric"]] as const).map(([name, oid, type]) => ({ name, typeOid: oid, typmod: -1, type, baseTypeOid: oid, baseTypeKind: "b", baseTypmod: -1, notNull: false })),
+  columns: (
+    [
+      ["id", 20, "bigint"],
+      ["owner", 2950, "uuid"],
+      ["amount", 1700, "numeric"],
+    ] as const
+  ).map(([name, oid, type]) => ({
+    name,
+    typeOid: oid,
+    typmod: -1,
+    type,
+    baseTypeOid: oid,
+    baseTypeKind: "b",
+    baseTypmod: -1,
+    notNull: false,
+  })),
   key: [0],
   replicaIdentity: "f",
   identityColumns: [0, 1, 2],
