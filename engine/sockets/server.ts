@@ -1,4 +1,5 @@
 /** One port for everything: the socket at /v1/sync, health and metrics, static files, and the app's own routes. */
+import { createServer } from "node:net";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
@@ -11,9 +12,11 @@ interface SocketData {
   session?: Session;
 }
 
-// Without it a second engine on the port would silently take half of the clients. The library has this overload, its
-// type does not. LIBUS_LISTEN_EXCLUSIVE_PORT of uSockets.
+// Of uSockets. Connections to an exclusive port keep it from the next engine for a minute after they were closed, so a
+// port that was asked for is reusable. That would also let a second engine on it silently take half of the clients,
+// which is why we look first whether somebody listens there. The library has this overload, its type does not.
 const EXCLUSIVE_PORT = 1;
+const REUSABLE_PORT = 0;
 type ListenWithOptions = (host: string, port: number, options: number, onListen: (socket: ListenSocket | false) => void) => void;
 
 /** Seconds without a byte from a client; uWebSockets.js pings by itself before they are over. */
@@ -37,12 +40,15 @@ export class Server {
 
   /** Throws `port_in_use`. Port 0 takes any free one. */
   async listen(host: string, port: number): Promise<void> {
-    this.listening = await new Promise<ListenSocket | undefined>((resolve) => {
-      const listen = this.app.listen as unknown as ListenWithOptions;
-      listen.call(this.app, host, port, EXCLUSIVE_PORT, (socket) => resolve(socket || undefined));
-    });
+    if (port === 0) this.listening = await this.tryListen(host, port, EXCLUSIVE_PORT);
+    else if (await isFree(host, port)) this.listening = await this.tryListen(host, port, REUSABLE_PORT);
     if (!this.listening) throw new WalcastError("port_in_use", `listen on ${host}:${port}: the port is taken`, { hint: "stop what listens there, or choose another with --port or WALCAST_PORT" });
     this.port = uws.us_socket_local_port(this.listening);
+  }
+
+  private tryListen(host: string, port: number, options: number): Promise<ListenSocket | undefined> {
+    const listen = this.app.listen as unknown as ListenWithOptions;
+    return new Promise((resolve) => listen.call(this.app, host, port, options, (socket) => resolve(socket || undefined)));
   }
 
   get connections(): number {
@@ -107,4 +113,13 @@ export class Server {
     session.closed();
     this.sessions.delete(session);
   }
+}
+
+/** Whether nobody listens there: Node reuses addresses in TIME_WAIT, and never shares one that is listened on. */
+function isFree(host: string, port: number): Promise<boolean> {
+  const probe = createServer();
+  return new Promise((resolve) => {
+    probe.once("error", () => resolve(false));
+    probe.listen(port, host, () => probe.close(() => resolve(true)));
+  });
 }
