@@ -35,10 +35,15 @@ export async function buildPage(): Promise<void> {
   try {
     await build({ configFile: join(here, "vite.config.ts"), logLevel: "error", build: { outDir } });
     await rm(dist, { recursive: true, force: true });
-    await rename(outDir, dist);
+    await rename(outDir, dist).catch(unlessTaken);
   } finally {
     await rm(outDir, { recursive: true, force: true });
   }
+}
+
+/** Somebody else built at the same time, from the same sources. */
+function unlessTaken(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
 }
 
 /** The newest change in a file or under a directory; long ago where there is nothing. */

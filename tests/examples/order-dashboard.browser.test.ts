@@ -1,0 +1,188 @@
+/** The main promise, seen in a browser: what is committed in Postgres moves in the open page, whole, and nothing else does. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type Dashboard, openDashboard, type Window } from "./dashboard.ts";
+
+describe("the order dashboard in a browser", () => {
+  let dashboard: Dashboard;
+  let window: Window;
+  let other: Window;
+  const releases: (() => Promise<void>)[] = [];
+
+  before(async () => {
+    dashboard = await openDashboard({ after: (release) => void releases.push(release) });
+    [window, other] = await Promise.all([dashboard.open(), dashboard.open({ colorScheme: "dark", viewport: { width: 390, height: 844 } })]);
+  });
+
+  after(async () => {
+    for (const release of releases.reverse()) await release();
+  });
+
+  const sql = (text: string, params: readonly unknown[] = []) => dashboard.db.query(text, params);
+
+  test("an UPDATE changes the row's text, in every window", async () => {
+    await sql("UPDATE orders SET status = 'delivered', amount = 4321.09 WHERE id = 11990");
+    await Promise.all([window, other].map((each) => each.shows(11990, "€4,321.09")));
+    assert.equal(await window.status(11990), "Delivered");
+    assert.equal(await other.status(11990), "Delivered");
+  });
+
+  test("an INSERT appears on top, a DELETE disappears", async () => {
+    const { rows } = await sql("INSERT INTO orders (customer_id, amount) VALUES (1, 77.77) RETURNING id");
+    const id = rows[0].id as number;
+    await window.shows(id, "€77.77");
+    assert.equal(await window.page.locator("[data-order-id]").first().getAttribute("data-order-id"), String(id));
+    await sql("DELETE FROM orders WHERE id = $1", [id]);
+    await window.row(id).waitFor({ state: "detached" });
+    await other.row(id).waitFor({ state: "detached" });
+  });
+
+  test("only rows that really changed are lit up", async () => {
+    await window.page.evaluate(() => void (flashed.length = 0));
+    await sql("UPDATE orders SET amount = amount WHERE id = 11980");
+    await sql("UPDATE orders SET amount = 1981.5 WHERE id = 11981");
+    await window.shows(11981, "€1,981.50");
+    assert.deepEqual(await window.page.evaluate(() => flashed), ["11981"]);
+  });
+
+  test("nothing is lit up for users who want less motion", async () => {
+    const calm = await dashboard.open({ reducedMotion: "reduce" });
+    await sql("UPDATE orders SET amount = 1982.5 WHERE id = 11982");
+    await calm.shows(11982, "€1,982.50");
+    assert.deepEqual(await calm.page.evaluate(() => flashed), []);
+    assert.deepEqual(calm.complaints, []);
+    await calm.page.context().close();
+  });
+
+  test("a transaction over three rows is never seen in part", async () => {
+    const ids = [11_999, 11_994, 11_987];
+    await window.page.evaluate(recordStates, ids);
+    for (let n = 1; n <= 120; n++) {
+      await dashboard.transaction(ids.map((id) => `UPDATE orders SET amount = ${n} WHERE id = ${id}`));
+      // Now and then the page catches up, so that it shows many of the states and not only the last.
+      if (n % 4 === 0) await window.shows(ids[2]!, `€${n}.00`);
+    }
+    const states = await window.page.evaluate(() => recorded);
+    const afterTransactions = states.slice(states.findIndex((state) => state.includes("€1.00") || state.includes("€4.00")));
+    assert.ok(new Set(afterTransactions.map(String)).size >= 30, "the page showed at least every fourth state");
+    assert.deepEqual(afterTransactions.filter((state) => new Set(state).size > 1), []);
+  });
+
+  test("the recording of states would notice a part", async () => {
+    const ids = [11_979, 11_978, 11_977];
+    await window.page.evaluate(recordStates, ids);
+    for (const id of ids) {
+      await sql("UPDATE orders SET amount = 5 WHERE id = $1", [id]);
+      await window.shows(id, "€5.00");
+    }
+    const states = await window.page.evaluate(() => recorded);
+    assert.ok(states.some((state) => state.filter((amount) => amount === "€5.00").length === 1));
+  });
+
+  test("the select asks the server to write, and shows the row when it comes back", async () => {
+    const id = 11_985;
+    await sql("UPDATE orders SET status = 'paid' WHERE id = $1", [id]);
+    await window.shows(id, "paid");
+    const lock = await dashboard.db.pool.connect();
+    await lock.query("BEGIN");
+    await lock.query("SELECT FROM orders WHERE id = $1 FOR UPDATE", [id]);
+    await window.page.getByLabel(`Status of order ${id}`).selectOption("packed");
+    await window.row(id).locator(".status[data-pending=packed]").waitFor();
+    assert.equal(await window.status(id), "Paid", "nobody has committed anything yet");
+    await lock.query("COMMIT");
+    lock.release();
+    await window.row(id).and(window.page.locator("[data-status=packed]")).waitFor();
+    await other.row(id).and(other.page.locator("[data-status=packed]")).waitFor();
+    assert.equal(await window.row(id).locator("[data-pending]").count(), 0);
+    const { rows } = await sql("SELECT status FROM orders WHERE id = $1", [id]);
+    assert.equal(rows[0].status, "packed");
+  });
+
+  test("the search finds what Postgres finds, and says so when it is nothing", async () => {
+    const search = window.page.getByLabel("Search orders");
+    const found = window.page.locator(".orders-head [role=status]");
+    const { rows } = await sql(`
+      SELECT count(*)::int AS orders FROM orders o JOIN customers c ON c.id = o.customer_id
+      WHERE c.city = 'Bergen' AND EXISTS (SELECT FROM order_items i JOIN products p ON p.id = i.product_id WHERE i.order_id = o.id AND p.name LIKE '%mug%')`);
+    await search.fill("bergen mug");
+    await found.filter({ hasText: `${rows[0].orders} found` }).waitFor();
+    await window.page.waitForFunction(() => [...document.querySelectorAll(".order-customer")].every((cell) => cell.textContent.includes("Bergen")));
+    await search.fill("100%_such");
+    await window.page.getByText("No order matches “100%_such”").waitFor();
+    await window.page.getByRole("button", { name: "Show all orders" }).click();
+    await window.row(11_999).waitFor();
+    assert.equal(await search.inputValue(), "");
+  });
+
+  test("a status that is chosen shows its orders only, and follows them", async () => {
+    const { rows } = await sql("SELECT id FROM orders WHERE status = 'cancelled' ORDER BY id DESC LIMIT 1");
+    const id = rows[0].id as number;
+    const total = window.page.getByRole("group", { name: "Orders by status" }).getByRole("button", { name: "Cancelled" });
+    await total.click();
+    await window.page.waitForFunction(() => [...document.querySelectorAll("[data-order-id]")].every((row) => row.getAttribute("data-status") === "cancelled"));
+    await window.row(id).waitFor();
+    await sql("UPDATE orders SET status = 'paid' WHERE id = $1", [id]);
+    await window.row(id).waitFor({ state: "detached" });
+    await total.click();
+    await window.row(11_999).waitFor();
+  });
+
+  test("the traffic switch moves in every window, and so do the orders", async () => {
+    const newest = await window.page.locator("[data-order-id]").first().getAttribute("data-order-id");
+    await window.page.getByRole("switch").click();
+    await other.page.locator("[role=switch][aria-checked=true]").waitFor();
+    await window.page.waitForFunction((id) => document.querySelector("[data-order-id]")?.getAttribute("data-order-id") !== id, newest);
+    await other.page.getByRole("switch").click();
+    await window.page.locator("[role=switch][aria-checked=false]").waitFor();
+  });
+
+  test("when all is quiet the totals are those of Postgres", async () => {
+    const { rows } = await sql("SELECT pg_current_wal_lsn()::text AS position");
+    await window.page.evaluate((position) => walcast.awaitPosition(position), rows[0].position as string);
+    const totals = await sql("SELECT status, count(*)::int AS orders FROM orders GROUP BY status");
+    const expected = Object.fromEntries(totals.rows.map(({ status, orders }) => [status, orders.toLocaleString("en-GB")]));
+    const shown = await window.page.evaluate(() => Object.fromEntries([...document.querySelectorAll<HTMLElement>(".total")].map((total) => [total.dataset["status"], total.querySelector(".total-count")!.textContent])));
+    assert.deepEqual(shown, expected);
+  });
+
+  test("neither window complained about anything", () => {
+    assert.deepEqual(window.complaints, []);
+    assert.deepEqual(other.complaints, []);
+  });
+
+  // Last, because a browser notes every socket that cannot be opened as an error in the console.
+  test("without its engine the page says offline, stays readable, and recovers what it missed", async () => {
+    await dashboard.stopEngine();
+    await window.page.locator(".connection[data-status=offline], .connection[data-status=connecting]").waitFor();
+    await window.row(11_999).waitFor();
+    const before = await window.status(11_970);
+    await window.page.getByLabel("Status of order 11970").selectOption(before === "Packed" ? "shipped" : "packed");
+    await window.page.getByText("The shop's server cannot be reached.").waitFor();
+    assert.equal(await window.status(11_970), before);
+    await sql("UPDATE orders SET amount = 1970.25 WHERE id = 11970");
+    await dashboard.startEngine();
+    await window.page.locator(".connection[data-status=live]").waitFor();
+    await window.shows(11_970, "€1,970.25");
+  });
+});
+
+// In the page.
+declare const flashed: string[];
+declare const recorded: string[][];
+declare const walcast: { awaitPosition(position: string): Promise<void> };
+
+/** Notes the amounts of three rows after every change of the document, and in every frame that is painted. */
+function recordStates(ids: readonly number[]): void {
+  const states: (string | undefined)[][] = [];
+  Object.assign(globalThis, { recorded: states });
+  const look = () => {
+    const state = ids.map((id) => document.querySelector(`[data-order-id="${id}"] .order-amount`)?.textContent);
+    if (String(state) !== String(states.at(-1))) states.push(state);
+  };
+  const everyFrame = () => {
+    look();
+    requestAnimationFrame(everyFrame);
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+  everyFrame();
+}
