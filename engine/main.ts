@@ -85,6 +85,7 @@ class RunningEngine implements Engine {
   private reason: string | undefined;
   private lagBytes = 0;
   private epoch = "";
+  private readonly stopping = new AbortController();
   private closing = false;
 
   constructor(config: Config, log: Logger) {
@@ -120,7 +121,9 @@ class RunningEngine implements Engine {
     if (this.closing) return;
     this.closing = true;
     for (const timer of this.timers) clearInterval(timer);
+    this.stopping.abort();
     this.server.close();
+    this.snapshots.close();
     await this.learn().catch(() => {});
     await this.stream?.stop().catch(() => {});
     await this.streaming;
@@ -158,7 +161,7 @@ class RunningEngine implements Engine {
         if (!started && !mayPass(error)) return onFailedStart(error);
         this.note(error);
       }
-      if (!this.closing) await delay(Math.min(reconnectMs * 2 ** attempt, reconnectMsMax) * Math.random());
+      if (!this.closing) await delay(Math.min(reconnectMs * 2 ** attempt, reconnectMsMax) * Math.random(), undefined, { signal: this.stopping.signal }).catch(() => {});
     }
   }
 

@@ -42,6 +42,7 @@ export class Snapshots {
   private readonly log: Log;
   private readonly directory: string;
   private readonly running = new Map<string, SharedSnapshot>();
+  private readonly clients = new Set<pg.PoolClient>();
   /** How many were taken since the start. */
   total = 0;
 
@@ -64,6 +65,12 @@ export class Snapshots {
     }
   }
 
+  /** Ends what is under way, whatever it waits for. */
+  close(): void {
+    // Ending a client with a query under way breaks its connection, and the query rejects.
+    for (const client of this.clients) void client.end();
+  }
+
   private start(shape: Shape): SharedSnapshot {
     const shared = new SharedSnapshot(() => this.running.delete(shape.key));
     this.running.set(shape.key, shared);
@@ -76,6 +83,8 @@ export class Snapshots {
     const pin = this.log.pin();
     shared.onEnd(() => pin.release());
     const client = await this.pool.connect();
+    this.clients.add(client);
+    shared.onEnd(() => this.clients.delete(client));
     try {
       const { token, estimatedRows } = await beginAt(client, shape);
       this.log.learn(token);

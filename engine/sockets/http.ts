@@ -28,7 +28,7 @@ export function serveHealth(res: HttpResponse, { health }: HttpServices): void {
 
 export function serveMetrics(res: HttpResponse, { metrics }: HttpServices, connections: number): void {
   const lines = Object.entries({ 'walcast_clients{state="connected"}': connections, ...metrics() }).map(([name, value]) => `${name} ${value}\n`);
-  write(res, "200 OK", { "Content-Type": "text/plain; version=0.0.4" }, lines.join(""));
+  write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4"]], lines.join(""));
 }
 
 export function answer(res: HttpResponse, status: string, error: WalcastError): void {
@@ -36,17 +36,18 @@ export function answer(res: HttpResponse, status: string, error: WalcastError): 
 }
 
 export function answerText(res: HttpResponse, status: string, text: string): void {
-  write(res, status, { "Content-Type": "text/plain; charset=utf-8" }, text);
+  write(res, status, [["Content-Type", "text/plain; charset=utf-8"]], text);
 }
 
 function answerJson(res: HttpResponse, status: string, body: unknown): void {
-  write(res, status, { "Content-Type": "application/json", "Cache-Control": "no-store" }, JSON.stringify(body));
+  write(res, status, [["Content-Type", "application/json"], ["Cache-Control", "no-store"]], JSON.stringify(body));
 }
 
-function write(res: HttpResponse, status: string, headers: Readonly<Record<string, string>>, body: string | Uint8Array): void {
+function write(res: HttpResponse, status: string, headers: Iterable<readonly [string, string]>, body: string | Uint8Array): void {
   res.cork(() => {
     res.writeStatus(status);
-    for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
+    // The library writes the length itself.
+    for (const [name, value] of headers) if (name !== "content-length") res.writeHeader(name, value);
     res.end(body);
   });
 }
@@ -62,7 +63,7 @@ export function serveApp(res: HttpResponse, req: HttpRequest, app: App, options:
   const aborted = new AbortController();
   res.onAborted(() => aborted.abort());
   readBody(res, options.bytesMax, (body) => {
-    if (!body) return write(res, "413 Content Too Large", {}, "");
+    if (!body) return write(res, "413 Content Too Large", [], "");
     void respond(res, aborted.signal, options.log, async () => app(new Request(url, { method, headers, signal: aborted.signal, ...(body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {}) })));
   });
 }
@@ -87,7 +88,7 @@ async function respond(res: HttpResponse, signal: AbortSignal, log: Logger, run:
   try {
     const response = await run();
     const body = new Uint8Array(await response.arrayBuffer());
-    if (!signal.aborted) write(res, `${response.status} ${response.statusText}`.trim(), Object.fromEntries(response.headers), body);
+    if (!signal.aborted) write(res, `${response.status} ${response.statusText}`.trim(), response.headers, body);
   } catch (error) {
     log.error({ err: error }, "the app's handler failed");
     if (!signal.aborted) answerText(res, "500 Internal Server Error", "the request failed; the engine's log says why\n");
