@@ -7,15 +7,15 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Bench, type Figure, figure, type Progress } from "./bench.ts";
-import { inTurn, percentile } from "./measure.ts";
+import { type Bench, type Conditions, type Figure, figure, type Progress } from "./bench.ts";
+import { inTurn, median, percentile } from "./measure.ts";
 import { type BenchPostgres, benchPostgres } from "./postgres.ts";
 import { Part } from "./processes.ts";
 
 interface Parameters {
   readonly rounds: number;
   readonly commits: number;
-  /** Commits at the start of a round that do not count: fresh processes compile first. */
+  /** Commits at the start of a round that do not count: V8 has yet to compile what a commit runs through. */
   readonly warmUp: number;
   readonly pauseMs: number;
 }
@@ -25,7 +25,7 @@ export const latency: Bench<Parameters> = {
   question: "How long after COMMIT was acknowledged are the row's bytes at a WebSocket client?",
   notMeasured:
     "Load: one commit at a time, one row each, one client, loopback. What the client does with the bytes. The floor is a bare replication connection that feeds one send; the peer is the same through pg-logical-replication's service and plugin.",
-  real: { rounds: 3, commits: 700, warmUp: 200, pauseMs: 3 },
+  real: { rounds: 5, commits: 2_000, warmUp: 1_000, pauseMs: 1 },
   small: { rounds: 1, commits: 12, warmUp: 2, pauseMs: 1 },
   run,
 };
@@ -38,23 +38,8 @@ async function run(parameters: Parameters, progress: Progress): Promise<Figure[]
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-bench-engine-"));
   try {
     await setUp(postgres);
-    const { ours, service, floor } = await measure(postgres, dataDir, parameters, progress);
-    const conditions = {
-      postgres: postgres.version,
-      ...parameters,
-      peer: "pg-logical-replication service and PgoutputPlugin feeding a socket",
-    };
-    const at = (name: string, share: number): Figure =>
-      figure(name, "ms", percentile(ours, share), percentile(floor, share), {
-        peer: percentile(service, share),
-        conditions,
-      });
-    const serviceShare = percentile(service, 0.5) - percentile(floor, 0.5);
-    return [
-      at("commit_to_frame_p50_ms", 0.5),
-      at("commit_to_frame_p99_ms", 0.99),
-      { figure: "service_share_p50_ms", value: serviceShare, unit: "ms", conditions },
-    ];
+    const conditions = { postgres: postgres.version, ...parameters, peer: "pg-logical-replication feeding a socket" };
+    return figures(await measure(postgres, dataDir, parameters, progress), conditions);
   } finally {
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
@@ -70,24 +55,39 @@ async function setUp({ query }: BenchPostgres): Promise<void> {
   await query(`vacuum analyze ${table}`);
 }
 
-/** Latencies in ms, per contender, of all rounds together. */
-async function measure(
+/** Per contender and round, the latencies in ms. */
+type Latencies = Readonly<Record<"ours" | "service" | "floor", readonly (readonly number[])[]>>;
+
+/** Every round starts fresh processes, so a round that only warms up would warm nothing. */
+function measure(
   postgres: BenchPostgres,
   dataDir: string,
   parameters: Parameters,
   progress: Progress,
-): Promise<Record<"ours" | "service" | "floor", number[]>> {
-  let round = 0;
-  const contender = (name: string, run: () => Promise<number[]>) => () => {
-    progress(`${name}, ${parameters.commits} commits, round ${Math.floor(round++ / 3)} of ${parameters.rounds}`);
+): Promise<Latencies> {
+  const announced = (name: string, run: () => Promise<number[]>) => () => {
+    progress(`${parameters.commits} commits through ${name}`);
     return run();
   };
-  const results = await inTurn(parameters.rounds, {
-    ours: contender("engine", () => throughEngine(postgres, dataDir, parameters)),
-    service: contender("service", () => throughSlot(postgres, "service.ts", parameters)),
-    floor: contender("floor", () => throughSlot(postgres, "floor.ts", parameters)),
-  });
-  return { ours: results.ours.flat(), service: results.service.flat(), floor: results.floor.flat() };
+  const contenders = {
+    ours: announced("the engine", () => throughEngine(postgres, dataDir, parameters)),
+    service: announced("pg-logical-replication", () => throughSlot(postgres, "service.ts", parameters)),
+    floor: announced("the floor", () => throughSlot(postgres, "floor.ts", parameters)),
+  };
+  return inTurn(parameters.rounds, contenders, { warmUp: false });
+}
+
+function figures({ ours, service, floor }: Latencies, conditions: Conditions): Figure[] {
+  // Per round first: a moment in which the machine did something else spoils one round's percentile, not all.
+  const at = (rounds: Latencies["ours"], share: number): number =>
+    median(rounds.map((round) => percentile(round, share)));
+  const beside = (name: string, share: number): Figure =>
+    figure(name, "ms", at(ours, share), at(floor, share), { peer: at(service, share), conditions });
+  return [
+    beside("commit_to_frame_p50_ms", 0.5),
+    beside("commit_to_frame_p99_ms", 0.99),
+    { figure: "service_share_p50_ms", value: at(service, 0.5) - at(floor, 0.5), unit: "ms", conditions },
+  ];
 }
 
 async function throughEngine({ url }: BenchPostgres, dataDir: string, parameters: Parameters): Promise<number[]> {

@@ -1,17 +1,20 @@
 /** How figures are taken: contenders in turn, so that whatever else the machine does meets them all, and then medians. */
 
-/** Runs A B C A B C …; gives each contender's results in order, without those of a first round, which warms up. */
+/**
+ * Runs A B C A B C …; gives each contender's results in order, without those of a first round, which warms up. Contenders
+ * that start afresh each time have nothing to keep warm: `warmUp: false`.
+ */
 export async function inTurn<Name extends string, Result>(
   rounds: number,
   contenders: Readonly<Record<Name, () => Result | Promise<Result>>>,
+  { warmUp = true } = {},
 ): Promise<Record<Name, Result[]>> {
   const results = {} as Record<Name, Result[]>;
-  for (const name in contenders) {
-    results[name] = [];
-    await contenders[name]();
-  }
-  for (let round = 0; round < rounds; round++) {
-    for (const name in contenders) results[name].push(await contenders[name]());
+  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
+    for (const name in contenders) {
+      const result = await contenders[name]();
+      if (round >= 0) (results[name] ??= []).push(result);
+    }
   }
   return results;
 }

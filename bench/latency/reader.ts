@@ -11,7 +11,6 @@ import { marker } from "./writer.ts";
 
 const [port = "", commits = "", table] = process.argv.slice(2);
 const arrived: number[] = [];
-let count = 0;
 
 const socket = new WebSocket(`ws://127.0.0.1:${port}/v1/sync`, table === undefined ? [] : [subprotocol], {
   perMessageDeflate: false,
@@ -23,13 +22,12 @@ whenDismissed();
 say("ready");
 
 function receive(at: number, data: Buffer): void {
-  // More than one where commits came together, and an update may bring the old row, whose number has been seen.
+  // Several where commits came together. An update may also bring the old row, whose number is not the next one.
   for (let found = data.indexOf(marker); found >= 0; found = data.indexOf(marker, found + 1)) {
     const number = Number(data.toString("latin1", found + marker.length, found + marker.length + 8));
-    if (arrived[number] !== undefined) continue;
-    arrived[number] = at;
-    if (++count === Number(commits)) say(arrived);
+    if (number === arrived.length) arrived.push(at);
   }
+  if (arrived.length === Number(commits)) say(arrived);
 }
 
 /** Resolves when the rows are there and the subscription has joined the stream. */

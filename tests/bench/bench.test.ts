@@ -59,6 +59,11 @@ test("contenders take turns, and their first turn does not count", async () => {
   assert.deepEqual(results, { a: [3, 5], b: [4, 6] });
 });
 
+test("contenders that start afresh have no turn that does not count", async () => {
+  let turns = 0;
+  assert.deepEqual(await inTurn(2, { a: () => ++turns }, { warmUp: false }), { a: [1, 2] });
+});
+
 test("a percentile is the smallest value that so many do not exceed", () => {
   const hundred = Array.from({ length: 100 }, (_, index) => 100 - index);
   assert.equal(percentile(hundred, 0.99), 99);
