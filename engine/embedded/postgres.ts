@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
@@ -229,7 +230,7 @@ async function isFree(port: number): Promise<boolean> {
 async function endOrphan(dataDir: string): Promise<void> {
   const record = await readRecord(dataDir);
   if (!record) return;
-  if (record.owner !== process.pid && isAlive(record.owner)) {
+  if (record.owner !== process.pid && isAlive(record.owner) && !isZombie(record.owner)) {
     throw new WalcastError(
       "database_unsuitable",
       `${dataDir} is in use by process ${record.owner}: stop that one first, or choose another --data-dir`,
@@ -265,6 +266,16 @@ function isAlive(pid: number): boolean {
     return process.kill(pid, 0);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** Dead, and only not yet collected by its parent, which some containers' first process takes seconds for. */
+function isZombie(pid: number): boolean {
+  try {
+    // The state follows the program's name, which is in parentheses and may hold anything.
+    return /\) Z [^)]*$/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
   }
 }
 
