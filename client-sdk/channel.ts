@@ -2,11 +2,11 @@
  * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
  */
 import { type Commit, formatLsn, type Operation, type ShapeRequest, type TableDescription, type Value, WalcastError } from "../engine/protocol.ts";
-import { type Row, setField } from "./database.ts";
+import { type Database, type Row, setField } from "./database.ts";
 import type { Subscriber } from "./lanes.ts";
-import { call, Deferred, Listeners } from "./listeners.ts";
+import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";
-import type { DecodeValue } from "./values.ts";
+import { type DecodeValue, decoderOf } from "./values.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
 
@@ -37,8 +37,6 @@ export interface Channel<R> {
 export interface ChannelHooks {
   add(channel: Subscriber): void;
   remove(channel: Subscriber): Promise<void>;
-  /** How to read values of these types, as DDL spells them; undefined where they stay text. */
-  decodersFor(types: readonly string[]): Promise<readonly (DecodeValue | undefined)[]>;
 }
 
 // Microseconds from the Unix epoch to Postgres' own, 2000-01-01.
@@ -53,11 +51,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   private readonly hooks: ChannelHooks;
   private readonly isReady = new Deferred<void>();
   private readonly listeners = new Map<ChangeType | "*", Listeners<[ChangeEvent<Row>]>>();
-  private table: TableDescription | undefined;
-  private keyColumns: readonly number[] = [];
-  /** In order: the decoders of a description are looked up before its first commits are read. */
-  private decoders: Promise<readonly (DecodeValue | undefined)[]> = Promise.resolve([]);
-  private telling: Promise<void> = Promise.resolve();
+  private reader: EventReader | undefined;
 
   constructor(request: ShapeRequest, number: number, hooks: ChannelHooks) {
     this.request = request;
@@ -98,11 +92,8 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.status = "joining";
   }
 
-  described(table: TableDescription): void {
-    this.table = table;
-    this.keyColumns = keyColumnsOf(table);
-    this.decoders = this.hooks.decodersFor(table.columns.map(({ type }) => type));
-    this.decoders.catch(() => {});
+  described(table: TableDescription, _estimatedRows: number, database: Database): void {
+    this.reader = new EventReader(table, decodersFor(table, database));
   }
 
   progressed(): void {}
@@ -119,15 +110,9 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   }
 
   committed(commits: readonly Commit[]): void {
-    const { table, decoders, keyColumns } = this;
-    if (!table) return;
-    this.telling = this.telling.then(async () => this.tell(commits, new EventReader(table, keyColumns, await decoders))).catch((error: unknown) => call(rethrow, [error]));
-  }
-
-  private tell(commits: readonly Commit[], reader: EventReader): void {
     for (const commit of commits) {
       for (const operation of commit.operations) {
-        const event = reader.read(operation, commit);
+        const event = this.reader?.read(operation, commit);
         if (event) this.emit(event);
       }
     }
@@ -145,9 +130,9 @@ class EventReader {
   private readonly keyColumns: readonly number[];
   private readonly decoders: readonly (DecodeValue | undefined)[];
 
-  constructor(table: TableDescription, keyColumns: readonly number[], decoders: readonly (DecodeValue | undefined)[]) {
+  constructor(table: TableDescription, decoders: readonly (DecodeValue | undefined)[]) {
     this.table = table;
-    this.keyColumns = keyColumns;
+    this.keyColumns = keyColumnsOf(table);
     this.decoders = decoders;
   }
 
@@ -191,6 +176,9 @@ class EventReader {
   }
 }
 
-function rethrow(error: unknown): void {
-  throw error;
+/** By the types' names: a channel makes nothing on the replica. Types it does not have stay text. */
+function decodersFor({ columns }: TableDescription, database: Database): (DecodeValue | undefined)[] {
+  const query = `SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid
+    FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n`;
+  return database.rows(query, [columns.map(({ type }) => type)]).map(({ oid }) => decoderOf(Number(oid ?? 0), database.arrayTypes));
 }

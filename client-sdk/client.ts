@@ -11,7 +11,7 @@ import type { Kysely } from "kysely";
 import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
-import { Connection, type ConnectionState, syncUrl, type Token } from "./connection.ts";
+import { Connection, syncUrl, type Token } from "./connection.ts";
 import { Database, type Row } from "./database.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, TransactionTrace } from "./index.ts";
 import { createKysely } from "./kysely.ts";
@@ -21,7 +21,6 @@ import { LiveQueries, type LiveQuery } from "./live.ts";
 import { Replica } from "./replica.ts";
 import { type Shape, ShapeHandle, type ShapeOptions } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
-import { type DecodeValue, decoderOf } from "./values.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
 // Enough to see what happened lately, little enough to keep for ever.
@@ -43,11 +42,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly handles = new Set<ShapeHandle>();
   private readonly channels = new Set<ChannelHandle>();
-  private connectionState: ConnectionState["kind"] = "idle";
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
   private memberCount = 0;
   private isNewToken = false;
+  private isClosed = false;
   private closing: Promise<void> | undefined;
   private readonly statusHistory: { status: ClientStatus; at: Date }[] = [];
   private readonly transactions: TransactionTrace[] = [];
@@ -116,7 +115,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const handle = new ChannelHandle({ ...options, table }, ++this.memberCount, {
       add: (channel) => this.lanes.add(channel),
       remove: (channel) => this.lanes.remove(channel),
-      decodersFor: (types) => this.decodersFor(types),
     });
     this.channels.add(handle);
     return handle as unknown as Channel<R>;
@@ -150,6 +148,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   close(): Promise<void> {
+    this.isClosed = true;
     this.closing ??= this.shutDown();
     return this.closing;
   }
@@ -165,7 +164,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private createConnection({ url, token, backoff, openTimeoutMs }: ClientOptions<Name>): Connection {
     const options = { url, token, backoff: { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 }, openTimeoutMs: openTimeoutMs ?? 10_000 };
     return new Connection(options, {
-      state: (state) => this.connectionChanged(state.kind),
+      changed: () => this.updateStatus(),
       welcomed: (welcome) => this.welcomed(welcome),
       message: (message) => this.received(message),
       frame: (frame) => this.lanes.frame(frame),
@@ -202,11 +201,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private connectionChanged(kind: ConnectionState["kind"]): void {
-    this.connectionState = kind;
-    this.updateStatus();
-  }
 
   private welcomed({ epoch }: Extract<ServerMessage, { kind: "welcome" }>): void {
     this.epoch = epoch;
@@ -257,9 +251,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private deriveStatus(): ClientStatus {
-    if (this.closing) return "closed";
-    if (this.connectionState === "waiting") return "offline";
-    if (this.connectionState !== "open" || !this.lanes.isOnline) return "connecting";
+    if (this.isClosed) return "closed";
+    const { kind } = this.connection.state;
+    if (kind === "waiting") return "offline";
+    if (kind !== "open" || !this.lanes.isOnline) return "connecting";
     return this.lanes.allJoined ? "live" : "catching-up";
   }
 
@@ -279,20 +274,21 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private async shutDown(): Promise<void> {
     const error = new WalcastError("closed", "the client was closed");
     const disconnected = this.connection.close();
-    this.lanes.offline();
     this.updateStatus();
     this.awaits.close(error);
     this.liveQueries.close(error);
     for (const handle of [...this.handles, ...this.channels]) handle.abandon(error);
     this.statusListeners.clear();
     await disconnected;
+    // Not in the middle of its opening.
+    await this.opened.catch(() => {});
     await this.database.close().catch(() => {});
   }
 
   // ── Checks and look-ups ────────────────────────────────────────────────────────────────────────────────────────────
 
   private refuseIfClosed(doing: string): void {
-    if (this.closing) throw new WalcastError("closed", `${doing}: the client is closed`);
+    if (this.isClosed) throw new WalcastError("closed", `${doing}: the client is closed`);
   }
 
   private refuseOtherColumns(handle: ShapeHandle): void {
@@ -307,12 +303,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private failureOf(tables: ReadonlySet<string> | undefined): WalcastError | undefined {
     const handles = [...this.handles].filter(({ tableName }) => !tables || tables.has(tableName));
     return handles.every(({ status }) => status === "error") ? handles[0]?.error : undefined;
-  }
-
-  private async decodersFor(types: readonly string[]): Promise<(DecodeValue | undefined)[]> {
-    await this.opened;
-    const rows = await this.database.select("SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n", [types]);
-    return rows.map(({ oid }) => decoderOf(Number(oid ?? 0), this.database.arrayTypes));
   }
 }
 

@@ -59,7 +59,8 @@ export function delayMs({ attempt, slow }: { attempt: number; slow: boolean }, {
 }
 
 export interface ConnectionHooks {
-  state(state: ConnectionState): void;
+  /** `state` is another one. */
+  changed(): void;
   /** The first message of every connection. */
   welcomed(message: Extract<ServerMessage, { kind: "welcome" }>): void;
   message(message: ServerMessage): void;
@@ -95,11 +96,12 @@ const SILENCE_FACTOR = 2.5;
 const FRAMES_FIRST_MS = 100;
 
 export class Connection {
-  private state: ConnectionState = { kind: "idle" };
+  state: ConnectionState = { kind: "idle" };
   private readonly options: ConnectionOptions;
   private readonly hooks: ConnectionHooks;
   private token: Token | undefined;
   private socket: WebSocket | undefined;
+  private socketGone: Promise<void> = Promise.resolve();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private lastHeardMs = 0;
   private doubtedAtMs = -1;
@@ -136,20 +138,20 @@ export class Connection {
 
   /** Resolves when the socket is gone as well. */
   async close(): Promise<void> {
-    const socket = this.socket;
     this.step({ kind: "close" });
-    if (socket && socket.readyState !== WebSocket.CLOSED) await new Promise((closed) => socket.addEventListener("close", closed, { once: true }));
+    await this.socketGone;
   }
 
   // ── The state machine's hands ──────────────────────────────────────────────────────────────────────────────────────
 
   private step(event: ConnectionEvent): void {
     const before = this.state;
-    this.state = next(before, event);
-    if (this.state === before) return;
-    if (!isSame(before, this.state)) this.leave(before);
-    this.hooks.state(this.state);
-    if (!isSame(before, this.state)) this.enter(this.state);
+    const after = (this.state = next(before, event));
+    if (after === before) return;
+    if (!isSame(before, after)) this.leave(before);
+    this.hooks.changed();
+    // Whoever was told may have taken a step already, by setToken or close.
+    if (this.state === after && !isSame(before, after)) this.enter(after);
   }
 
   private leave(state: ConnectionState): void {
@@ -188,6 +190,8 @@ export class Connection {
   private connect(token: string | undefined): void {
     const socket = new WebSocket(syncUrl(this.options.url), subprotocol);
     socket.binaryType = "arraybuffer";
+    // From the start: where close() finds a socket still connecting, Node's fires the event before close() returns.
+    this.socketGone = new Promise((gone) => socket.addEventListener("close", () => gone(), { once: true }));
     this.socket = socket;
     this.frameNumber = this.checksum = 0;
     this.refusal = undefined;

@@ -50,6 +50,8 @@ const settings = {
 // Each kept statement holds a plan of some ten kilobytes in PGlite. Applications have dozens of queries, not thousands.
 const STATEMENTS_MAX = 256;
 
+const inUse = new WeakSet<PGlite>();
+
 export class Database {
   readonly pglite: PGlite;
   private readonly owned: boolean;
@@ -58,8 +60,10 @@ export class Database {
   private readonly arrays = new Map<number, number>();
   private statementCount = 0;
 
-  /** An own in-memory PGlite, or one that the application has made and will close. */
+  /** An own in-memory PGlite, or one that the application has made and will close. Throws `config_invalid`. */
   constructor(given?: PGlite) {
+    if (given && inUse.has(given)) throw new WalcastError("config_invalid", "open a replica: expected a PGlite of its own, found one that another client uses");
+    if (given) inUse.add(given);
     this.pglite = given ?? new PGlite("memory://");
     this.owned = given === undefined;
   }
@@ -76,6 +80,7 @@ export class Database {
     // A PGlite that is still starting cannot be closed; one that failed to start needs no closing.
     await this.pglite.waitReady;
     if (this.owned) return this.pglite.close();
+    inUse.delete(this.pglite);
     if (this.pglite.closed) return;
     await this.exclusive(() => {
       for (const name of Object.keys(settings)) this.script(`RESET ${name}`);

@@ -9,6 +9,7 @@
  * then tells anybody.
  */
 import { type Commit, decodeCommits, type Frame, type Lsn, type SectionIn, type ServerMessage, type ShapeRequest, type TableDescription, WalcastError, type ClientMessage } from "../engine/protocol.ts";
+import type { Database } from "./database.ts";
 import type { Change, Load, Member, Replica } from "./replica.ts";
 
 /** What subscribes: a shape, or a channel (`changes`). It is told, and asks nothing. */
@@ -19,7 +20,8 @@ export interface Subscriber {
   readonly member: Member;
   /** Its rows are about to come, for the first time or again. */
   loading(): void;
-  described(table: TableDescription, estimatedRows: number): void;
+  /** Inside the replica's turn. */
+  described(table: TableDescription, estimatedRows: number, database: Database): void;
   progressed(rows: number, bytes: number): void;
   joined(): void;
   committed(commits: readonly Commit[]): void;
@@ -95,7 +97,7 @@ export class Lanes {
 
   /** Whether every subscription's rows are complete. */
   get allJoined(): boolean {
-    return this.isOnline && this.lanes.values().every(({ stage, isApplied }) => isApplied || stage === "over");
+    return this.isOnline && this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over");
   }
 
   add(subscriber: Subscriber): void {
@@ -231,9 +233,12 @@ export class Lanes {
   private fail(lane: Lane, error: WalcastError): void {
     this.end(lane);
     this.subscribers.delete(lane.subscriber);
-    if (revoking.has(error.code)) this.push({ kind: "remove", member: lane.subscriber.member, done: () => {} });
-    lane.subscriber.failed(error);
-    this.hooks.changed();
+    const tell = (): void => {
+      lane.subscriber.failed(error);
+      this.hooks.changed();
+    };
+    if (revoking.has(error.code)) this.push({ kind: "remove", member: lane.subscriber.member, done: tell });
+    else tell();
   }
 
   private end(lane: Lane): void {
@@ -325,7 +330,7 @@ export class Lanes {
       lane.load = replica.describe(lane.subscriber.member, table);
       tell.push(this.hooks.applied(new Set()));
     }
-    lane.subscriber.described(table, estimatedRows);
+    lane.subscriber.described(table, estimatedRows, replica.database);
   }
 
   private copy(replica: Replica, lane: Lane, lines: readonly Uint8Array[], tell: (() => void)[]): void {
@@ -380,7 +385,9 @@ export class Lanes {
     const position = later(batch.at(-1)!.position, replica.position);
     const changes = changesOf(commits);
     const isIdle = changes.length === 0 && joins.length === 0 && position === replica.position;
-    if (isIdle) return this.tellCommitted(commits, tell);
+    // Before anybody is told that the position is reached.
+    this.tellCommitted(commits, tell);
+    if (isIdle) return;
     const joined = this.commit(replica, changes, joins, position, tell);
     for (const { lane } of joined) {
       lane.load = undefined;
@@ -388,7 +395,6 @@ export class Lanes {
       lane.subscriber.joined();
     }
     if (joined.length > 0) this.hooks.changed();
-    this.tellCommitted(commits, tell);
   }
 
   private commit(replica: Replica, changes: Change[], joins: Transaction["joins"], position: Lsn, tell: (() => void)[]): Transaction["joins"] {

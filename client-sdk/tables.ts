@@ -54,12 +54,8 @@ export function opaqueTypesOf(types: readonly TypeDescription[]): OpaqueTypes {
 /** A column's type here: the server's own spelling, or text where the type is opaque. */
 export function localType(type: string, opaque: OpaqueTypes): string {
   const parts = typePattern.exec(type);
-  if (parts) return opaque.has(qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) })) ? textOrArray(type) : type;
-  // PGlite is built without libxml: it has the type, but can read no value of it.
-  return /^xml(\[\])*$/.test(type) ? textOrArray(type) : type;
-}
-
-function textOrArray(type: string): string {
+  const isOpaque = parts && opaque.has(qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) }));
+  if (!isOpaque) return type;
   return type.endsWith("[]") ? "text[]" : "text";
 }
 

@@ -1,28 +1,418 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
+import { PGlite } from "@electric-sql/pglite";
 
-import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
-import { commit, Peer, table, text } from "./peer.ts";
+import { type Client, type ClientOptions, type ClientStatus, createClient, type Shape, type ShapeStatus } from "../../client-sdk/index.ts";
+import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
+
+// Starting a PGlite costs seconds; a client on a given one begins from nothing just as well.
+let replica: PGlite;
+before(() => {
+  replica = new PGlite();
+});
+after(() => replica.close());
 
 const orders = table("orders", ["id integer", "status text"]);
+const all = "select id, status from orders order by id";
 
 async function start(t: TestContext, options: Partial<ClientOptions> = {}): Promise<{ peer: Peer; client: Client }> {
   const peer = await Peer.start(t);
-  const client = createClient({ url: peer.url, backoff: { baseMs: 1, maxMs: 20 }, ...options });
+  const client = createClient({ url: peer.url, replica, backoff: { baseMs: 1, maxMs: 20 }, ...options });
   t.after(() => client.close());
   return { peer, client };
 }
 
-test("a shape's first rows appear with its join, and changes follow", async (t) => {
+/** A client with the shape `orders` joined at position 16. */
+async function synced(t: TestContext, rows: readonly (readonly string[])[] = [["1", "new"], ["2", "new"]]): Promise<{ peer: Peer; client: Client; shape: Shape; server: PeerConnection; id: number }> {
   const { peer, client } = await start(t);
   const shape = client.sync({ table: "orders" });
   const server = await peer.greeted();
-  const id = await server.serve(orders, [["1", "new"], ["2", "new"]], 10n);
+  const id = await server.serve(orders, rows, 16n);
   await shape.ready;
+  return { peer, client, shape, server, id };
+}
+
+function changes<Value>(on: (listener: (value: Value) => void) => unknown): Value[] {
+  const seen: Value[] = [];
+  on((value) => seen.push(value));
+  return seen;
+}
+
+function reached(client: Client, status: ClientStatus): Promise<void> {
+  return new Promise((resolve) => {
+    if (client.status === status) return resolve();
+    client.onStatus((now) => now === status && resolve());
+  });
+}
+
+function becomes(shape: Shape, status: ShapeStatus): Promise<void> {
+  return new Promise((resolve) => {
+    if (shape.status === status) return resolve();
+    shape.on("status", (now) => now === status && resolve());
+  });
+}
+
+test("a shape's first rows appear with its join, and changes follow", async (t) => {
+  const { client } = await start(t);
+  await client.close();
+  const { client: again, shape, server, id } = await synced(t);
   assert.equal(shape.status, "ready");
-  assert.equal(client.position, text(10n));
-  assert.equal(client.status, "live");
-  server.commits(20n, { [id]: [commit(20n, { kind: "update", row: ["1", "paid"] }, { kind: "insert", row: ["3", "new"] }, { kind: "delete", key: ["2"] })] });
-  await client.awaitPosition(text(20n));
-  assert.deepEqual(await client.query("select id, status from orders order by id"), [{ id: 1, status: "paid" }, { id: 3, status: "new" }]);
+  assert.equal(again.position, text(16n));
+  assert.equal(again.status, "live");
+  assert.equal(shape.progress.rows, 2);
+  server.commits(32n, { [id]: [commit(32n, { kind: "update", row: ["1", "paid"] }, { kind: "insert", row: ["3", "new"] }, { kind: "delete", key: ["2"] })] });
+  await again.awaitPosition(text(32n));
+  assert.deepEqual(await again.query(all), [{ id: 1, status: "paid" }, { id: 3, status: "new" }]);
 });
+
+test("what precedes a boundary is shown with the boundary, not before", async (t) => {
+  const { client, server, id } = await synced(t);
+  const live = client.live(all);
+  await live.ready;
+  const states = changes<number>((push) => live.subscribe((rows) => push(rows.length)));
+  server.commits(20n, { [id]: [commit(20n, { kind: "insert", row: ["3", "new"] })] }, false);
+  server.commits(24n, { [id]: [commit(24n, { kind: "insert", row: ["4", "new"] })] }, true);
+  await client.awaitPosition(text(24n));
+  assert.deepEqual(states, [2, 4]);
+});
+
+test("a resync leaves the old rows readable and replaces them at once, with their new columns", async (t) => {
+  const { client, shape, server, id } = await synced(t);
+  server.send({ kind: "resync", id, cause: { code: "schema_changed", message: "a column was added" } });
+  await becomes(shape, "resyncing");
+  assert.equal(client.status, "catching-up");
+  server.describe(id, table("orders", ["id integer", "status text", "note text"], ["id"], { version: "2" }));
+  server.copy(id, [["1", "old", null]]);
+  assert.deepEqual(await client.query(all), [{ id: 1, status: "new" }, { id: 2, status: "new" }]);
+  server.frame({ kind: "catchUp", position: 0n as never, sections: [] });
+  server.join(40n, { [id]: [commit(40n, { kind: "update", row: ["1", "fresh", "n"] })] });
+  await becomes(shape, "ready");
+  assert.deepEqual(await client.query("select * from orders"), [{ id: 1, status: "fresh", note: "n" }]);
+  assert.equal(client.inspect().resyncs, 1);
+});
+
+test("a client whose connection is cut reads on, comes back, and takes the rows as they are now", async (t) => {
+  const { peer, client, shape, server, id } = await synced(t);
+  const statuses = changes<ClientStatus>((push) => client.onStatus(push));
+  server.socket.terminate();
+  await reached(client, "offline");
+  assert.equal(shape.status, "ready");
+  assert.equal((await client.query(all)).length, 2);
+  const second = await peer.greeted();
+  const { id: next } = await second.message("subscribe");
+  assert.ok(next > id, "ids are not used again");
+  assert.equal(shape.status, "resyncing");
+  second.describe(next, orders);
+  second.copy(next, [["9", "new"]]);
+  second.join(48n, { [next]: [] });
+  await reached(client, "live");
+  assert.deepEqual(await client.query(all), [{ id: 9, status: "new" }]);
+  assert.deepEqual(statuses, ["offline", "connecting", "catching-up", "live"]);
+});
+
+test("the position never goes backwards, even where a reconnected server is behind for a moment", async (t) => {
+  const { peer, client, server } = await synced(t);
+  server.socket.terminate();
+  const second = await peer.greeted();
+  await second.serve(orders, [], 8n);
+  await reached(client, "live");
+  assert.equal(client.position, text(16n));
+});
+
+const breaches: Record<string, (server: PeerConnection, id: number) => void> = {
+  "a lost frame": (server, id) => {
+    server.lose();
+    server.commits(32n, { [id]: [] });
+  },
+  "a damaged frame": (server) => server.raw(Buffer.alloc(40, 1)),
+  "text that is no JSON": (server) => server.socket.send("{"),
+  "rows of a subscription that nobody asked for": (server) => server.commits(32n, { 99: [] }),
+  "a malformed transaction": (server, id) => server.frame({ kind: "commits", position: 32n as never, sections: [{ subscription: id, bytes: Buffer.from("C") }] }),
+  "a position that goes backwards": (server, id) => server.commits(8n, { [id]: [] }),
+};
+
+for (const [what, cause] of Object.entries(breaches)) {
+  test(`${what} makes the client begin anew`, async (t) => {
+    const { peer, client, server, id } = await synced(t);
+    cause(server, id);
+    const second = await peer.greeted();
+    await second.serve(orders, [["7", "again"]], 64n);
+    await client.awaitPosition(text(64n));
+    assert.deepEqual(await client.query(all), [{ id: 7, status: "again" }]);
+    assert.equal(client.inspect().breaches, 1);
+  });
+}
+
+test("a server that falls silent is left for a new connection", async (t) => {
+  const { peer, client } = await start(t);
+  peer.positionEveryMs = 20;
+  await peer.greeted();
+  peer.positionEveryMs = 60_000;
+  await peer.greeted();
+  assert.equal(client.inspect().connections, 1);
+  await reached(client, "live");
+  assert.equal(client.inspect().connections, 2);
+});
+
+test("a live query tells what changed, and rows that did not are the same objects", async (t) => {
+  const { client, server, id } = await synced(t);
+  const live = client.live<{ id: number; status: string }>(all);
+  await live.ready;
+  const [first, second] = live.rows;
+  const deltas = changes<{ rows: unknown; delta: unknown }>((push) => live.subscribe((rows, delta) => push({ rows, delta })));
+  server.commits(32n, { [id]: [commit(32n, { kind: "update", row: ["2", "paid"] }, { kind: "insert", row: ["3", "new"] })] });
+  await client.awaitPosition(text(32n));
+  server.commits(33n, { [id]: [] });
+  await client.awaitPosition(text(33n));
+  assert.equal(live.rows[0], first);
+  assert.deepEqual(deltas, [
+    { rows: [first, second], delta: { position: text(16n), inserted: [first, second], updated: [], deleted: [] } },
+    { rows: live.rows, delta: { position: text(32n), inserted: [{ id: 3, status: "new" }], updated: [{ id: 2, status: "paid" }], deleted: [] } },
+  ]);
+});
+
+test("live queries over several shapes show one position, and never half a transaction", async (t) => {
+  const { peer, client } = await start(t);
+  client.sync({ table: "orders" });
+  client.sync({ table: "items" });
+  const server = await peer.greeted();
+  const a = await server.serve(orders, [["1", "0"]], 16n);
+  const b = await server.serve(table("items", ["id integer", "status text"]), [["1", "100"]], 16n);
+  const sum = client.live<{ sum: string }>("select sum(n)::text as sum from (select status::int as n from orders union all select status::int from items) s");
+  const parts = [client.live(all), client.live("select * from items")];
+  await Promise.all([sum, ...parts].map((one) => one.ready));
+  const sums = changes<string>((push) => sum.subscribe(([row]) => push(row!.sum)));
+  const positions = parts.map((one) => changes<string>((push) => one.subscribe((_rows, delta) => push(delta.position))));
+  for (let i = 1; i <= 20; i++) {
+    const position = 16n + BigInt(i);
+    const update = (value: number) => [commit(position, { kind: "update" as const, row: ["1", String(value)] })];
+    server.commits(position, { [a]: update(i) }, false);
+    server.commits(position, { [b]: update(100 - i) }, true);
+  }
+  await client.awaitPosition(text(36n));
+  assert.deepEqual(sums, ["100"]);
+  assert.deepEqual(positions[0], positions[1]);
+  assert.deepEqual(parts.map(({ rows }) => rows), [[{ id: 1, status: "20" }], [{ id: 1, status: "80" }]]);
+});
+
+test("a live query may come before its tables, and sees through views", async (t) => {
+  const { peer, client } = await start(t);
+  const live = client.live("select count(*) from orders where status = $1", ["new"]);
+  const server = await peer.greeted();
+  client.sync({ table: "orders" });
+  const id = await server.serve(orders, [["1", "new"]], 16n);
+  assert.deepEqual(await live.ready, [{ count: 1 }]);
+  await client.pglite.exec("BEGIN READ WRITE; CREATE VIEW new_orders AS SELECT * FROM orders WHERE status = 'new'; COMMIT");
+  t.after(() => replica.exec("BEGIN READ WRITE; DROP VIEW IF EXISTS new_orders; COMMIT"));
+  const view = client.live("select id from new_orders order by id");
+  await view.ready;
+  server.commits(32n, { [id]: [commit(32n, { kind: "insert", row: ["2", "new"] })] });
+  await client.awaitPosition(text(32n));
+  assert.deepEqual(view.rows, [{ id: 1 }, { id: 2 }]);
+  assert.deepEqual(live.rows, [{ count: 2 }]);
+});
+
+test("a live query is not run for changes of other tables, and not at all once closed", async (t) => {
+  const { peer, client } = await start(t);
+  client.sync({ table: "orders" });
+  client.sync({ table: "items" });
+  const server = await peer.greeted();
+  const a = await server.serve(orders, [], 16n);
+  const b = await server.serve(table("items", ["id integer", "status text"]), [], 16n);
+  const live = client.live(all);
+  await live.ready;
+  server.commits(32n, { [b]: [commit(32n, { kind: "insert", row: ["1", "x"] })] });
+  await client.awaitPosition(text(32n));
+  const runs = (): number | undefined => client.inspect().live[0]?.runs;
+  const before = runs();
+  server.commits(33n, { [b]: [commit(33n, { kind: "insert", row: ["2", "x"] })] });
+  await client.awaitPosition(text(33n));
+  assert.equal(runs(), before);
+  server.commits(34n, { [a]: [commit(34n, { kind: "insert", row: ["1", "x"] })] });
+  await client.awaitPosition(text(34n));
+  assert.equal(runs(), before! + 1);
+  live.close();
+  assert.deepEqual(client.inspect().live, []);
+});
+
+test("a live query that is wrong says so, and a subscriber that throws stops nobody", async (t) => {
+  const { client, server, id } = await synced(t);
+  const wrong = client.live("selec 1");
+  await assert.rejects(wrong.ready, { code: "query_failed" });
+  assert.equal(wrong.status, "error");
+  const reported = t.mock.method(console, "error", () => {});
+  const live = client.live(all);
+  live.subscribe(() => {
+    throw new Error("from the application");
+  });
+  const seen = changes<number>((push) => live.subscribe((rows) => push(rows.length)));
+  await live.ready;
+  server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
+  await client.awaitPosition(text(32n));
+  assert.deepEqual(seen, [2, 1]);
+  assert.equal(reported.mock.callCount(), 2);
+});
+
+test("a channel hands out every change, decoded, relative to its filter", async (t) => {
+  const { peer, client } = await start(t);
+  const server = await peer.greeted();
+  const events: unknown[] = [];
+  const channel = client.channel("orders", { where: "status = 'new'" }).on("*", (event) => events.push(event)).subscribe();
+  const inserts = changes<unknown>((push) => channel.on("INSERT", ({ row }) => push(row)));
+  const { id, changes: isChanges, shape } = await server.message("subscribe");
+  assert.deepEqual({ isChanges, shape }, { isChanges: true, shape: { table: "orders", where: "status = 'new'" } });
+  server.describe(id, table("orders", ["id bigint", "status text", "tags integer[]"]));
+  server.join(16n, { [id]: [] });
+  await channel.ready;
+  server.commits(32n, { [id]: [commit(30n, { kind: "insert", row: ["9007199254740993", "new", "{1,2}"] }), commit(32n, { kind: "update", old: ["1", "new", null], row: ["1", "new", "{3}"] }, { kind: "delete", old: ["2", "new", null] })] });
+  await client.awaitPosition(text(32n));
+  const commitTime = new Date("2000-01-01T00:00:00Z");
+  assert.deepEqual(events, [
+    { type: "INSERT", row: { id: 9007199254740993n, status: "new", tags: [1, 2] }, old: undefined, position: text(30n), commitTime },
+    { type: "UPDATE", row: { id: 1, status: "new", tags: [3] }, old: { id: 1, status: "new", tags: null }, position: text(32n), commitTime },
+    { type: "DELETE", row: undefined, old: { id: 2, status: "new", tags: null }, position: text(32n), commitTime },
+  ]);
+  assert.equal(inserts.length, 1);
+  await channel.unsubscribe();
+  assert.equal((await server.message("unsubscribe")).id, id);
+});
+
+test("awaitPosition asks the server, and ends as the server says", async (t) => {
+  const { client, server, id } = await synced(t);
+  await client.awaitPosition(text(16n));
+  const reachedXid = client.awaitPosition({ xid: 700n });
+  const byXid = await server.message("await");
+  assert.equal(byXid.xid, "700");
+  server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
+  server.send({ kind: "awaited", id: byXid.id, position: text(32n) });
+  await reachedXid;
+  assert.equal((await client.query(all)).length, 1);
+  const aborted = client.awaitPosition({ xid: "701" });
+  server.send({ kind: "error", await: (await server.message("await")).id, error: { code: "transaction_aborted", message: "it was rolled back" } });
+  await assert.rejects(aborted, { code: "transaction_aborted" });
+  await assert.rejects(client.awaitPosition("0/FFFF", { timeoutMs: 5 }), { code: "await_timeout" });
+});
+
+test("the replica refuses to be written by the application, in every way in", async (t) => {
+  const { client } = await synced(t);
+  await assert.rejects(client.query("insert into orders values (9, 'x')"), { code: "query_failed", hint: /through Postgres/ });
+  await assert.rejects(client.kysely.deleteFrom("orders").execute(), { code: "query_failed" });
+  await assert.rejects(client.kysely.transaction().execute((tx) => tx.deleteFrom("orders").execute()), { code: "query_failed" });
+  await assert.rejects(client.pglite.query("update orders set status = 'x'"), /read-only/);
+  await assert.rejects(client.query("begin read write"), { code: "query_failed", hint: /transaction/ });
+  assert.equal((await client.query(all)).length, 2);
+});
+
+test("Kysely reads the replica, in one state where it asks for a transaction", async (t) => {
+  const { client, server, id } = await synced(t);
+  const db = client.kysely;
+  assert.deepEqual(await db.selectFrom("orders").selectAll().where("id", "=", 2).execute(), [{ id: 2, status: "new" }]);
+  await db.transaction().execute(async (tx) => {
+    server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
+    assert.equal((await tx.selectFrom("orders").select("id").execute()).length, 2);
+    assert.equal((await tx.selectFrom("orders").select("id").execute()).length, 2);
+  });
+  await client.awaitPosition(text(32n));
+  const live = client.live((kysely) => kysely.selectFrom("orders").select("id").where("status", "=", "new"));
+  assert.deepEqual(await live.ready, [{ id: 2 }]);
+});
+
+test("shapes of one table share it; what only one of them held leaves with it", async (t) => {
+  const { client, server } = await synced(t);
+  const second = client.sync({ table: "public.ORDERS", where: "id >= 2" });
+  await server.serve(orders, [["2", "new"], ["3", "new"]], 32n);
+  await second.ready;
+  assert.equal((await client.query(all)).length, 3);
+  await second.unsubscribe();
+  assert.deepEqual(await client.query("select id from orders order by id"), [{ id: 1 }, { id: 2 }]);
+  assert.throws(() => client.sync({ table: "orders", columns: ["id"] }), { code: "config_invalid" });
+});
+
+test("a shape that the server refuses says why, and other shapes go on", async (t) => {
+  const { client, server, id } = await synced(t);
+  const refused = client.sync({ table: "secrets", where: "x ~ 'y'" });
+  const { id: second } = await server.message("subscribe");
+  server.send({ kind: "error", subscription: second, error: { code: "where_unsupported", message: "no regular expressions", position: 2 } });
+  await assert.rejects(refused.ready, { code: "where_unsupported", position: 2 });
+  assert.equal(refused.status, "error");
+  server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
+  await client.awaitPosition(text(32n));
+  assert.equal((await client.query(all)).length, 1);
+});
+
+test("a shape that the replica cannot hold fails alone", async (t) => {
+  const { client, server, id } = await synced(t);
+  const impossible = client.sync({ table: "items" });
+  const { id: second } = await server.message("subscribe");
+  server.describe(second, table("items", ["id integer", "x no_such_type"]));
+  await assert.rejects(impossible.ready, { code: "replica_failed" });
+  assert.equal((await server.message("unsubscribe")).id, second);
+  server.copy(second, [["1", "x"]]);
+  server.join(20n, { [second]: [] });
+  server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
+  await client.awaitPosition(text(32n));
+  assert.equal((await client.query(all)).length, 1);
+});
+
+test("rows that a new token may not see leave the replica", async (t) => {
+  const { peer, client, shape } = await synced(t);
+  client.setToken("another");
+  const second = await peer.connection();
+  assert.equal((await second.message("hello")).token, "another");
+  second.send({ kind: "welcome", epoch: "epoch", position: text(16n), positionEveryMs: 60_000 });
+  const { id } = await second.message("subscribe");
+  second.send({ kind: "error", subscription: id, error: { code: "forbidden", message: "not for you" } });
+  await becomes(shape, "error");
+  assert.deepEqual(await client.query(all), []);
+});
+
+test("a refused token is not tried again in haste, and a new one at once", async (t) => {
+  const { peer, client } = await start(t, { token: () => "stale", backoff: { baseMs: 1, maxMs: 3_600_000 } });
+  const first = await peer.connection();
+  assert.equal((await first.message("hello")).token, "stale");
+  first.socket.close(4401, "no");
+  await reached(client, "offline");
+  assert.equal(client.inspect().lastError?.code, "unauthenticated");
+  client.setToken("good");
+  const second = await peer.connection();
+  assert.equal((await second.message("hello")).token, "good");
+});
+
+test("declared shapes are preloaded, and found by name", async (t) => {
+  const { peer, client } = await start(t, { shapes: { open: { table: "orders", where: "status <> $1", params: ["done"] } } });
+  const server = await peer.greeted();
+  const { id, shape } = await server.message("subscribe");
+  assert.deepEqual(shape, { table: "orders", where: "status <> $1", params: ["done"] });
+  server.describe(id, orders);
+  server.join(16n, { [id]: [] });
+  await client.preload();
+  assert.equal(client.shapes.open?.status, "ready");
+});
+
+test("closing rejects what waits, and what is asked afterwards", async (t) => {
+  const { client } = await start(t);
+  const shape = client.sync({ table: "orders" });
+  const live = client.live("select 1 from nowhere");
+  const waits = [shape.ready, live.ready, client.awaitPosition("0/FFFF"), client.channel("orders").subscribe().ready];
+  const closed = client.close();
+  for (const wait of waits) await assert.rejects(wait, { code: "closed" });
+  await closed;
+  assert.equal(client.status, "closed");
+  await assert.rejects(client.query("select 1"), { code: "closed" });
+  await assert.rejects(client.awaitPosition("0/1"), { code: "closed" });
+  assert.throws(() => client.sync({ table: "orders" }), { code: "closed" });
+  await client.close();
+});
+
+const refusals: Record<string, Partial<ClientOptions>> = {
+  "a URL that is none": { url: "nowhere" },
+  "a replica of another kind": { replica: "idb://shop" },
+  "an object that is no PGlite": { replica: {} as PGlite },
+  "a table name that is none": { shapes: { x: { table: "a.b.c" } } },
+};
+
+for (const [what, options] of Object.entries(refusals)) {
+  test(`${what} is refused with config_invalid`, () => {
+    assert.throws(() => createClient({ url: "ws://127.0.0.1:1", replica, ...options }), { code: "config_invalid" });
+  });
+}
