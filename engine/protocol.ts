@@ -377,14 +377,22 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Short ASCII by hand: TextDecoder's call alone costs more than such a value. */
 function decodeText(bytes: Uint8Array, start: number, end: number): string {
-  if (end - start > 24) return utf8.decode(bytes.subarray(start, end));
+  if (end - start > 24) return decodeUtf8(bytes.subarray(start, end));
   let text = "";
   for (let i = start; i < end; i++) {
     const byte = bytes[i]!;
-    if (byte > 0x7f) return utf8.decode(bytes.subarray(start, end));
+    if (byte > 0x7f) return decodeUtf8(bytes.subarray(start, end));
     text += String.fromCharCode(byte);
   }
   return text;
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw malformed("expected UTF-8 in a value, found other bytes");
+  }
 }
 
 function malformed(found: string): WalcastError {
