@@ -15,7 +15,13 @@ import { Traffic } from "./server/traffic.ts";
 
 /** Whoever opens the page sees every row of the shop. Tables that are not named here are served to nobody. */
 const everyRow = { read: true } as const;
-const tables = { customers: everyRow, products: everyRow, orders: everyRow, order_items: everyRow, simulation: everyRow };
+const tables = {
+  customers: everyRow,
+  products: everyRow,
+  orders: everyRow,
+  order_items: everyRow,
+  simulation: everyRow,
+};
 
 /** Everything that is open, closed in reverse. */
 const opened = new AsyncDisposableStack();
@@ -37,7 +43,11 @@ async function start(settings: Settings): Promise<void> {
   await requireFree(settings);
   const databaseUrl = settings.databaseUrl ?? (await step("PostgreSQL 18", () => openPostgres(settings)));
   const pool = openPool(databaseUrl);
-  await step("Shop", () => createShop(pool), (orders) => (orders > 0 ? `${orders.toLocaleString("en")} orders made` : "kept from last time"));
+  await step(
+    "Shop",
+    () => createShop(pool),
+    (orders) => (orders > 0 ? `${orders.toLocaleString("en")} orders made` : "kept from last time"),
+  );
   if (!(await isBuilt())) await step("Page", buildPage, () => "built");
   const traffic = await openTraffic(pool);
   const url = await step("Engine", () => openEngine(settings, databaseUrl, createApp(pool, traffic)));
@@ -47,7 +57,11 @@ async function start(settings: Settings): Promise<void> {
 // ── What runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function openPostgres({ dataDir, postgresPort: port }: Settings): Promise<string> {
-  const postgres = await startPostgres({ dataDir, notice: (line) => notices.push(line), ...(port !== undefined && { port }) });
+  const postgres = await startPostgres({
+    dataDir,
+    notice: (line) => notices.push(line),
+    ...(port !== undefined && { port }),
+  });
   opened.defer(() => postgres.stop());
   void postgres.ended.then(() => fail(new Error("PostgreSQL has ended, and so does this. Start again to go on.")));
   return postgres.url;
@@ -69,8 +83,21 @@ async function openTraffic(pool: pg.Pool): Promise<Traffic> {
   return traffic;
 }
 
-async function openEngine({ port, host, dataDir }: Settings, databaseUrl: string, app: (request: Request) => Promise<Response>): Promise<string> {
-  const engine = await createEngine({ databaseUrl, host, port, dataDir, tables, staticDir: dist, app, logLevel: "error" });
+async function openEngine(
+  { port, host, dataDir }: Settings,
+  databaseUrl: string,
+  app: (request: Request) => Promise<Response>,
+): Promise<string> {
+  const engine = await createEngine({
+    databaseUrl,
+    host,
+    port,
+    dataDir,
+    tables,
+    staticDir: dist,
+    app,
+    logLevel: "error",
+  });
   opened.defer(() => engine.close());
   return engine.url;
 }
@@ -91,13 +118,20 @@ async function requireFree({ port, host }: Settings): Promise<void> {
 
 function portInUse(port: number): WalcastError {
   const other = port === 4437 ? 4438 : port + 1;
-  return new WalcastError("port_in_use", `Port ${port} is in use: stop what runs there, or choose another one with \`npm start -- --port ${other}\`.`);
+  return new WalcastError(
+    "port_in_use",
+    `Port ${port} is in use: stop what runs there, or choose another one with \`npm start -- --port ${other}\`.`,
+  );
 }
 
 // ── What is said ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** One line for each thing that takes time: its name at once, how it went afterwards. */
-async function step<T>(name: string, work: () => Promise<T>, result: (value: T) => string = () => "running"): Promise<T> {
+async function step<T>(
+  name: string,
+  work: () => Promise<T>,
+  result: (value: T) => string = () => "running",
+): Promise<T> {
   const startedAt = performance.now();
   process.stdout.write(`  ${name.padEnd(15)}`);
   try {
@@ -113,7 +147,9 @@ async function step<T>(name: string, work: () => Promise<T>, result: (value: T) 
 }
 
 async function whatToDo(url: string, databaseUrl: string, { port, dataDir }: Settings, pool: pg.Pool): Promise<string> {
-  const { rows } = await pool.query<{ id: number; status: string }>("SELECT id, status FROM orders ORDER BY id DESC LIMIT 1");
+  const { rows } = await pool.query<{ id: number; status: string }>(
+    "SELECT id, status FROM orders ORDER BY id DESC LIMIT 1",
+  );
   const { id = 1, status } = rows[0] ?? {};
   const update = `UPDATE orders SET status = '${status === "shipped" ? "delivered" : "shipped"}' WHERE id = ${id}`;
   const page = url.replace(/\/\/(127\.0\.0\.1|0\.0\.0\.0)/, "//localhost");
@@ -147,6 +183,7 @@ async function fail(error: unknown): Promise<void> {
 
 /** Errors of the world in one sentence; our own bugs with everything there is to know. */
 function report(error: unknown): void {
-  const isExpected = error instanceof WalcastError || (error instanceof Error && "code" in error) || error?.constructor === Error;
+  const isExpected =
+    error instanceof WalcastError || (error instanceof Error && "code" in error) || error?.constructor === Error;
   console.error(isExpected ? `\n  ${(error as Error).message}\n` : error);
 }

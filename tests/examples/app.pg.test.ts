@@ -17,7 +17,13 @@ describe("the dashboard's endpoint", () => {
   });
 
   const send = (method: string, path: string, body: unknown, contentType = "application/json") =>
-    app(new Request(`http://localhost${path}`, { method, headers: { "content-type": contentType }, ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }) }));
+    app(
+      new Request(`http://localhost${path}`, {
+        method,
+        headers: { "content-type": contentType },
+        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      }),
+    );
 
   test("the shop is made once", async () => {
     assert.equal(await createShop(db.pool), 0);
@@ -59,7 +65,12 @@ describe("the dashboard's endpoint", () => {
   });
 
   test("traffic changes orders until it is switched off, and says so in its row", async () => {
-    const state = async () => (await db.query("SELECT running, (SELECT count(*) + sum(xmin::text::bigint) FROM orders) AS orders FROM simulation")).rows[0];
+    const state = async () =>
+      (
+        await db.query(
+          "SELECT running, (SELECT count(*) + sum(xmin::text::bigint) FROM orders) AS orders FROM simulation",
+        )
+      ).rows[0];
     const before = await state();
     assert.equal((await send("POST", "/api/traffic", { on: true })).status, 204);
     assert.equal((await state()).running, true);

@@ -11,7 +11,10 @@ describe("the order dashboard in a browser", () => {
 
   before(async () => {
     dashboard = await openDashboard({ after: (release) => void releases.push(release) });
-    [window, other] = await Promise.all([dashboard.open(), dashboard.open({ colorScheme: "dark", viewport: { width: 390, height: 844 } })]);
+    [window, other] = await Promise.all([
+      dashboard.open(),
+      dashboard.open({ colorScheme: "dark", viewport: { width: 390, height: 844 } }),
+    ]);
   });
 
   after(async () => {
@@ -63,9 +66,14 @@ describe("the order dashboard in a browser", () => {
       if (n % 4 === 0) await window.shows(ids[2]!, `€${n}.00`);
     }
     const states = await window.page.evaluate(() => recorded);
-    const afterTransactions = states.slice(states.findIndex((state) => state.includes("€1.00") || state.includes("€4.00")));
+    const afterTransactions = states.slice(
+      states.findIndex((state) => state.includes("€1.00") || state.includes("€4.00")),
+    );
     assert.ok(new Set(afterTransactions.map(String)).size >= 30, "the page showed at least every fourth state");
-    assert.deepEqual(afterTransactions.filter((state) => new Set(state).size > 1), []);
+    assert.deepEqual(
+      afterTransactions.filter((state) => new Set(state).size > 1),
+      [],
+    );
   });
 
   test("the recording of states would notice a part", async () => {
@@ -106,7 +114,9 @@ describe("the order dashboard in a browser", () => {
       WHERE c.city = 'Bergen' AND EXISTS (SELECT FROM order_items i JOIN products p ON p.id = i.product_id WHERE i.order_id = o.id AND p.name LIKE '%mug%')`);
     await search.fill("bergen mug");
     await found.filter({ hasText: `${rows[0].orders} found` }).waitFor();
-    await window.page.waitForFunction(() => [...document.querySelectorAll(".order-customer")].every((cell) => cell.textContent.includes("Bergen")));
+    await window.page.waitForFunction(() =>
+      [...document.querySelectorAll(".order-customer")].every((cell) => cell.textContent.includes("Bergen")),
+    );
     await search.fill("100%_such");
     await window.page.getByText("No order matches “100%_such”").waitFor();
     await window.page.getByRole("button", { name: "Show all orders" }).click();
@@ -117,9 +127,13 @@ describe("the order dashboard in a browser", () => {
   test("a status that is chosen shows its orders only, and follows them", async () => {
     const { rows } = await sql("SELECT id FROM orders WHERE status = 'cancelled' ORDER BY id DESC LIMIT 1");
     const id = rows[0].id as number;
-    const total = window.page.getByRole("group", { name: "Orders by status" }).getByRole("button", { name: "Cancelled" });
+    const total = window.page
+      .getByRole("group", { name: "Orders by status" })
+      .getByRole("button", { name: "Cancelled" });
     await total.click();
-    await window.page.waitForFunction(() => [...document.querySelectorAll("[data-order-id]")].every((row) => row.getAttribute("data-status") === "cancelled"));
+    await window.page.waitForFunction(() =>
+      [...document.querySelectorAll("[data-order-id]")].every((row) => row.getAttribute("data-status") === "cancelled"),
+    );
     await window.row(id).waitFor();
     await sql("UPDATE orders SET status = 'paid' WHERE id = $1", [id]);
     await window.row(id).waitFor({ state: "detached" });
@@ -131,7 +145,10 @@ describe("the order dashboard in a browser", () => {
     const newest = await window.page.locator("[data-order-id]").first().getAttribute("data-order-id");
     await window.page.getByRole("switch").click();
     await other.page.locator("[role=switch][aria-checked=true]").waitFor();
-    await window.page.waitForFunction((id) => document.querySelector("[data-order-id]")?.getAttribute("data-order-id") !== id, newest);
+    await window.page.waitForFunction(
+      (id) => document.querySelector("[data-order-id]")?.getAttribute("data-order-id") !== id,
+      newest,
+    );
     await other.page.getByRole("switch").click();
     await window.page.locator("[role=switch][aria-checked=false]").waitFor();
   });
@@ -140,8 +157,17 @@ describe("the order dashboard in a browser", () => {
     const { rows } = await sql("SELECT pg_current_wal_lsn()::text AS position");
     await window.page.evaluate((position) => walcast.awaitPosition(position), rows[0].position as string);
     const totals = await sql("SELECT status, count(*)::int AS orders FROM orders GROUP BY status");
-    const expected = Object.fromEntries(totals.rows.map(({ status, orders }) => [status, orders.toLocaleString("en-GB")]));
-    const shown = await window.page.evaluate(() => Object.fromEntries([...document.querySelectorAll<HTMLElement>(".total")].map((total) => [total.dataset["status"], total.querySelector(".total-count")!.textContent])));
+    const expected = Object.fromEntries(
+      totals.rows.map(({ status, orders }) => [status, orders.toLocaleString("en-GB")]),
+    );
+    const shown = await window.page.evaluate(() =>
+      Object.fromEntries(
+        [...document.querySelectorAll<HTMLElement>(".total")].map((total) => [
+          total.dataset["status"],
+          total.querySelector(".total-count")!.textContent,
+        ]),
+      ),
+    );
     assert.deepEqual(shown, expected);
   });
 
@@ -183,6 +209,11 @@ function recordStates(ids: readonly number[]): void {
     look();
     requestAnimationFrame(everyFrame);
   };
-  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+  new MutationObserver(look).observe(document.body, {
+    subtree: true,
+    childList: true,
+    characterData: true,
+    attributes: true,
+  });
   everyFrame();
 }

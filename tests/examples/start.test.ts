@@ -29,9 +29,15 @@ describe("npm start", () => {
     await rm(dataDir, { recursive: true, force: true });
   });
 
-  const env = () => ({ ...process.env, WALCAST_PORT: String(port), WALCAST_DATA_DIR: dataDir, WALCAST_POSTGRES_PORT: String(lowPort()) });
+  const env = () => ({
+    ...process.env,
+    WALCAST_PORT: String(port),
+    WALCAST_DATA_DIR: dataDir,
+    WALCAST_POSTGRES_PORT: String(lowPort()),
+  });
   const start = () => Started.ready(env());
-  const sql = (statement: string) => execFileSync("npm", ["run", "--silent", "sql", "--", statement], { cwd: repository, env: env(), encoding: "utf8" });
+  const sql = (statement: string) =>
+    execFileSync("npm", ["run", "--silent", "sql", "--", statement], { cwd: repository, env: env(), encoding: "utf8" });
 
   test("prints a page that answers, with the shop's orders behind it", async () => {
     assert.match(started.output, /12,000 orders made/);

@@ -44,9 +44,21 @@ function TrafficSwitch() {
     setSending(false);
   }
   return (
-    <button type="button" role="switch" aria-checked={isOn} className="switch" aria-label="Simulate traffic" disabled={isSending} onClick={() => void toggle()}>
-      <span className="switch-track"><span className="switch-thumb" /></span>
-      <span><span className="wide-only">Simulate </span>traffic</span>
+    <button
+      type="button"
+      role="switch"
+      aria-checked={isOn}
+      className="switch"
+      aria-label="Simulate traffic"
+      disabled={isSending}
+      onClick={() => void toggle()}
+    >
+      <span className="switch-track">
+        <span className="switch-thumb" />
+      </span>
+      <span>
+        <span className="wide-only">Simulate </span>traffic
+      </span>
     </button>
   );
 }
@@ -77,7 +89,15 @@ function Connection() {
   const status = useStatus();
   const position = usePosition();
   return (
-    <div className="connection" data-status={status} title={status === "offline" ? "The rows of this position stay readable." : "How far this browser's replica is in Postgres' write-ahead log."}>
+    <div
+      className="connection"
+      data-status={status}
+      title={
+        status === "offline"
+          ? "The rows of this position stay readable."
+          : "How far this browser's replica is in Postgres' write-ahead log."
+      }
+    >
       <span className="connection-dot" />
       <span role="status">{words[status]}</span>
       {position !== noPosition && <span className="connection-position numbers">{position}</span>}

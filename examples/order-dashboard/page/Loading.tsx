@@ -10,14 +10,30 @@ export function Loading({ sync }: { readonly sync: FirstSync }) {
         <div className="card skeleton-chart">
           <Bone width="7rem" />
           <Bone width="11rem" tall />
-          <div className="skeleton-bars">{bars.map((height, i) => <i key={i} style={{ height: `${height}%` }} />)}</div>
+          <div className="skeleton-bars">
+            {bars.map((height, i) => (
+              <i key={i} style={{ height: `${height}%` }} />
+            ))}
+          </div>
         </div>
-        <div className="totals">{Array.from({ length: 6 }, (_, i) => <div className="card total" key={i}><Bone width="60%" /><Bone width="45%" tall /><Bone width="70%" /></div>)}</div>
+        <div className="totals">
+          {Array.from({ length: 6 }, (_, i) => (
+            <div className="card total" key={i}>
+              <Bone width="60%" />
+              <Bone width="45%" tall />
+              <Bone width="70%" />
+            </div>
+          ))}
+        </div>
       </div>
       <div className="card skeleton-rows" aria-hidden="true">
         {Array.from({ length: 9 }, (_, i) => (
           <div className="skeleton-row" key={i}>
-            <Bone width="3.5rem" /><Bone width={`${8 + ((i * 5) % 6)}rem`} /><Bone width={`${9 + ((i * 3) % 7)}rem`} /><Bone width="4.5rem" /><Bone width="6rem" />
+            <Bone width="3.5rem" />
+            <Bone width={`${8 + ((i * 5) % 6)}rem`} />
+            <Bone width={`${9 + ((i * 3) % 7)}rem`} />
+            <Bone width="4.5rem" />
+            <Bone width="6rem" />
           </div>
         ))}
       </div>
@@ -28,15 +44,29 @@ export function Loading({ sync }: { readonly sync: FirstSync }) {
 const bars = [34, 52, 41, 63, 48, 72, 58, 44, 67, 80, 61, 49, 74, 88, 66, 53, 70, 59, 82, 64, 47, 68, 76, 55];
 
 function FirstSyncBar({ sync }: { readonly sync: FirstSync }) {
-  if (sync.error) return <p className="notice" role="alert">{sync.error}</p>;
+  if (sync.error)
+    return (
+      <p className="notice" role="alert">
+        {sync.error}
+      </p>
+    );
   const isKnown = sync.estimatedRows > 0;
   return (
     <div className="card first-sync">
       <div className="first-sync-text">
         <strong>Copying the shop into this browser</strong>
-        <span className="muted numbers">{isKnown ? `${formatCount(sync.rows)} of about ${formatCount(sync.estimatedRows)} rows` : "Connecting…"}</span>
+        <span className="muted numbers">
+          {isKnown ? `${formatCount(sync.rows)} of about ${formatCount(sync.estimatedRows)} rows` : "Connecting…"}
+        </span>
       </div>
-      <div className="bar-track" role="progressbar" aria-label="First sync" aria-valuenow={sync.rows} aria-valuemin={0} aria-valuemax={sync.estimatedRows}>
+      <div
+        className="bar-track"
+        role="progressbar"
+        aria-label="First sync"
+        aria-valuenow={sync.rows}
+        aria-valuemin={0}
+        aria-valuemax={sync.estimatedRows}
+      >
         <div style={{ scale: `${isKnown ? sync.rows / sync.estimatedRows : 0} 1` }} />
       </div>
     </div>

@@ -20,7 +20,8 @@ export function Orders({ status, onAnyStatus }: Chosen) {
   const [limit, setLimit] = useState(pageRows);
   const search = useDeferredValue(text.trim());
   const orders = useRows<OrderRow>((db) => newestOrders(db, { search, status }, limit), [search, status, limit]);
-  const found = useRows<{ orders: number }>((db) => countOrders(db, { search, status }), [search, status])?.rows[0]?.orders ?? 0;
+  const found =
+    useRows<{ orders: number }>((db) => countOrders(db, { search, status }), [search, status])?.rows[0]?.orders ?? 0;
   const shown = orders?.rows.length ?? 0;
   function showAll() {
     setText("");
@@ -30,14 +31,33 @@ export function Orders({ status, onAnyStatus }: Chosen) {
     <section className="card orders" aria-labelledby="orders-title">
       <div className="orders-head">
         <h2 id="orders-title">Orders</h2>
-        <p className="muted numbers" role="status">{formatCount(found)}{search || status ? " found" : ""}</p>
-        {status && <button type="button" className="chip" data-status={status} onClick={onAnyStatus} aria-label={`Show every status, not only ${status}`}><i className="dot" />{status}<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4.5 4.5l7 7M11.5 4.5l-7 7" /></svg></button>}
+        <p className="muted numbers" role="status">
+          {formatCount(found)}
+          {search || status ? " found" : ""}
+        </p>
+        {status && (
+          <button
+            type="button"
+            className="chip"
+            data-status={status}
+            onClick={onAnyStatus}
+            aria-label={`Show every status, not only ${status}`}
+          >
+            <i className="dot" />
+            {status}
+            <svg viewBox="0 0 16 16" aria-hidden="true">
+              <path d="M4.5 4.5l7 7M11.5 4.5l-7 7" />
+            </svg>
+          </button>
+        )}
         <Search text={text} onChange={setText} />
       </div>
       {orders && shown === 0 && <Nothing search={search} onShowAll={showAll} />}
       {orders && shown > 0 && <Table orders={orders} />}
       {shown > 0 && shown < found && (
-        <button type="button" className="more" onClick={() => setLimit(limit + pageRows)}>Show {Math.min(pageRows, found - shown)} more</button>
+        <button type="button" className="more" onClick={() => setLimit(limit + pageRows)}>
+          Show {Math.min(pageRows, found - shown)} more
+        </button>
       )}
     </section>
   );
@@ -46,9 +66,19 @@ export function Orders({ status, onAnyStatus }: Chosen) {
 function Search({ text, onChange }: { readonly text: string; readonly onChange: (text: string) => void }) {
   return (
     <label className="search">
-      <svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="7" cy="7" r="4.5" /><path d="M10.5 10.5L14 14" /></svg>
+      <svg viewBox="0 0 16 16" aria-hidden="true">
+        <circle cx="7" cy="7" r="4.5" />
+        <path d="M10.5 10.5L14 14" />
+      </svg>
       <span className="hidden">Search orders</span>
-      <input type="search" value={text} placeholder="Number, customer, city, status, product" autoComplete="off" spellCheck={false} onChange={(event) => onChange(event.target.value)} />
+      <input
+        type="search"
+        value={text}
+        placeholder="Number, customer, city, status, product"
+        autoComplete="off"
+        spellCheck={false}
+        onChange={(event) => onChange(event.target.value)}
+      />
     </label>
   );
 }
@@ -56,10 +86,17 @@ function Search({ text, onChange }: { readonly text: string; readonly onChange: 
 function Nothing({ search, onShowAll }: { readonly search: string; readonly onShowAll: () => void }) {
   return (
     <div className="nothing">
-      <svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="21" cy="21" r="12" /><path d="M30 30l9 9M16 21h10" /></svg>
-      <p><strong>{search ? `No order matches “${search}”` : "No orders here"}</strong></p>
+      <svg viewBox="0 0 48 48" aria-hidden="true">
+        <circle cx="21" cy="21" r="12" />
+        <path d="M30 30l9 9M16 21h10" />
+      </svg>
+      <p>
+        <strong>{search ? `No order matches “${search}”` : "No orders here"}</strong>
+      </p>
       <p className="muted">It appears as soon as there is one.</p>
-      <button type="button" className="quiet" onClick={onShowAll}>Show all orders</button>
+      <button type="button" className="quiet" onClick={onShowAll}>
+        Show all orders
+      </button>
     </div>
   );
 }
@@ -73,15 +110,31 @@ function Table({ orders }: { readonly orders: Result<OrderRow> }) {
     <table role="table" aria-labelledby="orders-title">
       <thead role="rowgroup">
         <tr role="row">
-          <th role="columnheader" scope="col">Order</th>
-          <th role="columnheader" scope="col">Customer</th>
-          <th role="columnheader" scope="col">Items</th>
-          <th role="columnheader" scope="col">Placed</th>
-          <th role="columnheader" scope="col" className="right">Amount</th>
-          <th role="columnheader" scope="col">Status</th>
+          <th role="columnheader" scope="col">
+            Order
+          </th>
+          <th role="columnheader" scope="col">
+            Customer
+          </th>
+          <th role="columnheader" scope="col">
+            Items
+          </th>
+          <th role="columnheader" scope="col">
+            Placed
+          </th>
+          <th role="columnheader" scope="col" className="right">
+            Amount
+          </th>
+          <th role="columnheader" scope="col">
+            Status
+          </th>
         </tr>
       </thead>
-      <tbody role="rowgroup" ref={body}>{orders.rows.map((row) => <OrderLine key={row.id} {...row} now={now} />)}</tbody>
+      <tbody role="rowgroup" ref={body}>
+        {orders.rows.map((row) => (
+          <OrderLine key={row.id} {...row} now={now} />
+        ))}
+      </tbody>
     </table>
   );
 }

@@ -21,8 +21,13 @@ export function Revenue() {
     <section className="card revenue" aria-labelledby="revenue-title">
       <div className="revenue-head">
         <div>
-          <h2 id="revenue-title" className="muted">{title}</h2>
-          <p className="numbers"><strong className="revenue-sum">{formatWholeMoney(sum(buckets, "revenue"))}</strong> <span className="muted">{formatCount(sum(buckets, "orders"))} orders</span></p>
+          <h2 id="revenue-title" className="muted">
+            {title}
+          </h2>
+          <p className="numbers">
+            <strong className="revenue-sum">{formatWholeMoney(sum(buckets, "revenue"))}</strong>{" "}
+            <span className="muted">{formatCount(sum(buckets, "orders"))} orders</span>
+          </p>
         </div>
         <StepChoice step={step} onChange={setStep} />
       </div>
@@ -49,7 +54,10 @@ function StepChoice({ step, onChange }: { readonly step: Step; readonly onChange
   return (
     <div className="segments" role="group" aria-label="Bars">
       {(Object.keys(windows) as Step[]).map((choice) => (
-        <button key={choice} type="button" aria-pressed={choice === step} onClick={() => onChange(choice)}><span className="wide-only">By </span>{choice}</button>
+        <button key={choice} type="button" aria-pressed={choice === step} onClick={() => onChange(choice)}>
+          <span className="wide-only">By </span>
+          {choice}
+        </button>
       ))}
     </div>
   );

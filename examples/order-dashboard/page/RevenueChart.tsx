@@ -25,35 +25,71 @@ export function RevenueChart({ buckets, stepMs, title }: Chart) {
     return index >= 0 && index < buckets.length ? index : undefined;
   };
   return (
-    <div className="chart" ref={frame} onPointerMove={(event) => setPointed(indexAt(event.clientX))} onPointerLeave={() => setPointed(undefined)}>
+    <div
+      className="chart"
+      ref={frame}
+      onPointerMove={(event) => setPointed(indexAt(event.clientX))}
+      onPointerLeave={() => setPointed(undefined)}
+    >
       {width > 0 && (
         <svg width={width} height={height} role="img" aria-label={inWords(title, buckets)}>
           {ticks.map((tick) => (
             <g key={tick}>
-              <line className={tick === 0 ? "chart-base" : "chart-grid"} x1={edge.left} x2={width - edge.right} y1={y(tick)} y2={y(tick)} />
-              <text className="chart-label" x={edge.left - 8} y={y(tick) + 4} textAnchor="end">{formatShortMoney(tick)}</text>
+              <line
+                className={tick === 0 ? "chart-base" : "chart-grid"}
+                x1={edge.left}
+                x2={width - edge.right}
+                y1={y(tick)}
+                y2={y(tick)}
+              />
+              <text className="chart-label" x={edge.left - 8} y={y(tick) + 4} textAnchor="end">
+                {formatShortMoney(tick)}
+              </text>
             </g>
           ))}
           {buckets.map(({ start, revenue }, i) => (
             <g key={start}>
               <path className={barClass(i, buckets.length, pointed)} d={bar(x(i), y(revenue), slot, y(0))} />
-              {hasLabel(start, stepMs, slot) && <text className="chart-label" x={x(i) + slot / 2} y={height - 6} textAnchor="middle">{timeLabel(start, stepMs)}</text>}
+              {hasLabel(start, stepMs, slot) && (
+                <text className="chart-label" x={x(i) + slot / 2} y={height - 6} textAnchor="middle">
+                  {timeLabel(start, stepMs)}
+                </text>
+              )}
             </g>
           ))}
         </svg>
       )}
-      {pointed !== undefined && <Tip bucket={buckets[pointed]!} stepMs={stepMs} x={x(pointed) + slot / 2} isLeft={pointed > buckets.length / 2} />}
+      {pointed !== undefined && (
+        <Tip
+          bucket={buckets[pointed]!}
+          stepMs={stepMs}
+          x={x(pointed) + slot / 2}
+          isLeft={pointed > buckets.length / 2}
+        />
+      )}
     </div>
   );
 }
 
-function Tip({ bucket, stepMs, x, isLeft }: { readonly bucket: Bucket; readonly stepMs: number; readonly x: number; readonly isLeft: boolean }) {
+function Tip({
+  bucket,
+  stepMs,
+  x,
+  isLeft,
+}: {
+  readonly bucket: Bucket;
+  readonly stepMs: number;
+  readonly x: number;
+  readonly isLeft: boolean;
+}) {
   const time = new Date(bucket.start);
   return (
     <div className={isLeft ? "tip tip-left" : "tip"} style={{ left: x }}>
       <span className="muted">{stepMs < hourMs ? formatClock(time) : formatDayAndClock(time)}</span>
       <strong className="numbers">{formatWholeMoney(bucket.revenue)}</strong>
-      <span className="muted numbers">{formatCount(bucket.orders)} {bucket.orders === 1 ? "order" : "orders"}</span>
+      <span className="muted numbers">
+        {formatCount(bucket.orders)} {bucket.orders === 1 ? "order" : "orders"}
+      </span>
     </div>
   );
 }

@@ -23,9 +23,20 @@ export function StatusSelect({ id, status }: { readonly id: number; readonly sta
       <i className="dot" />
       {/* The text lies under the select, which is transparent: a native list, in our own clothes. */}
       <span className="status-text">{status}</span>
-      <svg viewBox="0 0 12 12" aria-hidden="true"><path d="M3 4.5l3 3 3-3" /></svg>
-      <select aria-label={`Status of order ${id}`} aria-busy={pending !== undefined} value={pending ?? status} onChange={(event) => void choose(event.target.value as Status)}>
-        {statuses.map((choice) => <option key={choice} value={choice}>{choice}</option>)}
+      <svg viewBox="0 0 12 12" aria-hidden="true">
+        <path d="M3 4.5l3 3 3-3" />
+      </svg>
+      <select
+        aria-label={`Status of order ${id}`}
+        aria-busy={pending !== undefined}
+        value={pending ?? status}
+        onChange={(event) => void choose(event.target.value as Status)}
+      >
+        {statuses.map((choice) => (
+          <option key={choice} value={choice}>
+            {choice}
+          </option>
+        ))}
       </select>
     </span>
   );

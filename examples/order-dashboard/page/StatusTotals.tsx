@@ -25,8 +25,18 @@ export function StatusTotals({ chosen, onChoose }: Choice) {
         const { orders = 0, amount = 0 } = byStatus.get(status) ?? {};
         const isChosen = chosen === status;
         return (
-          <button key={status} type="button" className="card total" data-status={status} aria-pressed={isChosen} onClick={() => onChoose(isChosen ? undefined : status)}>
-            <span className="total-name"><i className="dot" />{status}</span>
+          <button
+            key={status}
+            type="button"
+            className="card total"
+            data-status={status}
+            aria-pressed={isChosen}
+            onClick={() => onChoose(isChosen ? undefined : status)}
+          >
+            <span className="total-name">
+              <i className="dot" />
+              {status}
+            </span>
             <span className="total-count numbers">{formatCount(orders)}</span>
             <span className="total-amount muted numbers">{formatShortMoney(amount)}</span>
           </button>

@@ -36,7 +36,9 @@ export function Toasts({ children }: { readonly children: ReactNode }) {
           <div className="toast" key={id}>
             <span>{text}</span>
             <button type="button" className="toast-close" aria-label="Dismiss" onClick={() => dismiss(id)}>
-              <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 4l8 8M12 4l-8 8" /></svg>
+              <svg viewBox="0 0 16 16" aria-hidden="true">
+                <path d="M4 4l8 8M12 4l-8 8" />
+              </svg>
             </button>
           </div>
         ))}

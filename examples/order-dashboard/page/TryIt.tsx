@@ -21,7 +21,9 @@ export function TryIt() {
     <aside className="try" aria-label="Try it">
       <p>Run this in any SQL client, and watch the row:</p>
       <code>{update}</code>
-      <button type="button" className="quiet" onClick={() => void copy()}>{isCopied ? "Copied" : "Copy"}</button>
+      <button type="button" className="quiet" onClick={() => void copy()}>
+        {isCopied ? "Copied" : "Copy"}
+      </button>
     </aside>
   );
 }

@@ -39,5 +39,8 @@ function flash(row: Element | null | undefined): void {
   if (!row || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const style = getComputedStyle(row);
   const colour = style.getPropertyValue("--flash");
-  row.animate([{ backgroundColor: colour }, { backgroundColor: colour, offset: 0.25 }, { backgroundColor: "transparent" }], { id: "flash", duration: 1_400, easing: "ease-out" });
+  row.animate(
+    [{ backgroundColor: colour }, { backgroundColor: colour, offset: 0.25 }, { backgroundColor: "transparent" }],
+    { id: "flash", duration: 1_400, easing: "ease-out" },
+  );
 }

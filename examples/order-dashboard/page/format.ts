@@ -1,11 +1,21 @@
 /** Numbers and times as this browser's user writes them. */
 const euros = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
 const wholeEuros = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR", maximumFractionDigits: 0 });
-const shortEuros = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR", notation: "compact", maximumSignificantDigits: 3 });
+const shortEuros = new Intl.NumberFormat(undefined, {
+  style: "currency",
+  currency: "EUR",
+  notation: "compact",
+  maximumSignificantDigits: 3,
+});
 const whole = new Intl.NumberFormat();
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const dayAndClock = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
-const dateAndClock = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const dateAndClock = new Intl.DateTimeFormat(undefined, {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "medium" });
 
 export const formatMoney = (amount: number) => euros.format(amount);

@@ -27,7 +27,13 @@ export function newestOrders(db: Kysely<Shop>, filter: OrderFilter, limit: numbe
   return matching(db, filter)
     .select(["o.id", "o.status", "o.amount", "o.created_at", "c.name as customer", "c.city"])
     .select(sql<number>`(SELECT coalesce(sum(quantity), 0)::int FROM order_items WHERE order_id = o.id)`.as("pieces"))
-    .select(sql<string | null>`(SELECT p.name FROM order_items i JOIN products p ON p.id = i.product_id WHERE i.order_id = o.id ORDER BY i.line LIMIT 1)`.as("product"))
+    .select(
+      sql<
+        string | null
+      >`(SELECT p.name FROM order_items i JOIN products p ON p.id = i.product_id WHERE i.order_id = o.id ORDER BY i.line LIMIT 1)`.as(
+        "product",
+      ),
+    )
     .orderBy("o.id", "desc")
     .limit(limit);
 }
@@ -35,7 +41,11 @@ export function newestOrders(db: Kysely<Shop>, filter: OrderFilter, limit: numbe
 /** Without a search there is nothing to join for. */
 export function countOrders(db: Kysely<Shop>, filter: OrderFilter) {
   const count = sql<number>`count(*)::int`.as("orders");
-  if (!filter.search) return db.selectFrom("orders").select(count).$if(filter.status !== undefined, (query) => query.where("status", "=", filter.status!));
+  if (!filter.search)
+    return db
+      .selectFrom("orders")
+      .select(count)
+      .$if(filter.status !== undefined, (query) => query.where("status", "=", filter.status!));
   return matching(db, filter).select(count);
 }
 

@@ -11,7 +11,10 @@ export interface Result<Row> {
 }
 
 /** Undefined until there are rows for the first time. */
-export function useRows<Row extends object>(query: (db: Kysely<Shop>) => Compilable<Row>, parameters: readonly unknown[] = []): Result<Row> | undefined {
+export function useRows<Row extends object>(
+  query: (db: Kysely<Shop>) => Compilable<Row>,
+  parameters: readonly unknown[] = [],
+): Result<Row> | undefined {
   const { rows, status } = useLiveQuery<Row, Shop>(query, parameters);
   const [shown, setShown] = useState<Result<Row>>();
   if (status === "ready" && shown?.rows !== rows) setShown({ rows, of: JSON.stringify(parameters) });

@@ -52,7 +52,8 @@ async function setTraffic(traffic: Traffic, { on }: Body): Promise<Response> {
 
 function orderId(text: string): number {
   const id = Number(text);
-  if (!/^\d{1,10}$/.test(text) || id > 2 ** 31 - 1) throw new Refusal(404, `There is no order ${JSON.stringify(text)}.`);
+  if (!/^\d{1,10}$/.test(text) || id > 2 ** 31 - 1)
+    throw new Refusal(404, `There is no order ${JSON.stringify(text)}.`);
   return id;
 }
 
@@ -63,7 +64,8 @@ const bodyCharactersMax = 1_000;
 /** JSON only: other sites' pages cannot send that content type here without being asked for permission first. */
 async function body(request: Request, method: string): Promise<Body> {
   if (request.method !== method) throw new Refusal(405, `Use ${method} here.`);
-  if (!request.headers.get("content-type")?.startsWith("application/json")) throw new Refusal(415, "Send application/json.");
+  if (!request.headers.get("content-type")?.startsWith("application/json"))
+    throw new Refusal(415, "Send application/json.");
   const text = await request.text();
   if (text.length > bodyCharactersMax) throw new Refusal(413, `Send at most ${bodyCharactersMax} characters.`);
   const value = parse(text);

@@ -35,10 +35,25 @@ async function isThere(session: Session): Promise<boolean> {
 async function create(session: Session): Promise<number> {
   await session.query(await readFile(new URL("schema.sql", import.meta.url), "utf8"));
   const shop = makeShop(seed, new Date());
-  await insert(session, "customers", { id: "int", name: "text", email: "text", city: "text", country: "text" }, shop.customers);
+  await insert(
+    session,
+    "customers",
+    { id: "int", name: "text", email: "text", city: "text", country: "text" },
+    shop.customers,
+  );
   await insert(session, "products", { id: "int", name: "text", category: "text", price: "numeric" }, shop.products);
-  await insert(session, "orders", { id: "int", customer_id: "int", status: "text", amount: "numeric", created_at: "timestamptz" }, shop.orders);
-  await insert(session, "order_items", { order_id: "int", line: "int", product_id: "int", quantity: "int", unit_price: "numeric" }, shop.order_items);
+  await insert(
+    session,
+    "orders",
+    { id: "int", customer_id: "int", status: "text", amount: "numeric", created_at: "timestamptz" },
+    shop.orders,
+  );
+  await insert(
+    session,
+    "order_items",
+    { order_id: "int", line: "int", product_id: "int", quantity: "int", unit_price: "numeric" },
+    shop.order_items,
+  );
   await continueIds(session);
   // The engine's estimate of a table's rows, and so the pages' progress bars, come from the planner's statistics.
   await session.query("ANALYZE");
@@ -46,11 +61,19 @@ async function create(session: Session): Promise<number> {
 }
 
 /** One statement for all rows: each column travels as one array. */
-async function insert(session: Session, table: keyof Shop, types: Readonly<Record<string, string>>, rows: readonly object[]): Promise<void> {
+async function insert(
+  session: Session,
+  table: keyof Shop,
+  types: Readonly<Record<string, string>>,
+  rows: readonly object[],
+): Promise<void> {
   const columns = Object.keys(types);
   const arrays = columns.map((column, i) => `$${i + 1}::${types[column]}[]`);
   const values = columns.map((column) => rows.map((row) => (row as Record<string, unknown>)[column]));
-  await session.query(`INSERT INTO ${table} (${columns.join(", ")}) SELECT * FROM unnest(${arrays.join(", ")})`, values);
+  await session.query(
+    `INSERT INTO ${table} (${columns.join(", ")}) SELECT * FROM unnest(${arrays.join(", ")})`,
+    values,
+  );
 }
 
 /** Rows with ids of their own leave the sequences behind them at 1. */

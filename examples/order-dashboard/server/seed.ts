@@ -6,10 +6,33 @@ import { catalog, cities, familyNames, givenNames } from "./names.ts";
 import { Random } from "./random.ts";
 import type { Status } from "../statuses.ts";
 
-export interface Customer { readonly id: number; readonly name: string; readonly email: string; readonly city: string; readonly country: string }
-export interface Product { readonly id: number; readonly name: string; readonly category: string; readonly price: number }
-export interface Order { readonly id: number; readonly customer_id: number; readonly status: Status; readonly amount: number; readonly created_at: string }
-export interface OrderItem { readonly order_id: number; readonly line: number; readonly product_id: number; readonly quantity: number; readonly unit_price: number }
+export interface Customer {
+  readonly id: number;
+  readonly name: string;
+  readonly email: string;
+  readonly city: string;
+  readonly country: string;
+}
+export interface Product {
+  readonly id: number;
+  readonly name: string;
+  readonly category: string;
+  readonly price: number;
+}
+export interface Order {
+  readonly id: number;
+  readonly customer_id: number;
+  readonly status: Status;
+  readonly amount: number;
+  readonly created_at: string;
+}
+export interface OrderItem {
+  readonly order_id: number;
+  readonly line: number;
+  readonly product_id: number;
+  readonly quantity: number;
+  readonly unit_price: number;
+}
 
 export interface Shop {
   readonly customers: readonly Customer[];
@@ -18,7 +41,10 @@ export interface Shop {
   readonly order_items: readonly OrderItem[];
 }
 
-export interface ShopSize { readonly customers: number; readonly orders: number }
+export interface ShopSize {
+  readonly customers: number;
+  readonly orders: number;
+}
 export const shopSize: ShopSize = { customers: 800, orders: 12_000 };
 
 /**
@@ -36,7 +62,13 @@ export function makeShop(seed: number, until: Date, size: ShopSize = shopSize): 
     const items = makeItems(random, orders.length + 1, products);
     order_items.push(...items);
     const created_at = new Date(until.getTime() - age).toISOString();
-    orders.push({ id: orders.length + 1, customer_id: pickCustomer(random, customers), status: statusAtAge(clock, age), amount: total(items), created_at });
+    orders.push({
+      id: orders.length + 1,
+      customer_id: pickCustomer(random, customers),
+      status: statusAtAge(clock, age),
+      amount: total(items),
+      created_at,
+    });
   }
   return { customers, products, orders, order_items };
 }
@@ -44,7 +76,10 @@ export function makeShop(seed: number, until: Date, size: ShopSize = shopSize): 
 function makeCustomer(random: Random, id: number): Customer {
   const [given, family] = [random.pick(givenNames), random.pick(familyNames)];
   const [city, country] = random.pick(cities);
-  const email = `${given}.${family}.${id}@example.com`.toLowerCase().normalize("NFD").replace(/[^a-z0-9.@]/g, "");
+  const email = `${given}.${family}.${id}@example.com`
+    .toLowerCase()
+    .normalize("NFD")
+    .replace(/[^a-z0-9.@]/g, "");
   return { id, name: `${given} ${family}`, email, city, country };
 }
 

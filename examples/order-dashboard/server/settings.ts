@@ -29,7 +29,14 @@ const repository = fileURLToPath(new URL("../../..", import.meta.url));
 /** Throws an Error whose message says which choice is wrong. Undefined: only help was asked for. */
 export function readSettings(args: readonly string[], env: NodeJS.ProcessEnv): Settings | undefined {
   const text = { type: "string" } as const;
-  const options = { port: text, host: text, "data-dir": text, "postgres-port": text, "database-url": text, help: { type: "boolean", short: "h" } } as const;
+  const options = {
+    port: text,
+    host: text,
+    "data-dir": text,
+    "postgres-port": text,
+    "database-url": text,
+    help: { type: "boolean", short: "h" },
+  } as const;
   const { values } = parseArgs({ args: [...args], options });
   if (values.help) return undefined;
   const postgresPort = values["postgres-port"] ?? env["WALCAST_POSTGRES_PORT"];
@@ -44,6 +51,7 @@ export function readSettings(args: readonly string[], env: NodeJS.ProcessEnv): S
 
 function portFrom(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port < 1 || port > 65_535) throw new Error(`A port is a number from 1 to 65535, not ${JSON.stringify(text)}.`);
+  if (!/^\d+$/.test(text) || port < 1 || port > 65_535)
+    throw new Error(`A port is a number from 1 to 65535, not ${JSON.stringify(text)}.`);
   return port;
 }
