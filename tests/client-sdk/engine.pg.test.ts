@@ -1,0 +1,113 @@
+/** The client against the real engine and a real Postgres: what an application sees from one end to the other. */
+import assert from "node:assert/strict";
+import { after, before, type TestContext, test } from "node:test";
+import { PGlite } from "@electric-sql/pglite";
+import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
+import { type Running, running } from "../sockets/running.ts";
+
+const shop = `
+  CREATE TYPE order_status AS ENUM ('new', 'paid', 'shipped');
+  CREATE DOMAIN positive AS int CHECK (value > 0);
+  CREATE TABLE orders (id bigint PRIMARY KEY, status order_status NOT NULL DEFAULT 'new', amount numeric(12,2), count positive, tags text[], note text);
+  CREATE TABLE items (order_id bigint, line int, amount numeric(12,2), PRIMARY KEY (line, order_id));
+  INSERT INTO orders SELECT n, 'new', n + 0.5, n, ARRAY['a', NULL], 'note ' || n FROM generate_series(1, 500) n`;
+
+let world: Running;
+let replica: PGlite;
+
+before(async () => {
+  replica = new PGlite();
+  world = await running({ positionEveryMs: 200 }, shop);
+});
+after(async () => {
+  await world.close();
+  await replica.close();
+});
+
+function connect(t: TestContext, options: Partial<ClientOptions> = {}): Client {
+  const client = createClient({ url: world.engine.url, replica, backoff: { baseMs: 10, maxMs: 200 }, ...options });
+  t.after(() => client.close());
+  return client;
+}
+
+/** What Postgres says, as text, in the replica's order. */
+async function upstream(sql: string): Promise<unknown[]> {
+  return (await world.db.query(sql)).rows;
+}
+
+test("an UPDATE in Postgres moves the row in a live query, and its transaction can be waited for", async (t) => {
+  const client = connect(t);
+  const shape = client.sync({ table: "orders" });
+  await shape.ready;
+  assert.deepEqual(shape.progress.rows, 500);
+  const live = client.live((db) => db.selectFrom("orders").select(["id", "status", "amount"]).where("id", "<=", 2).orderBy("id"));
+  await live.ready;
+  const xid = await world.transaction("UPDATE orders SET status = 'paid', amount = amount + 1 WHERE id IN (1, 2, 3)");
+  await client.awaitPosition({ xid });
+  assert.deepEqual(live.rows, [
+    { id: 1, status: "paid", amount: "2.50" },
+    { id: 2, status: "paid", amount: "3.50" },
+  ]);
+});
+
+test("every column is on the replica as it is in Postgres", async (t) => {
+  const client = connect(t, { shapes: { orders: { table: "orders" } } });
+  await client.preload();
+  const query = "SELECT id::text, status::text, amount::text, count::text, tags::text, note FROM orders ORDER BY orders.id";
+  assert.deepEqual(await client.query(query), await upstream(query));
+  await assert.rejects(client.awaitPosition({ xid: "9999999999" }), { code: "transaction_unknown" });
+});
+
+test("a shape with a predicate sees rows enter, change and leave; a channel sees the same as events", async (t) => {
+  const client = connect(t);
+  const shape = client.sync({ table: "orders", where: "status = $1 AND id > 400", params: ["shipped"] });
+  const seen: string[] = [];
+  const channel = client.channel<{ id: number }>("orders", { where: "status = 'shipped' AND id > 400" }).on("*", ({ type, row, old }) => seen.push(`${type} ${row?.id ?? old?.id}`)).subscribe();
+  await Promise.all([shape.ready, channel.ready]);
+  const xid = await world.transaction("UPDATE orders SET status = 'shipped' WHERE id IN (401, 402)", "UPDATE orders SET note = 'x' WHERE id = 401", "UPDATE orders SET status = 'new' WHERE id = 402", "DELETE FROM orders WHERE id = 403");
+  await client.awaitPosition({ xid });
+  assert.deepEqual(await client.query("SELECT id, note FROM orders"), [{ id: 401, note: "x" }]);
+  assert.deepEqual(seen, ["INSERT 401", "INSERT 402", "UPDATE 401", "DELETE 402"]);
+});
+
+test("a column added upstream comes to the replica, and no state mixes the two", async (t) => {
+  const client = connect(t);
+  await client.sync({ table: "items" }).ready;
+  await world.db.query("INSERT INTO items VALUES (1, 1, 2)");
+  await world.db.query("ALTER TABLE items ADD COLUMN sku text DEFAULT 'none'; INSERT INTO items VALUES (1, 2, 3, 'abc')");
+  const live = client.live("SELECT * FROM items ORDER BY line");
+  await new Promise<void>((resolve) => live.subscribe((rows) => rows.length === 2 && "sku" in rows[0]! && resolve()));
+  assert.deepEqual(live.rows, [{ order_id: 1, line: 1, amount: "2.00", sku: "none" }, { order_id: 1, line: 2, amount: "3.00", sku: "abc" }]);
+});
+
+test("while writers are at work, every state of overlapping shapes conserves what each transaction conserves", async (t) => {
+  await world.db.query("CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT n, 100 FROM generate_series(1, 40) n");
+  const client = connect(t);
+  const shapes = [client.sync({ table: "accounts", where: "id <= 30" }), client.sync({ table: "accounts", where: "id > 10" })];
+  const live = client.live<{ sum: number; count: number }>("SELECT sum(balance)::int AS sum, count(*)::int AS count FROM accounts");
+  const states: string[] = [];
+  await Promise.all(shapes.map(({ ready }) => ready));
+  live.subscribe(([row]) => states.push(`${row!.sum} in ${row!.count}`));
+  const writers = Array.from({ length: 4 }, async (_, writer) => {
+    for (let i = 0; i < 50; i++) {
+      const from = ((i * 7 + writer) % 20) + 1;
+      const moveOne = `UPDATE accounts SET balance = balance + CASE WHEN id = ${from} THEN -1 ELSE 1 END WHERE id IN (${from}, ${from + 20})`;
+      await world.transaction(moveOne, ...(i % 10 === 0 ? [`DELETE FROM accounts WHERE id = ${1000 + writer}`, `INSERT INTO accounts VALUES (${1000 + writer}, 0)`, `DELETE FROM accounts WHERE id = ${1000 + writer}`] : []));
+    }
+  });
+  await Promise.all(writers);
+  await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") });
+  assert.deepEqual(new Set(states), new Set(["4000 in 40"]));
+  const query = "SELECT id, balance FROM accounts ORDER BY id";
+  assert.deepEqual(await client.query(query), await upstream(query));
+});
+
+test("a shape that may not be, says why", async (t) => {
+  const client = connect(t);
+  const cases = { unknown_table: { table: "nothing" }, where_unsupported: { table: "orders", where: "note ~ 'x'" }, unknown_column: { table: "orders", where: "nothing = 1" } };
+  for (const [code, shape] of Object.entries(cases)) {
+    const handle = client.sync(shape);
+    await assert.rejects(handle.ready, { code });
+    await handle.unsubscribe();
+  }
+});
