@@ -16,19 +16,29 @@ const pinned: Readonly<Record<string, string>> = {
   standard_conforming_strings: "on",
   lc_monetary: "C",
   xmloption: "content",
+  // What regclass and its like print depends on what is visible without its schema.
+  search_path: "pg_catalog",
   // With RLS in force a snapshot would be filtered and the stream would not: fail instead.
   row_security: "off",
 };
 
 // A commit of ours must not wait for a standby: others' commits may be held up there, and ours are the way to see past them.
-const forQueries = { synchronous_commit: "local", search_path: "pg_catalog" };
+const forQueries = { synchronous_commit: "local" };
 
 export function queryConfig(databaseUrl: string, name: string): pg.ClientConfig {
-  return { connectionString: databaseUrl, application_name: name, options: asOptions({ ...pinned, ...forQueries }), keepAlive: true };
+  return connectionConfig(databaseUrl, name, { ...pinned, ...forQueries });
 }
 
 export function replicationConfig(databaseUrl: string, name: string): pg.ClientConfig {
-  return { connectionString: databaseUrl, application_name: name, options: asOptions(pinned), keepAlive: true };
+  return connectionConfig(databaseUrl, name, pinned);
+}
+
+/** pg would let options in the URL take the place of ours; poolers and hosts need theirs, so ours come after them and win. */
+function connectionConfig(databaseUrl: string, name: string, settings: Readonly<Record<string, string>>): pg.ClientConfig {
+  const url = new URL(databaseUrl);
+  const theirs = url.searchParams.get("options") ?? "";
+  url.searchParams.delete("options");
+  return { connectionString: url.href, application_name: name, options: `${theirs} ${asOptions(settings)}`.trim(), keepAlive: true };
 }
 
 /** The connection broke or cannot be made: nothing is wrong with what was asked, and it may be asked again. */
