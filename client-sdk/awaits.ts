@@ -71,7 +71,11 @@ export class Awaits {
     const wait = this.waits.get(id);
     if (!wait) return;
     const { target } = wait;
-    this.hooks.send({ kind: "await", id, ...("xid" in target ? { xid: target.xid } : { position: formatLsn(target.position) }) });
+    this.hooks.send({
+      kind: "await",
+      id,
+      ...("xid" in target ? { xid: target.xid } : { position: formatLsn(target.position) }),
+    });
   }
 
   private isReached({ target, wasAnswered }: Wait): boolean {
@@ -92,5 +96,8 @@ export class Awaits {
 
 function timedOut(target: Target, timeoutMs: number, position: Lsn): WalcastError {
   const what = "xid" in target ? `transaction ${target.xid}` : formatLsn(target.position);
-  return new WalcastError("await_timeout", `wait for ${what}: expected it within ${timeoutMs} ms, found the replica at ${formatLsn(position)}`);
+  return new WalcastError(
+    "await_timeout",
+    `wait for ${what}: expected it within ${timeoutMs} ms, found the replica at ${formatLsn(position)}`,
+  );
 }

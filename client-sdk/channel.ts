@@ -1,7 +1,15 @@
 /**
  * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
  */
-import { type Commit, formatLsn, type Operation, type ShapeRequest, type TableDescription, type Value, WalcastError } from "../engine/protocol.ts";
+import {
+  type Commit,
+  formatLsn,
+  type Operation,
+  type ShapeRequest,
+  type TableDescription,
+  type Value,
+  WalcastError,
+} from "../engine/protocol.ts";
 import { type Database, type Row, setField } from "./database.ts";
 import type { Subscriber } from "./lanes.ts";
 import { Deferred, Listeners } from "./listeners.ts";
@@ -138,7 +146,10 @@ class EventReader {
 
   /** Undefined for TRUNCATE: there are no rows to speak of. */
   read(operation: Operation, { position, commitTime }: Commit): ChangeEvent<Row> | undefined {
-    const at = { position: formatLsn(position), commitTime: new Date(Number((commitTime + POSTGRES_EPOCH_US) / 1000n)) };
+    const at = {
+      position: formatLsn(position),
+      commitTime: new Date(Number((commitTime + POSTGRES_EPOCH_US) / 1000n)),
+    };
     switch (operation.kind) {
       case "insert":
         return { type: "INSERT", row: this.row(operation.row), old: undefined, ...at };
@@ -180,5 +191,7 @@ class EventReader {
 function decodersFor({ columns }: TableDescription, database: Database): (DecodeValue | undefined)[] {
   const query = `SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid
     FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n`;
-  return database.rows(query, [columns.map(({ type }) => type)]).map(({ oid }) => decoderOf(Number(oid ?? 0), database.arrayTypes));
+  return database
+    .rows(query, [columns.map(({ type }) => type)])
+    .map(({ oid }) => decoderOf(Number(oid ?? 0), database.arrayTypes));
 }

@@ -13,7 +13,15 @@ import { Awaits } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import { Connection, syncUrl, type Token } from "./connection.ts";
 import { Database, type Row } from "./database.ts";
-import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, TransactionTrace } from "./index.ts";
+import type {
+  ChannelOptions,
+  Client,
+  ClientOptions,
+  ClientStatus,
+  Inspection,
+  Queryable,
+  TransactionTrace,
+} from "./index.ts";
 import { createKysely } from "./kysely.ts";
 import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
@@ -62,7 +70,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.connection = this.createConnection(options);
     this.lanes = this.createLanes();
     this.liveQueries = this.createLiveQueries();
-    this.awaits = new Awaits({ send: (message) => this.connection.send(message), position: () => this.lsn, isBehind: () => this.handles.values().some(({ status }) => status === "resyncing") });
+    this.awaits = new Awaits({
+      send: (message) => this.connection.send(message),
+      position: () => this.lsn,
+      isBehind: () => this.handles.values().some(({ status }) => status === "resyncing"),
+    });
     this.shapes = this.syncDeclared(options.shapes);
     this.connection.start();
   }
@@ -120,7 +132,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return handle as unknown as Channel<R>;
   }
 
-  async awaitPosition(target: string | bigint | { readonly xid: string | number | bigint }, { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {}): Promise<void> {
+  async awaitPosition(
+    target: string | bigint | { readonly xid: string | number | bigint },
+    { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {},
+  ): Promise<void> {
     this.refuseIfClosed("wait for a position");
     if (typeof target === "object") return this.awaits.add({ xid: String(target.xid) }, timeoutMs);
     return this.awaits.add({ position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) }, timeoutMs);
@@ -139,7 +154,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       epoch: this.epoch,
       ...this.counts,
       lastError: this.lastError?.toJSON(),
-      shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({ ...request, status, progress, error: error?.toJSON() })),
+      shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({
+        ...request,
+        status,
+        progress,
+        error: error?.toJSON(),
+      })),
       channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
       live: this.liveQueries.list(),
       lastTransactions: [...this.transactions],
@@ -162,7 +182,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private createConnection({ url, token, backoff, openTimeoutMs }: ClientOptions<Name>): Connection {
-    const options = { url, token, backoff: { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 }, openTimeoutMs: openTimeoutMs ?? 10_000 };
+    const options = {
+      url,
+      token,
+      backoff: { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 },
+      openTimeoutMs: openTimeoutMs ?? 10_000,
+    };
     return new Connection(options, {
       changed: () => this.updateStatus(),
       welcomed: (welcome) => this.welcomed(welcome),
@@ -185,14 +210,17 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private createLiveQueries(): LiveQueries {
     return new LiveQueries(this.database, this.opened, {
-      isLoading: (tables) => this.handles.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
+      isLoading: (tables) =>
+        this.handles.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
       failureOf: (tables) => this.failureOf(tables),
       position: () => this.lsn,
     });
   }
 
   private syncDeclared(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
-    const entries = Object.entries<ShapeOptions>(shapes ?? {}).map(([name, options]) => [name, this.sync(options)] as const);
+    const entries = Object.entries<ShapeOptions>(shapes ?? {}).map(
+      ([name, options]) => [name, this.sync(options)] as const,
+    );
     return Object.fromEntries(entries) as Record<Name, Shape>;
   }
 
@@ -211,14 +239,16 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private received(message: ServerMessage): void {
-    if (message.kind === "error" && message.await !== undefined) return this.awaits.refused(message.await, message.error);
+    if (message.kind === "error" && message.await !== undefined)
+      return this.awaits.refused(message.await, message.error);
     if (message.kind === "resync") this.counts.resyncs++;
     this.lanes.message(message);
   }
 
   private connectionFailed(error: WalcastError): void {
     this.lastError = error;
-    if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message") this.counts.breaches++;
+    if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message")
+      this.counts.breaches++;
     if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.lanes.purge();
   }
 
@@ -259,7 +289,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private openFailed(cause: unknown): void {
-    const error = new WalcastError("replica_failed", `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    const error = new WalcastError(
+      "replica_failed",
+      `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
     this.lastError = error;
     for (const handle of this.handles) handle.failed(error);
     void this.connection.close();
@@ -292,11 +326,19 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private refuseOtherColumns(handle: ShapeHandle): void {
-    const other = this.handles.values().find(({ tableName, request }) => tableName === handle.tableName && columnsOf(request) !== columnsOf(handle.request));
+    const other = this.handles
+      .values()
+      .find(
+        ({ tableName, request }) => tableName === handle.tableName && columnsOf(request) !== columnsOf(handle.request),
+      );
     if (!other) return;
-    throw new WalcastError("config_invalid", `sync ${handle.tableName}: expected the columns of the shape that is there (${columnsOf(other.request)}), found ${columnsOf(handle.request)}`, {
-      hint: "Shapes of one table share a local table: give them the same columns.",
-    });
+    throw new WalcastError(
+      "config_invalid",
+      `sync ${handle.tableName}: expected the columns of the shape that is there (${columnsOf(other.request)}), found ${columnsOf(handle.request)}`,
+      {
+        hint: "Shapes of one table share a local table: give them the same columns.",
+      },
+    );
   }
 
   /** For a query whose tables are unknown because one does not exist: if nothing is on its way any more, why. */
@@ -306,14 +348,25 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 }
 
-function checkOptions({ url, replica }: ClientOptions<string>): void {
-  if (!URL.canParse(url)) throw new WalcastError("config_invalid", `create a client: expected a URL like ws://localhost:4437, found ${JSON.stringify(url)}`);
+function checkOptions({ url, replica }: ClientOptions): void {
+  if (!URL.canParse(url))
+    throw new WalcastError(
+      "config_invalid",
+      `create a client: expected a URL like ws://localhost:4437, found ${JSON.stringify(url)}`,
+    );
   syncUrl(url);
   if (typeof replica === "string" && !replica.startsWith("memory://")) {
-    throw new WalcastError("config_invalid", `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(replica)}`, { hint: "Replicas that survive a reload are not there yet." });
+    throw new WalcastError(
+      "config_invalid",
+      `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(replica)}`,
+      { hint: "Replicas that survive a reload are not there yet." },
+    );
   }
   if (typeof replica === "object" && typeof replica.execProtocolRawStream !== "function") {
-    throw new WalcastError("config_invalid", "create a client: expected a PGlite of this thread as replica, found something without its raw protocol");
+    throw new WalcastError(
+      "config_invalid",
+      "create a client: expected a PGlite of this thread as replica, found something without its raw protocol",
+    );
   }
 }
 

@@ -9,7 +9,17 @@
  *
  * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
-import { type ClientMessage, closeCodes, decodeFrame, type ErrorCode, type ErrorJson, type Frame, type ServerMessage, subprotocol, WalcastError } from "../engine/protocol.ts";
+import {
+  type ClientMessage,
+  closeCodes,
+  decodeFrame,
+  type ErrorCode,
+  type ErrorJson,
+  type Frame,
+  type ServerMessage,
+  subprotocol,
+  WalcastError,
+} from "../engine/protocol.ts";
 
 export type Token = string | (() => string | Promise<string>);
 
@@ -38,7 +48,9 @@ export function next(state: ConnectionState, event: ConnectionEvent): Connection
     case "settled":
       return state.kind === "open" && state.attempt > 0 ? { kind: "open", attempt: 0 } : state;
     case "lost":
-      return state.kind === "idle" || state.kind === "waiting" ? state : { kind: "waiting", attempt: state.attempt + 1, slow: event.slow };
+      return state.kind === "idle" || state.kind === "waiting"
+        ? state
+        : { kind: "waiting", attempt: state.attempt + 1, slow: event.slow };
     case "elapsed":
       return state.kind === "waiting" ? { kind: "opening", attempt: state.attempt } : state;
     case "tokenChanged":
@@ -52,7 +64,11 @@ export interface Backoff {
   readonly maxMs: number;
 }
 
-export function delayMs({ attempt, slow }: { attempt: number; slow: boolean }, { baseMs, maxMs }: Backoff, random: number): number {
+export function delayMs(
+  { attempt, slow }: { attempt: number; slow: boolean },
+  { baseMs, maxMs }: Backoff,
+  random: number,
+): number {
   // A refusal (bad token, malformed message) is not cured by hurrying: never sooner than half the longest delay.
   if (slow) return maxMs / 2 + (random * maxMs) / 2;
   return random * Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
@@ -80,7 +96,13 @@ export interface ConnectionOptions {
 }
 
 /** Close codes after which trying again soon is pointless. */
-const slowCodes = new Set<number>([closeCodes.malformed, closeCodes.unauthenticated, closeCodes.forbidden, closeCodes.tooLarge, closeCodes.tooMany]);
+const slowCodes = new Set<number>([
+  closeCodes.malformed,
+  closeCodes.unauthenticated,
+  closeCodes.forbidden,
+  closeCodes.tooLarge,
+  closeCodes.tooMany,
+]);
 const closeErrors = new Map<number, ErrorCode>([
   [closeCodes.goingAway, "going_away"],
   [closeCodes.malformed, "malformed_message"],
@@ -183,7 +205,11 @@ export class Connection {
       const token = typeof this.token === "function" ? await this.token() : this.token;
       if (this.state === opening) this.connect(token);
     } catch (error) {
-      if (this.state === opening) this.lose(new WalcastError("unauthenticated", "get a token: the token function failed", { cause: error }), false);
+      if (this.state === opening)
+        this.lose(
+          new WalcastError("unauthenticated", "get a token: the token function failed", { cause: error }),
+          false,
+        );
     }
   }
 
@@ -214,9 +240,15 @@ export class Connection {
   }
 
   private ended(code: number, reason: string): void {
-    const error = this.refusal ?? new WalcastError(closeErrors.get(code) ?? "connection_lost", `keep the connection open: it was closed with code ${code}${reason === "" ? "" : ` (${reason})`}`);
+    const error =
+      this.refusal ??
+      new WalcastError(
+        closeErrors.get(code) ?? "connection_lost",
+        `keep the connection open: it was closed with code ${code}${reason === "" ? "" : ` (${reason})`}`,
+      );
     // A token that ran out in the middle may be renewed by asking for one; a token that was just refused may not.
-    const renewable = code === closeCodes.unauthenticated && this.state.kind === "open" && typeof this.token === "function";
+    const renewable =
+      code === closeCodes.unauthenticated && this.state.kind === "open" && typeof this.token === "function";
     this.lose(error, slowCodes.has(code) && !renewable);
   }
 
@@ -241,11 +273,17 @@ export class Connection {
 
   private control(message: ServerMessage): void {
     const expected = this.frameNumber + 1;
-    if (message.frame !== expected) throw new WalcastError("frame_out_of_order", `read a message: expected number ${expected}, found ${message.frame}`);
+    if (message.frame !== expected)
+      throw new WalcastError(
+        "frame_out_of_order",
+        `read a message: expected number ${expected}, found ${message.frame}`,
+      );
     this.frameNumber = expected;
     if (message.kind === "welcome") return this.welcome(message);
-    if (message.kind === "error" && message.subscription === undefined && message.await === undefined) return this.refused(message.error);
-    if (this.state.kind !== "open") throw new WalcastError("malformed_message", `read a message: expected a welcome first, found ${message.kind}`);
+    if (message.kind === "error" && message.subscription === undefined && message.await === undefined)
+      return this.refused(message.error);
+    if (this.state.kind !== "open")
+      throw new WalcastError("malformed_message", `read a message: expected a welcome first, found ${message.kind}`);
     this.hooks.message(message);
   }
 
@@ -253,13 +291,15 @@ export class Connection {
     const frame = decodeFrame(bytes, { number: this.frameNumber + 1, previousChecksum: this.checksum });
     this.frameNumber = frame.number;
     this.checksum = frame.checksum;
-    if (this.state.kind !== "open") throw new WalcastError("malformed_message", "read a message: expected a welcome first, found a frame");
+    if (this.state.kind !== "open")
+      throw new WalcastError("malformed_message", "read a message: expected a welcome first, found a frame");
     this.hooks.frame(frame);
     if (this.state.attempt > 0 && frame.kind !== "copy") this.step({ kind: "settled" });
   }
 
   private welcome(message: Extract<ServerMessage, { kind: "welcome" }>): void {
-    if (this.state.kind !== "greeting") throw new WalcastError("malformed_message", "read a message: did not expect a second welcome");
+    if (this.state.kind !== "greeting")
+      throw new WalcastError("malformed_message", "read a message: did not expect a second welcome");
     this.silenceMs = message.positionEveryMs * SILENCE_FACTOR;
     this.step({ kind: "welcomed" });
     this.hooks.welcomed(message);
@@ -274,7 +314,14 @@ export class Connection {
   private watch(): void {
     const quietMs = performance.now() - this.lastHeardMs;
     if (quietMs >= this.silenceMs && this.doubtedAtMs !== this.lastHeardMs) return this.doubt();
-    if (quietMs >= this.silenceMs) return this.lose(new WalcastError("connection_lost", `keep the connection open: heard nothing for ${Math.round(quietMs)} ms, expected a position in every ${this.silenceMs / SILENCE_FACTOR} ms`), false);
+    if (quietMs >= this.silenceMs)
+      return this.lose(
+        new WalcastError(
+          "connection_lost",
+          `keep the connection open: heard nothing for ${Math.round(quietMs)} ms, expected a position in every ${this.silenceMs / SILENCE_FACTOR} ms`,
+        ),
+        false,
+      );
     this.after(this.silenceMs - quietMs, () => this.watch());
   }
 
@@ -310,7 +357,11 @@ function parseMessage(text: string): ServerMessage {
   try {
     message = JSON.parse(text);
   } catch (cause) {
-    throw new WalcastError("malformed_message", `read a message: expected JSON, found ${JSON.stringify(text.slice(0, 40))}`, { cause });
+    throw new WalcastError(
+      "malformed_message",
+      `read a message: expected JSON, found ${JSON.stringify(text.slice(0, 40))}`,
+      { cause },
+    );
   }
   const isMessage = typeof message === "object" && message !== null && "kind" in message && "frame" in message;
   if (!isMessage) throw new WalcastError("malformed_message", "read a message: expected an object with kind and frame");

@@ -9,7 +9,18 @@ import { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
 import { type ArrayTypes, type DecodeValue, decodeField, decoderOf, encodeParameter } from "./values.ts";
-import { findError, Messages, type PostgresError, readColumns, readError, readParameterTypes, readTransactionStatus, Replies, replyTags, type ResultColumn } from "./wire.ts";
+import {
+  findError,
+  Messages,
+  type PostgresError,
+  readColumns,
+  readError,
+  readParameterTypes,
+  readTransactionStatus,
+  Replies,
+  replyTags,
+  type ResultColumn,
+} from "./wire.ts";
 
 export type Row = Record<string, unknown>;
 
@@ -62,7 +73,11 @@ export class Database {
 
   /** An own in-memory PGlite, or one that the application has made and will close. Throws `config_invalid`. */
   constructor(given?: PGlite) {
-    if (given && inUse.has(given)) throw new WalcastError("config_invalid", "open a replica: expected a PGlite of its own, found one that another client uses");
+    if (given && inUse.has(given))
+      throw new WalcastError(
+        "config_invalid",
+        "open a replica: expected a PGlite of its own, found one that another client uses",
+      );
     if (given) inUse.add(given);
     this.pglite = given ?? new PGlite("memory://");
     this.owned = given === undefined;
@@ -113,7 +128,10 @@ export class Database {
     return this.exclusive(() => {
       const result = this.query(sql, params);
       const leftOpen = this.rollbackStray(result);
-      if (leftOpen) throw new WalcastError("query_failed", `run ${excerpt(sql)}: a transaction cannot span queries`, { hint: "Use client.kysely.transaction()." });
+      if (leftOpen)
+        throw new WalcastError("query_failed", `run ${excerpt(sql)}: a transaction cannot span queries`, {
+          hint: "Use client.kysely.transaction().",
+        });
       return decodeRows(result, this.arrays);
     });
   }
@@ -124,11 +142,18 @@ export class Database {
     // The stream form, because execProtocolRaw parses every reply as well and keeps the parsed ones for ever. It runs
     // to its end before it returns its promise, which only reports; an in-memory replica has no file system to sync.
     this.pglite
-      .execProtocolRawStream(messages.take(), { syncToFs: false, onRawData: (chunk) => void chunks.push(chunk.slice()) })
+      .execProtocolRawStream(messages.take(), {
+        syncToFs: false,
+        onRawData: (chunk) => void chunks.push(chunk.slice()),
+      })
       .catch(() => {});
     const bytes = joined(chunks);
     // Whatever happens inside Postgres, it ends by saying that it is ready; if not, PGlite itself has failed.
-    if (bytes.at(-6) !== replyTags.ready) throw new WalcastError("replica_failed", "run SQL on the replica: PGlite gave no complete answer; it is closed or has crashed");
+    if (bytes.at(-6) !== replyTags.ready)
+      throw new WalcastError(
+        "replica_failed",
+        "run SQL on the replica: PGlite gave no complete answer; it is closed or has crashed",
+      );
     return bytes;
   }
 
@@ -215,7 +240,10 @@ export class Database {
   private encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
     const { parameterTypes, sql } = statement;
     if (params.length !== parameterTypes.length) {
-      throw new WalcastError("query_failed", `run ${excerpt(sql)}: expected ${parameterTypes.length} parameters, found ${params.length}`);
+      throw new WalcastError(
+        "query_failed",
+        `run ${excerpt(sql)}: expected ${parameterTypes.length} parameters, found ${params.length}`,
+      );
     }
     return params.map((value, i) => encodeParameter(value, parameterTypes[i]!, this.arrays));
   }
@@ -300,7 +328,8 @@ export function decodeRows(result: RawResult, arrayTypes: ArrayTypes): Row[] {
   const decode = rowDecoder(result.statement.columns, arrayTypes);
   const replies = new Replies(result.bytes);
   const rows: Row[] = [];
-  while (replies.next()) if (replies.tag === replyTags.dataRow) rows.push(decode(replies.bytes, replies.view, replies.start));
+  while (replies.next())
+    if (replies.tag === replyTags.dataRow) rows.push(decode(replies.bytes, replies.view, replies.start));
   return rows;
 }
 
@@ -355,7 +384,10 @@ function isStalePlan(error: unknown): boolean {
 }
 
 function failed(code: "query_failed" | "replica_failed", doing: string, cause: PostgresError): WalcastError {
-  const hint = cause.sqlState === "25006" ? "Rows of the replica change through Postgres only: write there, and the change comes back." : cause.hint;
+  const hint =
+    cause.sqlState === "25006"
+      ? "Rows of the replica change through Postgres only: write there, and the change comes back."
+      : cause.hint;
   return new WalcastError(code, `${doing}: ${cause.message}`, { cause, position: cause.position, hint });
 }
 

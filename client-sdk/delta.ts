@@ -24,7 +24,12 @@ export interface RowChanges {
 export const nothingShown: Shown = { bytes: new Uint8Array(0), bounds: [], rows: [] };
 
 /** Undefined if both are the same. `keyColumns`: which columns tell rows apart; undefined if only all of them do. */
-export function compare(before: Shown, result: RawResult, decode: RowDecoder, keyColumns: readonly number[] | undefined): { shown: Shown; changes: RowChanges } | undefined {
+export function compare(
+  before: Shown,
+  result: RawResult,
+  decode: RowDecoder,
+  keyColumns: readonly number[] | undefined,
+): { shown: Shown; changes: RowChanges } | undefined {
   const { bytes } = result;
   const bounds = boundsOf(bytes);
   const prefix = countEqual(before, bytes, bounds, 0);
@@ -44,20 +49,36 @@ function boundsOf(bytes: Uint8Array): number[] {
 }
 
 /** How many rows are equal from the start on, or (among the rest) from the end back. */
-function countEqual(before: Shown, bytes: Uint8Array, bounds: readonly number[], taken: number, backwards = false): number {
+function countEqual(
+  before: Shown,
+  bytes: Uint8Array,
+  bounds: readonly number[],
+  taken: number,
+  backwards = false,
+): number {
   const counts = [before.bounds.length / 2, bounds.length / 2] as const;
   const most = Math.min(...counts) - taken;
   let count = 0;
   while (count < most) {
     const i = backwards ? counts[0] - 1 - count : taken + count;
     const j = backwards ? counts[1] - 1 - count : taken + count;
-    if (!equal(before.bytes, before.bounds[2 * i]!, before.bounds[2 * i + 1]!, bytes, bounds[2 * j]!, bounds[2 * j + 1]!)) break;
+    if (
+      !equal(before.bytes, before.bounds[2 * i]!, before.bounds[2 * i + 1]!, bytes, bounds[2 * j]!, bounds[2 * j + 1]!)
+    )
+      break;
     count++;
   }
   return count;
 }
 
-function compareMiddle(before: Shown, now: Pick<Shown, "bytes" | "bounds">, prefix: number, suffix: number, decode: RowDecoder, keyColumns: readonly number[] | undefined): { rows: Row[]; changes: RowChanges } {
+function compareMiddle(
+  before: Shown,
+  now: Pick<Shown, "bytes" | "bounds">,
+  prefix: number,
+  suffix: number,
+  decode: RowDecoder,
+  keyColumns: readonly number[] | undefined,
+): { rows: Row[]; changes: RowChanges } {
   const old = indexByKey(before, prefix, before.rows.length - suffix, keyColumns);
   const view = new DataView(now.bytes.buffer, now.bytes.byteOffset, now.bytes.byteLength);
   const rows: Row[] = [];
@@ -68,7 +89,16 @@ function compareMiddle(before: Shown, now: Pick<Shown, "bytes" | "bounds">, pref
     const start = now.bounds[2 * i]!;
     const was = old.get(key);
     if (was !== undefined) old.delete(key);
-    const isSame = was !== undefined && equal(before.bytes, before.bounds[2 * was]!, before.bounds[2 * was + 1]!, now.bytes, start, now.bounds[2 * i + 1]!);
+    const isSame =
+      was !== undefined &&
+      equal(
+        before.bytes,
+        before.bounds[2 * was]!,
+        before.bounds[2 * was + 1]!,
+        now.bytes,
+        start,
+        now.bounds[2 * i + 1]!,
+      );
     const row = isSame ? before.rows[was]! : decode(now.bytes, view, start);
     rows.push(row);
     if (was === undefined) inserted.push(row);
@@ -78,7 +108,12 @@ function compareMiddle(before: Shown, now: Pick<Shown, "bytes" | "bounds">, pref
 }
 
 /** In the rows' order. A key that comes again is numbered: a result may hold equal rows. */
-function indexByKey({ bytes, bounds }: Pick<Shown, "bytes" | "bounds">, start: number, end: number, keyColumns: readonly number[] | undefined): Map<string, number> {
+function indexByKey(
+  { bytes, bounds }: Pick<Shown, "bytes" | "bounds">,
+  start: number,
+  end: number,
+  keyColumns: readonly number[] | undefined,
+): Map<string, number> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const index = new Map<string, number>();
   for (let i = start; i < end; i++) {
@@ -90,7 +125,13 @@ function indexByKey({ bytes, bounds }: Pick<Shown, "bytes" | "bounds">, start: n
   return index;
 }
 
-function keyOf(bytes: Uint8Array, view: DataView, start: number, end: number, keyColumns: readonly number[] | undefined): string {
+function keyOf(
+  bytes: Uint8Array,
+  view: DataView,
+  start: number,
+  end: number,
+  keyColumns: readonly number[] | undefined,
+): string {
   if (!keyColumns) return rawText(bytes, start, end);
   let key = "";
   for (const column of keyColumns) {

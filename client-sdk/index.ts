@@ -37,7 +37,9 @@ export type AnyDatabase = Record<string, Record<string, unknown>>;
  * Creates a client and starts it: it connects at once, and again whenever the connection is lost, until `close`.
  * `Database` is Kysely's: one property per table. Throws `config_invalid`.
  */
-export function createClient<Database = AnyDatabase, Name extends string = string>(options: ClientOptions<Name>): Client<Database, Name> {
+export function createClient<Database = AnyDatabase, Name extends string = string>(
+  options: ClientOptions<Name>,
+): Client<Database, Name> {
   return new WalcastClient<Database, Name>(options);
 }
 
@@ -99,7 +101,10 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    * A query that stays current. It may name tables that do not exist yet. Runs again only after a transaction that
    * changed one of the tables it reads; all live queries show the same position.
    */
-  live<Row extends object = Record<string, unknown>>(query: Queryable<Database, Row>, params?: readonly unknown[]): LiveQuery<Row>;
+  live<Row extends object = Record<string, unknown>>(
+    query: Queryable<Database, Row>,
+    params?: readonly unknown[],
+  ): LiveQuery<Row>;
   /** Changes of a table as events. Starts with `subscribe`. */
   channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;
   /** Called after every change of `status`. Returns what ends it. */
@@ -109,7 +114,10 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    * `pg_current_xact_id()` gives it), with no shape resyncing. Rejects with `await_timeout` (default 10,000 ms),
    * `transaction_aborted`, `transaction_unknown` or `closed`.
    */
-  awaitPosition(target: string | bigint | { readonly xid: string | number | bigint }, options?: { timeoutMs?: number }): Promise<void>;
+  awaitPosition(
+    target: string | bigint | { readonly xid: string | number | bigint },
+    options?: { timeoutMs?: number },
+  ): Promise<void>;
   /** Another token from now on. Reconnects with it; rows that it may not see leave the replica. */
   setToken(token: Token): void;
   /** What a developer wants to see. Plain data. */
@@ -139,7 +147,11 @@ export interface Inspection {
   /** Local transactions. */
   readonly transactions: number;
   readonly lastError: ErrorJson | undefined;
-  readonly shapes: readonly (ShapeRequest & { readonly status: ShapeStatus; readonly progress: ShapeProgress; readonly error: ErrorJson | undefined })[];
+  readonly shapes: readonly (ShapeRequest & {
+    readonly status: ShapeStatus;
+    readonly progress: ShapeProgress;
+    readonly error: ErrorJson | undefined;
+  })[];
   readonly channels: readonly (ShapeRequest & { readonly status: string })[];
   readonly live: readonly LiveInspection[];
   readonly lastTransactions: readonly TransactionTrace[];

@@ -2,7 +2,18 @@
  * Kysely on the replica, through prepared statements that are kept. Reading only, as everything an application does on
  * the replica. A Kysely transaction is one local transaction: its queries see one state.
  */
-import { CompiledQuery, type DatabaseConnection, type Dialect, type Driver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type QueryResult, type TransactionSettings } from "kysely";
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  type Dialect,
+  type Driver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type QueryResult,
+  type TransactionSettings,
+} from "kysely";
 
 import { type Database, decodeRows } from "./database.ts";
 
@@ -34,7 +45,9 @@ class ReplicaDriver implements Driver {
   }
 
   async beginTransaction(connection: DatabaseConnection, { isolationLevel }: TransactionSettings): Promise<void> {
-    await (connection as ReplicaConnection).begin(isolationLevel ? `BEGIN READ ONLY ISOLATION LEVEL ${isolationLevel}` : "BEGIN READ ONLY");
+    await (connection as ReplicaConnection).begin(
+      isolationLevel ? `BEGIN READ ONLY ISOLATION LEVEL ${isolationLevel}` : "BEGIN READ ONLY",
+    );
   }
 
   async commitTransaction(connection: DatabaseConnection): Promise<void> {
@@ -71,7 +84,9 @@ class ReplicaConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    const rows = this.release ? decodeRows(this.database.query(sql, parameters), this.database.arrayTypes) : await this.database.select(sql, parameters);
+    const rows = this.release
+      ? decodeRows(this.database.query(sql, parameters), this.database.arrayTypes)
+      : await this.database.select(sql, parameters);
     return { rows: rows as R[] };
   }
 

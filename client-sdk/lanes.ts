@@ -8,7 +8,18 @@
  * transactions waiting (within a bound) as one local transaction, lets the live queries look at that state, and only
  * then tells anybody.
  */
-import { type Commit, decodeCommits, type Frame, type Lsn, type SectionIn, type ServerMessage, type ShapeRequest, type TableDescription, WalcastError, type ClientMessage } from "../engine/protocol.ts";
+import {
+  type Commit,
+  decodeCommits,
+  type Frame,
+  type Lsn,
+  type SectionIn,
+  type ServerMessage,
+  type ShapeRequest,
+  type TableDescription,
+  WalcastError,
+  type ClientMessage,
+} from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
 import type { Change, Load, Member, Replica } from "./replica.ts";
 
@@ -65,7 +76,12 @@ interface Transaction {
 
 type Work =
   | Transaction
-  | { readonly kind: "described"; readonly lane: Lane; readonly table: TableDescription; readonly estimatedRows: number }
+  | {
+      readonly kind: "described";
+      readonly lane: Lane;
+      readonly table: TableDescription;
+      readonly estimatedRows: number;
+    }
   | { readonly kind: "copy"; readonly lane: Lane; readonly lines: Uint8Array }
   | { readonly kind: "discard"; readonly lane: Lane }
   | { readonly kind: "remove"; readonly member: Member; readonly done: () => void }
@@ -97,7 +113,10 @@ export class Lanes {
 
   /** Whether every subscription's rows are complete. */
   get allJoined(): boolean {
-    return this.isOnline && this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over");
+    return (
+      this.isOnline &&
+      this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over")
+    );
   }
 
   add(subscriber: Subscriber): void {
@@ -151,6 +170,8 @@ export class Lanes {
         return this.push({ kind: "awaited", id: message.id });
       case "error":
         if (message.subscription !== undefined) this.refused(this.lane(message.subscription), message.error);
+        return;
+      case "welcome":
     }
   }
 
@@ -171,10 +192,25 @@ export class Lanes {
   }
 
   private open(subscriber: Subscriber): void {
-    const lane: Lane = { id: this.nextId++, subscriber, stage: "asked", load: undefined, isApplied: false, description: undefined, catchUp: [], rows: 0, bytes: 0 };
+    const lane: Lane = {
+      id: this.nextId++,
+      subscriber,
+      stage: "asked",
+      load: undefined,
+      isApplied: false,
+      description: undefined,
+      catchUp: [],
+      rows: 0,
+      bytes: 0,
+    };
     this.lanes.set(lane.id, lane);
     subscriber.loading();
-    this.hooks.send({ kind: "subscribe", id: lane.id, shape: subscriber.request, ...(subscriber.changes ? { changes: true } : {}) });
+    this.hooks.send({
+      kind: "subscribe",
+      id: lane.id,
+      shape: subscriber.request,
+      ...(subscriber.changes ? { changes: true } : {}),
+    });
     this.hooks.changed();
   }
 
@@ -200,7 +236,11 @@ export class Lanes {
   }
 
   private boundary(position: Lsn, joining: readonly SectionIn[]): void {
-    if (position < this.position) throw new WalcastError("frame_out_of_order", "read a frame: expected its position not to be before the last one's");
+    if (position < this.position)
+      throw new WalcastError(
+        "frame_out_of_order",
+        "read a frame: expected its position not to be before the last one's",
+      );
     this.position = position;
     const joins = joining.flatMap((section) => this.joining(section) ?? []);
     this.push({ kind: "transaction", sections: this.staged, joins, position, bytes: this.stagedBytes });
@@ -227,7 +267,8 @@ export class Lanes {
   }
 
   private refused(lane: Lane | undefined, error: WalcastErrorJson): void {
-    if (lane) this.fail(lane, new WalcastError(error.code, error.message, { position: error.position, hint: error.hint }));
+    if (lane)
+      this.fail(lane, new WalcastError(error.code, error.message, { position: error.position, hint: error.hint }));
   }
 
   private fail(lane: Lane, error: WalcastError): void {
@@ -260,7 +301,11 @@ export class Lanes {
 
   /** Undefined for one that is over: the server may not know yet. */
   private lane(id: number): Lane | undefined {
-    if (id >= this.nextId) throw new WalcastError("malformed_message", `read a message: expected a subscription that was asked for, found ${id}`);
+    if (id >= this.nextId)
+      throw new WalcastError(
+        "malformed_message",
+        `read a message: expected a subscription that was asked for, found ${id}`,
+      );
     const lane = this.lanes.get(id);
     return lane?.stage === "over" ? undefined : lane;
   }
@@ -311,9 +356,13 @@ export class Lanes {
   private workOn(replica: Replica, work: Exclude<Work, Transaction>, tell: (() => void)[]): void {
     switch (work.kind) {
       case "described":
-        return this.guarded(work.lane, tell, () => this.describe(replica, work.lane, work.table, work.estimatedRows, tell));
+        return this.guarded(work.lane, tell, () =>
+          this.describe(replica, work.lane, work.table, work.estimatedRows, tell),
+        );
       case "copy":
-        return this.guarded(work.lane, tell, () => this.copy(replica, work.lane, this.takeCopies(work.lane, work.lines), tell));
+        return this.guarded(work.lane, tell, () =>
+          this.copy(replica, work.lane, this.takeCopies(work.lane, work.lines), tell),
+        );
       case "discard":
         return discard(replica, work.lane);
       case "remove":
@@ -323,7 +372,13 @@ export class Lanes {
     }
   }
 
-  private describe(replica: Replica, lane: Lane, table: TableDescription, estimatedRows: number, tell: (() => void)[]): void {
+  private describe(
+    replica: Replica,
+    lane: Lane,
+    table: TableDescription,
+    estimatedRows: number,
+    tell: (() => void)[],
+  ): void {
     lane.description = table;
     lane.rows = lane.bytes = 0;
     if (!lane.subscriber.changes) {
@@ -347,7 +402,11 @@ export class Lanes {
   private takeCopies(lane: Lane, first: Uint8Array): Uint8Array[] {
     const lines = [first];
     let bytes = first.length;
-    for (let next = this.queue[0]; next?.kind === "copy" && next.lane === lane && bytes + next.lines.length <= BATCH_BYTES_MAX; next = this.queue[0]) {
+    for (
+      let next = this.queue[0];
+      next?.kind === "copy" && next.lane === lane && bytes + next.lines.length <= BATCH_BYTES_MAX;
+      next = this.queue[0]
+    ) {
       bytes += next.lines.length;
       lines.push(next.lines);
       this.queue.shift();
@@ -397,8 +456,16 @@ export class Lanes {
     if (joined.length > 0) this.hooks.changed();
   }
 
-  private commit(replica: Replica, changes: Change[], joins: Transaction["joins"], position: Lsn, tell: (() => void)[]): Transaction["joins"] {
-    const loads = joins.flatMap(({ lane, payloads }) => (lane.load ? [{ load: lane.load, operations: operationsOf(payloads.flatMap(decodeCommits)) }] : []));
+  private commit(
+    replica: Replica,
+    changes: Change[],
+    joins: Transaction["joins"],
+    position: Lsn,
+    tell: (() => void)[],
+  ): Transaction["joins"] {
+    const loads = joins.flatMap(({ lane, payloads }) =>
+      lane.load ? [{ load: lane.load, operations: operationsOf(payloads.flatMap(decodeCommits)) }] : [],
+    );
     try {
       tell.push(this.hooks.applied(replica.commit(changes, loads, position)));
       return joins;
@@ -444,7 +511,9 @@ function decodeBatch(batch: readonly Transaction[]): Map<Lane, Commit[]> {
 }
 
 function changesOf(commits: ReadonlyMap<Lane, readonly Commit[]>): Change[] {
-  return [...commits].flatMap(([{ subscriber, isApplied }, list]) => (subscriber.changes || !isApplied ? [] : [{ member: subscriber.member, operations: operationsOf(list) }]));
+  return [...commits].flatMap(([{ subscriber, isApplied }, list]) =>
+    subscriber.changes || !isApplied ? [] : [{ member: subscriber.member, operations: operationsOf(list) }],
+  );
 }
 
 function operationsOf(commits: readonly Commit[]): Change["operations"] {
@@ -469,10 +538,17 @@ function countLines(bytes: Uint8Array): number {
 }
 
 function unexpected(what: string, stage: string): WalcastError {
-  return new WalcastError("malformed_message", `read a message: did not expect ${what} for a subscription that is ${stage}`);
+  return new WalcastError(
+    "malformed_message",
+    `read a message: did not expect ${what} for a subscription that is ${stage}`,
+  );
 }
 
 function asReplicaFailure(error: unknown): WalcastError {
   if (error instanceof WalcastError && error.code !== "query_failed") return error;
-  return new WalcastError("replica_failed", `apply what the server sent: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  return new WalcastError(
+    "replica_failed",
+    `apply what the server sent: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
 }

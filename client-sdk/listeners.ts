@@ -26,7 +26,10 @@ export class Listeners<Arguments extends readonly unknown[]> {
 }
 
 /** Calls an application's function on its own account. */
-export function call<Arguments extends readonly unknown[]>(callback: (...args: Arguments) => void, args: Arguments): void {
+export function call<Arguments extends readonly unknown[]>(
+  callback: (...args: Arguments) => void,
+  args: Arguments,
+): void {
   try {
     callback(...args);
   } catch (error) {

@@ -102,7 +102,11 @@ export class LiveQueries {
       await this.database.exclusive(() => query.run(this.database));
       query.settle();
     } catch (error) {
-      query.abandon(error instanceof WalcastError ? error : new WalcastError("replica_failed", "run a live query: the replica is not open", { cause: error }));
+      query.abandon(
+        error instanceof WalcastError
+          ? error
+          : new WalcastError("replica_failed", "run a live query: the replica is not open", { cause: error }),
+      );
     }
   }
 }
@@ -178,7 +182,14 @@ class Query implements LiveQuery<Row> {
   }
 
   inspect(): LiveInspection {
-    return { sql: this.sql, tables: [...(this.tables ?? [])], status: this.status, rows: this.rows.length, runs: this.runCount, lastRunMs: this.lastRunMs };
+    return {
+      sql: this.sql,
+      tables: [...(this.tables ?? [])],
+      status: this.status,
+      rows: this.rows.length,
+      runs: this.runCount,
+      lastRunMs: this.lastRunMs,
+    };
   }
 
   /** A query that failed is tried again whatever changed: what was wrong may have been in the data. */
@@ -194,7 +205,10 @@ class Query implements LiveQuery<Row> {
       this.latest = { result, decode, position: this.hooks.position() };
       this.failure = undefined;
     } catch (error) {
-      this.failure = error instanceof WalcastError ? error : new WalcastError("query_failed", `run a live query: ${String(error)}`, { cause: error });
+      this.failure =
+        error instanceof WalcastError
+          ? error
+          : new WalcastError("query_failed", `run a live query: ${String(error)}`, { cause: error });
       this.tables = undefined;
     }
     this.runCount++;
@@ -206,13 +220,17 @@ class Query implements LiveQuery<Row> {
     this.decide();
     if (this.status === "ready") this.show();
     if (this.status === "error") this.isReady.reject(this.error);
-    if (before.rows !== this.rows || before.status !== this.status || before.error !== this.error) this.changeListeners.emit();
+    if (before.rows !== this.rows || before.status !== this.status || before.error !== this.error)
+      this.changeListeners.emit();
   }
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private runAndFindTables(database: Database): RawResult {
-    const { result, found } = database.readOnly(this.sql, () => ({ result: database.query(this.sql, this.params), found: database.rows(lockedTables) }));
+    const { result, found } = database.readOnly(this.sql, () => ({
+      result: database.query(this.sql, this.params),
+      found: database.rows(lockedTables),
+    }));
     this.tables = new Set(found.map(({ name }) => String(name)));
     this.keyColumns = findKey(result, found);
     return result;
@@ -224,7 +242,9 @@ class Query implements LiveQuery<Row> {
   private decide(): void {
     const wasReady = this.status === "ready";
     const refusal = wasReady ? undefined : this.hooks.failureOf(this.tables);
-    const isWaiting = this.failure ? notYetStates.has(sqlStateOf(this.failure) ?? "") : !wasReady && (!this.tables || this.hooks.isLoading(this.tables));
+    const isWaiting = this.failure
+      ? notYetStates.has(sqlStateOf(this.failure) ?? "")
+      : !wasReady && (!this.tables || this.hooks.isLoading(this.tables));
     this.error = isWaiting || !this.failure ? refusal : this.failure;
     this.status = this.error ? "error" : isWaiting ? "loading" : "ready";
   }
@@ -238,14 +258,18 @@ class Query implements LiveQuery<Row> {
     this.isReady.resolve(this.rows);
     for (const listener of [...this.listeners]) {
       if (!listener.wasCalled) this.callFirst(listener);
-      else if (difference) call(listener.callback, [this.rows, { position: formatLsn(this.shownPosition), ...difference.changes }]);
+      else if (difference)
+        call(listener.callback, [this.rows, { position: formatLsn(this.shownPosition), ...difference.changes }]);
     }
   }
 
   private callFirst(listener: Listener): void {
     if (this.status !== "ready" || listener.wasCalled || !this.listeners.has(listener)) return;
     listener.wasCalled = true;
-    call(listener.callback, [this.rows, { position: formatLsn(this.shownPosition), inserted: this.rows, updated: [], deleted: [] }]);
+    call(listener.callback, [
+      this.rows,
+      { position: formatLsn(this.shownPosition), inserted: this.rows, updated: [], deleted: [] },
+    ]);
   }
 }
 
@@ -253,6 +277,8 @@ class Query implements LiveQuery<Row> {
 function findKey({ statement }: RawResult, tables: readonly Row[]): number[] | undefined {
   const [table] = tables;
   if (tables.length !== 1 || !table || !Array.isArray(table.key)) return undefined;
-  const positions = table.key.map((attribute: unknown) => statement.columns.findIndex((column) => column.tableOid === table.oid && column.attribute === attribute));
+  const positions = table.key.map((attribute: unknown) =>
+    statement.columns.findIndex((column) => column.tableOid === table.oid && column.attribute === attribute),
+  );
   return positions.includes(-1) ? undefined : positions;
 }

@@ -19,7 +19,10 @@ export interface Shared {
 
 /** From one shape to two: whatever stands in the table belongs to the first. */
 export function materialise({ holders, qualified, description }: Shared, first: number): string[] {
-  return [`CREATE TABLE ${holders} AS SELECT ${keyList(description)}, ${first} AS walcast_shape FROM ${qualified}`, `ALTER TABLE ${holders} ADD PRIMARY KEY (${keyList(description)}, walcast_shape)`];
+  return [
+    `CREATE TABLE ${holders} AS SELECT ${keyList(description)}, ${first} AS walcast_shape FROM ${qualified}`,
+    `ALTER TABLE ${holders} ADD PRIMARY KEY (${keyList(description)}, walcast_shape)`,
+  ];
 }
 
 /** The shape holds what a table of first rows contains. */
@@ -47,7 +50,16 @@ export function sharedRuns(shared: Shared, shape: number, net: NetChanges): Run[
   if (net.truncated) runs.push({ sql: letGo(shared, shape), values: [] });
   if (gone.length > 0) runs.push({ sql: removeHolders(shared), values: [String(shape), ...goneKeys] });
   if (put.length > 0) {
-    runs.push({ sql: addHolders(shared), values: [String(shape), ...transposed(put.map(({ key }) => key), description.key.length)] });
+    runs.push({
+      sql: addHolders(shared),
+      values: [
+        String(shape),
+        ...transposed(
+          put.map(({ key }) => key),
+          description.key.length,
+        ),
+      ],
+    });
     runs.push({ sql: statements.upsertMany, values: transposed(rowsOf(put), description.columns.length) });
   }
   if (net.truncated) runs.push({ sql: dropUnheld(shared), values: [] });

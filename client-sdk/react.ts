@@ -12,7 +12,19 @@
  */
 import { createContext, createElement, type ReactNode, useContext, useMemo, useSyncExternalStore } from "react";
 
-import { type AnyDatabase, type Client, type ClientStatus, type LiveQuery, type LiveStatus, type Queryable, type Shape, type ShapeOptions, type ShapeProgress, type ShapeStatus, WalcastError } from "./index.ts";
+import {
+  type AnyDatabase,
+  type Client,
+  type ClientStatus,
+  type LiveQuery,
+  type LiveStatus,
+  type Queryable,
+  type Shape,
+  type ShapeOptions,
+  type ShapeProgress,
+  type ShapeStatus,
+  WalcastError,
+} from "./index.ts";
 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
@@ -23,14 +35,21 @@ export interface WalcastProviderProps<Database, Name extends string> {
   readonly children?: ReactNode;
 }
 
-export function WalcastProvider<Database, Name extends string>({ client, children }: WalcastProviderProps<Database, Name>): ReactNode {
+export function WalcastProvider<Database, Name extends string>({
+  client,
+  children,
+}: WalcastProviderProps<Database, Name>): ReactNode {
   return createElement(ClientContext.Provider, { value: client }, children);
 }
 
 /** The client of the nearest provider. Throws `config_invalid` where there is none. */
 export function useClient<Database = AnyDatabase>(): Client<Database> {
   const client = useContext(ClientContext);
-  if (!client) throw new WalcastError("config_invalid", "use the client: expected a WalcastProvider above this component, found none");
+  if (!client)
+    throw new WalcastError(
+      "config_invalid",
+      "use the client: expected a WalcastProvider above this component, found none",
+    );
   return client as Client<Database>;
 }
 
@@ -48,11 +67,17 @@ const loadingResult: LiveResult<never> = { rows: [], status: "loading", error: u
  * are, as in useMemo, what it uses from outside. The query starts anew when one of them changes, and rows stay on
  * screen only with the same query.
  */
-export function useLiveQuery<Row extends object = Record<string, unknown>, Database = AnyDatabase>(query: Queryable<Database, Row>, deps: readonly unknown[] = []): LiveResult<Row> {
+export function useLiveQuery<Row extends object = Record<string, unknown>, Database = AnyDatabase>(
+  query: Queryable<Database, Row>,
+  deps: readonly unknown[] = [],
+): LiveResult<Row> {
   const client = useClient<Database>();
   // A function is new in every render: only its deps tell whether it means something else.
   const identity = typeof query === "string" ? query : "function";
-  const store = useMemo(() => new LiveStore<Row>(() => client.live<Row>(query, typeof query === "string" ? deps : [])), [client, identity, ...deps.map(comparable)]);
+  const store = useMemo(
+    () => new LiveStore<Row>(() => client.live<Row>(query, typeof query === "string" ? deps : [])),
+    [client, identity, ...deps.map(comparable)],
+  );
   return useSyncExternalStore(store.subscribe, store.snapshot, serverResult);
 }
 
@@ -62,7 +87,11 @@ export interface ShapeState {
   readonly error: WalcastError | undefined;
 }
 
-const loadingShape: ShapeState = { status: "loading", progress: { rows: 0, bytes: 0, estimatedRows: 0 }, error: undefined };
+const loadingShape: ShapeState = {
+  status: "loading",
+  progress: { rows: 0, bytes: 0, estimatedRows: 0 },
+  error: undefined,
+};
 
 /** A declared shape by name, or a shape that is synchronised for as long as the component is mounted. */
 export function useShape(shape: string | ShapeOptions): ShapeState {
@@ -74,7 +103,11 @@ export function useShape(shape: string | ShapeOptions): ShapeState {
 /** The client's status. */
 export function useStatus(): ClientStatus {
   const client = useClient();
-  return useSyncExternalStore(useMemo(() => (listener: () => void) => client.onStatus(listener), [client]), () => client.status, serverStatus);
+  return useSyncExternalStore(
+    useMemo(() => (listener: () => void) => client.onStatus(listener), [client]),
+    () => client.status,
+    serverStatus,
+  );
 }
 
 function serverResult(): LiveResult<never> {
@@ -118,7 +151,8 @@ class LiveStore<Row> {
 
   private take({ rows, status, error }: LiveQuery<Row>): void {
     const { result } = this;
-    if (result.rows !== rows || result.status !== status || result.error !== error) this.result = { rows, status, error };
+    if (result.rows !== rows || result.status !== status || result.error !== error)
+      this.result = { rows, status, error };
   }
 
   private end(): void {
@@ -160,13 +194,18 @@ class ShapeStore {
 
   private declared(name: string): Shape {
     const shape = (this.client.shapes as Readonly<Record<string, Shape | undefined>>)[name];
-    if (!shape) throw new WalcastError("config_invalid", `use a shape: expected one that the client declares, found ${JSON.stringify(name)}`);
+    if (!shape)
+      throw new WalcastError(
+        "config_invalid",
+        `use a shape: expected one that the client declares, found ${JSON.stringify(name)}`,
+      );
     return shape;
   }
 
   private take({ status, progress, error }: Shape): void {
     const { state } = this;
-    if (state.status !== status || state.progress !== progress || state.error !== error) this.state = { status, progress, error };
+    if (state.status !== status || state.progress !== progress || state.error !== error)
+      this.state = { status, progress, error };
   }
 
   private end(): void {
@@ -177,5 +216,7 @@ class ShapeStore {
 
 /** Objects and arrays written in place are new in every render; what they say is what counts. */
 function comparable(value: unknown): unknown {
-  return typeof value === "object" && value !== null ? JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "bigint" ? `${inner}n` : inner)) : value;
+  return typeof value === "object" && value !== null
+    ? JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "bigint" ? `${inner}n` : inner))
+    : value;
 }

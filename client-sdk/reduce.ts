@@ -67,7 +67,11 @@ class Reduction {
     if (!before) return this.put(key, row, from);
     if (!before.row) throw missing("an update of a row that the same batch deleted");
     const known = before.row;
-    this.put(key, row.map((value, i) => (value === undefined ? known[i] : value)), before.base);
+    this.put(
+      key,
+      row.map((value, i) => (value === undefined ? known[i] : value)),
+      before.base,
+    );
   }
 
   private put(key: readonly Value[], row: readonly Value[], base?: readonly Value[]): void {
@@ -88,5 +92,8 @@ class Reduction {
 }
 
 function missing(found: string): WalcastError {
-  return new WalcastError("malformed_message", `reduce a transaction: expected rows that can be told apart by their key, found ${found}`);
+  return new WalcastError(
+    "malformed_message",
+    `reduce a transaction: expected rows that can be told apart by their key, found ${found}`,
+  );
 }

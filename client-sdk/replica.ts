@@ -7,7 +7,17 @@
  *
  * Its methods are synchronous and run inside `database.exclusive`.
  */
-import { crc32, formatLsn, type Lsn, type Operation, type TableDescription, type TypeDescription, type Value, WalcastError, zeroLsn } from "../engine/protocol.ts";
+import {
+  crc32,
+  formatLsn,
+  type Lsn,
+  type Operation,
+  type TableDescription,
+  type TypeDescription,
+  type Value,
+  WalcastError,
+  zeroLsn,
+} from "../engine/protocol.ts";
 import { type Database, type Run, sqlStateOf } from "./database.ts";
 import { dropUnheld, letGo, materialise, sharedRuns, takeOver } from "./membership.ts";
 import { type NetChange, type NetChanges, reduce } from "./reduce.ts";
@@ -128,7 +138,8 @@ export class Replica {
 
   private runsOf({ member, operations }: Change, changed: Set<string>): Run[] {
     const table = this.tableOf(member);
-    if (!table) throw new WalcastError("invariant", "apply a transaction: expected its shape to have joined a table, found none");
+    if (!table)
+      throw new WalcastError("invariant", "apply a transaction: expected its shape to have joined a table, found none");
     const net = this.completed(reduce(operations, table.description), table.qualified, table.description);
     if (net.truncated || net.changes.size > 0) changed.add(table.qualified);
     return isShared(table) ? sharedRuns(table, member.number, net) : runsFor(net, table.statements, table.description);
@@ -142,10 +153,19 @@ export class Replica {
     return net;
   }
 
-  private completedRow({ key, row }: NetChange, base: readonly Value[], name: string, description: TableDescription): NetChange {
+  private completedRow(
+    { key, row }: NetChange,
+    base: readonly Value[],
+    name: string,
+    description: TableDescription,
+  ): NetChange {
     const where = description.key.map((column, i) => `${sql.quoteIdentifier(column)} = $${i + 1}`).join(" AND ");
     const known = this.database.texts(`SELECT ${sql.columnList(description)} FROM ${name} WHERE ${where}`, base)[0];
-    if (!known) throw new WalcastError("invariant", "apply an update with unchanged values: expected to have the row, found none with its key");
+    if (!known)
+      throw new WalcastError(
+        "invariant",
+        "apply an update with unchanged values: expected to have the row, found none with its key",
+      );
     return { key, row: row?.map((value, i) => (value === undefined ? known[description.columns[i]!.name] : value)) };
   }
 
@@ -169,7 +189,8 @@ export class Replica {
     const staging = stagingOf(load);
     this.database.script(sql.addPrimaryKey(staging, description));
     const net = this.completed(reduce(operations, description), staging, description);
-    for (const run of runsFor(net, sql.writeStatements(staging, description), description)) this.database.runOnce(run.sql, run.values);
+    for (const run of runsFor(net, sql.writeStatements(staging, description), description))
+      this.database.runOnce(run.sql, run.values);
     const table = this.tables.get(sql.qualified(description))!;
     const others = without(table.members, member);
     // Rows of two layouts cannot stand in one table. The other shapes are being loaded again as well and follow.
@@ -186,8 +207,12 @@ export class Replica {
     if (isSameLayout && this.hasViews(table)) this.refill(table, load);
     else {
       const indexes = isSameLayout ? this.indexesOf(table) : [];
-      this.database.script(`DROP TABLE ${table.qualified} CASCADE; ALTER TABLE ${stagingOf(load)} SET SCHEMA ${sql.quoteIdentifier(schema)}`);
-      this.database.script(`ALTER TABLE ${sql.quoteIdentifier(schema)}.${sql.quoteIdentifier(load.staging)} RENAME TO ${sql.quoteIdentifier(name)}`);
+      this.database.script(
+        `DROP TABLE ${table.qualified} CASCADE; ALTER TABLE ${stagingOf(load)} SET SCHEMA ${sql.quoteIdentifier(schema)}`,
+      );
+      this.database.script(
+        `ALTER TABLE ${sql.quoteIdentifier(schema)}.${sql.quoteIdentifier(load.staging)} RENAME TO ${sql.quoteIdentifier(name)}`,
+      );
       for (const index of indexes) this.database.script(index);
     }
     if (!isSameLayout) this.database.forgetStatements();
@@ -198,7 +223,9 @@ export class Replica {
   /** An application's views stand on the table itself, so it stays and its rows are exchanged. */
   private refill({ qualified, description }: LocalTable, load: Load): void {
     const columns = sql.columnList(description);
-    this.database.script(`DELETE FROM ${qualified}; INSERT INTO ${qualified} (${columns}) SELECT ${columns} FROM ${stagingOf(load)}; DROP TABLE ${stagingOf(load)}`);
+    this.database.script(
+      `DELETE FROM ${qualified}; INSERT INTO ${qualified} (${columns}) SELECT ${columns} FROM ${stagingOf(load)}; DROP TABLE ${stagingOf(load)}`,
+    );
   }
 
   /** The loaded rows come in beside those of other shapes. Both stand at the same position, so either may win. */
@@ -231,12 +258,14 @@ export class Replica {
   }
 
   private indexesOf({ qualified }: LocalTable): string[] {
-    const query = "SELECT pg_get_indexdef(indexrelid) AS definition FROM pg_index WHERE indrelid = $1::text::regclass AND NOT indisprimary";
+    const query =
+      "SELECT pg_get_indexdef(indexrelid) AS definition FROM pg_index WHERE indrelid = $1::text::regclass AND NOT indisprimary";
     return this.database.rows(query, [qualified]).map(({ definition }) => String(definition));
   }
 
   private hasViews({ qualified }: LocalTable): boolean {
-    const query = "SELECT FROM pg_depend WHERE refclassid = 'pg_class'::regclass AND refobjid = $1::text::regclass AND classid = 'pg_rewrite'::regclass LIMIT 1";
+    const query =
+      "SELECT FROM pg_depend WHERE refclassid = 'pg_class'::regclass AND refobjid = $1::text::regclass AND classid = 'pg_rewrite'::regclass LIMIT 1";
     return this.database.rows(query, [qualified]).length > 0;
   }
 
@@ -249,27 +278,45 @@ export class Replica {
   private setTable(description: TableDescription, members: ReadonlySet<Member>): void {
     const qualified = sql.qualified(description);
     const holders = `walcast.${sql.quoteIdentifier(`holders ${description.oid} ${++this.loadCount}`)}`;
-    this.tables.set(qualified, { qualified, description, layout: sql.layoutOf(description), statements: sql.writeStatements(qualified, description), members, holders });
+    this.tables.set(qualified, {
+      qualified,
+      description,
+      layout: sql.layoutOf(description),
+      statements: sql.writeStatements(qualified, description),
+      members,
+      holders,
+    });
   }
 
   private createEmpty(description: TableDescription): void {
     const name = sql.qualified(description);
     try {
-      this.database.script(`CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(description.schema)}; ${sql.createTable(name, description)}; ${sql.addPrimaryKey(name, description)}`);
+      this.database.script(
+        `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(description.schema)}; ${sql.createTable(name, description)}; ${sql.addPrimaryKey(name, description)}`,
+      );
     } catch (error) {
       if (sqlStateOf(error) !== "42P07") throw error;
-      throw new WalcastError("config_invalid", `create the local table ${name}: the PGlite it was given has one already, and not from Walcast`, { cause: error });
+      throw new WalcastError(
+        "config_invalid",
+        `create the local table ${name}: the PGlite it was given has one already, and not from Walcast`,
+        { cause: error },
+      );
     }
     this.database.runOnce("INSERT INTO walcast.tables VALUES ($1)", [name]);
   }
 
   private refuseOtherColumns(member: Member, description: TableDescription): void {
     const table = this.tables.get(sql.qualified(description));
-    if (!table || without(table.members, member).size === 0 || table.description.version !== description.version) return;
+    if (!table || without(table.members, member).size === 0 || table.description.version !== description.version)
+      return;
     if (sql.columnList(table.description) === sql.columnList(description)) return;
-    throw new WalcastError("config_invalid", `sync ${table.qualified}: expected the columns of the shape that is there (${sql.columnList(table.description)}), found ${sql.columnList(description)}`, {
-      hint: "Shapes of one table share a local table: give them the same columns.",
-    });
+    throw new WalcastError(
+      "config_invalid",
+      `sync ${table.qualified}: expected the columns of the shape that is there (${sql.columnList(table.description)}), found ${sql.columnList(description)}`,
+      {
+        hint: "Shapes of one table share a local table: give them the same columns.",
+      },
+    );
   }
 
   private ensureTypes(types: readonly TypeDescription[]): void {
@@ -284,7 +331,12 @@ export class Replica {
     const added = known && sql.addedLabels(known, type);
     if (added) this.writeScripts(added);
     else this.createType(type, opaque, known !== undefined);
-    this.database.transaction(() => this.database.runOnce("INSERT INTO walcast.types VALUES ($1, $2::json) ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description", [name, JSON.stringify(type)]));
+    this.database.transaction(() =>
+      this.database.runOnce(
+        "INSERT INTO walcast.types VALUES ($1, $2::json) ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description",
+        [name, JSON.stringify(type)],
+      ),
+    );
     this.types.set(name, type);
     this.database.readArrayTypes();
   }
@@ -292,8 +344,14 @@ export class Replica {
   private createType(type: TypeDescription, opaque: sql.OpaqueTypes, isKnown: boolean): void {
     const name = sql.qualified(type);
     // The old type goes on serving the old rows until their table is replaced.
-    const aside = isKnown ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${++this.loadCount}`)}`] : [];
-    this.writeScripts([`CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`, ...aside, sql.createType(type, opaque)]);
+    const aside = isKnown
+      ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${++this.loadCount}`)}`]
+      : [];
+    this.writeScripts([
+      `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`,
+      ...aside,
+      sql.createType(type, opaque),
+    ]);
   }
 
   /** Nothing of an earlier client on a given PGlite can be resumed. */
@@ -302,7 +360,10 @@ export class Replica {
       SELECT name FROM walcast.tables
       UNION ALL SELECT format('walcast.%I', relname) FROM pg_class
       WHERE relnamespace = 'walcast'::regnamespace AND relkind = 'r' AND (relname LIKE 'load %' OR relname LIKE 'holders %')`);
-    this.writeScripts([...leftovers.map(({ name }) => `DROP TABLE IF EXISTS ${String(name)} CASCADE`), "DELETE FROM walcast.tables"]);
+    this.writeScripts([
+      ...leftovers.map(({ name }) => `DROP TABLE IF EXISTS ${String(name)} CASCADE`),
+      "DELETE FROM walcast.tables",
+    ]);
   }
 
   private runAll(runs: readonly Run[]): void {

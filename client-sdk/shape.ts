@@ -2,7 +2,7 @@
  * The handle of a shape: what an application sees of a part of a table that is kept on the replica. The lanes tell it
  * what happens; it tells whoever listens.
  */
-import { type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import type { ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { Subscriber } from "./lanes.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./replica.ts";
@@ -87,7 +87,9 @@ export class ShapeHandle implements Shape, Subscriber {
   }
 
   on<Event extends keyof ShapeEvents>(event: Event, listener: ShapeEvents[Event]): () => void {
-    return event === "status" ? this.statusListeners.add(listener as ShapeEvents["status"]) : this.progressListeners.add(listener as ShapeEvents["progress"]);
+    return event === "status"
+      ? this.statusListeners.add(listener as ShapeEvents["status"])
+      : this.progressListeners.add(listener as ShapeEvents["progress"]);
   }
 
   unsubscribe(): Promise<void> {

@@ -30,14 +30,19 @@ const tableNamePattern = new RegExp(String.raw`^\s*(?:(${identifier})\s*\.\s*)?(
 export function parseTableName(text: string): TableName {
   const parts = tableNamePattern.exec(text);
   if (!parts) {
-    throw new WalcastError("config_invalid", `read a table name: expected a form like orders, sales.orders or "My Schema"."Orders", found ${JSON.stringify(text)}`);
+    throw new WalcastError(
+      "config_invalid",
+      `read a table name: expected a form like orders, sales.orders or "My Schema"."Orders", found ${JSON.stringify(text)}`,
+    );
   }
   return { schema: parts[1] === undefined ? "public" : unquote(parts[1]), name: unquote(parts[2]!) };
 }
 
 function unquote(text: string): string {
   // Postgres folds ASCII only; what lies beyond depends on the server's locale.
-  return text.startsWith('"') ? text.slice(1, -1).replaceAll('""', '"') : text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+  return text.startsWith('"')
+    ? text.slice(1, -1).replaceAll('""', '"')
+    : text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }
 
 // ── Types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,8 +143,11 @@ export function writeStatements(name: string, description: TableDescription): Wr
 }
 
 export function onConflict(description: TableDescription): string {
-  const others = description.columns.filter(({ name }) => !description.key.includes(name)).map(({ name }) => quoteIdentifier(name));
-  const action = others.length === 0 ? "NOTHING" : `UPDATE SET ${others.map((name) => `${name} = EXCLUDED.${name}`).join(", ")}`;
+  const others = description.columns
+    .filter(({ name }) => !description.key.includes(name))
+    .map(({ name }) => quoteIdentifier(name));
+  const action =
+    others.length === 0 ? "NOTHING" : `UPDATE SET ${others.map((name) => `${name} = EXCLUDED.${name}`).join(", ")}`;
   return `ON CONFLICT (${keyList(description)}) DO ${action}`;
 }
 
@@ -159,7 +167,11 @@ export function unnestedKeys(description: TableDescription, first = 1): string {
   const opaque = opaqueTypesOf(description.types);
   const keys = description.key.map((name, i) => {
     const type = description.columns.find((column) => column.name === name)!.type;
-    return { column: `c${i}`, cast: `c${i}::${localType(type, opaque)} AS ${quoteIdentifier(name)}`, parameter: `$${first + i}::text[]` };
+    return {
+      column: `c${i}`,
+      cast: `c${i}::${localType(type, opaque)} AS ${quoteIdentifier(name)}`,
+      parameter: `$${first + i}::text[]`,
+    };
   });
   const source = `unnest(${keys.map(({ parameter }) => parameter).join(", ")}) u(${keys.map(({ column }) => column).join(", ")})`;
   return `(SELECT ${keys.map(({ cast }) => cast).join(", ")} FROM ${source}) k`;

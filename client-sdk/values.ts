@@ -9,7 +9,21 @@ import { readText } from "./wire.ts";
 
 export type DecodeValue = (text: string) => unknown;
 
-const oids = { bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, oid: 26, json: 114, float4: 700, float8: 701, date: 1082, timestamp: 1114, timestamptz: 1184, jsonb: 3802 } as const;
+const oids = {
+  bool: 16,
+  bytea: 17,
+  int8: 20,
+  int2: 21,
+  int4: 23,
+  oid: 26,
+  json: 114,
+  float4: 700,
+  float8: 701,
+  date: 1082,
+  timestamp: 1114,
+  timestamptz: 1184,
+  jsonb: 3802,
+} as const;
 
 const decoders = new Map<number, DecodeValue>([
   [oids.bool, (text) => text === "t"],
@@ -40,7 +54,13 @@ export function decoderOf(typeOid: number, arrayTypes: ArrayTypes): DecodeValue 
 }
 
 /** The same straight from the bytes of a row, where a string on the way can be saved. */
-export function decodeField(bytes: Uint8Array, start: number, end: number, typeOid: number, decode: DecodeValue | undefined): unknown {
+export function decodeField(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  typeOid: number,
+  decode: DecodeValue | undefined,
+): unknown {
   if (typeOid === oids.int4 && end - start <= 9) return decodeSmallInteger(bytes, start, end);
   const text = readText(bytes, start, end);
   return decode ? decode(text) : text;
@@ -64,7 +84,8 @@ function decodeBytes(text: string): Uint8Array {
   return bytes;
 }
 
-const datePattern = /^(\d{4,6})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)?( BC)?$/;
+const datePattern =
+  /^(\d{4,6})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)?( BC)?$/;
 
 /** As PGlite: a date is midnight UTC, a timestamp without zone is local time. Written out, since engines differ in what Date parses. */
 function decodeDate(text: string): Date | number | string {
@@ -72,7 +93,21 @@ function decodeDate(text: string): Date | number | string {
   if (text === "-infinity") return -Infinity;
   const parts = datePattern.exec(text);
   if (!parts) return text;
-  const [, year, month, day, hours = "0", minutes = "0", seconds = "0", fraction = "", sign, zoneHours = "0", zoneMinutes = "0", zoneSeconds = "0", era] = parts;
+  const [
+    ,
+    year,
+    month,
+    day,
+    hours = "0",
+    minutes = "0",
+    seconds = "0",
+    fraction = "",
+    sign,
+    zoneHours = "0",
+    zoneMinutes = "0",
+    zoneSeconds = "0",
+    era,
+  ] = parts;
   const date = new Date(0);
   const fullYear = era ? 1 - Number(year) : Number(year);
   const milliseconds = Number(fraction.padEnd(3, "0").slice(0, 3));
@@ -123,7 +158,8 @@ function decodeArray(text: string, decode: DecodeValue | undefined, delimiter: s
 /** A parameter's text for the type that Postgres inferred for it. `undefined` counts as NULL. */
 export function encodeParameter(value: unknown, typeOid: number, arrayTypes: ArrayTypes): string | null {
   if (value === null || value === undefined) return null;
-  if (typeOid === oids.json || typeOid === oids.jsonb) return typeof value === "string" ? value : JSON.stringify(value, bigintAsText);
+  if (typeOid === oids.json || typeOid === oids.jsonb)
+    return typeof value === "string" ? value : JSON.stringify(value, bigintAsText);
   if (Array.isArray(value)) return encodeArray(value, arrayTypes.get(typeOid) ?? 0, arrayTypes);
   return encodeScalar(value);
 }
@@ -132,9 +168,10 @@ function encodeScalar(value: unknown): string {
   if (typeof value === "string") return value;
   if (typeof value === "boolean") return value ? "t" : "f";
   if (value instanceof Date) return value.toISOString();
-  if (value instanceof Uint8Array) return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-  if (typeof value === "object") return JSON.stringify(value, bigintAsText);
-  return String(value);
+  if (value instanceof Uint8Array)
+    return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  if (typeof value === "number" || typeof value === "bigint") return value.toString();
+  return JSON.stringify(value, bigintAsText);
 }
 
 function encodeArray(values: readonly unknown[], elementOid: number, arrayTypes: ArrayTypes): string {

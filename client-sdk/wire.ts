@@ -210,7 +210,12 @@ export function readColumns(replies: Replies): ResultColumn[] {
   for (let left = view.getInt16(replies.start); left > 0; left--) {
     const end = bytes.indexOf(0, at);
     const name = decoder.decode(bytes.subarray(at, end));
-    columns.push({ name, tableOid: view.getUint32(end + 1), attribute: view.getInt16(end + 5), typeOid: view.getUint32(end + 7) });
+    columns.push({
+      name,
+      tableOid: view.getUint32(end + 1),
+      attribute: view.getInt16(end + 5),
+      typeOid: view.getUint32(end + 7),
+    });
     at = end + 19;
   }
   return columns;

@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import { PGlite } from "@electric-sql/pglite";
 
-import { type Client, type ClientOptions, type ClientStatus, createClient, type Shape, type ShapeStatus } from "../../client-sdk/index.ts";
+import {
+  type Client,
+  type ClientOptions,
+  type ClientStatus,
+  createClient,
+  type Shape,
+  type ShapeStatus,
+} from "../../client-sdk/index.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 
 // Starting a PGlite costs seconds; a client on a given one begins from nothing just as well.
@@ -23,7 +30,13 @@ async function start(t: TestContext, options: Partial<ClientOptions> = {}): Prom
 }
 
 /** A client with the shape `orders` joined at position 16. */
-async function synced(t: TestContext, rows: readonly (readonly string[])[] = [["1", "new"], ["2", "new"]]): Promise<{ peer: Peer; client: Client; shape: Shape; server: PeerConnection; id: number }> {
+async function synced(
+  t: TestContext,
+  rows: readonly (readonly string[])[] = [
+    ["1", "new"],
+    ["2", "new"],
+  ],
+): Promise<{ peer: Peer; client: Client; shape: Shape; server: PeerConnection; id: number }> {
   const { peer, client } = await start(t);
   const shape = client.sync({ table: "orders" });
   const server = await peer.greeted();
@@ -60,9 +73,21 @@ test("a shape's first rows appear with its join, and changes follow", async (t) 
   assert.equal(again.position, text(16n));
   assert.equal(again.status, "live");
   assert.equal(shape.progress.rows, 2);
-  server.commits(32n, { [id]: [commit(32n, { kind: "update", row: ["1", "paid"] }, { kind: "insert", row: ["3", "new"] }, { kind: "delete", key: ["2"] })] });
+  server.commits(32n, {
+    [id]: [
+      commit(
+        32n,
+        { kind: "update", row: ["1", "paid"] },
+        { kind: "insert", row: ["3", "new"] },
+        { kind: "delete", key: ["2"] },
+      ),
+    ],
+  });
   await again.awaitPosition(text(32n));
-  assert.deepEqual(await again.query(all), [{ id: 1, status: "paid" }, { id: 3, status: "new" }]);
+  assert.deepEqual(await again.query(all), [
+    { id: 1, status: "paid" },
+    { id: 3, status: "new" },
+  ]);
 });
 
 test("what precedes a boundary is shown with the boundary, not before", async (t) => {
@@ -83,7 +108,10 @@ test("a resync leaves the old rows readable and replaces them at once, with thei
   assert.equal(client.status, "catching-up");
   server.describe(id, table("orders", ["id integer", "status text", "note text"], ["id"], { version: "2" }));
   server.copy(id, [["1", "old", null]]);
-  assert.deepEqual(await client.query(all), [{ id: 1, status: "new" }, { id: 2, status: "new" }]);
+  assert.deepEqual(await client.query(all), [
+    { id: 1, status: "new" },
+    { id: 2, status: "new" },
+  ]);
   server.frame({ kind: "catchUp", position: 0n as never, sections: [] });
   server.join(40n, { [id]: [commit(40n, { kind: "update", row: ["1", "fresh", "n"] })] });
   await becomes(shape, "ready");
@@ -127,7 +155,12 @@ const breaches: Record<string, (server: PeerConnection, id: number) => void> = {
   "a damaged frame": (server) => server.raw(Buffer.alloc(40, 1)),
   "text that is no JSON": (server) => server.socket.send("{"),
   "rows of a subscription that nobody asked for": (server) => server.commits(32n, { 99: [] }),
-  "a malformed transaction": (server, id) => server.frame({ kind: "commits", position: 32n as never, sections: [{ subscription: id, bytes: Buffer.from("C") }] }),
+  "a malformed transaction": (server, id) =>
+    server.frame({
+      kind: "commits",
+      position: 32n as never,
+      sections: [{ subscription: id, bytes: Buffer.from("C") }],
+    }),
   "a position that goes backwards": (server, id) => server.commits(8n, { [id]: [] }),
 };
 
@@ -159,15 +192,27 @@ test("a live query tells what changed, and rows that did not are the same object
   const live = client.live<{ id: number; status: string }>(all);
   await live.ready;
   const [first, second] = live.rows;
-  const deltas = changes<{ rows: unknown; delta: unknown }>((push) => live.subscribe((rows, delta) => push({ rows, delta })));
-  server.commits(32n, { [id]: [commit(32n, { kind: "update", row: ["2", "paid"] }, { kind: "insert", row: ["3", "new"] })] });
+  const deltas = changes<{ rows: unknown; delta: unknown }>((push) =>
+    live.subscribe((rows, delta) => push({ rows, delta })),
+  );
+  server.commits(32n, {
+    [id]: [commit(32n, { kind: "update", row: ["2", "paid"] }, { kind: "insert", row: ["3", "new"] })],
+  });
   await client.awaitPosition(text(32n));
   server.commits(33n, { [id]: [] });
   await client.awaitPosition(text(33n));
   assert.equal(live.rows[0], first);
   assert.deepEqual(deltas, [
     { rows: [first, second], delta: { position: text(16n), inserted: [first, second], updated: [], deleted: [] } },
-    { rows: live.rows, delta: { position: text(32n), inserted: [{ id: 3, status: "new" }], updated: [{ id: 2, status: "paid" }], deleted: [] } },
+    {
+      rows: live.rows,
+      delta: {
+        position: text(32n),
+        inserted: [{ id: 3, status: "new" }],
+        updated: [{ id: 2, status: "paid" }],
+        deleted: [],
+      },
+    },
   ]);
 });
 
@@ -178,11 +223,15 @@ test("live queries over several shapes show one position, and never half a trans
   const server = await peer.greeted();
   const a = await server.serve(orders, [["1", "0"]], 16n);
   const b = await server.serve(table("items", ["id integer", "status text"]), [["1", "100"]], 16n);
-  const sum = client.live<{ sum: string }>("select sum(n)::text as sum from (select status::int as n from orders union all select status::int from items) s");
+  const sum = client.live<{ sum: string }>(
+    "select sum(n)::text as sum from (select status::int as n from orders union all select status::int from items) s",
+  );
   const parts = [client.live(all), client.live("select * from items")];
   await Promise.all([sum, ...parts].map((one) => one.ready));
   const sums = changes<string>((push) => sum.subscribe(([row]) => push(row!.sum)));
-  const positions = parts.map((one) => changes<string>((push) => one.subscribe((_rows, delta) => push(delta.position))));
+  const positions = parts.map((one) =>
+    changes<string>((push) => one.subscribe((_rows, delta) => push(delta.position))),
+  );
   for (let i = 1; i <= 20; i++) {
     const position = 16n + BigInt(i);
     const update = (value: number) => [commit(position, { kind: "update" as const, row: ["1", String(value)] })];
@@ -192,7 +241,10 @@ test("live queries over several shapes show one position, and never half a trans
   await client.awaitPosition(text(36n));
   assert.deepEqual(sums, ["100"]);
   assert.deepEqual(positions[0], positions[1]);
-  assert.deepEqual(parts.map(({ rows }) => rows), [[{ id: 1, status: "20" }], [{ id: 1, status: "80" }]]);
+  assert.deepEqual(
+    parts.map(({ rows }) => rows),
+    [[{ id: 1, status: "20" }], [{ id: 1, status: "80" }]],
+  );
 });
 
 test("a live query may come before its tables, and sees through views", async (t) => {
@@ -202,7 +254,9 @@ test("a live query may come before its tables, and sees through views", async (t
   client.sync({ table: "orders" });
   const id = await server.serve(orders, [["1", "new"]], 16n);
   assert.deepEqual(await live.ready, [{ count: 1 }]);
-  await client.pglite.exec("BEGIN READ WRITE; CREATE VIEW new_orders AS SELECT * FROM orders WHERE status = 'new'; COMMIT");
+  await client.pglite.exec(
+    "BEGIN READ WRITE; CREATE VIEW new_orders AS SELECT * FROM orders WHERE status = 'new'; COMMIT",
+  );
   t.after(() => replica.exec("BEGIN READ WRITE; DROP VIEW IF EXISTS new_orders; COMMIT"));
   const view = client.live("select id from new_orders order by id");
   await view.ready;
@@ -257,19 +311,43 @@ test("a channel hands out every change, decoded, relative to its filter", async 
   const { peer, client } = await start(t);
   const server = await peer.greeted();
   const events: unknown[] = [];
-  const channel = client.channel("orders", { where: "status = 'new'" }).on("*", (event) => events.push(event)).subscribe();
+  const channel = client
+    .channel("orders", { where: "status = 'new'" })
+    .on("*", (event) => events.push(event))
+    .subscribe();
   const inserts = changes<unknown>((push) => channel.on("INSERT", ({ row }) => push(row)));
   const { id, changes: isChanges, shape } = await server.message("subscribe");
   assert.deepEqual({ isChanges, shape }, { isChanges: true, shape: { table: "orders", where: "status = 'new'" } });
   server.describe(id, table("orders", ["id bigint", "status text", "tags integer[]"]));
   server.join(16n, { [id]: [] });
   await channel.ready;
-  server.commits(32n, { [id]: [commit(30n, { kind: "insert", row: ["9007199254740993", "new", "{1,2}"] }), commit(32n, { kind: "update", old: ["1", "new", null], row: ["1", "new", "{3}"] }, { kind: "delete", old: ["2", "new", null] })] });
+  server.commits(32n, {
+    [id]: [
+      commit(30n, { kind: "insert", row: ["9007199254740993", "new", "{1,2}"] }),
+      commit(
+        32n,
+        { kind: "update", old: ["1", "new", null], row: ["1", "new", "{3}"] },
+        { kind: "delete", old: ["2", "new", null] },
+      ),
+    ],
+  });
   await client.awaitPosition(text(32n));
   const commitTime = new Date("2000-01-01T00:00:00Z");
   assert.deepEqual(events, [
-    { type: "INSERT", row: { id: 9007199254740993n, status: "new", tags: [1, 2] }, old: undefined, position: text(30n), commitTime },
-    { type: "UPDATE", row: { id: 1, status: "new", tags: [3] }, old: { id: 1, status: "new", tags: null }, position: text(32n), commitTime },
+    {
+      type: "INSERT",
+      row: { id: 9007199254740993n, status: "new", tags: [1, 2] },
+      old: undefined,
+      position: text(30n),
+      commitTime,
+    },
+    {
+      type: "UPDATE",
+      row: { id: 1, status: "new", tags: [3] },
+      old: { id: 1, status: "new", tags: null },
+      position: text(32n),
+      commitTime,
+    },
     { type: "DELETE", row: undefined, old: { id: 2, status: "new", tags: null }, position: text(32n), commitTime },
   ]);
   assert.equal(inserts.length, 1);
@@ -288,16 +366,26 @@ test("awaitPosition asks the server, and ends as the server says", async (t) => 
   await reachedXid;
   assert.equal((await client.query(all)).length, 1);
   const aborted = client.awaitPosition({ xid: "701" });
-  server.send({ kind: "error", await: (await server.message("await")).id, error: { code: "transaction_aborted", message: "it was rolled back" } });
+  server.send({
+    kind: "error",
+    await: (await server.message("await")).id,
+    error: { code: "transaction_aborted", message: "it was rolled back" },
+  });
   await assert.rejects(aborted, { code: "transaction_aborted" });
   await assert.rejects(client.awaitPosition("0/FFFF", { timeoutMs: 5 }), { code: "await_timeout" });
 });
 
 test("the replica refuses to be written by the application, in every way in", async (t) => {
   const { client } = await synced(t);
-  await assert.rejects(client.query("insert into orders values (9, 'x')"), { code: "query_failed", hint: /through Postgres/ });
+  await assert.rejects(client.query("insert into orders values (9, 'x')"), {
+    code: "query_failed",
+    hint: /through Postgres/,
+  });
   await assert.rejects(client.kysely.deleteFrom("orders").execute(), { code: "query_failed" });
-  await assert.rejects(client.kysely.transaction().execute((tx) => tx.deleteFrom("orders").execute()), { code: "query_failed" });
+  await assert.rejects(
+    client.kysely.transaction().execute((tx) => tx.deleteFrom("orders").execute()),
+    { code: "query_failed" },
+  );
   await assert.rejects(client.pglite.query("update orders set status = 'x'"), /read-only/);
   await assert.rejects(client.query("begin read write"), { code: "query_failed", hint: /transaction/ });
   assert.equal((await client.query(all)).length, 2);
@@ -320,7 +408,14 @@ test("Kysely reads the replica, in one state where it asks for a transaction", a
 test("shapes of one table share it; what only one of them held leaves with it", async (t) => {
   const { client, server } = await synced(t);
   const second = client.sync({ table: "public.ORDERS", where: "id >= 2" });
-  await server.serve(orders, [["2", "new"], ["3", "new"]], 32n);
+  await server.serve(
+    orders,
+    [
+      ["2", "new"],
+      ["3", "new"],
+    ],
+    32n,
+  );
   await second.ready;
   assert.equal((await client.query(all)).length, 3);
   await second.unsubscribe();
@@ -332,7 +427,11 @@ test("a shape that the server refuses says why, and other shapes go on", async (
   const { client, server, id } = await synced(t);
   const refused = client.sync({ table: "secrets", where: "x ~ 'y'" });
   const { id: second } = await server.message("subscribe");
-  server.send({ kind: "error", subscription: second, error: { code: "where_unsupported", message: "no regular expressions", position: 2 } });
+  server.send({
+    kind: "error",
+    subscription: second,
+    error: { code: "where_unsupported", message: "no regular expressions", position: 2 },
+  });
   await assert.rejects(refused.ready, { code: "where_unsupported", position: 2 });
   assert.equal(refused.status, "error");
   server.commits(32n, { [id]: [commit(32n, { kind: "delete", key: ["1"] })] });
@@ -379,7 +478,9 @@ test("a refused token is not tried again in haste, and a new one at once", async
 });
 
 test("declared shapes are preloaded, and found by name", async (t) => {
-  const { peer, client } = await start(t, { shapes: { open: { table: "orders", where: "status <> $1", params: ["done"] } } });
+  const { peer, client } = await start(t, {
+    shapes: { open: { table: "orders", where: "status <> $1", params: ["done"] } },
+  });
   const server = await peer.greeted();
   const { id, shape } = await server.message("subscribe");
   assert.deepEqual(shape, { table: "orders", where: "status <> $1", params: ["done"] });

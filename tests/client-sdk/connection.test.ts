@@ -18,14 +18,34 @@ const waitingAgain: ConnectionState = { kind: "waiting", attempt: 4, slow: true 
 // What is not listed leaves the state as it is.
 const transitions: Record<string, readonly (readonly [ConnectionEvent, ConnectionState])[]> = {
   idle: [[{ kind: "start" }, { kind: "opening", attempt: 0 }]],
-  opening: [[{ kind: "opened" }, { kind: "greeting", attempt: 3 }], [lost, waitingAgain], [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }]],
-  greeting: [[{ kind: "welcomed" }, { kind: "open", attempt: 3 }], [lost, waitingAgain], [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }]],
-  open: [[{ kind: "settled" }, { kind: "open", attempt: 0 }], [lost, waitingAgain], [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }]],
-  waiting: [[{ kind: "elapsed" }, { kind: "opening", attempt: 3 }], [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }]],
+  opening: [
+    [{ kind: "opened" }, { kind: "greeting", attempt: 3 }],
+    [lost, waitingAgain],
+    [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }],
+  ],
+  greeting: [
+    [{ kind: "welcomed" }, { kind: "open", attempt: 3 }],
+    [lost, waitingAgain],
+    [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }],
+  ],
+  open: [
+    [{ kind: "settled" }, { kind: "open", attempt: 0 }],
+    [lost, waitingAgain],
+    [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }],
+  ],
+  waiting: [
+    [{ kind: "elapsed" }, { kind: "opening", attempt: 3 }],
+    [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }],
+  ],
   closed: [],
 };
 
-const events: readonly ConnectionEvent[] = [lost, ...(["start", "opened", "welcomed", "settled", "elapsed", "tokenChanged", "close"] as const).map((kind) => ({ kind }))];
+const events: readonly ConnectionEvent[] = [
+  lost,
+  ...(["start", "opened", "welcomed", "settled", "elapsed", "tokenChanged", "close"] as const).map((kind) => ({
+    kind,
+  })),
+];
 
 for (const [name, state] of Object.entries(states)) {
   test(`in ${name}, every event leads where the diagram says`, () => {

@@ -29,9 +29,34 @@ function shown(rows: readonly (readonly [string, string | null])[]): Shown {
 }
 
 test("equal results are no difference, and rows that stay are the same objects", () => {
-  const before = shown([["1", "a"], ["2", "b"], ["3", null]]);
-  assert.equal(compare(before, result([["1", "a"], ["2", "b"], ["3", null]]), decode, [0]), undefined);
-  const after = compare(before, result([["3", null], ["1", "a"], ["2", "c"]]), decode, [0])!;
+  const before = shown([
+    ["1", "a"],
+    ["2", "b"],
+    ["3", null],
+  ]);
+  assert.equal(
+    compare(
+      before,
+      result([
+        ["1", "a"],
+        ["2", "b"],
+        ["3", null],
+      ]),
+      decode,
+      [0],
+    ),
+    undefined,
+  );
+  const after = compare(
+    before,
+    result([
+      ["3", null],
+      ["1", "a"],
+      ["2", "c"],
+    ]),
+    decode,
+    [0],
+  )!;
   assert.equal(after.shown.rows[0], before.rows[2]);
   assert.equal(after.shown.rows[1], before.rows[0]);
   assert.deepEqual(after.changes, { inserted: [], updated: [{ id: "2", value: "c" }], deleted: [] });
@@ -39,12 +64,31 @@ test("equal results are no difference, and rows that stay are the same objects",
 
 test("without a key, a changed row is one that left and one that came", () => {
   const after = compare(shown([["1", "a"]]), result([["1", "b"]]), decode, undefined)!;
-  assert.deepEqual(after.changes, { inserted: [{ id: "1", value: "b" }], updated: [], deleted: [{ id: "1", value: "a" }] });
+  assert.deepEqual(after.changes, {
+    inserted: [{ id: "1", value: "b" }],
+    updated: [],
+    deleted: [{ id: "1", value: "a" }],
+  });
 });
 
 test("a key that is not unique in a result loses no row", () => {
-  const after = compare(shown([["1", "a"], ["1", "a"]]), result([["1", "a"], ["1", "b"], ["1", "a"]]), decode, [0])!;
-  assert.deepEqual(after.shown.rows.map(({ value }) => value), ["a", "b", "a"]);
+  const after = compare(
+    shown([
+      ["1", "a"],
+      ["1", "a"],
+    ]),
+    result([
+      ["1", "a"],
+      ["1", "b"],
+      ["1", "a"],
+    ]),
+    decode,
+    [0],
+  )!;
+  assert.deepEqual(
+    after.shown.rows.map(({ value }) => value),
+    ["a", "b", "a"],
+  );
 });
 
 const row = fc.tuple(fc.nat(6).map(String), fc.option(fc.constantFrom("a", "b", "é"), { freq: 3 }));
@@ -57,7 +101,10 @@ for (const keyColumns of [[0], undefined]) {
         const before = shown(one);
         const after = compare(before, result(other), decode, keyColumns);
         const now = after?.shown ?? before;
-        assert.deepEqual(now.rows.map((found) => [found.id, found.value]), other);
+        assert.deepEqual(
+          now.rows.map((found) => [found.id, found.value]),
+          other,
+        );
         const { inserted, updated, deleted } = after?.changes ?? { inserted: [], updated: [], deleted: [] };
         assert.equal(before.rows.length - deleted.length + inserted.length, now.rows.length);
         const kept = new Set<Row>(before.rows);

@@ -40,7 +40,9 @@ test("an UPDATE in Postgres moves the row in a live query, and its transaction c
   const shape = client.sync({ table: "orders" });
   await shape.ready;
   assert.deepEqual(shape.progress.rows, 500);
-  const live = client.live((db) => db.selectFrom("orders").select(["id", "status", "amount"]).where("id", "<=", 2).orderBy("id"));
+  const live = client.live((db) =>
+    db.selectFrom("orders").select(["id", "status", "amount"]).where("id", "<=", 2).orderBy("id"),
+  );
   await live.ready;
   const xid = await world.transaction("UPDATE orders SET status = 'paid', amount = amount + 1 WHERE id IN (1, 2, 3)");
   await client.awaitPosition({ xid });
@@ -53,7 +55,8 @@ test("an UPDATE in Postgres moves the row in a live query, and its transaction c
 test("every column is on the replica as it is in Postgres", async (t) => {
   const client = connect(t, { shapes: { orders: { table: "orders" } } });
   await client.preload();
-  const query = "SELECT id::text, status::text, amount::text, count::text, tags::text, note FROM orders ORDER BY orders.id";
+  const query =
+    "SELECT id::text, status::text, amount::text, count::text, tags::text, note FROM orders ORDER BY orders.id";
   assert.deepEqual(await client.query(query), await upstream(query));
   await assert.rejects(client.awaitPosition({ xid: "9999999999" }), { code: "transaction_unknown" });
 });
@@ -62,9 +65,17 @@ test("a shape with a predicate sees rows enter, change and leave; a channel sees
   const client = connect(t);
   const shape = client.sync({ table: "orders", where: "status = $1 AND id > 400", params: ["shipped"] });
   const seen: string[] = [];
-  const channel = client.channel<{ id: number }>("orders", { where: "status = 'shipped' AND id > 400" }).on("*", ({ type, row, old }) => seen.push(`${type} ${row?.id ?? old?.id}`)).subscribe();
+  const channel = client
+    .channel<{ id: number }>("orders", { where: "status = 'shipped' AND id > 400" })
+    .on("*", ({ type, row, old }) => seen.push(`${type} ${row?.id ?? old?.id}`))
+    .subscribe();
   await Promise.all([shape.ready, channel.ready]);
-  const xid = await world.transaction("UPDATE orders SET status = 'shipped' WHERE id IN (401, 402)", "UPDATE orders SET note = 'x' WHERE id = 401", "UPDATE orders SET status = 'new' WHERE id = 402", "DELETE FROM orders WHERE id = 403");
+  const xid = await world.transaction(
+    "UPDATE orders SET status = 'shipped' WHERE id IN (401, 402)",
+    "UPDATE orders SET note = 'x' WHERE id = 401",
+    "UPDATE orders SET status = 'new' WHERE id = 402",
+    "DELETE FROM orders WHERE id = 403",
+  );
   await client.awaitPosition({ xid });
   assert.deepEqual(await client.query("SELECT id, note FROM orders"), [{ id: 401, note: "x" }]);
   assert.deepEqual(seen, ["INSERT 401", "INSERT 402", "UPDATE 401", "DELETE 402"]);
@@ -74,17 +85,29 @@ test("a column added upstream comes to the replica, and no state mixes the two",
   const client = connect(t);
   await client.sync({ table: "items" }).ready;
   await world.db.query("INSERT INTO items VALUES (1, 1, 2)");
-  await world.db.query("ALTER TABLE items ADD COLUMN sku text DEFAULT 'none'; INSERT INTO items VALUES (1, 2, 3, 'abc')");
+  await world.db.query(
+    "ALTER TABLE items ADD COLUMN sku text DEFAULT 'none'; INSERT INTO items VALUES (1, 2, 3, 'abc')",
+  );
   const live = client.live("SELECT * FROM items ORDER BY line");
   await new Promise<void>((resolve) => live.subscribe((rows) => rows.length === 2 && "sku" in rows[0]! && resolve()));
-  assert.deepEqual(live.rows, [{ order_id: 1, line: 1, amount: "2.00", sku: "none" }, { order_id: 1, line: 2, amount: "3.00", sku: "abc" }]);
+  assert.deepEqual(live.rows, [
+    { order_id: 1, line: 1, amount: "2.00", sku: "none" },
+    { order_id: 1, line: 2, amount: "3.00", sku: "abc" },
+  ]);
 });
 
 test("while writers are at work, every state of overlapping shapes conserves what each transaction conserves", async (t) => {
-  await world.db.query("CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT n, 100 FROM generate_series(1, 40) n");
+  await world.db.query(
+    "CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT n, 100 FROM generate_series(1, 40) n",
+  );
   const client = connect(t);
-  const shapes = [client.sync({ table: "accounts", where: "id <= 30" }), client.sync({ table: "accounts", where: "id > 10" })];
-  const live = client.live<{ sum: number; count: number }>("SELECT sum(balance)::int AS sum, count(*)::int AS count FROM accounts");
+  const shapes = [
+    client.sync({ table: "accounts", where: "id <= 30" }),
+    client.sync({ table: "accounts", where: "id > 10" }),
+  ];
+  const live = client.live<{ sum: number; count: number }>(
+    "SELECT sum(balance)::int AS sum, count(*)::int AS count FROM accounts",
+  );
   const states: string[] = [];
   await Promise.all(shapes.map(({ ready }) => ready));
   live.subscribe(([row]) => states.push(`${row!.sum} in ${row!.count}`));
@@ -92,7 +115,16 @@ test("while writers are at work, every state of overlapping shapes conserves wha
     for (let i = 0; i < 50; i++) {
       const from = ((i * 7 + writer) % 20) + 1;
       const moveOne = `UPDATE accounts SET balance = balance + CASE WHEN id = ${from} THEN -1 ELSE 1 END WHERE id IN (${from}, ${from + 20})`;
-      await world.transaction(moveOne, ...(i % 10 === 0 ? [`DELETE FROM accounts WHERE id = ${1000 + writer}`, `INSERT INTO accounts VALUES (${1000 + writer}, 0)`, `DELETE FROM accounts WHERE id = ${1000 + writer}`] : []));
+      await world.transaction(
+        moveOne,
+        ...(i % 10 === 0
+          ? [
+              `DELETE FROM accounts WHERE id = ${1000 + writer}`,
+              `INSERT INTO accounts VALUES (${1000 + writer}, 0)`,
+              `DELETE FROM accounts WHERE id = ${1000 + writer}`,
+            ]
+          : []),
+      );
     }
   });
   await Promise.all(writers);
@@ -104,7 +136,11 @@ test("while writers are at work, every state of overlapping shapes conserves wha
 
 test("a shape that may not be, says why", async (t) => {
   const client = connect(t);
-  const cases = { unknown_table: { table: "nothing" }, where_unsupported: { table: "orders", where: "note ~ 'x'" }, unknown_column: { table: "orders", where: "nothing = 1" } };
+  const cases = {
+    unknown_table: { table: "nothing" },
+    where_unsupported: { table: "orders", where: "note ~ 'x'" },
+    unknown_column: { table: "orders", where: "nothing = 1" },
+  };
   for (const [code, shape] of Object.entries(cases)) {
     const handle = client.sync(shape);
     await assert.rejects(handle.ready, { code });

@@ -5,9 +5,16 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
-import { WebSocket, WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
 
-import { type ClientMessage, type Commit, type Lsn, type Operation, type ServerMessage, type TableDescription } from "../../engine/protocol.ts";
+import {
+  type ClientMessage,
+  type Commit,
+  type Lsn,
+  type Operation,
+  type ServerMessage,
+  type TableDescription,
+} from "../../engine/protocol.ts";
 import { copyLine, encodeCommits, encodeFrame, type FrameToSend } from "../support/payload.ts";
 
 type Message = ServerMessage extends infer M ? (M extends { frame: number } ? Omit<M, "frame"> : never) : never;
@@ -45,7 +52,12 @@ export class Peer {
   async greeted(position = 1n): Promise<PeerConnection> {
     const connection = await this.connection();
     await connection.message("hello");
-    connection.send({ kind: "welcome", epoch: "epoch", position: text(position), positionEveryMs: this.positionEveryMs });
+    connection.send({
+      kind: "welcome",
+      epoch: "epoch",
+      position: text(position),
+      positionEveryMs: this.positionEveryMs,
+    });
     return connection;
   }
 
@@ -107,7 +119,11 @@ export class PeerConnection {
   }
 
   copy(id: number, rows: readonly (readonly (string | null)[])[]): void {
-    this.frame({ kind: "copy", position: 0n as Lsn, sections: [{ subscription: id, bytes: Buffer.from(rows.map(copyLine).join("")) }] });
+    this.frame({
+      kind: "copy",
+      position: 0n as Lsn,
+      sections: [{ subscription: id, bytes: Buffer.from(rows.map(copyLine).join("")) }],
+    });
   }
 
   join(position: bigint, subscriptions: Readonly<Record<number, readonly Commit[]>>): void {
@@ -119,7 +135,11 @@ export class PeerConnection {
   }
 
   /** Answers a subscription completely. Returns its id. */
-  async serve(table: TableDescription, rows: readonly (readonly (string | null)[])[], position: bigint): Promise<number> {
+  async serve(
+    table: TableDescription,
+    rows: readonly (readonly (string | null)[])[],
+    position: bigint,
+  ): Promise<number> {
     const { id } = await this.message("subscribe");
     this.describe(id, table, rows.length);
     if (rows.length > 0) this.copy(id, rows);
@@ -143,11 +163,25 @@ export function text(position: bigint): string {
 }
 
 /** A description of a table in `public`; columns as "name type". */
-export function table(name: string, columns: readonly string[], key: readonly string[] = ["id"], rest: Partial<TableDescription> = {}): TableDescription {
-  const described = columns.map((column) => ({ name: column.slice(0, column.indexOf(" ")), type: column.slice(column.indexOf(" ") + 1), notNull: false }));
+export function table(
+  name: string,
+  columns: readonly string[],
+  key: readonly string[] = ["id"],
+  rest: Partial<TableDescription> = {},
+): TableDescription {
+  const described = columns.map((column) => ({
+    name: column.slice(0, column.indexOf(" ")),
+    type: column.slice(column.indexOf(" ") + 1),
+    notNull: false,
+  }));
   return { oid: 1, schema: "public", name, version: "1", identity: name, columns: described, key, types: [], ...rest };
 }
 
-function sections(subscriptions: Readonly<Record<number, readonly Commit[]>>): { subscription: number; bytes: Uint8Array }[] {
-  return Object.entries(subscriptions).map(([id, commits]) => ({ subscription: Number(id), bytes: encodeCommits(commits) }));
+function sections(
+  subscriptions: Readonly<Record<number, readonly Commit[]>>,
+): { subscription: number; bytes: Uint8Array }[] {
+  return Object.entries(subscriptions).map(([id, commits]) => ({
+    subscription: Number(id),
+    bytes: encodeCommits(commits),
+  }));
 }

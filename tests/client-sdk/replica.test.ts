@@ -24,11 +24,23 @@ const items = table("items", ["id integer", "name text"]);
 
 test("keys shifted and swapped inside one transaction collide nowhere", () => {
   const replica = new Subject();
-  replica.load(1, items, [["1", "a"], ["2", "b"], ["3", "c"]]);
+  replica.load(1, items, [
+    ["1", "a"],
+    ["2", "b"],
+    ["3", "c"],
+  ]);
   replica.change(1, [moved("3", "4", "c"), moved("2", "3", "b"), moved("1", "2", "a")]);
-  assert.deepEqual(contents(), [[2, "a"], [3, "b"], [4, "c"]]);
+  assert.deepEqual(contents(), [
+    [2, "a"],
+    [3, "b"],
+    [4, "c"],
+  ]);
   replica.change(1, [moved("2", "-1", "a"), moved("4", "2", "c"), moved("-1", "4", "a")]);
-  assert.deepEqual(contents(), [[2, "c"], [3, "b"], [4, "a"]]);
+  assert.deepEqual(contents(), [
+    [2, "c"],
+    [3, "b"],
+    [4, "a"],
+  ]);
 });
 
 test("a truncate takes what was before it and leaves what comes after, loaded rows included", () => {
@@ -36,19 +48,28 @@ test("a truncate takes what was before it and leaves what comes after, loaded ro
   replica.load(1, items, [["1", "loaded"]], [inserted("2", "caught up"), { kind: "truncate" }, inserted("3", "kept")]);
   assert.deepEqual(contents(), [[3, "kept"]]);
   replica.change(1, [inserted("4", "gone"), { kind: "truncate" }, inserted("3", "again"), inserted("5", "new")]);
-  assert.deepEqual(contents(), [[3, "again"], [5, "new"]]);
+  assert.deepEqual(contents(), [
+    [3, "again"],
+    [5, "new"],
+  ]);
 });
 
 test("an unchanged value keeps what the row has, whatever moved in the same batch", () => {
   const replica = new Subject();
-  replica.load(1, table("items", ["id integer", "name text", "body text"]), [["1", "a", "long"], ["2", "b", "longer"]]);
+  replica.load(1, table("items", ["id integer", "name text", "body text"]), [
+    ["1", "a", "long"],
+    ["2", "b", "longer"],
+  ]);
   replica.change(1, [
     { kind: "update", oldKey: ["1"], row: ["3", "a", undefined] },
     { kind: "update", row: ["3", "a2", undefined] },
     { kind: "update", row: ["2", "b", "short"] },
     { kind: "update", row: ["2", "b2", undefined] },
   ]);
-  assert.deepEqual(contents(), [[2, "b2", "short"], [3, "a2", "long"]]);
+  assert.deepEqual(contents(), [
+    [2, "b2", "short"],
+    [3, "a2", "long"],
+  ]);
 });
 
 test("rows that were there stay until the new ones replace them, with their new columns", () => {
@@ -71,33 +92,75 @@ test("views and indexes that an application made survive a reload", () => {
   database.transaction(() => database.script("CREATE VIEW item_names AS SELECT name FROM items"));
   replica.load(1, items, [["3", "c"]]);
   assert.deepEqual(contents("SELECT name FROM item_names"), [["c"]]);
-  assert.deepEqual(contents("SELECT indexname::text FROM pg_indexes WHERE tablename = 'items' AND indexname NOT LIKE '%pkey'"), [["items_by_name"]]);
+  assert.deepEqual(
+    contents("SELECT indexname::text FROM pg_indexes WHERE tablename = 'items' AND indexname NOT LIKE '%pkey'"),
+    [["items_by_name"]],
+  );
 });
 
 test("a wanted index is there as soon as the rows are", () => {
   const replica = new Subject();
   replica.load(1, items, [["1", "a"]], [], ["name DESC, id"]);
   replica.load(1, items, [["1", "a"]], [], ["name DESC, id"]);
-  assert.deepEqual(contents("SELECT split_part(indexdef, ' USING ', 2) FROM pg_indexes WHERE tablename = 'items' AND indexname NOT LIKE '%pkey'"), [["btree (name DESC, id)"]]);
+  assert.deepEqual(
+    contents(
+      "SELECT split_part(indexdef, ' USING ', 2) FROM pg_indexes WHERE tablename = 'items' AND indexname NOT LIKE '%pkey'",
+    ),
+    [["btree (name DESC, id)"]],
+  );
 });
 
 test("a row leaves a shared table only when no shape holds it any more", () => {
   const replica = new Subject();
-  replica.load(1, items, [["1", "a"], ["2", "b"]]);
-  replica.load(2, items, [["2", "b"], ["3", "c"]]);
-  assert.deepEqual(contents(), [[1, "a"], [2, "b"], [3, "c"]]);
-  replica.change(1, [{ kind: "delete", key: ["1"] }, { kind: "delete", key: ["2"] }]);
-  assert.deepEqual(contents(), [[2, "b"], [3, "c"]]);
+  replica.load(1, items, [
+    ["1", "a"],
+    ["2", "b"],
+  ]);
+  replica.load(2, items, [
+    ["2", "b"],
+    ["3", "c"],
+  ]);
+  assert.deepEqual(contents(), [
+    [1, "a"],
+    [2, "b"],
+    [3, "c"],
+  ]);
+  replica.change(1, [
+    { kind: "delete", key: ["1"] },
+    { kind: "delete", key: ["2"] },
+  ]);
+  assert.deepEqual(contents(), [
+    [2, "b"],
+    [3, "c"],
+  ]);
   replica.remove(2);
   assert.deepEqual(contents(), []);
 });
 
 test("a shape that is loaded again beside another exchanges its own rows only", () => {
   const replica = new Subject();
-  replica.load(1, items, [["1", "a"], ["2", "b"]]);
-  replica.load(2, items, [["2", "b"], ["3", "c"]]);
-  replica.load(2, items, [["2", "b"], ["4", "d"]], [{ kind: "delete", key: ["2"] }]);
-  assert.deepEqual(contents(), [[1, "a"], [2, "b"], [4, "d"]]);
+  replica.load(1, items, [
+    ["1", "a"],
+    ["2", "b"],
+  ]);
+  replica.load(2, items, [
+    ["2", "b"],
+    ["3", "c"],
+  ]);
+  replica.load(
+    2,
+    items,
+    [
+      ["2", "b"],
+      ["4", "d"],
+    ],
+    [{ kind: "delete", key: ["2"] }],
+  );
+  assert.deepEqual(contents(), [
+    [1, "a"],
+    [2, "b"],
+    [4, "d"],
+  ]);
 });
 
 test("a transaction that cannot be applied leaves rows and position as they were", () => {
@@ -105,13 +168,19 @@ test("a transaction that cannot be applied leaves rows and position as they were
   replica.load(1, items, [["1", "a"]]);
   const before = replica.position;
   assert.throws(() => replica.change(1, [inserted("2", "b"), inserted("no number", "c")]), { code: "replica_failed" });
-  const load = replica.describe(2, items, [["1", "a"], ["1", "twice"]]);
+  const load = replica.describe(2, items, [
+    ["1", "a"],
+    ["1", "twice"],
+  ]);
   assert.throws(() => replica.join(load), { code: "query_failed" });
   assert.deepEqual(contents(), [[1, "a"]]);
   assert.equal(replica.position, before);
   assert.deepEqual(contents("SELECT position::text FROM walcast.state"), [[`0/${before.toString(16)}`]]);
   replica.change(1, [inserted("2", "b")]);
-  assert.deepEqual(contents(), [[1, "a"], [2, "b"]]);
+  assert.deepEqual(contents(), [
+    [1, "a"],
+    [2, "b"],
+  ]);
 });
 
 test("a table of the application's own in a given PGlite is left alone", () => {
@@ -123,22 +192,54 @@ test("a table of the application's own in a given PGlite is left alone", () => {
 
 test("an enum gains labels in place, and is made anew where they changed otherwise", () => {
   const replica = new Subject();
-  const withLabels = (...labels: string[]): TableDescription => table("items", ["id integer", "mood public.mood"], ["id"], { version: labels.join(), types: [{ kind: "enum", schema: "public", name: "mood", labels }] });
+  const withLabels = (...labels: string[]): TableDescription =>
+    table("items", ["id integer", "mood public.mood"], ["id"], {
+      version: labels.join(),
+      types: [{ kind: "enum", schema: "public", name: "mood", labels }],
+    });
   replica.load(1, withLabels("sad", "happy"), [["1", "sad"]]);
-  replica.load(1, withLabels("down", "sad", "ok", "happy"), [["1", "ok"], ["2", "down"]]);
-  assert.deepEqual(contents("SELECT id, mood FROM items ORDER BY mood"), [[2, "down"], [1, "ok"]]);
-  replica.load(1, withLabels("happy", "sad"), [["1", "sad"], ["2", "happy"]]);
+  replica.load(1, withLabels("down", "sad", "ok", "happy"), [
+    ["1", "ok"],
+    ["2", "down"],
+  ]);
+  assert.deepEqual(contents("SELECT id, mood FROM items ORDER BY mood"), [
+    [2, "down"],
+    [1, "ok"],
+  ]);
+  replica.load(1, withLabels("happy", "sad"), [
+    ["1", "sad"],
+    ["2", "happy"],
+  ]);
   assert.deepEqual(contents("SELECT id FROM items ORDER BY mood"), [[2], [1]]);
 });
 
 test("names of every kind are names here, too", () => {
   const replica = new Subject();
   const name = { schema: 'My Schema"."Ta"ble', name: "x\\'y" };
-  const odd = table("", ["select integer", 'a"b text', "ID text", "id text", "__proto__ text", "constructor text", "größe😀 text"], ["__proto__", "select"], name);
+  const odd = table(
+    "",
+    ["select integer", 'a"b text', "ID text", "id text", "__proto__ text", "constructor text", "größe😀 text"],
+    ["__proto__", "select"],
+    name,
+  );
   const row = ["1", "a", "b", "c", "d", "e", "f"];
   replica.load(1, odd, [row]);
-  replica.change(1, [{ kind: "update", row: ["1", "A", "B", "C", "d", "E", "F"] }, { kind: "update", oldKey: ["x", "9"], row: ["2", "", "", "", "y", "", ""] }]);
-  assert.deepEqual(contents(`SELECT * FROM "My Schema""."".""Ta""""ble"."x\\'y"`.replace('"My Schema""."".""Ta""""ble"', '"My Schema"".""Ta""ble"')), [[1, "A", "B", "C", "d", "E", "F"], [2, "", "", "", "y", "", ""]]);
+  replica.change(1, [
+    { kind: "update", row: ["1", "A", "B", "C", "d", "E", "F"] },
+    { kind: "update", oldKey: ["x", "9"], row: ["2", "", "", "", "y", "", ""] },
+  ]);
+  assert.deepEqual(
+    contents(
+      `SELECT * FROM "My Schema""."".""Ta""""ble"."x\\'y"`.replace(
+        '"My Schema""."".""Ta""""ble"',
+        '"My Schema"".""Ta""ble"',
+      ),
+    ),
+    [
+      [1, "A", "B", "C", "d", "E", "F"],
+      [2, "", "", "", "y", "", ""],
+    ],
+  );
 });
 
 // One value each that is easily spoiled. The text must come out as it went in, loaded, one by one and set-based alike.
@@ -200,14 +301,25 @@ test("a value of every type keeps its text, loaded, one by one and set-based", (
     types: [
       { kind: "enum", schema: "public", name: "mood", labels: ["sad", "it's \\ ok"] },
       { kind: "domain", schema: "public", name: "positive", base: "integer" },
-      { kind: "composite", schema: "public", name: "pair", attributes: [{ name: "n", type: "integer" }, { name: "t x", type: "text" }] },
+      {
+        kind: "composite",
+        schema: "public",
+        name: "pair",
+        attributes: [
+          { name: "n", type: "integer" },
+          { name: "t x", type: "text" },
+        ],
+      },
       { kind: "range", schema: "public", name: "spans", subtype: "double precision" },
       { kind: "opaque", schema: "public", name: "citext" },
       { kind: "opaque", schema: "public", name: "Odd Type" },
     ],
   });
   const widest = Math.max(...typed.map((one) => one.length - 1));
-  const rows = Array.from({ length: widest + 1 }, (_, n) => [String(n), ...typed.map(([, ...values]) => (n === widest ? null : values[n % values.length]!))]);
+  const rows = Array.from({ length: widest + 1 }, (_, n) => [
+    String(n),
+    ...typed.map(([, ...values]) => (n === widest ? null : values[n % values.length]!)),
+  ]);
   const replica = new Subject();
   replica.load(1, description, rows);
   assert.deepEqual(texts(description), rows);
@@ -219,7 +331,15 @@ test("a value of every type keeps its text, loaded, one by one and set-based", (
 });
 
 test("any sequence of transactions over overlapping shapes leaves what a plain model says", () => {
-  fc.assert(fc.property(fc.integer({ min: 1, max: 3 }), fc.array(fc.array(step, { maxLength: 30 }), { maxLength: 12 }), fc.array(fc.nat(2), { maxLength: 3 }), replay), { numRuns: 60 });
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 3 }),
+      fc.array(fc.array(step, { maxLength: 30 }), { maxLength: 12 }),
+      fc.array(fc.nat(2), { maxLength: 3 }),
+      replay,
+    ),
+    { numRuns: 60 },
+  );
 });
 
 // ── The model: a table upstream, and shapes that are the rows whose number is in a range ─────────────────────────────
@@ -232,14 +352,23 @@ interface Step {
 }
 
 const step: fc.Arbitrary<Step> = fc.record({
-  kind: fc.oneof({ weight: 10, arbitrary: fc.constant("put" as const) }, { weight: 4, arbitrary: fc.constant("move" as const) }, { weight: 5, arbitrary: fc.constant("delete" as const) }, { weight: 1, arbitrary: fc.constant("truncate" as const) }),
+  kind: fc.oneof(
+    { weight: 10, arbitrary: fc.constant("put" as const) },
+    { weight: 4, arbitrary: fc.constant("move" as const) },
+    { weight: 5, arbitrary: fc.constant("delete" as const) },
+    { weight: 1, arbitrary: fc.constant("truncate" as const) },
+  ),
   key: fc.nat(20),
   to: fc.nat(20),
   value: fc.nat(30),
 });
 
 // Overlapping on purpose: a value may be in none, one, two or three.
-const ranges = [(value: number) => value < 20, (value: number) => value >= 10 && value < 25, (value: number) => value % 2 === 0];
+const ranges = [
+  (value: number) => value < 20,
+  (value: number) => value >= 10 && value < 25,
+  (value: number) => value % 2 === 0,
+];
 const numbers = table("items", ["id integer", "value integer"]);
 
 function replay(shapeCount: number, transactions: readonly (readonly Step[])[], reloads: readonly number[]): void {
@@ -253,13 +382,20 @@ function replay(shapeCount: number, transactions: readonly (readonly Step[])[], 
     replica.changeAll(operations);
     const again = reloads[n];
     if (again !== undefined && again < shapeCount) replica.load(again + 1, numbers, rowsOf(upstream, shapes[again]!));
-    const expected = [...upstream].filter(([, value]) => shapes.some((matches) => matches(value))).sort(([a], [b]) => a - b);
+    const expected = [...upstream]
+      .filter(([, value]) => shapes.some((matches) => matches(value)))
+      .sort(([a], [b]) => a - b);
     assert.deepEqual(contents(), expected);
   });
 }
 
 /** Does a step upstream, and says what it means to each shape. */
-function take({ kind, key, to, value }: Step, upstream: Map<number, number>, shapes: typeof ranges, operations: Operation[][]): void {
+function take(
+  { kind, key, to, value }: Step,
+  upstream: Map<number, number>,
+  shapes: typeof ranges,
+  operations: Operation[][],
+): void {
   if (kind === "truncate") {
     upstream.clear();
     for (const list of operations) list.push({ kind: "truncate" });
@@ -298,11 +434,22 @@ class Subject {
     return this.replica.position;
   }
 
-  load(number: number, description: TableDescription, rows: readonly (readonly (string | null)[])[], later: readonly Operation[] = [], indexes: readonly string[] = []): void {
+  load(
+    number: number,
+    description: TableDescription,
+    rows: readonly (readonly (string | null)[])[],
+    later: readonly Operation[] = [],
+    indexes: readonly string[] = [],
+  ): void {
     this.join(this.describe(number, description, rows, indexes), later);
   }
 
-  describe(number: number, description: TableDescription, rows: readonly (readonly (string | null)[])[], indexes: readonly string[] = []): Load {
+  describe(
+    number: number,
+    description: TableDescription,
+    rows: readonly (readonly (string | null)[])[],
+    indexes: readonly string[] = [],
+  ): Load {
     const load = this.replica.describe(this.member(number, indexes), description);
     if (rows.length > 0) this.replica.copy(load, [Buffer.from(rows.map(copyLine).join(""))]);
     return load;
@@ -318,7 +465,11 @@ class Subject {
 
   /** The i-th list is for shape i + 1. */
   changeAll(operations: readonly (readonly Operation[])[]): void {
-    this.replica.commit(operations.map((list, i) => ({ member: this.member(i + 1), operations: transmitted(list) })), [], this.next());
+    this.replica.commit(
+      operations.map((list, i) => ({ member: this.member(i + 1), operations: transmitted(list) })),
+      [],
+      this.next(),
+    );
   }
 
   remove(number: number): void {

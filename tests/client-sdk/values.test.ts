@@ -51,7 +51,13 @@ const decoded: readonly (readonly [sql: string, value: unknown])[] = [
   ["'{1,2,NULL}'::int[]", [1, 2, null]],
   ["'{}'::int[]", []],
   ["'[-2:0]={1,2,3}'::int[]", [1, 2, 3]],
-  ["'{{1,2},{3,4}}'::int8[]", [[1, 2], [3, 4]]],
+  [
+    "'{{1,2},{3,4}}'::int8[]",
+    [
+      [1, 2],
+      [3, 4],
+    ],
+  ],
   [`'{NULL,"NULL","a,b","\\"","\\\\","{}",""}'::text[]`, [null, "NULL", "a,b", '"', "\\", "{}", ""]],
   ["'{t,f}'::bool[]", [true, false]],
   ["'{(1,1),(0,0);(2,2),(0,0)}'::box[]", ["(1,1),(0,0)", "(2,2),(0,0)"]],
@@ -59,7 +65,8 @@ const decoded: readonly (readonly [sql: string, value: unknown])[] = [
 ];
 
 for (const [sql, value] of decoded) {
-  test(`${sql} is read as ${typeof value === "bigint" ? `${value}n` : JSON.stringify(value)}`, () => assert.deepEqual(one(sql), value));
+  test(`${sql} is read as ${typeof value === "bigint" ? `${value}n` : JSON.stringify(value)}`, () =>
+    assert.deepEqual(one(sql), value));
 }
 
 const encoded: readonly (readonly [sql: string, param: unknown, text: string | null])[] = [
@@ -73,12 +80,20 @@ const encoded: readonly (readonly [sql: string, param: unknown, text: string | n
   ["$1::bytea", Uint8Array.of(0, 255), "\\x00ff"],
   ["$1::int[]", [1, null, 3], "{1,NULL,3}"],
   ["$1::text[]", ["a,b", 'c"d\\', null, "", "NULL"], '{"a,b","c\\"d\\\\",NULL,"","NULL"}'],
-  ["$1::int[]", [[1, 2], [3, 4]], "{{1,2},{3,4}}"],
+  [
+    "$1::int[]",
+    [
+      [1, 2],
+      [3, 4],
+    ],
+    "{{1,2},{3,4}}",
+  ],
   ["$1::jsonb[]", [{ a: 1 }], '{"{\\"a\\": 1}"}'],
 ];
 
 for (const [sql, param, text] of encoded) {
-  test(`${typeof param === "bigint" ? `${param}n` : JSON.stringify(param)} is passed as ${sql}`, () => assert.equal(one(`(${sql})::text`, [param]), text));
+  test(`${typeof param === "bigint" ? `${param}n` : JSON.stringify(param)} is passed as ${sql}`, () =>
+    assert.equal(one(`(${sql})::text`, [param]), text));
 }
 
 test("any texts survive as one text[]", () => {
@@ -92,5 +107,8 @@ test("any texts survive as one text[]", () => {
 });
 
 test("the wrong number of parameters is refused before Postgres is asked", () => {
-  assert.throws(() => database.rows("SELECT $1::int", []), { code: "query_failed", message: /expected 1 parameters, found 0/ });
+  assert.throws(() => database.rows("SELECT $1::int", []), {
+    code: "query_failed",
+    message: /expected 1 parameters, found 0/,
+  });
 });

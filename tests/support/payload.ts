@@ -1,5 +1,15 @@
 /** Encodes transactions and frames the way protocol.ts describes them, for tests that play the server. */
-import { type Commit, crc32, encodeFrameHeader, type FrameKind, type Lsn, oldKinds, type Operation, tags, type Value } from "../../engine/protocol.ts";
+import {
+  type Commit,
+  crc32,
+  encodeFrameHeader,
+  type FrameKind,
+  type Lsn,
+  oldKinds,
+  type Operation,
+  tags,
+  type Value,
+} from "../../engine/protocol.ts";
 
 export function encodeCommits(commits: readonly Commit[]): Uint8Array {
   return Buffer.concat(commits.map(encodeCommit));
@@ -20,7 +30,11 @@ function encodeOperation(operation: Operation): Buffer {
     case "insert":
       return Buffer.concat([Buffer.of(tags.insert), encodeTuple(operation.row)]);
     case "update":
-      return Buffer.concat([Buffer.of(tags.update), encodeOld(operation.oldKey, operation.old), encodeTuple(operation.row)]);
+      return Buffer.concat([
+        Buffer.of(tags.update),
+        encodeOld(operation.oldKey, operation.old),
+        encodeTuple(operation.row),
+      ]);
     case "delete":
       return Buffer.concat([Buffer.of(tags.delete), encodeOld(operation.key, operation.old)]);
     case "truncate":
@@ -57,7 +71,11 @@ export interface FrameToSend {
   readonly sections?: readonly { readonly subscription: number; readonly bytes: Uint8Array }[];
 }
 
-export function encodeFrame({ kind, position, boundary = true, sections = [] }: FrameToSend, number: number, previousChecksum: number): { bytes: Buffer; checksum: number } {
+export function encodeFrame(
+  { kind, position, boundary = true, sections = [] }: FrameToSend,
+  number: number,
+  previousChecksum: number,
+): { bytes: Buffer; checksum: number } {
   const out = sections.map(({ subscription, bytes }) => ({ subscription, payload: { bytes, crc: crc32(bytes) } }));
   const header = encodeFrameHeader({ kind, boundary, number, position }, out, previousChecksum);
   return { bytes: Buffer.concat([header.bytes, ...sections.map(({ bytes }) => bytes)]), checksum: header.checksum };
