@@ -135,7 +135,8 @@ class TableShapes<Subscriber> {
   private readonly index = new PredicateIndex<ShapeEntry<Subscriber>>();
   private readonly key: readonly number[];
   private readonly columns: number;
-  private readonly full: boolean;
+  /** Columns that an old tuple is sure to carry. */
+  private readonly carried: ReadonlySet<number>;
   private change = 0;
   private readonly leaving: ShapeEntry<Subscriber>[] = [];
   private readonly merged = new Tuple();
@@ -145,7 +146,7 @@ class TableShapes<Subscriber> {
     this.version = table.version;
     this.key = table.key;
     this.columns = table.columns.length;
-    this.full = table.replicaIdentity === "f";
+    this.carried = new Set(table.identityColumns);
   }
 
   add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
@@ -237,13 +238,16 @@ class TableShapes<Subscriber> {
     });
   }
 
-  /** Values stored out of line that the update left alone do not travel again: under FULL the old row has them. */
+  /**
+   * Values stored out of line that the update left alone do not travel again: the old tuple has them where they belong to
+   * the replica identity, which under FULL is everything.
+   */
   private withOld({ old, new: row }: Message): Tuple {
-    if (!this.full || !hasUnchanged(row)) return row;
+    if (!hasUnchanged(row)) return row;
     const { merged } = this;
     merged.reset(row.bytes, row.count);
     for (let i = 0; i < row.count; i++) {
-      const from = row.kinds[i] === UNCHANGED_TOAST ? old : row;
+      const from = row.kinds[i] === UNCHANGED_TOAST && this.carried.has(i) ? old : row;
       merged.kinds[i] = from.kinds[i]!;
       merged.starts[i] = from.starts[i]!;
       merged.ends[i] = from.ends[i]!;

@@ -125,7 +125,7 @@ function copied(line: string): (string | null)[] {
 const settings: Readonly<Record<string, string>> = {
   DateStyle: "German,DMY",
   IntervalStyle: "iso_8601",
-  TimeZone: "\'Asia/Kolkata\'",
+  TimeZone: "Japan",
   bytea_output: "escape",
   extra_float_digits: "0",
   client_encoding: "LATIN1",
