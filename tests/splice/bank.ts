@@ -16,7 +16,7 @@ export const reserved = { from: 1_001, to: 1_010 } as const;
 
 const regions = ["north", "south", "east", "west"] as const;
 /** The writers' ids; some are free, so that rows can come and move. */
-const idMax = Math.floor(rowCount * 1.2);
+const idMax = Math.floor(rowCount * 1.1);
 
 export async function createBank(client: Client): Promise<void> {
   for (const table of ["ledger", "accounts", "vault"]) await createTable(client, table);

@@ -65,19 +65,19 @@ export class Hold {
   }
 
   private async hangs(pid: number, done: Promise<unknown>): Promise<boolean> {
-    let isDone = false;
-    void done.then(() => (isDone = true));
-    while (!isDone) {
-      const { rows } = await this.control.query<{ wait_event: string }>(
-        "select wait_event from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'",
+    const ended = done.then(() => "ended");
+    for (;;) {
+      const { rowCount } = await this.control.query(
+        "select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'",
         [pid],
       );
-      if (rows.length > 0) return true;
-      await delay(5);
+      if (rowCount) return true;
+      if ((await Promise.race([ended, delay(askAgainMs, "running")])) === "ended") return false;
     }
-    return false;
   }
 }
+
+const askAgainMs = 5;
 
 async function connect(url: string, synchronousCommit: string): Promise<Client> {
   const client = new Client({ connectionString: url, options: `-c synchronous_commit=${synchronousCommit}` });

@@ -114,6 +114,10 @@ test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
   const refilling = await connect(t);
   await refilling.query("set lock_timeout = 0");
   await refilling.query("begin");
+  // Long enough that the transaction leaves in several frames, of which only the last may show anything.
+  await refilling.query(
+    "update ledger set touches = touches + 1, note = (select string_agg(md5(n::text), '') from generate_series(1, 120) n)",
+  );
   await refilling.query("select refill('ledger')");
   const shapes = [...(await subscribers(2)), (await audience.joinWithTotals()).ledger];
   await snapshotsWaitFor("ledger");
