@@ -6,13 +6,13 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { type TestContext, test } from "node:test";
+import { after, type TestContext, test } from "node:test";
 import { Client } from "pg";
 import { startPostgres } from "../../engine/embedded/postgres.ts";
 import { lowPort } from "../support/postgres.ts";
 
 test("rows outlive a stop, and a stop leaves no process and no record", async (t) => {
-  const dataDir = await emptyDirectory(t);
+  const dataDir = await emptyDirectory();
   const first = await startPostgres({ dataDir, port: lowPort() });
   await query(first.url, "create table kept as select 42 as answer");
   const pid = await postmasterPid(first.clusterDir);
@@ -26,7 +26,7 @@ test("rows outlive a stop, and a stop leaves no process and no record", async (t
 
 test("it decodes logically, is safe against a power cut by default, and takes the caller's settings", async (t) => {
   const postgres = await startPostgres({
-    dataDir: await emptyDirectory(t),
+    dataDir: await emptyDirectory(),
     port: lowPort(),
     flags: { work_mem: "7MB" },
   });
@@ -43,14 +43,14 @@ test("a busy port makes way for the next free one", async (t) => {
   const squatter = createServer().listen(busy, "127.0.0.1");
   await once(squatter, "listening");
   t.after(() => void squatter.close());
-  const postgres = await startPostgres({ dataDir: await emptyDirectory(t), port: busy });
+  const postgres = await startPostgres({ dataDir: await emptyDirectory(), port: busy });
   t.after(() => postgres.stop());
   assert.ok(postgres.port > busy);
   assert.deepEqual(await query(postgres.url, "select 1 as one"), [{ one: 1 }]);
 });
 
 test("a second start on a data directory in use is refused by name", async (t) => {
-  const dataDir = await emptyDirectory(t);
+  const dataDir = await emptyDirectory();
   const { child } = await startInChild(t, dataDir, lowPort());
   await assert.rejects(startPostgres({ dataDir, port: lowPort() }), {
     code: "database_unsuitable",
@@ -59,7 +59,7 @@ test("a second start on a data directory in use is refused by name", async (t) =
 });
 
 test("killing the process that started it ends Postgres too", async (t) => {
-  const { child, clusterDir } = await startInChild(t, await emptyDirectory(t), lowPort());
+  const { child, clusterDir } = await startInChild(t, await emptyDirectory(), lowPort());
   const supervisor = parentOf(await postmasterPid(clusterDir));
   child.kill("SIGKILL");
   await gone(supervisor);
@@ -67,7 +67,7 @@ test("killing the process that started it ends Postgres too", async (t) => {
 });
 
 test("a Postgres that was left behind is ended by the next start, with its rows", async (t) => {
-  const dataDir = await emptyDirectory(t);
+  const dataDir = await emptyDirectory();
   const { child, clusterDir, url } = await startInChild(t, dataDir, lowPort());
   await query(url, "create table kept as select 42 as answer");
   const orphan = await postmasterPid(clusterDir);
@@ -83,8 +83,8 @@ test("a Postgres that was left behind is ended by the next start, with its rows"
   assert.deepEqual(await query(next.url, "select answer from kept"), [{ answer: 42 }]);
 });
 
-test("a cluster of another major version is refused with what to do", async (t) => {
-  const dataDir = await emptyDirectory(t);
+test("a cluster of another major version is refused with what to do", async () => {
+  const dataDir = await emptyDirectory();
   const postgres = await startPostgres({ dataDir, port: lowPort() });
   await postgres.stop();
   await writeFile(join(postgres.clusterDir, "PG_VERSION"), "16\n");
@@ -98,7 +98,7 @@ test(
   "root's private directory makes way for one that Postgres can enter, and says so",
   { skip: process.getuid?.() !== 0 },
   async (t) => {
-    const dataDir = await emptyDirectory(t, 0o700);
+    const dataDir = await emptyDirectory(0o700);
     const notices: string[] = [];
     const postgres = await startPostgres({ dataDir, port: lowPort(), notice: (line) => notices.push(line) });
     t.after(async () => {
@@ -110,12 +110,16 @@ test(
   },
 );
 
-async function emptyDirectory(t: TestContext, mode = 0o755): Promise<string> {
+async function emptyDirectory(mode = 0o755): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "walcast-embedded-"));
   await chmod(directory, mode);
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  directories.push(directory);
   return directory;
 }
+
+// Removed last: a test's own releases run in the order in which they were asked for, and Postgres must have stopped.
+const directories: string[] = [];
+after(() => Promise.all(directories.map((directory) => rm(directory, { recursive: true, force: true }))));
 
 async function query(url: string, sql: string): Promise<unknown[]> {
   const client = new Client({ connectionString: url });

@@ -14,25 +14,13 @@ import { lowPort } from "../support/postgres.ts";
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const execute = promisify(execFile);
 
-test("npm start, npm run sql, Ctrl-C: nothing is left running, and the rows are there the next time", async (t) => {
+test("a supervisor that ends npm alone ends all that npm start began, in order", async (t) => {
   const dataDir = await emptyDirectory(t);
-  const first = await npmStart(t, dataDir);
-  assert.equal((await fetch(first.url)).status, 200);
-  const update = "update orders set status = 'refunded' where id = 1 returning id, status";
-  assert.match(await npmRunSql(dataDir, "alter table orders drop constraint if exists orders_status_check"), /^ALTER/);
-  assert.match(await npmRunSql(dataDir, update), /^id +status\n─+ +─+\n1 +refunded\n\(1 row\)$/);
-
-  // What a terminal does at Ctrl-C: every process of the group gets it, and npm passes it on once more.
-  process.kill(-first.npm.pid!, "SIGINT");
-  assert.deepEqual(await once(first.npm, "exit"), [0, null]);
-  await assertNothingRuns(first.url, dataDir);
-
-  const second = await npmStart(t, dataDir);
-  assert.match(await npmRunSql(dataDir, "select status from orders where id = 1"), /refunded/);
-  // What a supervisor does: npm alone is told.
-  second.npm.kill("SIGTERM");
-  assert.deepEqual(await once(second.npm, "exit"), [0, null]);
-  await assertNothingRuns(second.url, dataDir);
+  const { npm, url } = await npmStart(t, dataDir);
+  assert.equal((await fetch(url)).status, 200);
+  npm.kill("SIGTERM");
+  assert.deepEqual(await once(npm, "exit"), [0, null]);
+  await assertNothingRuns(url, dataDir);
 });
 
 test("npm run sql says so where nothing runs", async (t) => {
