@@ -167,7 +167,6 @@ export const replyTags = {
   rowDescription: 0x54,
   parameterDescription: 0x74,
   dataRow: 0x44,
-  commandComplete: 0x43,
   error: 0x45,
   ready: 0x5a,
 } as const;
@@ -229,10 +228,6 @@ export function readParameterTypes(replies: Replies): number[] {
 /** "I" outside a transaction, "T" inside, "E" inside one that has failed. */
 export function readTransactionStatus(replies: Replies): string {
   return String.fromCharCode(replies.bytes[replies.start]!);
-}
-
-export function readCommand(replies: Replies): string {
-  return decoder.decode(replies.bytes.subarray(replies.start, replies.end - 1));
 }
 
 /** One value of a row, as text. */
