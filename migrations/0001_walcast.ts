@@ -36,17 +36,36 @@ async function createTables(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
 }
 
-/** One text per state of a table that changes whenever a client would need to know. Dropped columns leave gaps in attnum. */
+/**
+ * One text per state of a table, that changes whenever a client would need to know: its columns, its key, and the types
+ * that it needs, however deep they lie. Dropped columns leave gaps in attnum.
+ */
 const tableVersion = `
 create function walcast.table_version(table_oid oid) returns text
 language sql stable set search_path = pg_catalog as $$
-  select md5(concat_ws('|', c.relname, n.nspname, c.relkind, c.relreplident, c.relpersistence,
-    (select string_agg(concat_ws(',', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation, a.attgenerated, t.typname, t.typtype,
-        (select string_agg(e.enumlabel, ',' order by e.enumsortorder) from pg_enum e where e.enumtypid = coalesce(nullif(t.typbasetype, 0), nullif(t.typelem, 0), t.oid))), ';' order by a.attnum)
-      from pg_attribute a join pg_type t on t.oid = a.atttypid
-      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-    (select string_agg(i.indkey::text || i.indisprimary || i.indisreplident, ';' order by i.indexrelid)
-      from pg_index i where i.indrelid = c.oid and (i.indisprimary or i.indisreplident))))
+  with recursive needed (oid) as (
+    select a.atttypid from pg_attribute a where a.attrelid = table_oid and a.attnum > 0 and not a.attisdropped
+    union
+    select part.oid
+    from needed join pg_type t on t.oid = needed.oid
+    cross join lateral (
+      select t.typelem union all select t.typbasetype
+      union all select r.rngsubtype from pg_range r where r.rngtypid = t.oid or r.rngmultitypid = t.oid
+      union all select a.atttypid from pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as part (oid)
+    where part.oid <> 0
+  )
+  select md5(json_build_array(c.relname, n.nspname, c.relkind, c.relreplident, c.relpersistence,
+    (select json_agg(json_build_array(a.attnum, a.attname, a.atttypid::text, a.atttypmod, a.attnotnull, a.attcollation::text, a.attgenerated) order by a.attnum)
+      from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+    (select json_agg(json_build_array(i.indkey::text, i.indnkeyatts, i.indisprimary, i.indisreplident) order by i.indexrelid)
+      from pg_index i where i.indrelid = c.oid and (i.indisprimary or i.indisreplident)),
+    (select json_agg(json_build_array(t.oid::text, tn.nspname, t.typname, t.typtype, t.typbasetype::text, t.typtypmod,
+        (select json_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
+        (select json_agg(json_build_array(a.attname, a.atttypid::text, a.atttypmod) order by a.attnum)
+          from pg_attribute a where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped)) order by t.oid)
+      from needed join pg_type t on t.oid = needed.oid join pg_namespace tn on tn.oid = t.typnamespace
+      where t.oid >= 16384))::text)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.oid = table_oid
 $$`;
@@ -79,21 +98,20 @@ const noteDrop = `
 create function walcast.note_drop() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
+  -- A column can go with its type, by CASCADE, and then nobody has altered the table. What is gone has no version.
   insert into walcast.schema_changes (table_oid, version)
-  select distinct objid, null::text
+  select distinct objid, walcast.table_version(objid)
   from pg_event_trigger_dropped_objects()
-  where classid = 'pg_class'::regclass and objsubid = 0 and object_type = 'table' and not is_temporary;
+  where classid = 'pg_class'::regclass and object_type in ('table', 'table column') and not is_temporary;
 end
 $$`;
 
-/** A type changed (an enum gained a label, say): every published table that might use it says what it is now. */
+/** A type or a schema changed (an enum gained a label, say): every published table says what it is now. */
 const noteTypes = `
 create function walcast.note_type_change() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
   insert into walcast.schema_changes (table_oid, version)
-  select distinct r.prrelid, walcast.table_version(r.prrelid)
-  from pg_publication_rel r join pg_attribute a on a.attrelid = r.prrelid join pg_type t on t.oid = a.atttypid
-  where a.attnum > 0 and not a.attisdropped and t.oid >= 16384;
+  select distinct prrelid, walcast.table_version(prrelid) from pg_publication_rel;
 end
 $$`;

@@ -52,14 +52,15 @@ interface TableRow {
   identityAttnums: number[] | null;
 }
 
+// The columns that a key merely INCLUDEs are not of the key.
 const tableQuery = `
   select n.nspname as schema, c.relname as name, walcast.table_version(c.oid) as version, c.relreplident::text as "replicaIdentity",
     coalesce(
-      (select i.indkey::int2[]::int4[] from pg_index i where i.indrelid = c.oid and i.indisreplident),
-      (select i.indkey::int2[]::int4[] from pg_index i where i.indrelid = c.oid and i.indisprimary)) as "identityAttnums",
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisreplident),
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary)) as "identityAttnums",
     coalesce(
-      (select i.indkey::int2[]::int4[] from pg_index i where i.indrelid = c.oid and i.indisprimary),
-      (select i.indkey::int2[]::int4[] from pg_index i where i.indrelid = c.oid and i.indisreplident)) as "keyAttnums"
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary),
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisreplident)) as "keyAttnums"
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.oid = $1`;
 
@@ -96,6 +97,7 @@ const columnsQuery = `
 function asTable(oid: number, row: TableRow, columnRows: readonly ColumnRow[], types: readonly TypeDescription[]): Table {
   const positions = (attnums: readonly number[] | null): number[] => (attnums ?? []).map((attnum) => columnRows.findIndex((c) => c.attnum === attnum));
   const columns = columnRows.map(asColumn);
+  const key = positions(row.keyAttnums);
   const full = row.replicaIdentity === "f";
   return {
     oid,
@@ -103,9 +105,10 @@ function asTable(oid: number, row: TableRow, columnRows: readonly ColumnRow[], t
     name: row.name,
     version: row.version,
     columns,
-    key: positions(row.keyAttnums).filter((position) => position >= 0),
+    // A key with a generated column in it never travels whole, and what is left of it need not be unique.
+    key: key.includes(-1) ? [] : key,
     replicaIdentity: row.replicaIdentity,
-    identityColumns: full ? columns.map((_, position) => position) : positions(row.replicaIdentity === "n" ? [] : row.identityAttnums),
+    identityColumns: full ? columns.map((_, position) => position) : positions(row.replicaIdentity === "n" ? [] : row.identityAttnums).filter((position) => position >= 0),
     types,
   };
 }

@@ -80,7 +80,7 @@ export async function migrate(databaseUrl: string): Promise<void> {
 
 const eventTriggers = {
   walcast_schema_change: "on ddl_command_end when tag in ('ALTER TABLE') execute function walcast.note_schema_change()",
-  walcast_type_change: "on ddl_command_end when tag in ('ALTER TYPE', 'ALTER DOMAIN') execute function walcast.note_type_change()",
+  walcast_type_change: "on ddl_command_end when tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA') execute function walcast.note_type_change()",
   walcast_rewrite: "on table_rewrite execute function walcast.note_rewrite()",
   walcast_drop: "on sql_drop execute function walcast.note_drop()",
 };

@@ -135,6 +135,25 @@ describe("a subscription", () => {
     });
   }
 
+  test("is loaded anew when something below its columns changes, and refused when its schema has another name", async () => {
+    await server.db.query(`create schema deep; create type deep.mood as enum ('calm'); create type deep.pair as (a int, b deep.mood); create domain deep.code as text;
+      create table deep.t (id int primary key, p deep.pair[], c deep.code); insert into deep.t values (1, '{"(1,calm)"}', 'x')`);
+    const client = await server.greeted();
+    await client.load(1, { table: "deep.t" });
+    for (const [statement, line] of [
+      ["alter type deep.mood add value 'busy'", '1\t{"(1,calm)"}\tx'],
+      ["alter type deep.pair add attribute c int", '1\t{"(1,calm,)"}\tx'],
+      ["drop domain deep.code cascade", '1\t{"(1,calm,)"}'],
+    ] as const) {
+      await server.db.query(statement);
+      await client.control("resync");
+      assert.deepEqual((await client.joined(1)).lines, [line], statement);
+    }
+    await server.db.query("alter schema deep rename to shallow");
+    assert.equal((await client.refused(1)).code, "unknown_table");
+    await client.close();
+  });
+
   test("fails when its table is dropped or renamed, and others go on", async () => {
     await tableOf("dropped");
     await tableOf("renamed");
