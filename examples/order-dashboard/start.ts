@@ -3,12 +3,12 @@
  * Says what it is doing, then what to do. Ctrl-C stops everything; the next start finds the shop as it was left.
  */
 import { createServer } from "node:net";
-import { createEngine, WalcastError } from "@walcast/engine";
+import { createEngine, type WalcastConfig, WalcastError } from "@walcast/engine";
 import pg from "pg";
 import { startPostgres } from "../../engine/embedded/postgres.ts";
 import { onStopSignal } from "../../engine/signals.ts";
 import { createApp } from "./server/app.ts";
-import { buildPage, dist, isBuilt } from "./server/build.ts";
+import { buildPage, builtPage } from "./server/build.ts";
 import { createShop } from "./server/database.ts";
 import { readSettings, type Settings, usage } from "./server/settings.ts";
 import { Traffic } from "./server/traffic.ts";
@@ -48,9 +48,10 @@ async function start(settings: Settings): Promise<void> {
     () => createShop(pool),
     (orders) => (orders > 0 ? `${orders.toLocaleString("en")} orders made` : "kept from last time"),
   );
-  if (!(await isBuilt())) await step("Page", buildPage, () => "built");
+  const staticDir = (await builtPage()) ?? (await step("Page", buildPage, () => "built"));
   const traffic = await openTraffic(pool);
-  const url = await step("Engine", () => openEngine(settings, databaseUrl, createApp(pool, traffic)));
+  const app = createApp(pool, traffic);
+  const url = await step("Engine", () => openEngine(settings, { databaseUrl, staticDir, app }));
   console.log(await whatToDo(url, databaseUrl, settings, pool));
 }
 
@@ -84,20 +85,11 @@ async function openTraffic(pool: pg.Pool): Promise<Traffic> {
 }
 
 async function openEngine(
-  { port, host, dataDir }: Settings,
-  databaseUrl: string,
-  app: (request: Request) => Promise<Response>,
+  settings: Settings,
+  own: Pick<WalcastConfig, "databaseUrl" | "staticDir" | "app">,
 ): Promise<string> {
-  const engine = await createEngine({
-    databaseUrl,
-    host,
-    port,
-    dataDir,
-    tables,
-    staticDir: dist,
-    app,
-    logLevel: "error",
-  });
+  const { port, host, dataDir } = settings;
+  const engine = await createEngine({ ...own, host, port, dataDir, tables, logLevel: "error" });
   opened.defer(() => engine.close());
   return engine.url;
 }

@@ -1,4 +1,4 @@
-/** How the page becomes `dist/`. Run by server/build.ts, or by Vite's own commands for those who change the page. */
+/** How the page becomes static files. Run by server/build.ts, or by Vite itself for those who work on the page. */
 import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defaultClientConditions, defineConfig } from "vite";

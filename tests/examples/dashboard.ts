@@ -6,7 +6,7 @@ import type { Browser, BrowserContextOptions, Locator, Page } from "playwright-c
 import { pino } from "pino";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { createApp } from "../../examples/order-dashboard/server/app.ts";
-import { buildPage, dist, isBuilt } from "../../examples/order-dashboard/server/build.ts";
+import { buildPage, builtPage } from "../../examples/order-dashboard/server/build.ts";
 import { createShop } from "../../examples/order-dashboard/server/database.ts";
 import { Traffic } from "../../examples/order-dashboard/server/traffic.ts";
 import { launchBrowser } from "../support/browser.ts";
@@ -38,12 +38,12 @@ const rule = { read: true } as const;
 const tables = { customers: rule, products: rule, orders: rule, order_items: rule, simulation: rule };
 
 export async function openDashboard(t: Releasing): Promise<Dashboard> {
-  if (!(await isBuilt())) await buildPage();
+  const staticDir = (await builtPage()) ?? (await buildPage());
   const db = await testDatabase(t);
   await createShop(db.pool);
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
   const app = createApp(db.pool, new Traffic(db.pool));
-  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, tables, staticDir: dist, app };
+  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, tables, staticDir, app };
   const start = (): Promise<Engine> => createEngine(config, pino({ level: "silent" }));
   let engine = await start();
   const { url } = engine;

@@ -62,11 +62,10 @@ test("buckets without orders are filled in up to the newest", () => {
 });
 
 for (const [largest, ticks] of [
-  [0, [0, 0.25, 0.5, 0.75, 1]],
-  [3, [0, 1, 2, 3]],
-  [97, [0, 25, 50, 75, 100]],
-  [1_180, [0, 500, 1_000, 1_500]],
-  [39_000, [0, 10_000, 20_000, 30_000, 40_000]],
+  [0, [0, 2, 4, 6, 8, 10]],
+  [97, [0, 20, 40, 60, 80, 100]],
+  [1_180, [0, 250, 500, 750, 1_000, 1_250]],
+  [42_000, [0, 10_000, 20_000, 30_000, 40_000, 50_000]],
 ] as const) {
   test(`an axis up to ${largest} has round numbers`, () => {
     assert.deepEqual(axisTicks(largest), ticks);

@@ -43,31 +43,26 @@ export function Loading({ sync }: { readonly sync: FirstSync }) {
 
 const bars = [34, 52, 41, 63, 48, 72, 58, 44, 67, 80, 61, 49, 74, 88, 66, 53, 70, 59, 82, 64, 47, 68, 76, 55];
 
-function FirstSyncBar({ sync }: { readonly sync: FirstSync }) {
-  if (sync.error)
+function FirstSyncBar({ sync: { rows, estimatedRows, error } }: { readonly sync: FirstSync }) {
+  if (error) {
     return (
       <p className="notice" role="alert">
-        {sync.error}
+        {error}
       </p>
     );
-  const isKnown = sync.estimatedRows > 0;
+  }
+  const isCopying = estimatedRows > 0;
+  const progress = isCopying && { "aria-valuenow": rows, "aria-valuemin": 0, "aria-valuemax": estimatedRows };
   return (
     <div className="card first-sync">
       <div className="first-sync-text">
-        <strong>Copying the shop into this browser</strong>
-        <span className="muted numbers">
-          {isKnown ? `${formatCount(sync.rows)} of about ${formatCount(sync.estimatedRows)} rows` : "Connecting…"}
-        </span>
+        <strong>{isCopying ? "Copying the shop into this browser" : "Starting Postgres in this browser"}</strong>
+        {isCopying && (
+          <span className="muted numbers">{`${formatCount(rows)} of about ${formatCount(estimatedRows)} rows`}</span>
+        )}
       </div>
-      <div
-        className="bar-track"
-        role="progressbar"
-        aria-label="First sync"
-        aria-valuenow={sync.rows}
-        aria-valuemin={0}
-        aria-valuemax={sync.estimatedRows}
-      >
-        <div style={{ scale: `${isKnown ? sync.rows / sync.estimatedRows : 0} 1` }} />
+      <div className="bar-track" role="progressbar" aria-label="First sync" {...progress}>
+        <div style={{ scale: `${isCopying ? rows / estimatedRows : 0.12} 1` }} data-waiting={!isCopying || undefined} />
       </div>
     </div>
   );

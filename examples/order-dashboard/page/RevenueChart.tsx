@@ -50,7 +50,7 @@ export function RevenueChart({ buckets, stepMs, title }: Chart) {
           {buckets.map(({ start, revenue }, i) => (
             <g key={start}>
               <path className={barClass(i, buckets.length, pointed)} d={bar(x(i), y(revenue), slot, y(0))} />
-              {hasLabel(start, stepMs, slot) && (
+              {hasLabel(start, stepMs, slot) && x(i) + labelPx / 4 < width && (
                 <text className="chart-label" x={x(i) + slot / 2} y={height - 6} textAnchor="middle">
                   {timeLabel(start, stepMs)}
                 </text>

@@ -16,11 +16,14 @@ export function withoutGaps(found: readonly Bucket[], stepMs: number, count: num
   });
 }
 
-/** A few round numbers from 0 to one that is not below `largest`. */
-export function axisTicks(largest: number, count = 4): readonly number[] {
-  const step = roundUp(Math.max(largest, 1) / count);
-  return Array.from({ length: Math.ceil(Math.max(largest, 1) / step) + 1 }, (_, i) => i * step);
+/** A few round numbers from 0 to one that is not below `largest`. An axis without sales still has a scale. */
+export function axisTicks(largest: number): readonly number[] {
+  const top = Math.max(largest, 10);
+  const step = roundUp(top / steps);
+  return Array.from({ length: Math.ceil(top / step) + 1 }, (_, i) => i * step);
 }
+
+const steps = 5;
 
 /** The next number that is 1, 2, 2.5 or 5 times a power of ten. */
 function roundUp(number: number): number {

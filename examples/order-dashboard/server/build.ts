@@ -1,17 +1,20 @@
 /**
- * The page, built when it is missing or older than what it is made of. The result replaces the old one in one step,
- * so that a server which is already running never serves half of it.
+ * The page, built once for each state of its sources. Every build has a directory of its own, named after what it was
+ * made of, so a server that is running goes on serving the page it started with while another one is being built.
  */
-import { mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = fileURLToPath(new URL("..", import.meta.url));
 const repository = join(here, "..", "..");
+const dist = join(here, "dist");
 
 /** Everything that ends up in the page, dependencies by way of their lock file. */
 const sources = [
   join(here, "index.html"),
+  join(here, "statuses.ts"),
   join(here, "vite.config.ts"),
   join(here, "page"),
   join(repository, "client-sdk"),
@@ -20,38 +23,60 @@ const sources = [
   join(repository, "package-lock.json"),
 ];
 
-/** Where the built page lies. */
-export const dist = join(here, "dist");
+/** Builds that are kept: other servers may be serving them. */
+const kept = 4;
 
-export async function isBuilt(): Promise<boolean> {
-  const built = await changedAt(join(dist, "index.html"));
-  const changed = await Promise.all(sources.map(changedAt));
-  return built > Math.max(...changed);
+/** The directory of the page as its sources are now; undefined where it has to be built. */
+export async function builtPage(): Promise<string | undefined> {
+  const directory = join(dist, await fingerprint());
+  // Marks it as used, for the sake of `removeOldest`.
+  return utimes(directory, new Date(), new Date()).then(
+    () => directory,
+    () => undefined,
+  );
 }
 
-export async function buildPage(): Promise<void> {
+/** Builds it, and resolves with its directory. */
+export async function buildPage(): Promise<string> {
   const { build } = await import("vite");
-  const outDir = await mkdtemp(join(here, ".building-"));
+  await mkdir(dist, { recursive: true });
+  const directory = join(dist, await fingerprint());
+  const building = await mkdtemp(join(dist, ".building-"));
   try {
-    await build({ configFile: join(here, "vite.config.ts"), logLevel: "error", build: { outDir } });
-    await rm(dist, { recursive: true, force: true });
-    await rename(outDir, dist).catch(unlessTaken);
+    await build({ configFile: join(here, "vite.config.ts"), logLevel: "error", build: { outDir: building } });
+    await rename(building, directory).catch(unlessThere);
   } finally {
-    await rm(outDir, { recursive: true, force: true });
+    await rm(building, { recursive: true, force: true });
   }
+  await removeOldest();
+  return directory;
 }
 
-/** Somebody else built at the same time, from the same sources. */
-function unlessTaken(error: NodeJS.ErrnoException): void {
+/** Somebody else built the same at the same time. */
+function unlessThere(error: NodeJS.ErrnoException): void {
   if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
 }
 
-/** The newest change in a file or under a directory; long ago where there is nothing. */
-async function changedAt(path: string): Promise<number> {
-  const found = await stat(path).catch(() => undefined);
-  if (!found) return 0;
-  if (!found.isDirectory()) return found.mtimeMs;
-  const inside = await readdir(path, { withFileTypes: true });
-  const kept = inside.filter((entry) => entry.name !== "dist" && entry.name !== "node_modules");
-  return Math.max(0, ...(await Promise.all(kept.map((entry) => changedAt(join(path, entry.name))))));
+async function removeOldest(): Promise<void> {
+  const names = (await readdir(dist)).filter((name) => /^[0-9a-f]{16}$/.test(name));
+  const used = await Promise.all(names.map(async (name) => ({ name, at: (await stat(join(dist, name))).mtimeMs })));
+  const oldest = used.sort((a, b) => b.at - a.at).slice(kept);
+  await Promise.all(oldest.map(({ name }) => rm(join(dist, name), { recursive: true, force: true })));
+}
+
+async function fingerprint(): Promise<string> {
+  const files = (await Promise.all(sources.map(filesIn))).flat().sort();
+  const contents = await Promise.all(files.map((file) => readFile(file)));
+  const hash = createHash("sha256");
+  for (const [i, content] of contents.entries())
+    hash.update(`${relative(repository, files[i]!)}\n${content.length}\n`).update(content);
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** The file itself, or all files under the directory. */
+async function filesIn(path: string): Promise<string[]> {
+  if (!(await stat(path)).isDirectory()) return [path];
+  const entries = await readdir(path, { withFileTypes: true });
+  const inside = entries.filter(({ name }) => name !== "dist" && name !== "node_modules");
+  return (await Promise.all(inside.map(({ name }) => filesIn(join(path, name))))).flat();
 }
