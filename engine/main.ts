@@ -10,7 +10,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import path from "node:path";
 import pg from "pg";
-import { type Logger, pino } from "pino";
+import type { Logger } from "pino";
 import { queryConfig } from "./changes/connection.ts";
 import { type History, readHistory } from "./changes/history.ts";
 import { parsePgSnapshot } from "./changes/pg-snapshot.ts";
@@ -21,6 +21,7 @@ import { Tables } from "./changes/tables.ts";
 import type { Transaction } from "./changes/transaction.ts";
 import { type Config, resolveConfig, type WalcastConfig } from "./config.ts";
 import { MemoryLog } from "./log/log.ts";
+import { createLogger } from "./logger.ts";
 import { formatLsn, parseLsn, zeroLsn } from "./protocol.ts";
 import { loadParser } from "./shapes/where.ts";
 import type { Health } from "./sockets/http.ts";
@@ -51,7 +52,7 @@ export interface EngineStats {
 export async function createEngine(config: WalcastConfig, logger?: Logger): Promise<Engine> {
   const resolved = resolveConfig(config);
   await loadParser();
-  const engine = new RunningEngine(resolved, logger ?? pino({ name: "walcast", level: resolved.logLevel }));
+  const engine = new RunningEngine(resolved, logger ?? createLogger(resolved.logLevel));
   try {
     await engine.start();
   } catch (error) {

@@ -38,7 +38,7 @@
 import { type ErrorJson, WalcastError } from "./errors.ts";
 import type { TypeDescription } from "./changes/table.ts";
 
-export { WalcastError, type ErrorCode, type ErrorDetails, type ErrorJson, errorCodes } from "./errors.ts";
+export { WalcastError, type ErrorCode, type ErrorJson, errorCodes } from "./errors.ts";
 export type { TypeDescription } from "./changes/table.ts";
 
 export const subprotocol = "walcast.v1";

@@ -4,7 +4,7 @@
  * `ALTER ROLE … SET DateStyle` has no say.
  * https://www.postgresql.org/docs/current/runtime-config-client.html
  */
-import pg from "pg";
+import type pg from "pg";
 
 const pinned: Readonly<Record<string, string>> = {
   DateStyle: "ISO,MDY",

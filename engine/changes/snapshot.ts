@@ -43,6 +43,8 @@ export class Snapshots {
   private readonly directory: string;
   private readonly running = new Map<string, SharedSnapshot>();
   private readonly clients = new Set<pg.PoolClient>();
+  /** Per table, the last of those that want its lock. */
+  private readonly locking = new Map<number, Promise<unknown>>();
   /** How many were taken since the start. */
   total = 0;
 
@@ -82,6 +84,19 @@ export class Snapshots {
   private async take(shape: Shape, shared: SharedSnapshot): Promise<Snapshot> {
     const pin = this.log.pin();
     shared.onEnd(() => pin.release());
+    return this.inTurn(shape.table.oid, () => this.takePinned(shape, shared, pin));
+  }
+
+  /** One at a time may wait for a table's lock: a long ALTER of one table must not take every connection from the others. */
+  private inTurn<T>(oid: number, work: () => Promise<T>): Promise<T> {
+    const turn = (this.locking.get(oid) ?? Promise.resolve()).then(work, work);
+    this.locking.set(oid, turn);
+    const leave = (): unknown => this.locking.get(oid) === turn && this.locking.delete(oid);
+    turn.then(leave, leave);
+    return turn;
+  }
+
+  private async takePinned(shape: Shape, shared: SharedSnapshot, pin: Pin): Promise<Snapshot> {
     const client = await this.pool.connect();
     this.clients.add(client);
     shared.onEnd(() => this.clients.delete(client));

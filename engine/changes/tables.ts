@@ -53,9 +53,26 @@ export class Tables {
   }
 
   private async describe(oid: number, schema: string, name: string): Promise<Table> {
-    const table = await describeTable(this.pool, oid);
+    const table = await this.inOneSnapshot((client) => describeTable(client, oid));
     if (!table) throw unknownTable(schema, name);
     return table;
+  }
+
+  /** A description takes several queries, and DDL that commits between two of them must not make a table that never was. */
+  private async inOneSnapshot<T>(read: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const client = await this.pool.connect();
+    let failure: Error | undefined;
+    try {
+      await client.query("begin isolation level repeatable read read only");
+      const result = await read(client);
+      await client.query("commit");
+      return result;
+    } catch (error) {
+      failure = error as Error;
+      throw error;
+    } finally {
+      client.release(failure);
+    }
   }
 
   private async makeReady(oid: number, name: string, full: boolean): Promise<void> {

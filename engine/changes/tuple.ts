@@ -7,7 +7,7 @@ export class Tuple {
   bytes: Buffer = Buffer.alloc(0);
   /** Number of columns; `kinds`, `starts` and `ends` are meaningful below it. */
   count = 0;
-  /** Per column: NULL_VALUE, UNCHANGED_TOAST, TEXT_VALUE or BINARY_VALUE. */
+  /** Per column: NULL_VALUE, UNCHANGED_TOAST or TEXT_VALUE. Binary values we never ask for. */
   kinds = new Uint8Array(16);
   /** Per column: first byte of the value in `bytes`. */
   starts = new Int32Array(16);
@@ -43,4 +43,3 @@ export class Tuple {
 export const NULL_VALUE = 0x6e; // 'n'
 export const UNCHANGED_TOAST = 0x75; // 'u'
 export const TEXT_VALUE = 0x74; // 't'
-export const BINARY_VALUE = 0x62; // 'b', which we never ask for

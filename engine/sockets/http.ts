@@ -3,7 +3,7 @@
  * aborts: what is needed of the one is read at once, and nothing is written to the other afterwards.
  */
 import type { Logger } from "pino";
-import { WalcastError } from "../errors.ts";
+import type { WalcastError } from "../errors.ts";
 import type { HttpRequest, HttpResponse } from "./uws.ts";
 
 export interface HttpServices {

@@ -17,7 +17,9 @@ interface SocketData {
 // which is why we look first whether somebody listens there. The library has this overload, its type does not.
 const EXCLUSIVE_PORT = 1;
 const REUSABLE_PORT = 0;
-type ListenWithOptions = (host: string, port: number, options: number, onListen: (socket: ListenSocket | false) => void) => void;
+interface AppWithListenOptions {
+  listen(host: string, port: number, options: number, onListen: (socket: ListenSocket | false) => void): void;
+}
 
 /** Seconds without a byte from a client; uWebSockets.js pings by itself before they are over. */
 const idleTimeoutS = 32;
@@ -47,8 +49,8 @@ export class Server {
   }
 
   private tryListen(host: string, port: number, options: number): Promise<ListenSocket | undefined> {
-    const listen = this.app.listen as unknown as ListenWithOptions;
-    return new Promise((resolve) => listen.call(this.app, host, port, options, (socket) => resolve(socket || undefined)));
+    const app = this.app as unknown as AppWithListenOptions;
+    return new Promise((resolve) => app.listen(host, port, options, (socket) => resolve(socket || undefined)));
   }
 
   get connections(): number {

@@ -62,7 +62,7 @@ export function tupleOf(values: readonly (string | null)[]): Tuple {
     tuple.kinds[i] = value === null ? NULL_VALUE : TEXT_VALUE;
     tuple.starts[i] = at;
     tuple.ends[i] = at + Buffer.byteLength(value ?? "");
-    at = tuple.ends[i]! + 1;
+    at = tuple.ends[i] + 1;
   });
   return tuple;
 }

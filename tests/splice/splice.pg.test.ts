@@ -4,55 +4,30 @@
  * every shape is held against Postgres. WALCAST_SEED runs one seed again.
  */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Client } from "pg";
-import { pino } from "pino";
-import { createEngine, type Engine } from "../../engine/main.ts";
 import type { RawShape } from "../support/raw-client.ts";
-import { type Releasing, testCluster, type TestCluster } from "../support/postgres.ts";
-import { Audience } from "./audience.ts";
-import { createBank, createTable, reserved } from "./bank.ts";
+import type { Releasing } from "../support/postgres.ts";
+import type { Audience } from "./audience.ts";
+import { createTable, reserved } from "./bank.ts";
 import { Hold } from "./hold.ts";
-import { connectWriter, Load } from "./load.ts";
-import { Random } from "./random.ts";
+import type { Load } from "./load.ts";
+import { Stage } from "./stage.ts";
 
-const random = Random.fromEnvironment();
-/** Closed in reverse, after the last test. */
-const closing: (() => Promise<void>)[] = [];
-const opened: Releasing = { after: (release) => void closing.push(release) };
-
-let cluster: TestCluster;
+const stage = new Stage();
+const { audience, random } = stage;
 let db: Client;
-let engine: Engine;
 let load: Load;
-let audience: Audience;
 /** Somebody who was there before anything happened. */
 let witness: Awaited<ReturnType<Audience["joinWithTotals"]>>;
 
 before(async () => {
-  console.log(`WALCAST_SEED=${random.seed}`);
-  cluster = await testCluster({}, opened);
-  db = await connect(opened);
-  await createBank(db);
-  const dataDir = await mkdtemp(join(tmpdir(), "walcast-splice-"));
-  opened.after(() => rm(dataDir, { recursive: true, force: true }));
-  engine = await createEngine(
-    { databaseUrl: cluster.url, port: 0, tables: "all", dataDir },
-    pino({ level: process.env.WALCAST_LOG ?? "fatal" }),
-  );
-  opened.after(() => engine.close());
-  audience = new Audience(() => engine.url, random);
+  await stage.open();
+  ({ db, load } = stage);
   witness = await audience.joinWithTotals();
-  load = await Load.start(cluster.url, random);
-  opened.after(() => load.end());
 });
 
-after(async () => {
-  for (const release of closing.reverse()) await release();
-});
+after(() => stage.close());
 
 test("subscriptions at random instants of a full load", async () => {
   for (let i = 0; i < 6; i++) {
@@ -80,7 +55,7 @@ test("transactions that stay open across subscriptions are in neither part twice
 });
 
 test("commits that are streamed before they are visible are shown once, and from then on", async (t) => {
-  const hold = await Hold.begin(t, cluster.url);
+  const hold = await Hold.begin(t, stage.cluster.url);
   const [first, second] = [reserved.from + 1, reserved.from + 2];
   const { xid, isHeld } = await hold.commit(
     `select transfer('ledger', ${first}, 'ledger', ${second}, 77)`,
@@ -111,7 +86,7 @@ test("commits that are streamed before they are visible are shown once, and from
 });
 
 test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
-  const refilling = await connect(t);
+  const refilling = await stage.connect(t);
   await refilling.query("set lock_timeout = 0");
   await refilling.query("begin");
   // Long enough that the transaction leaves in several frames, of which only the last may show anything.
@@ -128,7 +103,7 @@ test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
 });
 
 test("ALTERs that rewrite a table, while shapes load and money moves in the same transaction", async (t) => {
-  const altering = await connect(t);
+  const altering = await stage.connect(t);
   await altering.query("set lock_timeout = 0");
   await altering.query("begin; alter table ledger alter balance type numeric");
   const shapes = [...(await subscribers(2)), (await audience.joinWithTotals()).ledger];
@@ -148,7 +123,7 @@ test("ALTERs that rewrite a table, while shapes load and money moves in the same
 test("an ALTER that is streamed before it is visible delays its table and nothing else", async (t) => {
   // Paused, since a writer that is held up would not let go of the table.
   await load.pause();
-  const hold = await Hold.begin(t, cluster.url);
+  const hold = await Hold.begin(t, stage.cluster.url);
   await hold.commit("alter table vault add extra int default 7");
   load.resume();
   await witness.client.until(() => witness.vault.status === "resyncing", "the held ALTER streams by");
@@ -177,7 +152,7 @@ test("a table that joins the publication waits for those who wrote it before", a
 
 test("a commit that was held up while its table joined is not lost either", async (t) => {
   await createTable(db, "later");
-  const hold = await Hold.begin(t, cluster.url);
+  const hold = await Hold.begin(t, stage.cluster.url);
   await hold.commit("update later set balance = balance + 1, touches = touches + 1 where id = 9");
   const client = await audience.join();
   const later = audience.subscribe(client, { table: "later" });
@@ -249,20 +224,13 @@ function allReady(): Promise<void> {
 function openTransactions(t: Releasing, count: number, table: string): Promise<Client[]> {
   return Promise.all(
     Array.from({ length: count }, async (_, i) => {
-      const client = await connect(t);
+      const client = await stage.connect(t);
       await client.query("begin");
       const ids = table === "ledger" ? [reserved.to - 2 * i, reserved.to - 2 * i - 1] : [1 + 2 * i, 2 + 2 * i];
       await client.query("select transfer($1, $2, $1, $3, 11)", [table, ...ids]);
       return client;
     }),
   );
-}
-
-/** Its commits wait for nobody. It is closed, and what it left open is rolled back, when the test ends. */
-async function connect(t: Releasing): Promise<Client> {
-  const client = await connectWriter(cluster.url, "local");
-  t.after(() => client.end());
-  return client;
 }
 
 async function balanceOf(table: string, id: number): Promise<string> {

@@ -176,7 +176,7 @@ function sortedBySql(parts: readonly Node[]): Node[] {
 }
 
 function sortedUnique(values: readonly Buffer[]): Buffer[] {
-  return values.toSorted(Buffer.compare).filter((value, i, all) => i === 0 || !value.equals(all[i - 1]!));
+  return values.toSorted((a, b) => a.compare(b)).filter((value, i, all) => i === 0 || !value.equals(all[i - 1]!));
 }
 
 function otherBoolean(value: Buffer): Buffer {

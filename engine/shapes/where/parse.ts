@@ -147,5 +147,5 @@ function byteOffset(where: string, bytes: number): number {
 }
 
 function characterOffset(where: string, characters: number): number {
-  return [...where].slice(0, Math.max(characters, 0)).join("").length;
+  return Array.from(where).slice(0, Math.max(characters, 0)).join("").length;
 }
