@@ -117,7 +117,9 @@ export class Snapshots {
 
   /** A transactional message with nothing in it: it makes the transaction worth decoding, so its commit comes by. */
   async commitBarrier(): Promise<Lsn> {
-    const { rows } = await this.control.query<{ xid: string }>("select pg_current_xact_id()::text as xid, pg_logical_emit_message(true, 'walcast.barrier', '')");
+    const { rows } = await this.control.query<{ xid: string }>(
+      "select pg_current_xact_id()::text as xid, pg_logical_emit_message(true, 'walcast.barrier', '')",
+    );
     return this.log.committed(BigInt(rows[0]!.xid));
   }
 }
@@ -147,14 +149,18 @@ class SharedSnapshot {
 
 async function beginAt(client: pg.PoolClient, shape: Shape): Promise<{ token: PgSnapshot; estimatedRows: number }> {
   const name = qualifiedName(shape.table.schema, shape.table.name);
-  await client.query("begin isolation level repeatable read read only; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0");
+  await client.query(
+    "begin isolation level repeatable read read only; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
+  );
   await client.query(`lock table ${name} in access share mode`).catch(rethrowMissing);
   const { rows } = await client.query<{ snapshot: string; version: string; oid: string | null }>(
     `select pg_current_snapshot()::text as snapshot, walcast.table_version(${shape.table.oid}) as version, to_regclass(${quoteLiteral(name)})::oid::text as oid`,
   );
   const row = rows[0]!;
   if (Number(row.oid) !== shape.table.oid || row.version !== shape.table.version) throw new TableMoved();
-  const plan = await client.query<{ "QUERY PLAN": [{ Plan: { "Plan Rows": number } }] }>(`explain (format json) ${selectSql(shape)}`);
+  const plan = await client.query<{ "QUERY PLAN": [{ Plan: { "Plan Rows": number } }] }>(
+    `explain (format json) ${selectSql(shape)}`,
+  );
   return { token: parsePgSnapshot(row.snapshot), estimatedRows: plan.rows[0]!["QUERY PLAN"][0].Plan["Plan Rows"] };
 }
 
@@ -182,5 +188,9 @@ async function copyInto(client: pg.PoolClient, shape: Shape, spool: Spool, share
 
 function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
   if (cause instanceof WalcastError) return cause;
-  return new WalcastError("snapshot_failed", `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`, { cause });
+  return new WalcastError(
+    "snapshot_failed",
+    `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`,
+    { cause },
+  );
 }
