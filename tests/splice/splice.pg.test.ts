@@ -88,7 +88,7 @@ test("commits that are streamed before they are visible are shown once, and from
 test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
   const refilling = await stage.connect(t);
   await refilling.query("set lock_timeout = 0");
-  await refilling.query("begin");
+  await refilling.query("begin; lock table ledger in access exclusive mode");
   // Long enough that the transaction leaves in several frames, of which only the last may show anything.
   await refilling.query(
     "update ledger set touches = touches + 1, note = (select string_agg(md5(n::text), '') from generate_series(1, 120) n)",
@@ -111,7 +111,8 @@ test("ALTERs that rewrite a table, while shapes load and money moves in the same
   await altering.query("commit");
   await ready(shapes);
 
-  await altering.query("begin; select transfer('accounts', 2, 'vault', 2, 50)");
+  await altering.query("begin; lock table accounts in access exclusive mode");
+  await altering.query("select transfer('accounts', 2, 'vault', 2, 50)");
   await altering.query("alter table accounts add lucky double precision default random()");
   await altering.query("select transfer('vault', 3, 'accounts', 3, 700)");
   await altering.query("commit");
@@ -128,12 +129,15 @@ test("an ALTER that is streamed before it is visible delays its table and nothin
   load.resume();
   await witness.client.until(() => witness.vault.status === "resyncing", "the held ALTER streams by");
   const client = await audience.join();
-  const late = audience.subscribe(client, { table: "vault", where: "region = $1", params: ["north"] });
+  // More of them than there are connections for snapshots.
+  const late = Array.from({ length: 6 }, (_, i) =>
+    audience.subscribe(client, { table: "vault", where: "id > $1", params: [40 * i] }),
+  );
   await ready([audience.subscribe(client, { table: "ledger" })]);
-  assert(!late.isReady && !witness.vault.isReady, "no snapshot can have the new form yet");
+  assert(!late.some(({ isReady }) => isReady) && !witness.vault.isReady, "no snapshot can have the new form yet");
   await hold.release();
-  await ready([late, witness.vault]);
-  assert(late.table?.columns.some(({ name }) => name === "extra"));
+  await ready([...late, witness.vault]);
+  assert(late[0]!.table?.columns.some(({ name }) => name === "extra"));
 });
 
 test("a table that joins the publication waits for those who wrote it before", async (t) => {
@@ -253,7 +257,8 @@ async function holds(query: string): Promise<void> {
   while ((await db.query(query)).rowCount === 0);
 }
 
-/** The rows of these shapes have all been sent, so that only the barrier is missing. */
+/** Rows of these shapes have been sent, where there surely are some: the barrier is what is missing. */
 async function rowsArrived(shapes: readonly RawShape[]): Promise<void> {
-  for (const shape of shapes) await shape.client.until(() => shape.copies > 0 || shape.isReady, "its rows");
+  for (const shape of shapes.filter(({ request }) => !request.where))
+    await shape.client.until(() => shape.copies > 0 || shape.isReady, "its rows");
 }
