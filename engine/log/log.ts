@@ -49,7 +49,7 @@ const transactionOverheadBytes = 300;
 export class MemoryLog implements Log {
   private readonly bytesMax: number;
   /** tail[0] has sequence number `first`; sequence numbers stay inside this file. Below `kept` all is forgotten. */
-  private tail: Transaction[] = [];
+  private tail: (Transaction | undefined)[] = [];
   private first = 0;
   private kept = 0;
   private seen = 0;
@@ -57,7 +57,7 @@ export class MemoryLog implements Log {
   private acknowledged = zeroLsn;
   private readonly pins = new Set<{ readonly from: number }>();
   private readonly positions = new Map<bigint, Lsn>();
-  private readonly waiting = new Map<bigint, ((position: Lsn) => void)[]>();
+  private readonly waiting = new Map<bigint, PromiseWithResolvers<Lsn>>();
   end = zeroLsn;
   bytes = 0;
 
@@ -65,8 +65,14 @@ export class MemoryLog implements Log {
     this.bytesMax = bytesMax;
   }
 
-  /** A history begins at this position: what was before is not known here, and what was held is of another history. */
+  /**
+   * A history begins at this position: what was before is not known here, and what was held is of another history. Who
+   * reads or waits for that gets `snapshot_failed`.
+   */
   startAt(position: Lsn): void {
+    for (const { reject } of this.waiting.values()) reject(new WalcastError("snapshot_failed", "wait for a transaction: the history that it belongs to is over"));
+    this.waiting.clear();
+    this.pins.clear();
     this.first = this.kept = this.seen = this.first + this.tail.length;
     this.tail = [];
     this.positions.clear();
@@ -92,14 +98,16 @@ export class MemoryLog implements Log {
     this.positions.set(transaction.xid, transaction.commitEnd);
     this.bytes += transaction.bytes.length + transactionOverheadBytes;
     this.end = transaction.commitEnd;
-    this.waiting.get(transaction.xid)?.forEach((resolve) => resolve(transaction.commitEnd));
+    this.waiting.get(transaction.xid)?.resolve(transaction.commitEnd);
     this.waiting.delete(transaction.xid);
   }
 
   committed(xid: bigint): Promise<Lsn> {
     const position = this.positions.get(xid);
     if (position !== undefined) return Promise.resolve(position);
-    return new Promise((resolve) => this.waiting.set(xid, [...(this.waiting.get(xid) ?? []), resolve]));
+    const waiting = this.waiting.get(xid) ?? Promise.withResolvers<Lsn>();
+    this.waiting.set(xid, waiting);
+    return waiting.promise;
   }
 
   pin(): Pin {
@@ -110,7 +118,7 @@ export class MemoryLog implements Log {
 
   private *readFrom(pin: { readonly from: number }, after: Lsn): Iterable<Transaction> {
     const sequence = pin.from;
-    if (!this.pins.has(pin)) throw new WalcastError("snapshot_failed", "catch up: the log grew past its bound before this shape was loaded", { hint: "raise log.tailBytes" });
+    if (!this.pins.has(pin)) throw new WalcastError("snapshot_failed", "catch up: the log let go of what this shape needs: it grew past its bound, or its history is over", { hint: "raise log.tailBytes" });
     assert(sequence >= this.kept, "a pinned transaction is not dropped");
     for (let i = sequence - this.first; i < this.tail.length; i++) {
       const transaction = this.tail[i]!;
@@ -180,9 +188,10 @@ export class MemoryLog implements Log {
     const transaction = this.tail[sequence - this.first]!;
     this.positions.delete(transaction.xid);
     this.bytes -= transaction.bytes.length + transactionOverheadBytes;
+    this.tail[sequence - this.first] = undefined;
   }
 
-  /** Gives the memory back once half of the array is forgotten, so that each transaction is moved about once. */
+  /** Shortens the array once half of it is forgotten, so that each transaction is moved about once. */
   private compact(): void {
     const forgotten = this.kept - this.first;
     if (forgotten < 256 || forgotten < this.tail.length / 2) return;
