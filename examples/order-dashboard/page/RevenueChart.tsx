@@ -112,7 +112,7 @@ const labelPx = 74;
 
 /** At round times, as many as there is room for. */
 function hasLabel(start: number, stepMs: number, slot: number): boolean {
-  const steps = stepMs < hourMs ? [5, 10, 15, 30] : [4, 6, 12, 24];
+  const steps = stepMs < hourMs ? [5, 10, 15, 20, 30] : [4, 6, 12, 24];
   const every = steps.find((step) => step * slot >= labelPx) ?? steps.at(-1)!;
   const local = start - new Date(start).getTimezoneOffset() * 60_000;
   return (local / stepMs) % every === 0;
