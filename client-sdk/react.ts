@@ -29,16 +29,13 @@ import {
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
 
-export interface WalcastProviderProps<Database, Name extends string> {
-  /** Created and closed by the application, outside of rendering. */
-  readonly client: Client<Database, Name>;
+export interface WalcastProviderProps {
+  /** A client of any database; created and closed by the application, outside of rendering. */
+  readonly client: Pick<Client, "status" | "position" | "inspect" | "close">;
   readonly children?: ReactNode;
 }
 
-export function WalcastProvider<Database, Name extends string>({
-  client,
-  children,
-}: WalcastProviderProps<Database, Name>): ReactNode {
+export function WalcastProvider({ client, children }: WalcastProviderProps): ReactNode {
   return createElement(ClientContext.Provider, { value: client }, children);
 }
 

@@ -31,7 +31,7 @@ test("on a server, queries and shapes are loading, and nothing is started", asyn
 });
 
 test("a hook without a provider, and a shape that nobody declared, are refused with what to do", async (t) => {
-  assert.throws(() => renderToString(createElement(() => String(useClient()))), { code: "config_invalid" });
+  assert.throws(() => renderToString(createElement(() => useClient().status)), { code: "config_invalid" });
   await assert.rejects(
     render(t, () => useShape("nothing").status),
     { code: "config_invalid", message: /"nothing"/ },

@@ -35,5 +35,5 @@ function Orders({ least }: { least: number }) {
 }
 
 createRoot(document.querySelector("main")!).render(
-  createElement(StrictMode, null, createElement(WalcastProvider<Database, string>, { client }, createElement(Page))),
+  createElement(StrictMode, null, createElement(WalcastProvider, { client }, createElement(Page))),
 );
