@@ -75,7 +75,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       position: () => this.lsn,
       isBehind: () => this.handles.values().some(({ status }) => status === "resyncing"),
     });
-    this.shapes = this.syncDeclared(options.shapes);
+    try {
+      this.shapes = this.syncDeclared(options.shapes);
+    } catch (error) {
+      void this.close();
+      throw error;
+    }
     this.connection.start();
   }
 
@@ -231,10 +236,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   private welcomed({ epoch }: Extract<ServerMessage, { kind: "welcome" }>): void {
+    const isNewHistory = this.epoch !== undefined && this.epoch !== epoch;
     this.epoch = epoch;
     this.isNewToken = false;
     this.counts.connections++;
-    this.lanes.online();
+    this.lanes.online(isNewHistory);
     this.awaits.askAgain();
   }
 
@@ -348,13 +354,14 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 }
 
-function checkOptions({ url, replica }: ClientOptions): void {
+function checkOptions({ url, replica, shapes = {} }: ClientOptions): void {
   if (!URL.canParse(url))
     throw new WalcastError(
       "config_invalid",
       `create a client: expected a URL like ws://localhost:4437, found ${JSON.stringify(url)}`,
     );
   syncUrl(url);
+  for (const { table } of Object.values(shapes)) parseTableName(table);
   if (typeof replica === "string" && !replica.startsWith("memory://")) {
     throw new WalcastError(
       "config_invalid",

@@ -84,7 +84,7 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   /** The replica itself. */
   readonly pglite: PGlite;
   readonly status: ClientStatus;
-  /** What is applied: the commit-end LSN, as Postgres writes it ("0/16B3748"; `parseLsn` makes it comparable). Never goes backwards. */
+  /** What is applied: the commit-end LSN, as Postgres writes it ("0/16B3748"; `parseLsn` makes it comparable). Never goes backwards within one `epoch`. */
   readonly position: string;
 
   /** Keeps the rows of a table that match on the replica. Shapes of one table share the local table, and need the same columns. Throws `config_invalid`. */

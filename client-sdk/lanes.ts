@@ -85,7 +85,8 @@ type Work =
   | { readonly kind: "copy"; readonly lane: Lane; readonly lines: Uint8Array }
   | { readonly kind: "discard"; readonly lane: Lane }
   | { readonly kind: "remove"; readonly member: Member; readonly done: () => void }
-  | { readonly kind: "awaited"; readonly id: number };
+  | { readonly kind: "awaited"; readonly id: number }
+  | { readonly kind: "newHistory" };
 
 // One local transaction of this size takes some tens of milliseconds; a browser should get to paint in between.
 const BATCH_BYTES_MAX = 1 << 20;
@@ -140,9 +141,10 @@ export class Lanes {
 
   // ── Receiving ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A new connection has greeted us. */
-  online(): void {
+  /** A new connection has greeted us; `isNewHistory`: it counts positions of another database than the one before. */
+  online(isNewHistory: boolean): void {
     this.isOnline = true;
+    if (isNewHistory) this.push({ kind: "newHistory" });
     this.position = 0n as Lsn;
     for (const subscriber of this.subscribers) this.open(subscriber);
     this.hooks.changed();
@@ -327,7 +329,9 @@ export class Lanes {
     this.isWorking = true;
     try {
       const replica = await this.replica;
-      while (this.queue.length > 0) await this.turn(replica).catch((error: unknown) => this.giveUpStream(error));
+      while (this.queue.length > 0) {
+        await this.turn(replica).catch((error: unknown) => this.giveUpStream(error));
+      }
     } catch {
       // The replica did not open. Whoever waits for rows is told by their own promises.
       for (const work of this.queue.splice(0)) if (work.kind === "remove") work.done();
@@ -349,6 +353,7 @@ export class Lanes {
       const work = this.queue.shift()!;
       if (work.kind === "transaction") this.apply(replica, work, tell);
       else this.workOn(replica, work, tell);
+      if (this.queue.length === 0) replica.tidy();
     });
     for (const call of tell) call();
   }
@@ -369,6 +374,8 @@ export class Lanes {
         return this.forget(replica, work.member, work.done, tell);
       case "awaited":
         return void tell.push(() => this.hooks.awaited(work.id));
+      case "newHistory":
+        return replica.forgetPosition();
     }
   }
 

@@ -517,3 +517,15 @@ for (const [what, options] of Object.entries(refusals)) {
     assert.throws(() => createClient({ url: "ws://127.0.0.1:1", replica, ...options }), { code: "config_invalid" });
   });
 }
+
+test("another history behind the same address counts its positions anew", async (t) => {
+  const { peer, client, server } = await synced(t);
+  server.socket.terminate();
+  const second = await peer.connection();
+  await second.message("hello");
+  second.send({ kind: "welcome", epoch: "another", position: text(4n), positionEveryMs: 60_000 });
+  await second.serve(orders, [["5", "other"]], 8n);
+  await reached(client, "live");
+  assert.equal(client.position, text(8n));
+  assert.equal(client.inspect().epoch, "another");
+});

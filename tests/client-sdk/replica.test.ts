@@ -330,6 +330,27 @@ test("a value of every type keeps its text, loaded, one by one and set-based", (
   assert.deepEqual(texts(description), many);
 });
 
+test("rows that come and go for ever do not make the replica grow for ever", () => {
+  const replica = new Subject();
+  replica.load(1, items, [], [], ["name"]);
+  const sizes: number[] = [];
+  for (let round = 0; round < 100; round++) {
+    const keys = Array.from({ length: 1000 }, (_, n) => String(1000 * round + n));
+    replica.change(
+      1,
+      keys.map((key) => inserted(key, `the name of ${key}`)),
+    );
+    replica.change(
+      1,
+      keys.map((key): Operation => ({ kind: "delete", key: [key] })),
+    );
+    replica.tidy();
+    sizes.push(Number(contents("SELECT pg_table_size('items')")[0]![0]));
+  }
+  const half = Math.max(...sizes.slice(0, 50));
+  assert.ok(Math.max(...sizes.slice(50)) <= half * 1.1, `${half} bytes in the first half, ${Math.max(...sizes)} later`);
+});
+
 test("any sequence of transactions over overlapping shapes leaves what a plain model says", () => {
   fc.assert(
     fc.property(
@@ -474,6 +495,10 @@ class Subject {
 
   remove(number: number): void {
     this.replica.remove(this.member(number));
+  }
+
+  tidy(): void {
+    this.replica.tidy();
   }
 
   private member(number: number, indexes: readonly string[] = []): Member {
