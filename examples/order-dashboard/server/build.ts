@@ -57,8 +57,9 @@ function unlessThere(error: NodeJS.ErrnoException): void {
   if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
 }
 
+/** Builds that nobody has started with lately, and what builds that were interrupted have left. */
 async function removeOldest(): Promise<void> {
-  const names = (await readdir(dist)).filter((name) => /^[0-9a-f]{16}$/.test(name));
+  const names = await readdir(dist);
   const used = await Promise.all(names.map(async (name) => ({ name, at: (await stat(join(dist, name))).mtimeMs })));
   const oldest = used.sort((a, b) => b.at - a.at).slice(kept);
   await Promise.all(oldest.map(({ name }) => rm(join(dist, name), { recursive: true, force: true })));
