@@ -110,7 +110,7 @@ async function ensurePublication(client: pg.Client, publication: string): Promis
 const slotTimeoutMs = 30_000;
 
 async function ensureSlot(client: pg.Client, { slot, log }: SetupOptions): Promise<boolean> {
-  const { rows } = await client.query<{ plugin: string; database: string; here: boolean }>(
+  const { rows } = await client.query<{ plugin: string | null; database: string | null; here: boolean | null }>(
     "select plugin, database, database = current_database() as here from pg_replication_slots where slot_name = $1",
     [slot],
   );
@@ -123,9 +123,9 @@ async function ensureSlot(client: pg.Client, { slot, log }: SetupOptions): Promi
   return true;
 }
 
-function requireOurs(slot: string, found: { plugin: string; database: string; here: boolean }): void {
+function requireOurs(slot: string, found: { plugin: string | null; database: string | null; here: boolean | null }): void {
   if (found.plugin === "pgoutput" && found.here) return;
-  throw new WalcastError("database_unsuitable", `use the replication slot ${slot}: expected one of pgoutput in this database, found ${found.plugin} in ${found.database}`, { hint: "set another `slot` in the config: slot names are shared by all databases of a server" });
+  throw new WalcastError("database_unsuitable", `use the replication slot ${slot}: expected one of pgoutput in this database, found ${found.plugin === null ? "a physical one" : `one of ${found.plugin} in ${found.database}`}`, { hint: "set another `slot` in the config: slot names are shared by all databases of a server" });
 }
 
 async function createSlot(client: pg.Client, slot: string, log: Logger): Promise<void> {

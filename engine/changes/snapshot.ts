@@ -186,11 +186,21 @@ async function copyInto(client: pg.PoolClient, shape: Shape, spool: Spool, share
   }
 }
 
+const insufficientPrivilege = "42501";
+
 function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
   if (cause instanceof WalcastError) return cause;
+  // Trying again would not help.
+  if ((cause as pg.DatabaseError).code === insufficientPrivilege) return unreadable(shape, cause);
   return new WalcastError(
     "snapshot_failed",
     `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`,
     { cause },
   );
+}
+
+function unreadable(shape: Shape, cause: unknown): WalcastError {
+  const name = qualifiedName(shape.table.schema, shape.table.name);
+  const hint = `run \`GRANT SELECT ON ${name} TO …\` for the engine's role, and where the table has row-level security, give that role BYPASSRLS: the stream has every row`;
+  return new WalcastError("table_unsupported", `read ${name}: the engine's role may not read all of it`, { cause, hint });
 }

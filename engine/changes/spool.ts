@@ -16,6 +16,7 @@ export class Spool {
   private file: FileHandle | undefined;
   private waiting: (() => void)[] = [];
   private ended = false;
+  private closed = false;
   private failure: unknown;
   /** Bytes written so far. */
   length = 0;
@@ -26,6 +27,7 @@ export class Spool {
 
   async write(chunk: Buffer): Promise<void> {
     if (!this.file && this.length + chunk.length > memoryBytesMax) await this.moveToFile();
+    if (this.closed) return;
     if (this.file) await this.file.write(chunk, 0, chunk.length, this.length);
     else this.chunks.push(chunk);
     this.length += chunk.length;
@@ -40,7 +42,7 @@ export class Spool {
 
   /** Readers that wait, and those to come, get this error. */
   fail(error: unknown): void {
-    this.failure = error ?? new Error("the snapshot failed");
+    this.failure ??= error ?? new Error("the snapshot failed");
     this.wake();
   }
 
@@ -54,7 +56,10 @@ export class Spool {
     return this.file ? this.readFile(this.file, offset, length) : this.readMemory(offset, length);
   }
 
+  /** Whatever is still read or written afterwards fails. */
   async close(): Promise<void> {
+    this.closed = true;
+    this.fail(new Error("the snapshot is not needed any more"));
     this.chunks = [];
     const file = this.file;
     this.file = undefined;
@@ -66,6 +71,7 @@ export class Spool {
     const name = path.join(this.directory, `snapshot-${randomUUID()}`);
     const file = await open(name, "wx+", 0o600);
     await unlink(name);
+    if (this.closed) return file.close();
     await file.write(Buffer.concat(this.chunks), 0, this.length, 0);
     this.file = file;
     this.chunks = [];

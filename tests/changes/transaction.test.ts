@@ -1,0 +1,90 @@
+/** pgoutput's messages → whole transactions, from bytes that are only lent. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { formatLsn } from "../../engine/protocol.ts";
+import { type Transaction, TransactionAssembler } from "../../engine/changes/transaction.ts";
+import type { Capture, CapturedMessage } from "./capture-pgoutput.ts";
+
+const capture = JSON.parse(readFileSync(new URL("pgoutput.json", import.meta.url), "utf8")) as Capture;
+const messages = capture.scenarios.flatMap((scenario) => scenario.messages);
+const tagOf = ({ hex }: CapturedMessage): string => String.fromCharCode(Number.parseInt(hex.slice(0, 2), 16));
+
+/** As they come off a socket: in one buffer that is used again for the next read. */
+function assemble(captured: readonly CapturedMessage[], recentXid = 700n): Transaction[] {
+  const assembler = new TransactionAssembler(recentXid);
+  const lent = Buffer.alloc(1 << 20);
+  const transactions: Transaction[] = [];
+  for (const { hex } of captured) {
+    lent.fill(0xee);
+    const start = 25;
+    const length = lent.write(hex, start, "hex");
+    const transaction = assembler.receive(lent, start, start + length);
+    if (transaction) transactions.push(transaction);
+  }
+  lent.fill(0xee);
+  return transactions;
+}
+
+test("every transaction comes out once, with its commit's end, its time and its xid", () => {
+  const commits = messages.filter((message) => tagOf(message) === "C");
+  const found = assemble(messages).map(({ commitEnd, xid, commitTime }) => [formatLsn(commitEnd), Number(xid), String(commitTime)]);
+  assert.ok(found.length > 5);
+  assert.deepEqual(found, commits.map(({ lsn, xid, commitTime }) => [lsn, xid, commitTime]));
+});
+
+test("a transaction keeps the bytes of its rows although the buffer is used again", () => {
+  const kept = "IUDT";
+  const expected = new Map<number, string[]>();
+  for (const message of messages) if (kept.includes(tagOf(message))) expected.set(message.xid, [...(expected.get(message.xid) ?? []), message.hex]);
+  for (const { xid, bytes, starts } of assemble(messages)) {
+    const found = starts.slice(0, -1).map((start, i) => bytes.toString("hex", start, starts[i + 1]));
+    assert.deepEqual(found, expected.get(Number(xid)) ?? []);
+  }
+});
+
+test("a transaction names every description that held for one of its rows", () => {
+  for (const { starts, relations, bytes } of assemble(messages)) {
+    const oids = new Set(starts.slice(0, -1).filter((start) => bytes[start] !== 0x54).map((start) => bytes.readUInt32BE(start + 1)));
+    for (const oid of oids) assert.ok(relations.some((relation) => relation.oid === oid));
+    assert.equal(new Set(relations).size, relations.length);
+  }
+});
+
+test("32-bit xids are widened from one transaction to the next", () => {
+  const begins = messages.filter((message) => tagOf(message) === "B");
+  assert.deepEqual(assemble(messages, 2n ** 32n + 700n).map(({ xid }) => xid), begins.map(({ xid }) => 2n ** 32n + BigInt(xid)));
+});
+
+test("between Begin and Commit, and only there, it is in a transaction", () => {
+  const assembler = new TransactionAssembler(700n);
+  for (const message of messages) {
+    const bytes = Buffer.from(message.hex, "hex");
+    assembler.receive(bytes, 0, bytes.length);
+    if (tagOf(message) === "B") assert.equal(assembler.inTransaction, true);
+    if (tagOf(message) === "C") assert.equal(assembler.inTransaction, false);
+  }
+});
+
+const begin = messages.find((message) => tagOf(message) === "B")!;
+const insert = messages.find((message) => tagOf(message) === "I")!;
+const commit = messages.find((message) => tagOf(message) === "C")!;
+const breaches: readonly (readonly [string, readonly CapturedMessage[]])[] = [
+  ["a row outside a transaction", [insert]],
+  ["a commit without a begin", [commit]],
+  ["a begin within a transaction", [begin, begin]],
+  ["a row of a table that was not described", [begin, insert]],
+];
+for (const [what, sequence] of breaches) {
+  test(`${what} is a breach that stops the process`, () => {
+    assert.throws(() => assemble(sequence), { code: "ERR_ASSERTION" });
+  });
+}
+
+test("what is no message is refused", () => {
+  const assembler = new TransactionAssembler(700n);
+  for (const hex of ["42", "43ff", "5200"]) {
+    const bytes = Buffer.from(hex, "hex");
+    assert.throws(() => assembler.receive(bytes, 0, bytes.length), hex);
+  }
+});
