@@ -245,8 +245,10 @@ class RunningEngine implements Engine {
 
   private pool(name: string, max: number): pg.Pool {
     const pool = new pg.Pool({ ...queryConfig(this.config.databaseUrl, name), max });
-    // An idle connection that breaks is replaced at the next use; queries under way reject by themselves.
-    pool.on("error", (error) => this.log.debug({ err: error }, "an idle connection broke"));
+    // A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to
+    // its idle connections only, and an error that nobody listens to would end the process.
+    pool.on("connect", (client) => client.on("error", (error) => this.log.debug({ err: error }, "a connection broke")));
+    pool.on("error", () => {});
     return pool;
   }
 

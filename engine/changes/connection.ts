@@ -51,7 +51,7 @@ export function isPostgresAway(error: unknown): boolean {
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const awayCodes = /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
 // pg has no code for these.
-const awayMessages = /^(Connection terminated|Client was closed|timeout exceeded when trying to connect)/;
+const awayMessages = /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect)/;
 
 function asOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)

@@ -9,6 +9,7 @@ import type pg from "pg";
 import type { Logger } from "pino";
 import { WalcastError } from "../errors.ts";
 import { qualifiedName, quoteIdentifier } from "../shapes/name.ts";
+import { isPostgresAway } from "./connection.ts";
 import { describeTable, findTable, unknownTable } from "./catalog.ts";
 import type { Table } from "./table.ts";
 
@@ -156,7 +157,9 @@ const lockNotAvailable = "55P03";
 
 function ignore(code: string): (error: pg.DatabaseError) => void {
   return (error) => {
-    if (error.code !== code) throw error instanceof WalcastError ? error : new WalcastError("database_unsuitable", `prepare a table for the stream: ${error.message}`, { cause: error });
+    if (error.code === code) return;
+    if (isPostgresAway(error)) throw error;
+    throw new WalcastError("database_unsuitable", `prepare a table for the stream: ${error.message}`, { cause: error });
   };
 }
 
