@@ -1,13 +1,11 @@
 /**
  * Where the first rows end and the stream begins: whatever was under way while the snapshot was taken is in the one or in
- * the other, exactly once.
+ * the other, exactly once. Commits that are streamed before they are visible are in tests/splice.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { createEngine } from "../../engine/main.ts";
-import { RawClient, rowsOf } from "../sockets/raw-client.ts";
+import { rowsOf } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
-import { testCluster } from "../support/postgres.ts";
 
 describe("a snapshot", () => {
   let server: Running;
@@ -106,36 +104,4 @@ describe("a snapshot", () => {
     assert.deepEqual([lines, commits], [["1"], []]);
     await client.close();
   });
-});
-
-test("a commit that is streamed before anybody can see it is replayed on top of the first rows", async (t) => {
-  // Nobody of that name will ever confirm: a commit that waits for it is in the log, is streamed, and stays invisible.
-  const cluster = await testCluster({ synchronous_standby_names: "nobody", synchronous_commit: "local" }, t);
-  await cluster.query("create table items (id int primary key)");
-  const engine = await createEngine({ databaseUrl: cluster.url, port: 0, tables: "all", slot: "held", logLevel: "silent" });
-  try {
-    const first = await RawClient.greeted(engine.url);
-    await first.load(1, { table: "items" });
-    const held = await cluster.pool.connect();
-    await held.query("set synchronous_commit = on");
-    const committing = held.query("insert into items values (1)");
-    await first.commit(1);
-    assert.deepEqual((await cluster.query("select * from items")).rows, []);
-
-    const second = await RawClient.greeted(engine.url);
-    const { lines, commits } = await second.load(1, { table: "items" });
-    assert.deepEqual(lines, []);
-    assert.deepEqual(commits.flatMap(({ operations }) => operations), [{ kind: "insert", row: ["1"] }]);
-
-    await cluster.query("alter system set synchronous_standby_names = ''");
-    await cluster.query("select pg_reload_conf()");
-    await committing;
-    held.release();
-    const third = await RawClient.greeted(engine.url);
-    const loaded = await third.load(1, { table: "items" });
-    assert.deepEqual([loaded.lines, loaded.commits], [["1"], []]);
-    for (const client of [first, second, third]) await client.close();
-  } finally {
-    await engine.close();
-  }
 });
