@@ -52,14 +52,15 @@ interface TableRow {
   identityAttnums: number[] | null;
 }
 
-// The columns that a key merely INCLUDEs are not of the key.
+// The columns that a key merely INCLUDEs are not of the key. A deferrable key may hold twice in the middle of a transaction,
+// and then a change does not say which of the two rows it means: it is not a key to us.
 const tableQuery = `
   select n.nspname as schema, c.relname as name, walcast.table_version(c.oid) as version, c.relreplident::text as "replicaIdentity",
     coalesce(
       (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisreplident),
-      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary)) as "identityAttnums",
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate)) as "identityAttnums",
     coalesce(
-      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary),
+      (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate),
       (select (i.indkey::int2[]::int4[])[0:i.indnkeyatts - 1] from pg_index i where i.indrelid = c.oid and i.indisreplident)) as "keyAttnums"
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.oid = $1`;

@@ -66,7 +66,7 @@ function columnsWithoutKey(table: Table, missing: number): WalcastError {
 
 function requireKey(table: Table): void {
   if (table.key.length > 0) return;
-  throw new WalcastError("table_without_key", `sync ${nameOf(table)}: expected a primary key, found none`, { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` });
+  throw new WalcastError("table_without_key", `sync ${nameOf(table)}: expected a primary key that is not deferrable, found none`, { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` });
 }
 
 /** Without FULL nobody can know that a row left, unless the predicate reads only what old tuples carry. */
