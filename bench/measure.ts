@@ -4,12 +4,12 @@
  * Runs A B C A B C …; gives each contender's results in order, without those of a first round, which warms up. Contenders
  * that start afresh each time have nothing to keep warm: `warmUp: false`.
  */
-export async function inTurn<Name extends string, Result>(
+export async function inTurn<Results extends Readonly<Record<string, unknown>>>(
   rounds: number,
-  contenders: Readonly<Record<Name, () => Result | Promise<Result>>>,
+  contenders: { readonly [Name in keyof Results]: () => Results[Name] | Promise<Results[Name]> },
   { warmUp = true } = {},
-): Promise<Record<Name, Result[]>> {
-  const results = {} as Record<Name, Result[]>;
+): Promise<{ [Name in keyof Results]: Results[Name][] }> {
+  const results = {} as { [Name in keyof Results]: Results[Name][] };
   for (let round = warmUp ? -1 : 0; round < rounds; round++) {
     for (const name in contenders) {
       const result = await contenders[name]();

@@ -7,28 +7,19 @@ import { once } from "node:events";
 import { WebSocket } from "ws";
 import { frameKinds, subprotocol } from "../../engine/protocol.ts";
 import { say, whenDismissed } from "../processes.ts";
-import { marker } from "./writer.ts";
+import { Arrivals, marksIn } from "./arrivals.ts";
 
 const [port = "", commits = "", table] = process.argv.slice(2);
-const arrived: number[] = [];
+const arrivals = new Arrivals(Number(commits));
 
 const socket = new WebSocket(`ws://127.0.0.1:${port}/v1/sync`, table === undefined ? [] : [subprotocol], {
   perMessageDeflate: false,
 });
 await once(socket, "open");
 if (table !== undefined) await subscribe(table);
-socket.on("message", (data: Buffer) => receive(Number(process.hrtime.bigint()), data));
+socket.on("message", (data: Buffer) => arrivals.saw(Number(process.hrtime.bigint()), marksIn(data)));
 whenDismissed();
 say("ready");
-
-function receive(at: number, data: Buffer): void {
-  // Several where commits came together. An update may also bring the old row, whose number is not the next one.
-  for (let found = data.indexOf(marker); found >= 0; found = data.indexOf(marker, found + 1)) {
-    const number = Number(data.toString("latin1", found + marker.length, found + marker.length + 8));
-    if (number === arrived.length) arrived.push(at);
-  }
-  if (arrived.length === Number(commits)) say(arrived);
-}
 
 /** Resolves when the rows are there and the subscription has joined the stream. */
 async function subscribe(table: string): Promise<void> {

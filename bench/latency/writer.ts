@@ -5,14 +5,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { say, whenDismissed } from "../processes.ts";
+import { markOf } from "./arrivals.ts";
 
-export const marker = "commit-";
-
-if (import.meta.main) {
-  const [url = "", table = "", rows = "", commits = "", pauseMs = ""] = process.argv.slice(2);
-  whenDismissed();
-  say(await write(url, table, Number(rows), Number(commits), Number(pauseMs)));
-}
+const [url = "", table = "", rows = "", commits = "", pauseMs = ""] = process.argv.slice(2);
+whenDismissed();
+say(await write(url, table, Number(rows), Number(commits), Number(pauseMs)));
 
 async function write(url: string, table: string, rows: number, commits: number, pauseMs: number): Promise<number[]> {
   const client = new pg.Client({ connectionString: url });
@@ -30,5 +27,5 @@ async function write(url: string, table: string, rows: number, commits: number, 
 
 async function commit(client: pg.Client, table: string, id: number, number: number): Promise<void> {
   const text = `update ${table} set status = 'paid', note = $2 where id = $1`;
-  await client.query({ name: "commit", text, values: [id, marker + String(number).padStart(8, "0")] });
+  await client.query({ name: "commit", text, values: [id, markOf(number)] });
 }

@@ -1,6 +1,6 @@
 /** The engine itself, on any free port. */
-import { createEngine } from "../../engine/index.ts";
-import { say, whenDismissed } from "../processes.ts";
+import { createEngine } from "../engine/index.ts";
+import { say, whenDismissed } from "./processes.ts";
 
 const [databaseUrl = "", table = "", dataDir = ""] = process.argv.slice(2);
 const engine = await createEngine({

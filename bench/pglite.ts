@@ -1,0 +1,15 @@
+/** PGlite as bare as it gets: bytes in, bytes out, without the parsing that its `execProtocolRaw` does beside. */
+import assert from "node:assert/strict";
+import type { PGlite } from "@electric-sql/pglite";
+
+/** Runs messages of the frontend/backend protocol to their end and gives the replies. */
+export function execute(pglite: PGlite, messages: Uint8Array): Buffer {
+  const replies: Buffer[] = [];
+  // It has run by the time it returns; its promise only reports.
+  pglite
+    .execProtocolRawStream(messages, { syncToFs: false, onRawData: (chunk) => void replies.push(Buffer.from(chunk)) })
+    .catch(() => {});
+  const bytes = Buffer.concat(replies);
+  assert.equal(bytes.at(-6), 0x5a, "PGlite ends by saying that it is ready");
+  return bytes;
+}
