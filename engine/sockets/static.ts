@@ -49,10 +49,20 @@ function describe(file: string, url: string): StaticFile {
 }
 
 function serve(res: HttpResponse, file: StaticFile | undefined): boolean {
-  if (!file) return false;
-  const body = readFileSync(file.path);
+  const body = file && read(file.path);
+  if (!file || !body) return false;
   res.cork(() => {
     res.writeStatus("200 OK").writeHeader("Content-Type", file.type).writeHeader("Cache-Control", file.caching).end(body);
   });
   return true;
+}
+
+/** Undefined for one that was deleted since the directory was listed. */
+function read(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
 }

@@ -49,6 +49,17 @@ describe("over HTTP", () => {
     return { status: response.statusCode!, text, headers: response.headers };
   }
 
+  test("a file that was deleted after the start is not found, and the server goes on", async () => {
+    const file = join(directory, "public", "gone.txt");
+    await writeFile(file, "soon gone");
+    const other = await running({ staticDir: join(directory, "public") }, "create table items (id int primary key)");
+    await rm(file);
+    const response = await fetch(`${other.engine.url}/gone.txt`);
+    const home = await fetch(other.engine.url);
+    await other.close();
+    assert.deepEqual([response.status, home.status], [404, 200]);
+  });
+
   test("health tells the position of the last commit", async () => {
     const client = await server.greeted();
     await client.load(1, { table: "items" });
