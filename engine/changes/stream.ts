@@ -68,7 +68,9 @@ export class Stream {
     this.events = events;
     this.assembler = new TransactionAssembler(options.recentXid);
     // The service's timer would acknowledge what was merely received, `auto: false` or not: 0 keeps it off.
-    this.service = new LogicalReplicationService(replicationConfig(options.databaseUrl, "walcast"), { acknowledge: { auto: false, timeoutSeconds: 0 } });
+    this.service = new LogicalReplicationService(replicationConfig(options.databaseUrl, "walcast"), {
+      acknowledge: { auto: false, timeoutSeconds: 0 },
+    });
   }
 
   /** Streams until the connection ends: resolves after `stop`, rejects when it broke. `onStart` marks the first moment of streaming. */
@@ -76,13 +78,24 @@ export class Stream {
     this.service.on("error", (error: unknown) => (this.failure ??= error));
     const plugin = new DirectPlugin(this.options.publication, (connection) => this.attach(connection, onStart));
     try {
-      await this.service.subscribe(plugin, this.options.slot, "0/00000000");
+      const streaming = this.service.subscribe(plugin, this.options.slot, "0/00000000");
+      setImmediate(() => this.listenEarly());
+      await streaming;
       if (this.failure !== undefined) throw this.failure;
     } finally {
       clearInterval(this.statusTimer);
       clearTimeout(this.poolTimer);
       this.connection?.stream.destroy();
     }
+  }
+
+  /**
+   * The service listens to its client's errors only once it has connected, and one that comes in the same read would end
+   * the process. By now the client exists, and no answer can have come yet.
+   */
+  private listenEarly(): void {
+    const { _client } = this.service as unknown as { _client: pg.Client | null };
+    _client?.on("error", (error) => (this.failure ??= error));
   }
 
   /** Tells the server what is safe, once more, and ends the connection. */
@@ -125,7 +138,10 @@ export class Stream {
   /** The server speaks at least twice per wal_sender_timeout; a socket that stays silent for longer is half open. */
   private watch(everyMs: number): void {
     if (this.options.walSenderTimeoutMs > 0 && this.silentMs > this.options.walSenderTimeoutMs) {
-      this.failure ??= new WalcastError("not_streaming", `replication: nothing was heard from Postgres for ${Math.round(this.silentMs)} ms`);
+      this.failure ??= new WalcastError(
+        "not_streaming",
+        `replication: nothing was heard from Postgres for ${Math.round(this.silentMs)} ms`,
+      );
       this.connection?.stream.destroy();
       return;
     }
@@ -137,7 +153,11 @@ export class Stream {
     this.heardAt = performance.now();
     if (chunk[0] === XLOG_DATA) this.receiveData(chunk);
     else if (chunk[0] === KEEPALIVE) this.receiveKeepalive(chunk);
-    else throw new WalcastError("malformed_message", `read the replication stream: expected XLogData or a keepalive, found tag ${chunk[0]}`);
+    else
+      throw new WalcastError(
+        "malformed_message",
+        `read the replication stream: expected XLogData or a keepalive, found tag ${chunk[0]}`,
+      );
   }
 
   private receiveData(chunk: Buffer): void {
@@ -208,7 +228,10 @@ class DirectPlugin extends PgoutputPlugin {
   }
 
   override parse(): never {
-    throw new WalcastError("invariant", "pg-logical-replication handed a message to the plugin although its listener was taken off");
+    throw new WalcastError(
+      "invariant",
+      "pg-logical-replication handed a message to the plugin although its listener was taken off",
+    );
   }
 }
 
