@@ -72,11 +72,15 @@ export class Audience {
     return shapes;
   }
 
-  /** Every client is gone, without a goodbye. */
+  /** Its wire is cut. */
+  async drop(client: RawClient): Promise<void> {
+    this.clients.splice(this.clients.indexOf(client), 1);
+    await client.drop();
+    if (client.failure !== undefined) throw client.failure;
+  }
+
   async dropAll(): Promise<void> {
-    await Promise.all(this.clients.map((client) => client.drop()));
-    for (const { failure } of this.clients) if (failure !== undefined) throw failure;
-    this.clients.length = 0;
+    for (const client of [...this.clients]) await this.drop(client);
   }
 
   /** With nobody writing: every shape of every client shows what Postgres answers. */

@@ -201,8 +201,8 @@ export class RawShape {
   joins = 0;
   /** Frames of first rows that came, for this load or an earlier one. */
   copies = 0;
-  /** Every transaction that changed this shape, as seen. */
-  readonly xids = new Set<bigint>();
+  /** Every transaction that changed this shape, as seen, with its position. */
+  readonly xids = new Map<bigint, Lsn>();
   private readonly watched: Watched;
   private replica: Replica | undefined;
   private loading: Replica | undefined;
@@ -314,7 +314,7 @@ export class RawShape {
   private apply(replica: Replica, payload: Uint8Array, position: Lsn): void {
     for (const commit of decodeCommits(payload)) {
       assert(commit.position <= position, "no transaction is shown before its position");
-      this.xids.add(commit.xid);
+      this.xids.set(commit.xid, commit.position);
       replica.apply(commit);
     }
   }
@@ -375,14 +375,14 @@ class Replica {
       assert.equal(
         Number(row[this.counter]),
         Number(old[this.counter]) + 1,
-        `${this.table.name}: an update follows the last one of its row: ${old.join()} then ${row.join()}`,
+        `${this.table.name}: an update follows the last one of its row: ${shown(old)} then ${shown(row)}`,
       );
     this.put(row);
   }
 
   private put(row: Row): void {
     const key = keyText(this.key.map((column) => row[column]));
-    assert(!this.rows.has(key), `${this.table.name}: a row that comes was not there: ${row.join()}`);
+    assert(!this.rows.has(key), `${this.table.name}: a row that comes was not there: ${shown(row)}`);
     this.rows.set(key, row);
     if (this.sum >= 0) this.total += Number(row[this.sum]);
   }
@@ -403,6 +403,10 @@ function keyText(key: readonly Value[]): string {
 function present(value: Value): string | null {
   assert(value !== undefined, "a row that comes has all of its values");
   return value;
+}
+
+function shown(row: Row): string {
+  return row.join().slice(0, 80);
 }
 
 const escapes: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v", "\\": "\\" };

@@ -1,0 +1,170 @@
+/**
+ * The same load, with everything that can be cut being cut: the replication connection, the engine's other connections,
+ * clients' sockets, the engine itself. Whoever stays must not miss a row nor get one twice; whoever comes must find what
+ * Postgres has, also what no SELECT shows yet.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { type Lsn, parseLsn } from "../../engine/protocol.ts";
+import { Audience } from "./audience.ts";
+import { reserved } from "./bank.ts";
+import { Hold } from "./hold.ts";
+import { Stage } from "./stage.ts";
+
+const stage = new Stage();
+const { audience, random } = stage;
+/** What nobody caught: outside of a test it would have ended the engine's process. */
+const uncaught: unknown[] = [];
+process.on("uncaughtExceptionMonitor", (error) => uncaught.push(error));
+let witness: Awaited<ReturnType<Audience["joinWithTotals"]>>;
+
+before(async () => {
+  await stage.open();
+  witness = await audience.joinWithTotals();
+});
+
+after(() => stage.close());
+
+test("the replication connection breaks again and again, and nobody misses a row or gets one twice", async () => {
+  for (let i = 0; i < 5; i++) {
+    await someJoin(2);
+    const states = witness.client.states;
+    await terminate("application_name = 'walcast'");
+    await stage.load.after(random.integer(1, 60));
+    await witness.client.until(() => witness.client.states > states, "the stream goes on");
+  }
+  assert.equal(witness.client.closed, undefined, "clients stay connected meanwhile");
+  await settle();
+});
+
+test("sockets are cut at random, whatever their shapes are doing", async () => {
+  for (let i = 0; i < 12; i++) {
+    await someJoin(1);
+    await stage.load.after(random.integer(1, 15));
+    const others = audience.clients.filter((client) => client !== witness.client);
+    await audience.drop(random.pick(others));
+  }
+  await settle();
+});
+
+test("all connections of the engine break while shapes load", async () => {
+  for (let i = 0; i < 6; i++) {
+    await someJoin(2);
+    await terminate("application_name like 'walcast%'");
+    await stage.load.after(20);
+  }
+  assert.equal(witness.client.closed, undefined, "clients stay connected meanwhile");
+  await settle();
+  assert.deepEqual(uncaught, []);
+});
+
+test("what is acknowledged is visible to every later snapshot, and it moves on", async (t) => {
+  const hold = await Hold.begin(t, stage.cluster.url);
+  const { xid } = await hold.commit(
+    `select transfer('ledger', ${reserved.from + 1}, 'ledger', ${reserved.from + 2}, 1)`,
+  );
+  await witness.client.until(() => witness.ledger.xids.has(xid), "the held commit streams by");
+  const position = witness.ledger.xids.get(xid)!;
+  await stage.load.after(50);
+  await statusUpdates(2);
+  assert(witness.client.position > position, "the stream is past the held commit");
+  assert((await confirmed()) < position, "Postgres still has to keep it for us");
+  await hold.release();
+  while ((await confirmed()) < position) await statusUpdates(1);
+});
+
+test("an engine that starts while a commit is held up shows it too", async (t) => {
+  const hold = await Hold.begin(t, stage.cluster.url);
+  const [giver, taker] = [reserved.from + 3, reserved.from + 4];
+  const { xid } = await hold.commit(`select transfer('ledger', ${giver}, 'ledger', ${taker}, 77)`);
+  await witness.client.until(() => witness.ledger.xids.has(xid), "the held commit streams by");
+  await stage.load.after(30);
+  await stage.engine.close();
+  await witness.client.until(() => witness.client.closed !== undefined, "the engine says goodbye");
+  assert.equal(witness.client.closed?.code, 1001);
+  await audience.dropAll();
+  await stage.load.after(30);
+  await stage.startEngine();
+  witness = await audience.joinWithTotals();
+  await witness.ledger.ready();
+  assert.equal(witness.ledger.value(String(giver), "balance"), "923");
+  await someJoin(2);
+  await hold.release();
+  await settle();
+});
+
+test("an engine that is killed is followed by one that misses nothing", async (t) => {
+  let url = "";
+  const crowd = new Audience(() => url, random);
+  for (let i = 0; i < 3; i++) {
+    const engine = await startEngineProcess(t.signal);
+    url = engine.url;
+    const { ledger } = await crowd.joinWithTotals();
+    crowd.subscribeAtRandom(await crowd.join());
+    await ledger.ready();
+    await stage.load.after(60);
+    if (i === 2) await audit(crowd);
+    engine.process.kill("SIGKILL");
+    await crowd.dropAll();
+    await once(engine.process, "close");
+  }
+});
+
+// ── Doing and waiting ────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function someJoin(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const client = await audience.join();
+    audience.subscribeToHalves(client);
+    audience.subscribeAtRandom(client);
+    await stage.load.after(random.integer(1, 10));
+  }
+}
+
+/** Everybody shows what Postgres answers, and goes on. */
+function settle(): Promise<void> {
+  return audit(audience);
+}
+
+async function audit(who: Audience): Promise<void> {
+  await stage.load.pause();
+  await who.audit(stage.db).finally(() => stage.load.resume());
+}
+
+/** Waits for such a connection, if need be. */
+async function terminate(which: string): Promise<void> {
+  const query = `select pg_terminate_backend(pid) from pg_stat_activity where ${which}`;
+  while ((await stage.db.query(query)).rowCount === 0);
+}
+
+async function confirmed(): Promise<Lsn> {
+  const { rows } = await stage.db.query<{ lsn: string }>(
+    "select confirmed_flush_lsn::text as lsn from pg_replication_slots where slot_name = 'walcast'",
+  );
+  return parseLsn(rows[0]!.lsn);
+}
+
+/** Resolves when the engine has told Postgres this many times how far it is. */
+async function statusUpdates(count: number): Promise<void> {
+  const seen = new Set<string>();
+  while (seen.size <= count) {
+    const { rows } = await stage.db.query<{ at: string }>(
+      "select reply_time::text as at from pg_stat_replication where application_name = 'walcast'",
+    );
+    if (rows[0]) seen.add(rows[0].at);
+  }
+}
+
+async function startEngineProcess(signal: AbortSignal): Promise<{ process: ChildProcess; url: string }> {
+  const config = JSON.stringify({ ...stage.engineConfig, slot: "killed" });
+  const script = new URL("engine-process.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, ["--conditions=@walcast/source", script, config], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  signal.addEventListener("abort", () => child.kill("SIGKILL"));
+  const [url] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+  return { process: child, url };
+}
