@@ -213,11 +213,25 @@ class RunningEngine implements Engine {
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private async learn(): Promise<void> {
-    const { rows } = await this.control.query<{ snapshot: string; wal: string }>("select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal");
+    const { rows } = await this.control
+      .query<{ snapshot: string; wal: string }>("select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal")
+      .catch((error: unknown) => this.makeWayForShutdown(error));
     const written = parseLsn(rows[0]!.wal);
     this.tail.learn(parsePgSnapshot(rows[0]!.snapshot));
     this.lagBytes = written > this.tail.streamed ? Number(written - this.tail.streamed) : 0;
     this.stream?.sendStatus(false);
+  }
+
+  /**
+   * A Postgres that shuts down waits for its walsender until all is acknowledged, and we cannot acknowledge what no
+   * snapshot has seen, since it takes no connection for one any more. It has to be left; it sends the rest again.
+   */
+  private async makeWayForShutdown(error: unknown): Promise<never> {
+    if (this.status === "live" && (error as pg.DatabaseError).code === cannotConnectNow) {
+      this.note(error);
+      await this.stream?.stop();
+    }
+    throw error;
   }
 
   /** Where event triggers are not permitted. */
@@ -247,9 +261,15 @@ class RunningEngine implements Engine {
     const pool = new pg.Pool({ ...queryConfig(this.config.databaseUrl, name), max });
     // A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to
     // its idle connections only, and an error that nobody listens to would end the process.
-    pool.on("connect", (client) => client.on("error", (error) => this.log.debug({ err: error }, "a connection broke")));
+    pool.on("connect", (client) => client.on("error", (error) => this.onBroken(error)));
     pool.on("error", () => {});
     return pool;
+  }
+
+  private onBroken(error: Error): void {
+    this.log.debug({ err: error }, "a connection broke");
+    // It may be Postgres that ends, and then it waits for us.
+    if (!this.closing) void this.learn().catch(() => {});
   }
 
   private metrics(): Record<string, number> {
@@ -266,6 +286,9 @@ class RunningEngine implements Engine {
     };
   }
 }
+
+/** "the database system is shutting down", where a connection still streams; otherwise it may be starting up. */
+const cannotConnectNow = "57P03";
 
 /** Another engine still holds the slot, as in a rolling deploy: it will let go. */
 const objectInUse = "55006";

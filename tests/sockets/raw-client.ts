@@ -76,18 +76,28 @@ export class RawClient {
     return this.joined(id);
   }
 
+  /** What is described again while it loads begins anew. */
   async joined(id: number): Promise<Loaded> {
-    const { table } = await this.control("described", (message) => message.id === id);
+    let table: TableDescription | undefined;
     let text = "";
-    const commits: Commit[] = [];
+    let commits: Commit[] = [];
     for (;;) {
-      const frame = await this.frame((one) => one.kind !== "commits" && one.sections.some((section) => section.subscription === id));
-      for (const { subscription, payload } of frame.sections) {
-        if (subscription !== id) continue;
-        if (frame.kind === "copy") text += Buffer.from(payload).toString("utf8");
-        else commits.push(...decodeCommits(payload));
+      const one = await this.until((received) => received);
+      if ("control" in one) {
+        if (one.control.kind !== "described" || one.control.id !== id) continue;
+        ({ table } = one.control);
+        text = "";
+        commits = [];
+        continue;
       }
-      if (frame.kind === "join") return { table, commits, lines: text === "" ? [] : text.slice(0, -1).split("\n") };
+      const { kind, sections } = one.frame;
+      if (!table || kind === "commits") continue;
+      for (const { subscription, payload } of sections) {
+        if (subscription !== id) continue;
+        if (kind === "copy") text += Buffer.from(payload).toString("utf8");
+        else commits.push(...decodeCommits(payload));
+        if (kind === "join") return { table, commits, lines: text === "" ? [] : text.slice(0, -1).split("\n") };
+      }
     }
   }
 
