@@ -101,11 +101,18 @@ class Writer {
 }
 
 /** Locks are given up soon: a commit that is held up holds its rows. */
-export async function connectWriter(url: string, synchronousCommit: string): Promise<Client> {
-  const client = new Client({
-    connectionString: url,
-    options: `-c synchronous_commit=${synchronousCommit} -c lock_timeout=150 -c deadlock_timeout=40 -c TimeZone=UTC`,
-  });
+export function connectWriter(url: string, synchronousCommit: string): Promise<Client> {
+  return connect(url, { synchronous_commit: synchronousCommit, lock_timeout: "150", deadlock_timeout: "40" });
+}
+
+/** Waits for its locks as long as it takes: in a deadlock it is the writers that give way. */
+export function connectPatient(url: string): Promise<Client> {
+  return connect(url, { synchronous_commit: "local", lock_timeout: "0", deadlock_timeout: "60000" });
+}
+
+async function connect(url: string, settings: Readonly<Record<string, string>>): Promise<Client> {
+  const options = Object.entries({ ...settings, TimeZone: "UTC" }).map(([name, value]) => `-c ${name}=${value}`);
+  const client = new Client({ connectionString: url, options: options.join(" ") });
   await client.connect();
   return client;
 }

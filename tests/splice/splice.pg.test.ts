@@ -87,7 +87,6 @@ test("commits that are streamed before they are visible are shown once, and from
 
 test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
   const refilling = await stage.connect(t);
-  await refilling.query("set lock_timeout = 0");
   await refilling.query("begin; lock table ledger in access exclusive mode");
   // Long enough that the transaction leaves in several frames, of which only the last may show anything.
   await refilling.query(
@@ -104,7 +103,6 @@ test("TRUNCATE and refill in one transaction, while shapes load", async (t) => {
 
 test("ALTERs that rewrite a table, while shapes load and money moves in the same transaction", async (t) => {
   const altering = await stage.connect(t);
-  await altering.query("set lock_timeout = 0");
   await altering.query("begin; alter table ledger alter balance type numeric");
   const shapes = [...(await subscribers(2)), (await audience.joinWithTotals()).ledger];
   await snapshotsWaitFor("ledger");

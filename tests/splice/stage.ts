@@ -8,7 +8,7 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import { type Releasing, testCluster, type TestCluster } from "../support/postgres.ts";
 import { Audience } from "./audience.ts";
 import { createBank } from "./bank.ts";
-import { connectWriter, Load } from "./load.ts";
+import { connectPatient, Load } from "./load.ts";
 import { Random } from "./random.ts";
 
 export class Stage implements Releasing {
@@ -56,7 +56,7 @@ export class Stage implements Releasing {
 
   /** It is closed, and what it left open is rolled back, when the test ends. */
   async connect(t: Releasing): Promise<Client> {
-    const client = await connectWriter(this.cluster.url, "local");
+    const client = await connectPatient(this.cluster.url);
     t.after(() => client.end());
     return client;
   }
