@@ -266,8 +266,8 @@ class RunningEngine implements Engine {
     return pool;
   }
 
-  private onBroken(error: Error): void {
-    this.log.debug({ err: error }, "a connection broke");
+  private onBroken(cause: Error): void {
+    this.log.debug({ err: cause }, "a connection broke");
     // It may be Postgres that ends, and then it waits for us.
     if (!this.closing) void this.learn().catch(() => {});
   }
