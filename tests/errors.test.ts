@@ -8,7 +8,10 @@ const page = readFileSync(new URL("../docs/errors.md", import.meta.url), "utf8")
 const sections = page.split(/^### /m).slice(1);
 
 test("the page explains every code, in the list's order, and no other", () => {
-  assert.deepEqual(sections.map((section) => section.split("\n")[0]), errorCodes.map((code) => `\`${code}\``));
+  assert.deepEqual(
+    sections.map((section) => section.split("\n")[0]),
+    errorCodes.map((code) => `\`${code}\``),
+  );
 });
 
 test("every explanation says what to do about it", () => {

@@ -30,12 +30,18 @@ function blocks(language: string): string[] {
 
 /** What stands to the left of the first two spaces in a row. */
 function bytesOf(block: string): Buffer {
-  const columns = block.trimEnd().split("\n").map((line) => line.slice(0, 48).trim());
+  const columns = block
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.slice(0, 48).trim());
   return Buffer.from(columns.join(" ").replaceAll(" ", ""), "hex");
 }
 
 test("the page's frames decode to what the page says", () => {
-  const said = blocks("json decoded")[0]!.trimEnd().split("\n").map((line) => JSON.parse(line) as unknown);
+  const said = blocks("json decoded")[0]!
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as unknown);
   const shown: unknown[] = [];
   let previousChecksum = 0;
   let number = 3;
@@ -59,11 +65,16 @@ function asJson({ kind, boundary, number, position, sections }: Frame): unknown 
 
 function copyRows(text: string): (string | null)[][] {
   const value = (field: string): string | null => (field === "\\N" ? null : field.replaceAll("\\t", "\t"));
-  return text.trimEnd().split("\n").map((line) => line.split("\t").map(value));
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.split("\t").map(value));
 }
 
 function transactionAsJson({ position, xid, operations }: Commit): unknown {
-  const plain = JSON.stringify(operations, (_, value: unknown) => (Array.isArray(value) ? value.map((item: unknown) => (item === undefined ? "unchanged" : item)) : value));
+  const plain = JSON.stringify(operations, (_, value: unknown) =>
+    Array.isArray(value) ? value.map((item: unknown) => (item === undefined ? "unchanged" : item)) : value,
+  );
   return { position: formatLsn(position), xid: String(xid), operations: JSON.parse(plain) as unknown };
 }
 
@@ -74,22 +85,42 @@ test("the page's client messages are accepted as they stand", () => {
 });
 
 test("the page's server messages count upwards and have codes of the list", () => {
-  const messages = blocks("json server").map((text) => JSON.parse(text) as { frame: number; error?: { code: string }; cause?: { code: string } });
+  const messages = blocks("json server").map(
+    (text) => JSON.parse(text) as { frame: number; error?: { code: string }; cause?: { code: string } },
+  );
   const numbers = messages.map((message) => message.frame);
-  assert.deepEqual(numbers, numbers.toSorted((a, b) => a - b));
-  for (const { error, cause } of messages) for (const found of [error, cause]) if (found) assert.ok((errorCodes as readonly string[]).includes(found.code));
+  assert.deepEqual(
+    numbers,
+    numbers.toSorted((a, b) => a - b),
+  );
+  for (const { error, cause } of messages)
+    for (const found of [error, cause]) if (found) assert.ok((errorCodes as readonly string[]).includes(found.code));
 });
 
 test("the page lists every close code and every kind of frame", () => {
   for (const code of Object.values(closeCodes)) assert.match(page, new RegExp(`^\\| ${code} \\|`, "m"));
-  const names: Record<FrameKind, string> = { commits: "commits", copy: "copy", catchUp: "catch-up", join: "join", position: "position" };
-  assert.ok(page.includes(Object.entries(frameKinds).map(([kind, code]) => `${code} ${names[kind as FrameKind]}`).join(" · ")));
+  const names: Record<FrameKind, string> = {
+    commits: "commits",
+    copy: "copy",
+    catchUp: "catch-up",
+    join: "join",
+    position: "position",
+  };
+  assert.ok(
+    page.includes(
+      Object.entries(frameKinds)
+        .map(([kind, code]) => `${code} ${names[kind as FrameKind]}`)
+        .join(" · "),
+    ),
+  );
 });
 
 // ── Positions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test("a position reads back from its text", () => {
-  fc.assert(fc.property(fc.bigInt(0n, 2n ** 64n - 1n), (value) => assert.equal(parseLsn(formatLsn(value as Lsn)), value)));
+  fc.assert(
+    fc.property(fc.bigInt(0n, 2n ** 64n - 1n), (value) => assert.equal(parseLsn(formatLsn(value as Lsn)), value)),
+  );
 });
 
 test("what is no position is refused", () => {
@@ -102,24 +133,45 @@ test("what is no position is refused", () => {
 
 const lsn = fc.bigInt(0n, 2n ** 64n - 1n) as fc.Arbitrary<Lsn>;
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
-const frames = fc.record({
-  kind: fc.constantFrom(...(Object.keys(frameKinds) as FrameKind[])),
-  boundary: fc.boolean(),
-  number: u32,
-  position: lsn,
-  sections: fc.array(fc.record({ subscription: u32, payload: fc.uint8Array({ maxLength: 40 }) }, { noNullPrototype: true }), { maxLength: 4 }),
-}, { noNullPrototype: true });
+const frames = fc.record(
+  {
+    kind: fc.constantFrom(...(Object.keys(frameKinds) as FrameKind[])),
+    boundary: fc.boolean(),
+    number: u32,
+    position: lsn,
+    sections: fc.array(
+      fc.record({ subscription: u32, payload: fc.uint8Array({ maxLength: 40 }) }, { noNullPrototype: true }),
+      { maxLength: 4 },
+    ),
+  },
+  { noNullPrototype: true },
+);
 
 function encode(frame: Omit<Frame, "checksum">, previousChecksum: number): Buffer {
-  const sections = frame.sections.map(({ subscription, payload }) => ({ subscription, payload: { bytes: payload, crc: crc32(payload) } }));
-  return Buffer.concat([encodeFrameHeader(frame, sections, previousChecksum).bytes, ...frame.sections.map(({ payload }) => payload)]);
+  const sections = frame.sections.map(({ subscription, payload }) => ({
+    subscription,
+    payload: { bytes: payload, crc: crc32(payload) },
+  }));
+  return Buffer.concat([
+    encodeFrameHeader(frame, sections, previousChecksum).bytes,
+    ...frame.sections.map(({ payload }) => payload),
+  ]);
 }
 
 test("a frame reads back as it was written", () => {
   fc.assert(
     fc.property(frames, u32, (frame, previousChecksum) => {
-      const { checksum: _, ...read } = decodeFrame(encode(frame, previousChecksum), { number: frame.number, previousChecksum });
-      assert.deepEqual({ ...read, sections: read.sections.map((section) => ({ ...section, payload: Uint8Array.from(section.payload) })) }, frame);
+      const { checksum: _, ...read } = decodeFrame(encode(frame, previousChecksum), {
+        number: frame.number,
+        previousChecksum,
+      });
+      assert.deepEqual(
+        {
+          ...read,
+          sections: read.sections.map((section) => ({ ...section, payload: Uint8Array.from(section.payload) })),
+        },
+        frame,
+      );
     }),
   );
 });
@@ -191,7 +243,16 @@ function oneRow(text: string): readonly Value[] {
 function insertOf(value: Buffer): Buffer {
   const size = Buffer.alloc(4);
   size.writeUInt32BE(value.length);
-  return Buffer.concat([Buffer.from("C"), Buffer.alloc(24), Buffer.from([0, 0, 0, 1]), Buffer.from("I"), Buffer.from([0, 1]), Buffer.from("t"), size, value]);
+  return Buffer.concat([
+    Buffer.from("C"),
+    Buffer.alloc(24),
+    Buffer.from([0, 0, 0, 1]),
+    Buffer.from("I"),
+    Buffer.from([0, 1]),
+    Buffer.from("t"),
+    size,
+    value,
+  ]);
 }
 
 // ── CRC-32 ───────────────────────────────────────────────────────────────────────────────────────────────────────────

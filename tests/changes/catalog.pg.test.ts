@@ -25,7 +25,8 @@ describe("the catalog", () => {
     }
   }
 
-  const names = (table: Table, positions: readonly number[]): string[] => positions.map((position) => table.columns[position]!.name);
+  const names = (table: Table, positions: readonly number[]): string[] =>
+    positions.map((position) => table.columns[position]!.name);
 
   test("user-defined types are told from the bottom up, each once, arrays and multiranges with their elements", async () => {
     await db.query(`
@@ -42,11 +43,42 @@ describe("the catalog", () => {
     assert.ok(order.indexOf("mood") < order.indexOf("first_domain"));
     assert.ok(order.indexOf("first_domain") < order.indexOf("second_domain"));
     assert.ok(order.indexOf("second_domain") < order.indexOf("pair"));
-    assert.deepEqual(types.find((type) => type.name === "mood"), { kind: "enum", schema: "public", name: "mood", labels: ["calm", "busy"] });
-    assert.deepEqual(types.find((type) => type.name === "second_domain"), { kind: "domain", schema: "public", name: "second_domain", base: "public.first_domain" });
-    assert.deepEqual(types.find((type) => type.name === "pair"), { kind: "composite", schema: "public", name: "pair", attributes: [{ name: "a", type: "public.second_domain" }, { name: "b", type: "numeric(5,1)[]" }] });
-    assert.deepEqual(types.find((type) => type.name === "price_range"), { kind: "range", schema: "public", name: "price_range", subtype: "numeric" });
-    assert.deepEqual(columns.map((column) => column.type), ["public.price", "public.mood", "public.second_domain[]", "public.pair", "public.pair[]", "public.price_range", "public.price_multirange"]);
+    assert.deepEqual(
+      types.find((type) => type.name === "mood"),
+      { kind: "enum", schema: "public", name: "mood", labels: ["calm", "busy"] },
+    );
+    assert.deepEqual(
+      types.find((type) => type.name === "second_domain"),
+      { kind: "domain", schema: "public", name: "second_domain", base: "public.first_domain" },
+    );
+    assert.deepEqual(
+      types.find((type) => type.name === "pair"),
+      {
+        kind: "composite",
+        schema: "public",
+        name: "pair",
+        attributes: [
+          { name: "a", type: "public.second_domain" },
+          { name: "b", type: "numeric(5,1)[]" },
+        ],
+      },
+    );
+    assert.deepEqual(
+      types.find((type) => type.name === "price_range"),
+      { kind: "range", schema: "public", name: "price_range", subtype: "numeric" },
+    );
+    assert.deepEqual(
+      columns.map((column) => column.type),
+      [
+        "public.price",
+        "public.mood",
+        "public.second_domain[]",
+        "public.pair",
+        "public.pair[]",
+        "public.price_range",
+        "public.price_multirange",
+      ],
+    );
     const [id, , d] = columns;
     assert.deepEqual([id!.baseTypeKind, id!.baseTypmod, d!.baseTypeKind], ["b", ((8 << 16) | 2) + 4, "b"]);
   });
@@ -66,9 +98,14 @@ describe("the catalog", () => {
   });
 
   test("generated and dropped columns are not there", async () => {
-    await db.query("create table gaps (a int, b int, id int primary key, double int generated always as (a * 2) stored, virtual int generated always as (a * 3) virtual, c int default 7); alter table gaps drop column b");
+    await db.query(
+      "create table gaps (a int, b int, id int primary key, double int generated always as (a * 2) stored, virtual int generated always as (a * 3) virtual, c int default 7); alter table gaps drop column b",
+    );
     const table = await tableOf("gaps");
-    assert.deepEqual(table.columns.map((column) => column.name), ["a", "id", "c"]);
+    assert.deepEqual(
+      table.columns.map((column) => column.name),
+      ["a", "id", "c"],
+    );
     assert.deepEqual(names(table, table.key), ["id"]);
   });
 
@@ -95,15 +132,23 @@ describe("the catalog", () => {
       await db.query(`create table if not exists identified (id int primary key, code text not null, v int); create unique index if not exists identified_code on identified (code) include (v);
         alter table identified replica identity ${clause}`);
       const table = await tableOf("identified");
-      assert.deepEqual([table.replicaIdentity, names(table, table.identityColumns), names(table, table.key)], [letter, carried, ["id"]]);
+      assert.deepEqual(
+        [table.replicaIdentity, names(table, table.identityColumns), names(table, table.key)],
+        [letter, carried, ["id"]],
+      );
     });
   }
 
   test("names are what they are, however unusual", async () => {
     const long = "é".repeat(31);
-    await db.query(`create schema "My Schema"; create table "My Schema"."Ta""ble" ("select" int, "__proto__" text, "a""b" text, "ID" int, id int, "😀" int, "${long}" int, primary key ("__proto__", "select"))`);
+    await db.query(
+      `create schema "My Schema"; create table "My Schema"."Ta""ble" ("select" int, "__proto__" text, "a""b" text, "ID" int, id int, "😀" int, "${long}" int, primary key ("__proto__", "select"))`,
+    );
     const table = await tableOf('Ta"ble', "My Schema");
-    assert.deepEqual(table.columns.map((column) => column.name), ["select", "__proto__", 'a"b', "ID", "id", "😀", long]);
+    assert.deepEqual(
+      table.columns.map((column) => column.name),
+      ["select", "__proto__", 'a"b', "ID", "id", "😀", long],
+    );
     assert.deepEqual(names(table, table.key), ["__proto__", "select"]);
   });
 
@@ -113,15 +158,31 @@ describe("the catalog", () => {
     const [id, , c, nocase] = (await tableOf("collated")).columns;
     assert.equal(id!.collation, undefined);
     assert.deepEqual([c!.collation!.isC, c!.collation!.deterministic], [true, true]);
-    assert.deepEqual([nocase!.collation!.isC, nocase!.collation!.deterministic, nocase!.collation!.schema], [false, false, "public"]);
+    assert.deepEqual(
+      [nocase!.collation!.isC, nocase!.collation!.deterministic, nocase!.collation!.schema],
+      [false, false, "public"],
+    );
   });
 
   test("what is not an ordinary table is refused by what it is, and what is the system's does not exist", async () => {
-    await db.query(`create view seen as select 1 as id; create materialized view kept as select 1 as id; create table parts (id int) partition by list (id); create unlogged table fast (id int)`);
-    for (const [name, kind] of [["seen", /a view/], ["kept", /materialized/], ["parts", /partitioned/], ["fast", /unlogged/]] as const) {
+    await db.query(
+      `create view seen as select 1 as id; create materialized view kept as select 1 as id; create table parts (id int) partition by list (id); create unlogged table fast (id int)`,
+    );
+    for (const [name, kind] of [
+      ["seen", /a view/],
+      ["kept", /materialized/],
+      ["parts", /partitioned/],
+      ["fast", /unlogged/],
+    ] as const) {
       await assert.rejects(findTable(db.pool, "public", name), { code: "table_unsupported", message: kind });
     }
-    for (const [schema, name] of [["pg_catalog", "pg_class"], ["walcast", "ready_tables"], ["public", "absent"], ["absent", "typed"], ["public", "typed_pkey"]] as const) {
+    for (const [schema, name] of [
+      ["pg_catalog", "pg_class"],
+      ["walcast", "ready_tables"],
+      ["public", "absent"],
+      ["absent", "typed"],
+      ["public", "typed_pkey"],
+    ] as const) {
       await assert.rejects(findTable(db.pool, schema, name), { code: "unknown_table" });
     }
   });
@@ -184,7 +245,9 @@ describe("the catalog", () => {
     await db.query(fresh);
     const { rows } = await db.query("select 'v.t'::regclass::oid::text as oid");
     const { oid } = rows[0] as { oid: string };
-    const version = async (): Promise<string> => ((await db.query("select walcast.table_version($1::text::oid) as version", [oid])).rows[0] as { version: string }).version;
+    const version = async (): Promise<string> =>
+      ((await db.query("select walcast.table_version($1::text::oid) as version", [oid])).rows[0] as { version: string })
+        .version;
     const was = await version();
     await db.query(statement);
     return { before: was, after: await version() };

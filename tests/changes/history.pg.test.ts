@@ -11,7 +11,10 @@ import { testCluster } from "../support/postgres.ts";
 test("a status update says to the byte what was received and what may be forgotten", () => {
   const message = statusUpdate(0x1_0000_0005n as Lsn, 0x1_0000_0003n as Lsn, true);
   assert.equal(message.length, 34);
-  assert.deepEqual([message[0], message.readBigUInt64BE(1), message.readBigUInt64BE(9), message.readBigUInt64BE(17), message[33]], [0x72, 0x1_0000_0005n, 0x1_0000_0003n, 0x1_0000_0003n, 1]);
+  assert.deepEqual(
+    [message[0], message.readBigUInt64BE(1), message.readBigUInt64BE(9), message.readBigUInt64BE(17), message[33]],
+    [0x72, 0x1_0000_0005n, 0x1_0000_0003n, 0x1_0000_0003n, 1],
+  );
   const quiet = statusUpdate(3n as Lsn, 9n as Lsn, false);
   assert.deepEqual([quiet.readBigUInt64BE(1), quiet[33]], [9n, 0]);
 });
@@ -24,13 +27,19 @@ test("a replication connection that is cut is made again, and nobody misses a ro
   const ids: (string | null | undefined)[] = [];
   for (let id = 1; id <= 60; id++) {
     await server.transaction(`insert into items values (${id})`);
-    if (id % 20 === 0) await server.db.query("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = current_database()");
+    if (id % 20 === 0)
+      await server.db.query(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = current_database()",
+      );
   }
   while (ids.length < 60) {
     const frame = await client.frame((one) => one.kind === "commits");
     for (const operation of operationsOf(frame)) ids.push(operation);
   }
-  assert.deepEqual(ids, Array.from({ length: 60 }, (_, i) => String(i + 1)));
+  assert.deepEqual(
+    ids,
+    Array.from({ length: 60 }, (_, i) => String(i + 1)),
+  );
 });
 
 test("a slot that somebody dropped means that rows may be missing: every client starts anew", async (t) => {
@@ -38,9 +47,15 @@ test("a slot that somebody dropped means that rows may be missing: every client 
   t.after(() => server.close());
   const client = await server.greeted();
   await client.load(1, { table: "items" });
-  for (let dropped = false; !dropped; ) {
-    await server.db.query("select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = current_database() and active");
-    const { rowCount } = await server.db.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = current_database() and not active").catch(() => ({ rowCount: 0 }));
+  for (let dropped = false; !dropped;) {
+    await server.db.query(
+      "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = current_database() and active",
+    );
+    const { rowCount } = await server.db
+      .query(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = current_database() and not active",
+      )
+      .catch(() => ({ rowCount: 0 }));
     dropped = rowCount === 1;
   }
   await server.db.query("insert into items values (2)");
@@ -54,7 +69,13 @@ test("a slot that somebody dropped means that rows may be missing: every client 
 test("while Postgres restarts, clients stay connected, and what they ask for meanwhile is served afterwards", async (t) => {
   const cluster = await testCluster({}, t);
   await cluster.query("create table items (id int primary key); insert into items values (1)");
-  const engine = await createEngine({ databaseUrl: cluster.url, port: 0, tables: "all", slot: "restarted", logLevel: "silent" });
+  const engine = await createEngine({
+    databaseUrl: cluster.url,
+    port: 0,
+    tables: "all",
+    slot: "restarted",
+    logLevel: "silent",
+  });
   try {
     const client = await RawClient.greeted(engine.url);
     await client.load(1, { table: "items" });
@@ -71,7 +92,10 @@ test("while Postgres restarts, clients stay connected, and what they ask for mea
     assert.deepEqual((await client.joined(2)).lines, ["1"]);
     await cluster.query("insert into items values (2)");
     const frame = await client.frame((one) => one.kind === "commits");
-    assert.deepEqual(frame.sections.map(({ subscription }) => subscription), [1, 2]);
+    assert.deepEqual(
+      frame.sections.map(({ subscription }) => subscription),
+      [1, 2],
+    );
     await client.close();
   } finally {
     await engine.close();
@@ -80,5 +104,7 @@ test("while Postgres restarts, clients stay connected, and what they ask for mea
 
 function operationsOf({ sections }: Frame): (string | null | undefined)[] {
   const commits = sections.flatMap(({ payload }) => decodeCommits(payload));
-  return commits.flatMap(({ operations }) => operations.map((operation) => (operation.kind === "insert" ? operation.row[0] : undefined)));
+  return commits.flatMap(({ operations }) =>
+    operations.map((operation) => (operation.kind === "insert" ? operation.row[0] : undefined)),
+  );
 }

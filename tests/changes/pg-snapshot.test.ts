@@ -38,7 +38,16 @@ test("32 bits are widened to the transaction nearest to a recent one, across eac
       fc.pre(xid >= 3n);
       assert.equal(widenXid(Number(xid & 0xffffffffn), recent), xid);
     }),
-    { numRuns: 2_000, examples: [[2n ** 32n, -1n], [2n ** 32n - 1n, 1n], [2n ** 33n + 5n, -10n], [2n ** 33n - 5n, 10n], [700n, 3n]] },
+    {
+      numRuns: 2_000,
+      examples: [
+        [2n ** 32n, -1n],
+        [2n ** 32n - 1n, 1n],
+        [2n ** 33n + 5n, -10n],
+        [2n ** 33n - 5n, 10n],
+        [700n, 3n],
+      ],
+    },
   );
 });
 

@@ -36,7 +36,9 @@ test("it is made once, and again it is found", async (t) => {
 test("several engines that start at once on an empty database all succeed, and one of them makes the slot", async (t) => {
   const db = await databaseOf(t);
   const prepared = await Promise.all(
-    ["", "", "", "_other"].map((suffix) => prepareDatabase({ databaseUrl: db.url, publication: "walcast", slot: `${db.name}${suffix}`, log })),
+    ["", "", "", "_other"].map((suffix) =>
+      prepareDatabase({ databaseUrl: db.url, publication: "walcast", slot: `${db.name}${suffix}`, log }),
+    ),
   );
   assert.deepEqual(prepared.slice(0, 3).filter(({ slotIsNew }) => slotIsNew).length, 1);
   assert.equal(prepared[3]!.slotIsNew, true);
@@ -44,7 +46,11 @@ test("several engines that start at once on an empty database all succeed, and o
 
 test("a Postgres that does not write logical WAL is refused with the statement to run", async (t) => {
   const cluster = await testCluster({ wal_level: "replica" }, t);
-  await assert.rejects(prepareDatabase({ databaseUrl: cluster.url, publication: "walcast", slot: "walcast", log }), { code: "database_unsuitable", message: /found replica/, hint: /wal_level = logical/ });
+  await assert.rejects(prepareDatabase({ databaseUrl: cluster.url, publication: "walcast", slot: "walcast", log }), {
+    code: "database_unsuitable",
+    message: /found replica/,
+    hint: /wal_level = logical/,
+  });
 });
 
 test("a slot that is not ours is refused", async (t) => {
@@ -53,14 +59,32 @@ test("a slot that is not ours is refused", async (t) => {
   await other.query(`select pg_create_logical_replication_slot('${db.name}_other', 'pgoutput')`);
   await db.query(`select pg_create_physical_replication_slot('${db.name}_physical')`);
   const options = { databaseUrl: db.url, publication: "walcast", log };
-  await assert.rejects(prepareDatabase({ ...options, slot: `${db.name}_other` }), { code: "database_unsuitable", message: new RegExp(other.name), hint: /slot/ });
-  await assert.rejects(prepareDatabase({ ...options, slot: `${db.name}_physical` }), { code: "database_unsuitable", message: /physical/ });
+  await assert.rejects(prepareDatabase({ ...options, slot: `${db.name}_other` }), {
+    code: "database_unsuitable",
+    message: new RegExp(other.name),
+    hint: /slot/,
+  });
+  await assert.rejects(prepareDatabase({ ...options, slot: `${db.name}_physical` }), {
+    code: "database_unsuitable",
+    message: /physical/,
+  });
   await db.query(`select pg_drop_replication_slot('${db.name}_physical')`);
 });
 
 test("a database that cannot be reached is refused without its password", async () => {
-  const refused = prepareDatabase({ databaseUrl: "postgresql://someone:pa55word@127.0.0.1:1/none", publication: "walcast", slot: "walcast", log });
-  await assert.rejects(refused, (error: Error & { code: string }) => error.code === "database_unreachable" && !JSON.stringify(error).includes("pa55word") && !error.message.includes("pa55word"));
+  const refused = prepareDatabase({
+    databaseUrl: "postgresql://someone:pa55word@127.0.0.1:1/none",
+    publication: "walcast",
+    slot: "walcast",
+    log,
+  });
+  await assert.rejects(
+    refused,
+    (error: Error & { code: string }) =>
+      error.code === "database_unreachable" &&
+      !JSON.stringify(error).includes("pa55word") &&
+      !error.message.includes("pa55word"),
+  );
 });
 
 /** Owns its database and may replicate, and no more. */
@@ -68,7 +92,9 @@ async function ordinaryRole(t: TestContext): Promise<{ db: TestDatabase; url: st
   const released: (() => Promise<void>)[] = [];
   const db = await testDatabase({ after: (release) => void released.push(release) });
   const role = db.name;
-  await db.query(`create role ${role} login replication password 'p'; alter database ${db.name} owner to ${role}; alter schema public owner to ${role}`);
+  await db.query(
+    `create role ${role} login replication password 'p'; alter database ${db.name} owner to ${role}; alter schema public owner to ${role}`,
+  );
   t.after(async () => {
     for (const release of released) await release();
     const cleaner = await testDatabase({ after: (release) => t.after(release) });
@@ -82,7 +108,9 @@ async function ordinaryRole(t: TestContext): Promise<{ db: TestDatabase; url: st
 
 test("a role without superuser, hence without event triggers, learns of schema changes all the same", async (t) => {
   const { db, url } = await ordinaryRole(t);
-  await db.query(`set role ${db.name}; create table items (id int primary key, v text); insert into items values (1, 'a'); reset role`);
+  await db.query(
+    `set role ${db.name}; create table items (id int primary key, v text); insert into items values (1, 'a'); reset role`,
+  );
   const engine = await createEngine({ databaseUrl: url, port: 0, tables: "all", slot: db.name, logLevel: "silent" });
   try {
     const client = await RawClient.greeted(engine.url);
@@ -99,7 +127,10 @@ test("a role without superuser, hence without event triggers, learns of schema c
     for (const id of [1, 2]) client.send({ kind: "unsubscribe", id });
     await client.control("unsubscribed", ({ id }) => id === 2);
     await db.query("alter table items drop column v");
-    assert.deepEqual(rowsOf((await client.load(3, { table: "items" })).lines), [["1", "7"], ["2", "8"]]);
+    assert.deepEqual(rowsOf((await client.load(3, { table: "items" })).lines), [
+      ["1", "7"],
+      ["2", "8"],
+    ]);
 
     // And with nothing else happening, the poll.
     await db.query("alter table items rename to things");
@@ -112,7 +143,9 @@ test("a role without superuser, hence without event triggers, learns of schema c
 
 test("a table that the engine's role may not read in full is refused with what to grant", async (t) => {
   const { db, url } = await ordinaryRole(t);
-  await db.query(`set role ${db.name}; create table guarded (id int primary key); alter table guarded enable row level security, force row level security; reset role`);
+  await db.query(
+    `set role ${db.name}; create table guarded (id int primary key); alter table guarded enable row level security, force row level security; reset role`,
+  );
   const engine = await createEngine({ databaseUrl: url, port: 0, tables: "all", slot: db.name, logLevel: "silent" });
   try {
     const client = await RawClient.greeted(engine.url);

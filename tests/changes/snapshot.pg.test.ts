@@ -13,7 +13,9 @@ describe("a snapshot", () => {
   after(() => server.close());
 
   async function tableOf(name: string): Promise<void> {
-    await server.db.query(`create table ${name} (id int primary key, v text); insert into ${name} values (1, 'a'), (2, 'b')`);
+    await server.db.query(
+      `create table ${name} (id int primary key, v text); insert into ${name} values (1, 'a'), (2, 'b')`,
+    );
     // In the publication, so that the next who asks need not wait for those who write meanwhile.
     const client = await server.greeted();
     await client.load(1, { table: name, where: "id = 0" });
@@ -33,17 +35,26 @@ describe("a snapshot", () => {
 
   async function lockIsWaitedFor(): Promise<void> {
     for (;;) {
-      const { rows } = await server.db.query("select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())");
+      const { rows } = await server.db.query(
+        "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
+      );
       if (rows.length > 0) return;
     }
   }
 
   test("does not see a transaction that is open across it, and the stream brings it, once", async () => {
     await tableOf("crossed");
-    const open = await writer("insert into crossed values (3, 'c')", "update crossed set v = 'x' where id = 1", "delete from crossed where id = 2");
+    const open = await writer(
+      "insert into crossed values (3, 'c')",
+      "update crossed set v = 'x' where id = 1",
+      "delete from crossed where id = 2",
+    );
     const client = await server.greeted();
     const { lines, commits } = await client.load(1, { table: "crossed" });
-    assert.deepEqual(rowsOf(lines), [["1", "a"], ["2", "b"]]);
+    assert.deepEqual(rowsOf(lines), [
+      ["1", "a"],
+      ["2", "b"],
+    ]);
     assert.deepEqual(commits, []);
     await open.commit();
     assert.deepEqual((await client.commit(1)).operations, [
@@ -62,7 +73,13 @@ describe("a snapshot", () => {
       const { lines, commits } = await client.load(id, { table: "settled", where: `id <= ${id}` });
       const inserted = commits.flatMap(({ operations }) => operations);
       assert.equal(lines.length + inserted.length, id, JSON.stringify(inserted));
-      assert.equal(new Set([...rowsOf(lines).map(([key]) => key), ...inserted.map((one) => (one.kind === "insert" ? one.row[0] : "none"))]).size, id);
+      assert.equal(
+        new Set([
+          ...rowsOf(lines).map(([key]) => key),
+          ...inserted.map((one) => (one.kind === "insert" ? one.row[0] : "none")),
+        ]).size,
+        id,
+      );
     }
     await client.close();
   });
@@ -87,8 +104,18 @@ describe("a snapshot", () => {
     await lockIsWaitedFor();
     await open.commit();
     const { table, lines } = await client.joined(1);
-    assert.deepEqual(table.columns.map(({ name, type }) => [name, type]), [["id", "bigint"], ["v", "text"], ["extra", "text"]]);
-    assert.deepEqual(rowsOf(lines), [["1", "a", "d"], ["2", "b", "d"]]);
+    assert.deepEqual(
+      table.columns.map(({ name, type }) => [name, type]),
+      [
+        ["id", "bigint"],
+        ["v", "text"],
+        ["extra", "text"],
+      ],
+    );
+    assert.deepEqual(rowsOf(lines), [
+      ["1", "a", "d"],
+      ["2", "b", "d"],
+    ]);
     await client.close();
   });
 
@@ -98,7 +125,10 @@ describe("a snapshot", () => {
     const client = await server.greeted();
     client.subscribe(1, { table: "early" });
     await client.awaitXid(1, await server.transaction("select 1"));
-    assert.equal(client.received.some((one) => "control" in one && one.control.kind === "described"), false);
+    assert.equal(
+      client.received.some((one) => "control" in one && one.control.kind === "described"),
+      false,
+    );
     await open.commit();
     const { lines, commits } = await client.joined(1);
     assert.deepEqual([lines, commits], [["1"], []]);

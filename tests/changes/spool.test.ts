@@ -21,7 +21,7 @@ async function spoolIn(t: TestContext): Promise<{ spool: Spool; directory: strin
 
 async function readAll(spool: Spool, bytesMax: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for (let offset = 0; ; ) {
+  for (let offset = 0; ;) {
     const chunk = await spool.read(offset, bytesMax);
     if (chunk.length === 0) return Buffer.concat(chunks);
     chunks.push(Buffer.from(chunk));
@@ -44,7 +44,8 @@ test("readers at any pace get every byte in order, whether it stays in memory or
       }
       spool.end();
       const late = readAll(spool, bytesMax);
-      for (const read of await Promise.all([...reading, late])) assert.equal(Buffer.compare(read, Buffer.concat(written)), 0);
+      for (const read of await Promise.all([...reading, late]))
+        assert.equal(Buffer.compare(read, Buffer.concat(written)), 0);
       await spool.close();
     }),
     { numRuns: 30 },

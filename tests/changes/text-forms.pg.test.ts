@@ -91,8 +91,12 @@ const columns = types.map((_, i) => `c${i}`);
 async function fill(server: Running, from: number): Promise<string> {
   const longest = Math.max(...Object.values(values).map((list) => list.length));
   const rows: string[] = [];
-  for (let i = 0; i < longest; i++) rows.push(`(${from + i}, ${types.map((type) => literal(values[type]![i], type)).join(", ")})`);
-  return server.transaction(`set local search_path = public, pg_catalog`, `insert into forms values ${rows.join(", ")}`);
+  for (let i = 0; i < longest; i++)
+    rows.push(`(${from + i}, ${types.map((type) => literal(values[type]![i], type)).join(", ")})`);
+  return server.transaction(
+    `set local search_path = public, pg_catalog`,
+    `insert into forms values ${rows.join(", ")}`,
+  );
 }
 
 function literal(value: string | undefined, type: string): string {
@@ -100,7 +104,10 @@ function literal(value: string | undefined, type: string): string {
 }
 
 test("the text of every value is the same in the snapshot and in the stream", async (t) => {
-  const server = await running({}, `${schema}; create table forms (id int primary key, ${types.map((type, i) => `${columns[i]} ${type}`).join(", ")})`);
+  const server = await running(
+    {},
+    `${schema}; create table forms (id int primary key, ${types.map((type, i) => `${columns[i]} ${type}`).join(", ")})`,
+  );
   t.after(() => server.close());
   await fill(server, 1);
   const client = await server.greeted();
@@ -108,7 +115,12 @@ test("the text of every value is the same in the snapshot and in the stream", as
   await fill(server, 1_001);
   const { operations } = await client.commit(1);
   assert.equal(operations.length, lines.length);
-  const streamed = new Map(operations.map((operation) => [operation.kind === "insert" ? Number(operation.row[0]) - 1_000 : 0, operation.kind === "insert" ? operation.row : []]));
+  const streamed = new Map(
+    operations.map((operation) => [
+      operation.kind === "insert" ? Number(operation.row[0]) - 1_000 : 0,
+      operation.kind === "insert" ? operation.row : [],
+    ]),
+  );
   for (const line of lines) compare(copied(line), streamed.get(Number(line.split("\t")[0]))!);
 });
 
@@ -119,7 +131,9 @@ function compare(copied: readonly (string | null)[], streamed: readonly (string 
 const escapes: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v", "\\": "\\" };
 
 function copied(line: string): (string | null)[] {
-  return line.split("\t").map((field) => (field === "\\N" ? null : field.replace(/\\(.)/g, (_, letter: string) => escapes[letter]!)));
+  return line
+    .split("\t")
+    .map((field) => (field === "\\N" ? null : field.replace(/\\(.)/g, (_, letter: string) => escapes[letter]!)));
 }
 
 const settings: Readonly<Record<string, string>> = {
@@ -132,20 +146,45 @@ const settings: Readonly<Record<string, string>> = {
   search_path: "public",
 };
 
-const shown = ["2026-03-01", "2026-03-01 06:30:00+00", "1 day 02:00:00", "\\x00ff", "0.30000000000000004", "€", "public.forms", "$1.50"];
-const oneRow = "'2026-03-01', '2026-03-01 12:00+05:30', '1 day 2 hours', '\\x00ff', 0.30000000000000004, '€', 'public.forms', '1.5'";
+const shown = [
+  "2026-03-01",
+  "2026-03-01 06:30:00+00",
+  "1 day 02:00:00",
+  "\\x00ff",
+  "0.30000000000000004",
+  "€",
+  "public.forms",
+  "$1.50",
+];
+const oneRow =
+  "'2026-03-01', '2026-03-01 12:00+05:30', '1 day 2 hours', '\\x00ff', 0.30000000000000004, '€', 'public.forms', '1.5'";
 
 for (const by of ["ALTER ROLE … SET", "options in the database's URL"]) {
   test(`no setting by ${by} changes a value's text`, async (t) => {
     const db = await testDatabase();
     const role = db.name;
-    await db.query(`create role ${role} superuser login password 'p'; create table forms (id int primary key, d date, t timestamptz, i interval, b bytea, f float8, e text, c regclass, m money)`);
+    await db.query(
+      `create role ${role} superuser login password 'p'; create table forms (id int primary key, d date, t timestamptz, i interval, b bytea, f float8, e text, c regclass, m money)`,
+    );
     const url = new URL(db.url);
     url.username = role;
     url.password = "p";
-    if (by.startsWith("options")) url.searchParams.set("options", Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`).join(" "));
-    else for (const [name, value] of Object.entries(settings)) await db.query(`alter role ${role} set ${name} = ${value}`);
-    const engine = await createEngine({ databaseUrl: url.href, port: 0, tables: "all", slot: role, logLevel: "silent" });
+    if (by.startsWith("options"))
+      url.searchParams.set(
+        "options",
+        Object.entries(settings)
+          .map(([name, value]) => `-c ${name}=${value}`)
+          .join(" "),
+      );
+    else
+      for (const [name, value] of Object.entries(settings)) await db.query(`alter role ${role} set ${name} = ${value}`);
+    const engine = await createEngine({
+      databaseUrl: url.href,
+      port: 0,
+      tables: "all",
+      slot: role,
+      logLevel: "silent",
+    });
     t.after(async () => {
       await engine.close();
       await db.query(`drop owned by ${role} cascade; drop role ${role}`);

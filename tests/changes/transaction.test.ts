@@ -28,15 +28,23 @@ function assemble(captured: readonly CapturedMessage[], recentXid = 700n): Trans
 
 test("every transaction comes out once, with its commit's end, its time and its xid", () => {
   const commits = messages.filter((message) => tagOf(message) === "C");
-  const found = assemble(messages).map(({ commitEnd, xid, commitTime }) => [formatLsn(commitEnd), Number(xid), String(commitTime)]);
+  const found = assemble(messages).map(({ commitEnd, xid, commitTime }) => [
+    formatLsn(commitEnd),
+    Number(xid),
+    String(commitTime),
+  ]);
   assert.ok(found.length > 5);
-  assert.deepEqual(found, commits.map(({ lsn, xid, commitTime }) => [lsn, xid, commitTime]));
+  assert.deepEqual(
+    found,
+    commits.map(({ lsn, xid, commitTime }) => [lsn, xid, commitTime]),
+  );
 });
 
 test("a transaction keeps the bytes of its rows although the buffer is used again", () => {
   const kept = "IUDT";
   const expected = new Map<number, string[]>();
-  for (const message of messages) if (kept.includes(tagOf(message))) expected.set(message.xid, [...(expected.get(message.xid) ?? []), message.hex]);
+  for (const message of messages)
+    if (kept.includes(tagOf(message))) expected.set(message.xid, [...(expected.get(message.xid) ?? []), message.hex]);
   for (const { xid, bytes, starts } of assemble(messages)) {
     const found = starts.slice(0, -1).map((start, i) => bytes.toString("hex", start, starts[i + 1]));
     assert.deepEqual(found, expected.get(Number(xid)) ?? []);
@@ -45,7 +53,12 @@ test("a transaction keeps the bytes of its rows although the buffer is used agai
 
 test("a transaction names every description that held for one of its rows", () => {
   for (const { starts, relations, bytes } of assemble(messages)) {
-    const oids = new Set(starts.slice(0, -1).filter((start) => bytes[start] !== 0x54).map((start) => bytes.readUInt32BE(start + 1)));
+    const oids = new Set(
+      starts
+        .slice(0, -1)
+        .filter((start) => bytes[start] !== 0x54)
+        .map((start) => bytes.readUInt32BE(start + 1)),
+    );
     for (const oid of oids) assert.ok(relations.some((relation) => relation.oid === oid));
     assert.equal(new Set(relations).size, relations.length);
   }
@@ -53,7 +66,10 @@ test("a transaction names every description that held for one of its rows", () =
 
 test("32-bit xids are widened from one transaction to the next", () => {
   const begins = messages.filter((message) => tagOf(message) === "B");
-  assert.deepEqual(assemble(messages, 2n ** 32n + 700n).map(({ xid }) => xid), begins.map(({ xid }) => 2n ** 32n + BigInt(xid)));
+  assert.deepEqual(
+    assemble(messages, 2n ** 32n + 700n).map(({ xid }) => xid),
+    begins.map(({ xid }) => 2n ** 32n + BigInt(xid)),
+  );
 });
 
 test("between Begin and Commit, and only there, it is in a transaction", () => {

@@ -10,7 +10,15 @@ import { MemoryLog, type Pin } from "../../engine/log/log.ts";
 import { type Lsn, zeroLsn } from "../../engine/protocol.ts";
 
 function transaction(xid: number, commitEnd: number, bytes = 100): Transaction {
-  return { xid: BigInt(xid), commitEnd: BigInt(commitEnd) as Lsn, commitTime: 0n, bytes: Buffer.alloc(bytes), starts: [0, bytes], relations: [], schemaChanges: [] };
+  return {
+    xid: BigInt(xid),
+    commitEnd: BigInt(commitEnd) as Lsn,
+    commitTime: 0n,
+    bytes: Buffer.alloc(bytes),
+    starts: [0, bytes],
+    relations: [],
+    schemaChanges: [],
+  };
 }
 
 /** Sees everything below `xmax` but `xip`. */
@@ -22,8 +30,14 @@ const xids = (pin: Pin, after = zeroLsn): number[] => [...pin.read(after)].map((
 
 test("what is appended again is recognised, and only what is new is given back", () => {
   const log = new MemoryLog(1 << 20);
-  assert.deepEqual(log.append([transaction(1, 10), transaction(2, 20)]).map(({ xid }) => xid), [1n, 2n]);
-  assert.deepEqual(log.append([transaction(1, 10), transaction(2, 20), transaction(3, 30)]).map(({ xid }) => xid), [3n]);
+  assert.deepEqual(
+    log.append([transaction(1, 10), transaction(2, 20)]).map(({ xid }) => xid),
+    [1n, 2n],
+  );
+  assert.deepEqual(
+    log.append([transaction(1, 10), transaction(2, 20), transaction(3, 30)]).map(({ xid }) => xid),
+    [3n],
+  );
   assert.deepEqual(log.append([transaction(3, 30)]), []);
   assert.equal(log.end, 30n);
 });
@@ -137,7 +151,14 @@ function collectGarbage(): void {
  */
 const steps = fc.array(
   fc.oneof(
-    { weight: 4, arbitrary: fc.record({ kind: fc.constant("stream" as const), bytes: fc.integer({ min: 0, max: 400 }), pick: fc.nat() }) },
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        kind: fc.constant("stream" as const),
+        bytes: fc.integer({ min: 0, max: 400 }),
+        pick: fc.nat(),
+      }),
+    },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant("show" as const), pick: fc.nat() }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("learn" as const) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("again" as const), pick: fc.nat() }) },
@@ -169,7 +190,8 @@ test("no snapshot ever misses a commit that it does not see, and no acknowledgem
           log.append([streamed.at(-1)!]);
         } else if (step.kind === "show") invisible.delete([...invisible][step.pick % Math.max(invisible.size, 1)] ?? 0);
         else if (step.kind === "learn") log.learn(now());
-        else if (step.kind === "again") assert.deepEqual(log.append(streamed.slice(step.pick % (streamed.length + 1))), []);
+        else if (step.kind === "again")
+          assert.deepEqual(log.append(streamed.slice(step.pick % (streamed.length + 1))), []);
         else if (step.kind === "quiet") log.quiet(BigInt((position += 10)) as Lsn);
         else if (step.kind === "pin") pins.push({ pin: log.pin(), token: now() });
         else pins.splice(step.pick % (pins.length + 1), 1).forEach(({ pin }) => pin.release());
@@ -177,16 +199,27 @@ test("no snapshot ever misses a commit that it does not see, and no acknowledgem
         assert.ok(log.acknowledgeable >= acknowledged, "an acknowledgement never goes back");
         acknowledged = log.acknowledgeable;
         const unseen = streamed.filter(({ xid }) => !sees(now(), xid));
-        assert.ok(unseen.every(({ commitEnd }) => commitEnd > acknowledged), "nothing that a later snapshot may not see is acknowledged");
+        assert.ok(
+          unseen.every(({ commitEnd }) => commitEnd > acknowledged),
+          "nothing that a later snapshot may not see is acknowledged",
+        );
         for (const { pin, token } of pins) {
           const wanted = streamed.filter(({ xid }) => !sees(token, xid)).map(({ xid }) => xid);
           const found = tryRead(pin);
-          if (found) assert.deepEqual(wanted.filter((xid) => !found.includes(xid)), [], "a pinned snapshot finds what it does not see");
+          if (found)
+            assert.deepEqual(
+              wanted.filter((xid) => !found.includes(xid)),
+              [],
+              "a pinned snapshot finds what it does not see",
+            );
           else assert.ok(log.bytes <= 4_000 + unseenBytes(streamed, now()), "a pin is lost only to the bound");
         }
         const fresh = log.pin();
         const found = tryRead(fresh)!;
-        assert.deepEqual(unseen.map(({ xid }) => xid).filter((xid) => !found.includes(xid)), []);
+        assert.deepEqual(
+          unseen.map(({ xid }) => xid).filter((xid) => !found.includes(xid)),
+          [],
+        );
         fresh.release();
       }
     }),

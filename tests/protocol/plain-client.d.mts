@@ -2,7 +2,12 @@ export class PlainClient {
   constructor(url: string);
   readonly socket: WebSocket;
   readonly position: bigint;
-  readonly subscriptions: ReadonlyMap<number, { readonly rows: ReadonlyMap<string, readonly (string | null)[]>; readonly joined: boolean }>;
+  readonly subscriptions: ReadonlyMap<
+    number,
+    { readonly rows: ReadonlyMap<string, readonly (string | null)[]>; readonly joined: boolean }
+  >;
   send(message: object): void;
-  next(accept: (event: { kind?: string; frame?: string | number; id?: number; xid?: string }) => boolean): Promise<unknown>;
+  next(
+    accept: (event: { kind?: string; frame?: string | number; id?: number; xid?: string }) => boolean,
+  ): Promise<unknown>;
 }

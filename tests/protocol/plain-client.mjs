@@ -18,7 +18,8 @@ export class PlainClient {
     this.socket = new WebSocket(url, "walcast.v1");
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.send({ kind: "hello" });
-    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.control(JSON.parse(data)) : this.frame(new Uint8Array(data)));
+    this.socket.onmessage = ({ data }) =>
+      typeof data === "string" ? this.control(JSON.parse(data)) : this.frame(new Uint8Array(data));
   }
 
   send(message) {
@@ -47,7 +48,13 @@ export class PlainClient {
       const { columns, key } = message.table;
       const known = this.subscriptions.get(message.id);
       const names = columns.map((column) => column.name);
-      this.subscriptions.set(message.id, { key: key.map((name) => names.indexOf(name)), rows: known?.rows ?? new Map(), staged: new Map(), operations: [], joined: false });
+      this.subscriptions.set(message.id, {
+        key: key.map((name) => names.indexOf(name)),
+        rows: known?.rows ?? new Map(),
+        staged: new Map(),
+        operations: [],
+        joined: false,
+      });
     }
     if (message.kind === "resync") this.subscriptions.get(message.id).joined = false;
     if (message.kind === "unsubscribed") this.subscriptions.delete(message.id);
@@ -60,7 +67,8 @@ export class PlainClient {
     const sections = view.getUint16(2);
     this.countUp(view.getUint32(4));
     const head = new Uint8Array([...bytes.subarray(0, 8), ...bytes.subarray(12, 20 + 12 * sections)]);
-    if (view.getUint32(8) !== (this.checksum = crc32(head, this.checksum))) throw new Error("the header's checksum is wrong");
+    if (view.getUint32(8) !== (this.checksum = crc32(head, this.checksum)))
+      throw new Error("the header's checksum is wrong");
     let start = 20 + 12 * sections;
     for (let i = 0; i < sections; i++) {
       const at = 20 + 12 * i;
@@ -75,7 +83,8 @@ export class PlainClient {
   }
 
   section(kind, subscription, payload) {
-    if (kind === "copy") for (const row of copyRows(utf8.decode(payload))) subscription.staged.set(keyOf(subscription, row), row);
+    if (kind === "copy")
+      for (const row of copyRows(utf8.decode(payload))) subscription.staged.set(keyOf(subscription, row), row);
     else subscription.operations.push(...readOperations(payload));
     if (kind !== "join") return;
     subscription.rows = subscription.staged;
@@ -97,7 +106,8 @@ function apply(subscription, { kind, old, row }) {
   const { rows, key } = subscription;
   if (kind === "T") return rows.clear();
   const before = old ? old.join("\0") : keyOf(subscription, row);
-  if ((kind !== "I") !== rows.has(before)) throw new Error(`${kind} of a row that is ${rows.has(before) ? "there" : "not there"}`);
+  if ((kind !== "I") !== rows.has(before))
+    throw new Error(`${kind} of a row that is ${rows.has(before) ? "there" : "not there"}`);
   const known = rows.get(before);
   rows.delete(before);
   if (kind === "D") return;
@@ -113,7 +123,10 @@ const escapes = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v", "\\": "\
 
 function copyRows(text) {
   const value = (field) => (field === "\\N" ? null : field.replace(/\\(.)/g, (_, letter) => escapes[letter]));
-  return text.slice(0, -1).split("\n").map((line) => line.split("\t").map(value));
+  return text
+    .slice(0, -1)
+    .split("\n")
+    .map((line) => line.split("\t").map(value));
 }
 
 function* readOperations(payload) {

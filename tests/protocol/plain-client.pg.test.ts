@@ -30,7 +30,8 @@ test("a client written from the page alone follows every kind of change", async 
     "truncate items; insert into items select g, 'z', g * 10, repeat('z', 3000) from generate_series(1, 200) g",
     "update items set amount = 0 where id < 100",
   ];
-  for (const [id, { where }] of queries) client.send({ kind: "subscribe", id, shape: { table: "items", ...(where ? { where } : {}) } });
+  for (const [id, { where }] of queries)
+    client.send({ kind: "subscribe", id, shape: { table: "items", ...(where ? { where } : {}) } });
   let awaits = 0;
   for (const write of writes) {
     const resynced = write.startsWith("alter") ? [...queries.keys()].map((id) => joinAgain(client, id)) : [];
@@ -39,7 +40,8 @@ test("a client written from the page alone follows every kind of change", async 
     const answered = client.next((message) => message.kind === "awaited");
     client.send({ kind: "await", id: ++awaits, xid });
     await answered;
-    while (![...queries.keys()].every((id) => client.subscriptions.get(id)?.joined)) await client.next(({ frame }) => frame === "join");
+    while (![...queries.keys()].every((id) => client.subscriptions.get(id)?.joined))
+      await client.next(({ frame }) => frame === "join");
     for (const [id, { sql }] of queries) assert.deepEqual(shown(client, id), await inPostgres(server, sql), write);
   }
 });
@@ -54,6 +56,10 @@ function shown(client: PlainClient, id: number): string[] {
 }
 
 async function inPostgres(server: Awaited<ReturnType<typeof running>>, where: string): Promise<string[]> {
-  const { rows } = await server.db.pool.query<string[]>({ text: `select * from items where ${where}`, rowMode: "array", types: { getTypeParser: () => (value: string) => value } });
+  const { rows } = await server.db.pool.query<string[]>({
+    text: `select * from items where ${where}`,
+    rowMode: "array",
+    types: { getTypeParser: () => (value: string) => value },
+  });
   return rows.map((row) => JSON.stringify(row)).sort();
 }

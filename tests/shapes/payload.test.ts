@@ -21,17 +21,38 @@ function tupleOf(values: readonly Value[]): Tuple {
 }
 
 function transaction(n: number): Transaction {
-  return { commitEnd: BigInt(n * 100) as Lsn, xid: 2n ** 33n + BigInt(n), commitTime: -BigInt(n), bytes: Buffer.alloc(0), starts: [0], relations: [], schemaChanges: [] };
+  return {
+    commitEnd: BigInt(n * 100) as Lsn,
+    xid: 2n ** 33n + BigInt(n),
+    commitTime: -BigInt(n),
+    bytes: Buffer.alloc(0),
+    starts: [0],
+    relations: [],
+    schemaChanges: [],
+  };
 }
 
 // Rows of four columns, of which the shape has 0, 2 and 3, and the key 3 and 0.
 const columns = [0, 2, 3];
 const key = [3, 0];
-const pick = (row: readonly Value[], positions: readonly number[]): Value[] => positions.map((position) => row[position]);
+const pick = (row: readonly Value[], positions: readonly number[]): Value[] =>
+  positions.map((position) => row[position]);
 const text = fc.oneof(fc.string({ unit: "grapheme", maxLength: 50 }), fc.constant("x".repeat(500)));
-const whole = fc.array(fc.oneof({ weight: 4, arbitrary: text }, { weight: 1, arbitrary: fc.constant(null) }), { minLength: 4, maxLength: 4 });
-const updated = whole.chain((row) => fc.boolean().map((unchanged): Value[] => (unchanged ? [row[0], row[1], undefined, row[3]] : row)));
-const changes = fc.record({ kind: fc.constantFrom("insert", "update", "rekey", "updateWhole", "delete", "deleteWhole", "truncate"), old: whole, row: updated }, { noNullPrototype: true });
+const whole = fc.array(fc.oneof({ weight: 4, arbitrary: text }, { weight: 1, arbitrary: fc.constant(null) }), {
+  minLength: 4,
+  maxLength: 4,
+});
+const updated = whole.chain((row) =>
+  fc.boolean().map((unchanged): Value[] => (unchanged ? [row[0], row[1], undefined, row[3]] : row)),
+);
+const changes = fc.record(
+  {
+    kind: fc.constantFrom("insert", "update", "rekey", "updateWhole", "delete", "deleteWhole", "truncate"),
+    old: whole,
+    row: updated,
+  },
+  { noNullPrototype: true },
+);
 
 type Change = typeof changes extends fc.Arbitrary<infer T> ? T : never;
 
@@ -65,16 +86,26 @@ function write(writer: PayloadWriter, to: Transaction, { kind, old, row }: Chang
 
 test("operations of any number of transactions read back in order, in payloads cut at any size, each with its CRC", () => {
   fc.assert(
-    fc.property(fc.array(fc.array(changes, { minLength: 1, maxLength: 6 }), { maxLength: 5 }), fc.integer({ min: 1, max: 3_000 }), (transactions, bytesMax) => {
-      const writer = new PayloadWriter(columns, key, bytesMax);
-      const written = transactions.map((list, n) => ({ n, operations: list.map((change) => write(writer, transaction(n), change)) }));
-      const payloads = writer.finish();
-      for (const { bytes, crc } of payloads) assert.equal(crc32(bytes), crc);
-      const read = joined(payloads.flatMap(({ bytes }) => decodeCommits(bytes)));
-      assert.deepEqual(read, written.map(({ n, operations }) => ({ ...headOf(n), operations })));
-      assert.deepEqual(writer.finish(), []);
-      assert.equal(writer.isEmpty, true);
-    }),
+    fc.property(
+      fc.array(fc.array(changes, { minLength: 1, maxLength: 6 }), { maxLength: 5 }),
+      fc.integer({ min: 1, max: 3_000 }),
+      (transactions, bytesMax) => {
+        const writer = new PayloadWriter(columns, key, bytesMax);
+        const written = transactions.map((list, n) => ({
+          n,
+          operations: list.map((change) => write(writer, transaction(n), change)),
+        }));
+        const payloads = writer.finish();
+        for (const { bytes, crc } of payloads) assert.equal(crc32(bytes), crc);
+        const read = joined(payloads.flatMap(({ bytes }) => decodeCommits(bytes)));
+        assert.deepEqual(
+          read,
+          written.map(({ n, operations }) => ({ ...headOf(n), operations })),
+        );
+        assert.deepEqual(writer.finish(), []);
+        assert.equal(writer.isEmpty, true);
+      },
+    ),
   );
 });
 
@@ -88,7 +119,8 @@ function joined(commits: readonly Commit[]): Commit[] {
   const whole: Commit[] = [];
   for (const commit of commits) {
     const last = whole.at(-1);
-    if (last?.position === commit.position) whole[whole.length - 1] = { ...last, operations: [...last.operations, ...commit.operations] };
+    if (last?.position === commit.position)
+      whole[whole.length - 1] = { ...last, operations: [...last.operations, ...commit.operations] };
     else whole.push(commit);
   }
   return whole;

@@ -10,14 +10,33 @@ import { column, tableOf } from "./table.ts";
 
 before(() => loadParser());
 
-const orders = tableOf([column("id", "int4", { notNull: true }), column("customer", "int4"), column("status", "text"), column('a"b', "text")]);
+const orders = tableOf([
+  column("id", "int4", { notNull: true }),
+  column("customer", "int4"),
+  column("status", "text"),
+  column('a"b', "text"),
+]);
 
-function shape(request: Partial<ShapeRequest>, table: Table = orders, options: { rule?: ReturnType<typeof sql>; readable?: string[]; changes?: boolean } = {}): Shape {
-  return resolveShape({ table: "orders", ...request }, table, options.rule ?? true, options.readable, options.changes ?? false);
+function shape(
+  request: Partial<ShapeRequest>,
+  table: Table = orders,
+  options: { rule?: ReturnType<typeof sql>; readable?: string[]; changes?: boolean } = {},
+): Shape {
+  return resolveShape(
+    { table: "orders", ...request },
+    table,
+    options.rule ?? true,
+    options.readable,
+    options.changes ?? false,
+  );
 }
 
 const same: readonly (readonly [string, Partial<ShapeRequest>, Partial<ShapeRequest>])[] = [
-  ["spaces, cases of keywords and sides", { where: "customer = 1 AND status = 'x'" }, { where: "'x' = status and(customer=1)" }],
+  [
+    "spaces, cases of keywords and sides",
+    { where: "customer = 1 AND status = 'x'" },
+    { where: "'x' = status and(customer=1)" },
+  ],
   ["a parameter for a literal", { where: "customer = 1" }, { where: "customer = $1", params: [1] }],
   ["the order of columns, and one named twice", { columns: ["status", "id"] }, { columns: ["id", "status", "id"] }],
   ["every column, named or not", {}, { columns: ["id", "customer", "status", 'a"b'] }],
@@ -50,7 +69,10 @@ test("a rule that says the same as a where makes the same shape, and claims make
 
 test("the rows are selected by names and conditions that mean the same under any settings", () => {
   assert.equal(selectSql(shape({ columns: ["id", 'a"b'] })), 'SELECT "id", "a""b" FROM "public"."orders"');
-  assert.match(selectSql(shape({ where: "customer = 1" })), /^SELECT .* FROM "public"\."orders" WHERE .*"customer".*pg_catalog/);
+  assert.match(
+    selectSql(shape({ where: "customer = 1" })),
+    /^SELECT .* FROM "public"\."orders" WHERE .*"customer".*pg_catalog/,
+  );
 });
 
 test("the description has the columns asked for in the table's order, and the key in its own", () => {
@@ -68,12 +90,32 @@ const refusals: readonly (readonly [string, () => Shape, string])[] = [
   ["a table without a key", () => shape({}, { ...orders, key: [] }), "table_without_key"],
   ["columns without the key", () => shape({ columns: ["status"] }), "columns_without_key"],
   ["a column that is not there", () => shape({ columns: ["id", "prize"] }), "unknown_column"],
-  ["a column that may not be read", () => shape({ columns: ["id", "status"] }, orders, { readable: ["id"] }), "unknown_column"],
-  ["a predicate over a column that may not be read", () => shape({ where: "status = 'x'" }, orders, { readable: ["id"] }), "unknown_column"],
-  ["a predicate beyond the replica identity", () => shape({ where: "status = 'x'" }, byKey), "replica_identity_missing"],
-  ["a rule beyond the replica identity", () => shape({}, byKey, { rule: sql`customer = ${1}` }), "replica_identity_missing"],
+  [
+    "a column that may not be read",
+    () => shape({ columns: ["id", "status"] }, orders, { readable: ["id"] }),
+    "unknown_column",
+  ],
+  [
+    "a predicate over a column that may not be read",
+    () => shape({ where: "status = 'x'" }, orders, { readable: ["id"] }),
+    "unknown_column",
+  ],
+  [
+    "a predicate beyond the replica identity",
+    () => shape({ where: "status = 'x'" }, byKey),
+    "replica_identity_missing",
+  ],
+  [
+    "a rule beyond the replica identity",
+    () => shape({}, byKey, { rule: sql`customer = ${1}` }),
+    "replica_identity_missing",
+  ],
   ["old rows beyond the replica identity", () => shape({}, byKey, { changes: true }), "replica_identity_missing"],
-  ["anything without a replica identity", () => shape({}, { ...orders, replicaIdentity: "n", identityColumns: [] }), "replica_identity_missing"],
+  [
+    "anything without a replica identity",
+    () => shape({}, { ...orders, replicaIdentity: "n", identityColumns: [] }),
+    "replica_identity_missing",
+  ],
 ];
 for (const [what, run, code] of refusals) {
   test(`${what} is refused`, () => {

@@ -12,7 +12,9 @@ const secret = "a secret for tests only, of 32 bytes or more";
 const key = new TextEncoder().encode(secret);
 
 function token(sub: string | undefined, lifeSeconds = 3_600): Promise<string> {
-  const claims = new SignJWT({}).setProtectedHeader({ alg: "HS256" }).setExpirationTime(Math.floor(Date.now() / 1000) + lifeSeconds);
+  const claims = new SignJWT({})
+    .setProtectedHeader({ alg: "HS256" })
+    .setExpirationTime(Math.floor(Date.now() / 1000) + lifeSeconds);
   return (sub === undefined ? claims : claims.setSubject(sub)).sign(key);
 }
 
@@ -27,17 +29,35 @@ const schema = `
 describe("a client with a token", () => {
   let server: Running;
   before(async () => {
-    const orders = { read: (auth: { claims: Readonly<Record<string, unknown>> }) => sql`customer_id = ${auth.claims["sub"]}`, columns: ["id", "customer_id", "status"] };
-    server = await running({ auth: jwt({ secret }), tables: { orders, closed: { read: () => false }, gone: { read: true }, '"My Schema"': { read: true } } }, schema);
+    const orders = {
+      read: (auth: { claims: Readonly<Record<string, unknown>> }) => sql`customer_id = ${auth.claims["sub"]}`,
+      columns: ["id", "customer_id", "status"],
+    };
+    server = await running(
+      {
+        auth: jwt({ secret }),
+        tables: { orders, closed: { read: () => false }, gone: { read: true }, '"My Schema"': { read: true } },
+      },
+      schema,
+    );
   });
   after(() => server.close());
 
   test("sees the rows that its claims allow, first and live", async () => {
     const client = await server.greeted(await token("ada"));
     const { lines, table } = await client.load(1, { table: "orders" });
-    assert.deepEqual(rowsOf(lines).map(([id]) => id), ["1", "3"]);
-    assert.deepEqual(table.columns.map((column) => column.name), ["id", "customer_id", "status"]);
-    await server.transaction("insert into orders values (4, 'bob', 'new', 44)", "insert into orders values (5, 'ada', 'new', 55)");
+    assert.deepEqual(
+      rowsOf(lines).map(([id]) => id),
+      ["1", "3"],
+    );
+    assert.deepEqual(
+      table.columns.map((column) => column.name),
+      ["id", "customer_id", "status"],
+    );
+    await server.transaction(
+      "insert into orders values (4, 'bob', 'new', 44)",
+      "insert into orders values (5, 'ada', 'new', 55)",
+    );
     assert.deepEqual((await client.commit(1)).operations, [{ kind: "insert", row: ["5", "ada", "new"] }]);
     await client.close();
   });
@@ -55,7 +75,10 @@ describe("a client with a token", () => {
   test("cannot widen its rule with a predicate of its own", async () => {
     const client = await server.greeted(await token("ada"));
     const { lines } = await client.load(1, { table: "orders", where: "customer_id = 'bob' or true" });
-    assert.deepEqual(rowsOf(lines).filter(([, customer]) => customer !== "ada"), []);
+    assert.deepEqual(
+      rowsOf(lines).filter(([, customer]) => customer !== "ada"),
+      [],
+    );
     await client.close();
   });
 
@@ -86,7 +109,15 @@ describe("a client with a token", () => {
   test("finds a table that is not served exactly as absent as one that does not exist", async () => {
     const client = await server.greeted(await token("ada"));
     const told: string[] = [];
-    for (const [i, name] of ["hidden", "absent", "gone", "pg_class", "pg_catalog.pg_class", "walcast.schema_changes", "MY SCHEMA"].entries()) {
+    for (const [i, name] of [
+      "hidden",
+      "absent",
+      "gone",
+      "pg_class",
+      "pg_catalog.pg_class",
+      "walcast.schema_changes",
+      "MY SCHEMA",
+    ].entries()) {
       client.subscribe(i + 1, { table: name });
       const error = await client.refused(i + 1);
       assert.equal(error.code, "unknown_table", name);
@@ -135,6 +166,9 @@ describe("a client with a token", () => {
     const client = await server.greeted(given);
     await client.load(1, { table: "orders", where: "status = $1", params: ["a value for the log to keep out"] });
     await client.close();
-    assert.equal(server.logged.some((line) => line.includes(given) || line.includes("a value for the log")), false);
+    assert.equal(
+      server.logged.some((line) => line.includes(given) || line.includes("a value for the log")),
+      false,
+    );
   });
 });

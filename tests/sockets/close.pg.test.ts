@@ -15,7 +15,9 @@ test("close tells every client with 1001 and leaves no socket, no timer and no P
   const port = Number(new URL(server.engine.url).port);
   await server.engine.close();
   for (const client of clients) assert.deepEqual(await client.closed, { code: 1001, reason: "going_away" });
-  const { rows } = await server.db.query("select count(*)::int as count from pg_stat_activity where datname = current_database() and application_name like 'walcast%' and pid <> pg_backend_pid()");
+  const { rows } = await server.db.query(
+    "select count(*)::int as count from pg_stat_activity where datname = current_database() and application_name like 'walcast%' and pid <> pg_backend_pid()",
+  );
   assert.deepEqual(rows, [{ count: 0 }]);
   const [error] = (await once(connect(port, "127.0.0.1"), "error")) as [NodeJS.ErrnoException];
   assert.equal(error.code, "ECONNREFUSED");
@@ -37,7 +39,9 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
   await holder.query("begin; lock table items in access exclusive mode");
   client.subscribe(2, { table: "items", where: "id > 5" });
   for (;;) {
-    const { rows } = await server.db.query("select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())");
+    const { rows } = await server.db.query(
+      "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
+    );
     if (rows.length > 0) break;
   }
   await server.engine.close();
@@ -48,7 +52,13 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
 
 test("close while Postgres is away does not wait for it", async (t) => {
   const cluster = await testCluster({}, t);
-  const engine = await createEngine({ databaseUrl: cluster.url, port: 0, tables: "all", slot: "away", logLevel: "silent" });
+  const engine = await createEngine({
+    databaseUrl: cluster.url,
+    port: 0,
+    tables: "all",
+    slot: "away",
+    logLevel: "silent",
+  });
   await cluster.stop();
   while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
   await engine.close();
@@ -57,18 +67,27 @@ test("close while Postgres is away does not wait for it", async (t) => {
 
 test("a start that fails says what to do", async () => {
   const databaseUrl = `postgresql://nobody@127.0.0.1:${lowPort()}/none`;
-  await assert.rejects(createEngine({ databaseUrl, port: 0, logLevel: "silent" }), { code: "database_unreachable", hint: /DATABASE_URL/ });
+  await assert.rejects(createEngine({ databaseUrl, port: 0, logLevel: "silent" }), {
+    code: "database_unreachable",
+    hint: /DATABASE_URL/,
+  });
 });
 
 test("a port that is taken is refused by name, and the engine that has it goes on", async () => {
   const server = await running();
   const port = Number(new URL(server.engine.url).port);
-  await assert.rejects(createEngine({ databaseUrl: server.db.url, port, tables: "all", slot: `${server.db.name}_2`, logLevel: "silent" }), { code: "port_in_use", message: new RegExp(String(port)) });
+  await assert.rejects(
+    createEngine({ databaseUrl: server.db.url, port, tables: "all", slot: `${server.db.name}_2`, logLevel: "silent" }),
+    { code: "port_in_use", message: new RegExp(String(port)) },
+  );
   assert.equal((await fetch(`${server.engine.url}/health`)).status, 200);
   await server.close();
 });
 
 /** What would keep the process alive, apart from the test runner's own. */
 function resources(): string[] {
-  return process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap" || name === "Timeout").sort();
+  return process
+    .getActiveResourcesInfo()
+    .filter((name) => name === "TCPSocketWrap" || name === "Timeout")
+    .sort();
 }

@@ -19,7 +19,10 @@ describe("over HTTP", () => {
     await writeFile(join(directory, "secret.txt"), "secret");
     await writeFile(join(directory, "public", "index.html"), "<p>home");
     await writeFile(join(directory, "public", "assets", "a-1234.js"), "1;");
-    server = await running({ staticDir: join(directory, "public"), app, limits: { messageBytes: 1000 } }, "create table items (id int primary key)");
+    server = await running(
+      { staticDir: join(directory, "public"), app, limits: { messageBytes: 1000 } },
+      "create table items (id int primary key)",
+    );
   });
   after(async () => {
     await server.close();
@@ -29,19 +32,37 @@ describe("over HTTP", () => {
   async function app(given: Request): Promise<Response> {
     requests.push(given);
     const { pathname } = new URL(given.url);
-    if (pathname === "/echo") return new Response(await given.arrayBuffer(), { status: 201, headers: { "X-Method": given.method } });
-    if (pathname === "/cookies") return new Response("", { headers: [["Set-Cookie", "a=1"], ["Set-Cookie", "b=2"]] });
+    if (pathname === "/echo")
+      return new Response(await given.arrayBuffer(), { status: 201, headers: { "X-Method": given.method } });
+    if (pathname === "/cookies")
+      return new Response("", {
+        headers: [
+          ["Set-Cookie", "a=1"],
+          ["Set-Cookie", "b=2"],
+        ],
+      });
     if (pathname === "/sized") return new Response("four", { headers: { "Content-Length": "4" } });
     if (pathname === "/nothing") return new Response(null, { status: 204 });
     if (pathname === "/fails") throw new Error("a secret of the app");
-    if (pathname === "/waits") return new Promise(() => given.signal.addEventListener("abort", () => aborted.resolve()));
+    if (pathname === "/waits")
+      return new Promise(() => given.signal.addEventListener("abort", () => aborted.resolve()));
     return new Response("no such page", { status: 404 });
   }
 
   /** With the path as it is: fetch() would tidy it up. */
-  async function get(path: string, method = "GET", body?: string): Promise<{ status: number; text: string; headers: NodeJS.Dict<string | string[]> }> {
+  async function get(
+    path: string,
+    method = "GET",
+    body?: string,
+  ): Promise<{ status: number; text: string; headers: NodeJS.Dict<string | string[]> }> {
     const { port } = new URL(server.engine.url);
-    const sent = request({ port, path, method, agent: false, headers: body === undefined ? {} : { "Content-Length": Buffer.byteLength(body) } });
+    const sent = request({
+      port,
+      path,
+      method,
+      agent: false,
+      headers: body === undefined ? {} : { "Content-Length": Buffer.byteLength(body) },
+    });
     sent.end(body);
     const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage];
     let text = "";
@@ -79,7 +100,8 @@ describe("over HTTP", () => {
     const { status, text, headers } = await get("/metrics");
     assert.equal(status, 200);
     assert.match(String(headers["content-type"]), /^text\/plain; version=0\.0\.4/);
-    for (const line of text.trimEnd().split("\n")) assert.match(line, /^walcast_[a-z_]+(\{[a-z]+="[a-z_]+"\})? \d+(\.\d+)?$/);
+    for (const line of text.trimEnd().split("\n"))
+      assert.match(line, /^walcast_[a-z_]+(\{[a-z]+="[a-z_]+"\})? \d+(\.\d+)?$/);
     assert.match(text, /^walcast_up 1$/m);
     assert.match(text, /^walcast_clients\{state="connected"\} [1-9]/m);
     assert.match(text, /^walcast_shapes 1$/m);
@@ -88,14 +110,28 @@ describe("over HTTP", () => {
 
   test("files are served with their type, and as long as their name says", async () => {
     const home = await get("/");
-    assert.deepEqual([home.status, home.text, home.headers["content-type"], home.headers["cache-control"]], [200, "<p>home", "text/html; charset=utf-8", "no-cache"]);
+    assert.deepEqual(
+      [home.status, home.text, home.headers["content-type"], home.headers["cache-control"]],
+      [200, "<p>home", "text/html; charset=utf-8", "no-cache"],
+    );
     assert.equal((await get("/index.html")).text, "<p>home");
     const asset = await get("/assets/a-1234.js");
     assert.deepEqual([asset.status, asset.headers["content-type"]], [200, "text/javascript; charset=utf-8"]);
     assert.match(String(asset.headers["cache-control"]), /immutable/);
   });
 
-  for (const path of ["/../secret.txt", "/assets/../../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", "//secret.txt", "/assets/..\\..\\secret.txt", "/.../secret.txt", "/assets/%00", "/assets", "/__proto__"]) {
+  for (const path of [
+    "/../secret.txt",
+    "/assets/../../secret.txt",
+    "/%2e%2e/secret.txt",
+    "/..%2fsecret.txt",
+    "//secret.txt",
+    "/assets/..\\..\\secret.txt",
+    "/.../secret.txt",
+    "/assets/%00",
+    "/assets",
+    "/__proto__",
+  ]) {
     test(`${path} leads to no file`, async () => {
       const { status, text } = await get(path);
       assert.deepEqual([status, text], [404, "no such page"]);
@@ -104,9 +140,21 @@ describe("over HTTP", () => {
 
   for (const path of ["/v1//sync", "/v1/%73ync", "/v1/sync/", "//v1/sync"]) {
     test(`${path} opens no socket`, async () => {
-      const sent = request({ port: new URL(server.engine.url).port, path, agent: false, headers: { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==" } });
+      const sent = request({
+        port: new URL(server.engine.url).port,
+        path,
+        agent: false,
+        headers: {
+          Connection: "Upgrade",
+          Upgrade: "websocket",
+          "Sec-WebSocket-Version": "13",
+          "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        },
+      });
       sent.end();
-      const [response] = (await Promise.race([once(sent, "response"), once(sent, "upgrade")])) as [import("node:http").IncomingMessage];
+      const [response] = (await Promise.race([once(sent, "response"), once(sent, "upgrade")])) as [
+        import("node:http").IncomingMessage,
+      ];
       response.destroy();
       assert.equal(response.statusCode, 404);
     });

@@ -11,16 +11,27 @@ describe("a subscription", () => {
   after(() => server.close());
 
   async function tableOf(name: string, rows = 3): Promise<void> {
-    await server.db.query(`create table ${name} (id int primary key, v text); insert into ${name} select g, 'v' || g from generate_series(1, ${rows}) g`);
+    await server.db.query(
+      `create table ${name} (id int primary key, v text); insert into ${name} select g, 'v' || g from generate_series(1, ${rows}) g`,
+    );
   }
 
   test("brings its rows, then every change, at positions that only grow", async () => {
     await tableOf("plain");
     const client = await server.greeted();
     const { lines, table } = await client.load(1, { table: "plain" });
-    assert.deepEqual(rowsOf(lines), [["1", "v1"], ["2", "v2"], ["3", "v3"]]);
+    assert.deepEqual(rowsOf(lines), [
+      ["1", "v1"],
+      ["2", "v2"],
+      ["3", "v3"],
+    ]);
     assert.deepEqual([table.schema, table.name, table.key], ["public", "plain", ["id"]]);
-    const xid = await server.transaction("insert into plain values (4, null)", "update plain set v = 'x' where id = 1", "update plain set id = 9 where id = 2", "delete from plain where id = 3");
+    const xid = await server.transaction(
+      "insert into plain values (4, null)",
+      "update plain set v = 'x' where id = 1",
+      "update plain set id = 9 where id = 2",
+      "delete from plain where id = 3",
+    );
     const commit = await client.commit(1);
     assert.equal(commit.xid, BigInt(xid));
     assert.deepEqual(commit.operations, [
@@ -36,7 +47,12 @@ describe("a subscription", () => {
     await tableOf("watched");
     const client = await server.greeted();
     assert.deepEqual((await client.load(1, { table: "watched", where: "id < 100" }, true)).lines, []);
-    await server.transaction("update watched set v = 'x' where id = 1", "delete from watched where id = 2", "update watched set id = 200 where id = 3", "truncate watched");
+    await server.transaction(
+      "update watched set v = 'x' where id = 1",
+      "delete from watched where id = 2",
+      "update watched set id = 200 where id = 3",
+      "truncate watched",
+    );
     assert.deepEqual((await client.commit(1)).operations, [
       { kind: "update", old: ["1", "v1"], row: ["1", "x"] },
       { kind: "delete", old: ["2", "v2"] },
@@ -55,7 +71,10 @@ describe("a subscription", () => {
     await client.load(3, { table: "right_side", where: "id = 1000" });
     await server.transaction("delete from left_side where id = 1", "delete from right_side where id = 1");
     const frame = await client.frame((one) => one.kind === "commits");
-    assert.deepEqual(frame.sections.map((section) => section.subscription), [1, 2]);
+    assert.deepEqual(
+      frame.sections.map((section) => section.subscription),
+      [1, 2],
+    );
     assert.equal(frame.boundary, true);
     await client.close();
   });
@@ -69,7 +88,10 @@ describe("a subscription", () => {
     await client.control("unsubscribed", (message) => message.id === 1);
     await server.transaction("delete from ended where id = 1");
     const frame = await client.frame((one) => one.kind === "commits");
-    assert.deepEqual(frame.sections.map((section) => section.subscription), [2]);
+    assert.deepEqual(
+      frame.sections.map((section) => section.subscription),
+      [2],
+    );
     await client.close();
   });
 
@@ -82,7 +104,10 @@ describe("a subscription", () => {
     await client.control("unsubscribed");
     const from = client.received.length;
     await client.awaitXid(1, await server.transaction("delete from long_one where id = 1"));
-    assert.equal(client.received.slice(from).some((one) => "frame" in one && one.frame.kind !== "position"), false);
+    assert.equal(
+      client.received.slice(from).some((one) => "frame" in one && one.frame.kind !== "position"),
+      false,
+    );
     await client.close();
   });
 
@@ -90,11 +115,17 @@ describe("a subscription", () => {
     await tableOf("altered");
     const client = await server.greeted();
     const before = await client.load(1, { table: "altered" });
-    await server.transaction("insert into altered values (4, 'v4')", "alter table altered add column extra int default 7");
+    await server.transaction(
+      "insert into altered values (4, 'v4')",
+      "alter table altered add column extra int default 7",
+    );
     const { id, cause } = await client.control("resync");
     assert.deepEqual([id, cause.code], [1, "schema_changed"]);
     const { table, lines } = await client.joined(1);
-    assert.deepEqual(table.columns.map((column) => column.name), ["id", "v", "extra"]);
+    assert.deepEqual(
+      table.columns.map((column) => column.name),
+      ["id", "v", "extra"],
+    );
     assert.notEqual(table.version, before.table.version);
     assert.deepEqual(rowsOf(lines).at(-1), ["4", "v4", "7"]);
     await server.transaction("delete from altered where id = 4");
@@ -110,7 +141,9 @@ describe("a subscription", () => {
     await client.load(2, { table: "steady" });
     await server.transaction("alter table changing add column extra int", "delete from steady where id = 1");
     await client.commit(2);
-    const order = client.received.map((one) => ("control" in one ? one.control.kind : one.frame.kind)).filter((kind) => kind === "resync" || kind === "commits");
+    const order = client.received
+      .map((one) => ("control" in one ? one.control.kind : one.frame.kind))
+      .filter((kind) => kind === "resync" || kind === "commits");
     assert.deepEqual(order, ["resync", "commits"]);
     await client.close();
   });
@@ -136,7 +169,8 @@ describe("a subscription", () => {
   }
 
   test("is loaded anew when something below its columns changes, and refused when its schema has another name", async () => {
-    await server.db.query(`create schema deep; create type deep.mood as enum ('calm'); create type deep.pair as (a int, b deep.mood); create domain deep.code as text;
+    await server.db
+      .query(`create schema deep; create type deep.mood as enum ('calm'); create type deep.pair as (a int, b deep.mood); create domain deep.code as text;
       create table deep.t (id int primary key, p deep.pair[], c deep.code); insert into deep.t values (1, '{"(1,calm)"}', 'x')`);
     const client = await server.greeted();
     await client.load(1, { table: "deep.t" });
@@ -173,7 +207,11 @@ describe("a subscription", () => {
     await tableOf("phoenix");
     const client = await server.greeted();
     const { table } = await client.load(1, { table: "phoenix" });
-    await server.transaction("drop table phoenix", "create table phoenix (id text primary key)", "insert into phoenix values ('new')");
+    await server.transaction(
+      "drop table phoenix",
+      "create table phoenix (id text primary key)",
+      "insert into phoenix values ('new')",
+    );
     const again = await client.joined(1);
     assert.notEqual(again.table.oid, table.oid);
     assert.deepEqual(again.lines, ["new"]);
@@ -184,14 +222,17 @@ describe("a subscription", () => {
     await tableOf("shared_one", 50_000);
     const clients = await Promise.all([1, 2, 3].map(() => server.greeted()));
     const { snapshotsTotal } = server.engine.stats();
-    const loaded = await Promise.all(clients.map((client) => client.load(1, { table: "shared_one", where: "id > $1 and v <> 'x'", params: [5] })));
+    const loaded = await Promise.all(
+      clients.map((client) => client.load(1, { table: "shared_one", where: "id > $1 and v <> 'x'", params: [5] })),
+    );
     assert.equal(new Set(loaded.map(({ lines }) => lines.join("\n"))).size, 1);
     assert.ok(server.engine.stats().snapshotsTotal - snapshotsTotal < 3);
     for (const client of clients) await client.close();
   });
 
   test("that cannot be served says how to mend it", async () => {
-    await server.db.query(`create table keyless (v text); create view a_view as select 1 as id; create unlogged table unlogged_one (id int primary key);
+    await server.db
+      .query(`create table keyless (v text); create view a_view as select 1 as id; create unlogged table unlogged_one (id int primary key);
       create table parted (id int primary key) partition by range (id); create sequence a_sequence`);
     await tableOf("ordinary");
     const refusals: readonly (readonly [Record<string, unknown>, string])[] = [
@@ -223,7 +264,13 @@ describe("a subscription", () => {
 
 describe("a client that awaits", () => {
   let server: Running;
-  before(async () => (server = await running({ positionEveryMs: 3_600_000 }, "create table items (id int primary key); create table others (id int primary key)")));
+  before(
+    async () =>
+      (server = await running(
+        { positionEveryMs: 3_600_000 },
+        "create table items (id int primary key); create table others (id int primary key)",
+      )),
+  );
   after(() => server.close());
 
   test("a transaction hears of it after its rows", async () => {
@@ -231,7 +278,9 @@ describe("a client that awaits", () => {
     await client.load(1, { table: "items" });
     const xid = await server.transaction("insert into items values (1)");
     const position = await client.awaitXid(1, xid);
-    const commits = client.received.flatMap((one) => ("frame" in one && one.frame.kind === "commits" ? [one.frame.position] : []));
+    const commits = client.received.flatMap((one) =>
+      "frame" in one && one.frame.kind === "commits" ? [one.frame.position] : [],
+    );
     assert.equal(commits.length, 1);
     assert.ok(position >= commits[0]!);
     await client.close();

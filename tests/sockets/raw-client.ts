@@ -107,8 +107,15 @@ export class RawClient {
   }
 
   /** The next control message of a kind, passing over what comes before it. */
-  async control<K extends ServerMessage["kind"]>(kind: K, accept: (message: Control<K>) => boolean = () => true): Promise<Control<K>> {
-    return this.until((one) => ("control" in one && one.control.kind === kind && accept(one.control as Control<K>) ? (one.control as Control<K>) : undefined));
+  async control<K extends ServerMessage["kind"]>(
+    kind: K,
+    accept: (message: Control<K>) => boolean = () => true,
+  ): Promise<Control<K>> {
+    return this.until((one) =>
+      "control" in one && one.control.kind === kind && accept(one.control as Control<K>)
+        ? (one.control as Control<K>)
+        : undefined,
+    );
   }
 
   async frame(accept: (frame: Frame) => boolean = () => true): Promise<Frame> {
@@ -117,8 +124,12 @@ export class RawClient {
 
   /** The next commit that changes a subscription's rows; there is no other payload in its frame. */
   async commit(id: number): Promise<Commit> {
-    const frame = await this.frame((one) => one.kind === "commits" && one.sections.some((section) => section.subscription === id));
-    const commits = frame.sections.filter((section) => section.subscription === id).flatMap((section) => decodeCommits(section.payload));
+    const frame = await this.frame(
+      (one) => one.kind === "commits" && one.sections.some((section) => section.subscription === id),
+    );
+    const commits = frame.sections
+      .filter((section) => section.subscription === id)
+      .flatMap((section) => decodeCommits(section.payload));
     assert.equal(commits.length, 1);
     return commits[0]!;
   }

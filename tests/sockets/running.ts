@@ -27,7 +27,10 @@ export async function running(config: WalcastConfig = {}, setup = ""): Promise<R
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
   const logged: string[] = [];
   const logger = pino({ level: "debug" }, { write: (line) => void logged.push(line) });
-  const engine = await createEngine({ databaseUrl: db.url, port: 0, tables: "all", slot: db.name, dataDir, ...config }, logger);
+  const engine = await createEngine(
+    { databaseUrl: db.url, port: 0, tables: "all", slot: db.name, dataDir, ...config },
+    logger,
+  );
   const clients: RawClient[] = [];
   return {
     engine,

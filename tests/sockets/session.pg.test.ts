@@ -8,7 +8,13 @@ import { type Running, running } from "./running.ts";
 describe("a connection", () => {
   let server: Running;
   const messageBytes = 300_000;
-  before(async () => (server = await running({ limits: { helloMs: 300, messageBytes, shapesPerConnection: 3, whereBytes: 200 } }, "create table items (id int primary key, name text)")));
+  before(
+    async () =>
+      (server = await running(
+        { limits: { helloMs: 300, messageBytes, shapesPerConnection: 3, whereBytes: 200 } },
+        "create table items (id int primary key, name text)",
+      )),
+  );
   after(() => server.close());
 
   test("that greets is welcomed with the history and the position", async () => {
@@ -48,16 +54,36 @@ describe("a connection", () => {
     ["text that is not JSON", ["{"], 4400, "malformed_message"],
     ["JSON that is not an object", ["[1]"], 4400, "malformed_message"],
     ["a kind that there is not", ['{"kind":"greet"}'], 4400, "malformed_message"],
-    ["a kind nested 100,000 deep", [`{"kind":${"[".repeat(100_000)}${"]".repeat(100_000)}}`], 4400, "malformed_message"],
+    [
+      "a kind nested 100,000 deep",
+      [`{"kind":${"[".repeat(100_000)}${"]".repeat(100_000)}}`],
+      4400,
+      "malformed_message",
+    ],
     ["a binary message", [Buffer.from(hello)], 4400, "malformed_message"],
     ["a message before hello", ['{"kind":"unsubscribe","id":1}'], 4400, "hello_expected"],
     ["a second hello", [hello, hello], 4400, "malformed_message"],
     ["a message above the limit", [" ".repeat(messageBytes + 1)], 4413, "too_large"],
     ["an id of 0", [hello, '{"kind":"subscribe","id":0,"shape":{"table":"items"}}'], 4400, "malformed_message"],
-    ["an id beyond 32 bits", [hello, '{"kind":"subscribe","id":4294967296,"shape":{"table":"items"}}'], 4400, "malformed_message"],
+    [
+      "an id beyond 32 bits",
+      [hello, '{"kind":"subscribe","id":4294967296,"shape":{"table":"items"}}'],
+      4400,
+      "malformed_message",
+    ],
     ["a shape without a table", [hello, '{"kind":"subscribe","id":1,"shape":{}}'], 4400, "malformed_message"],
-    ["columns that are not text", [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","columns":[1]}}'], 4400, "malformed_message"],
-    ["params that are not an array", [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","params":{"0":1}}}'], 4400, "malformed_message"],
+    [
+      "columns that are not text",
+      [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","columns":[1]}}'],
+      4400,
+      "malformed_message",
+    ],
+    [
+      "params that are not an array",
+      [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","params":{"0":1}}}'],
+      4400,
+      "malformed_message",
+    ],
     ["an xid that is not a number", [hello, '{"kind":"await","id":1,"xid":"x"}'], 4400, "malformed_message"],
   ];
   for (const [what, messages, closeCode, code] of refusals) {

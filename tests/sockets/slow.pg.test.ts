@@ -8,7 +8,13 @@ const MiB = 1 << 20;
 describe("a slow client", () => {
   let server: Running;
   const backlogBytesPerConnection = MiB;
-  before(async () => (server = await running({ limits: { backlogBytesPerConnection } }, "create table items (id int primary key, v text)")));
+  before(
+    async () =>
+      (server = await running(
+        { limits: { backlogBytesPerConnection } },
+        "create table items (id int primary key, v text)",
+      )),
+  );
   after(() => server.close());
 
   async function metric(name: string): Promise<number> {
@@ -33,7 +39,9 @@ describe("a slow client", () => {
   });
 
   test("that pauses in the middle of its first rows keeps its connection, and holds up nobody who loads the same", async () => {
-    await server.db.query("create table large (id int primary key, v text); insert into large select g, repeat(md5(g::text), 32) from generate_series(1, 20000) g");
+    await server.db.query(
+      "create table large (id int primary key, v text); insert into large select g, repeat(md5(g::text), 32) from generate_series(1, 20000) g",
+    );
     const slow = await server.greeted();
     const quick = await server.greeted();
     slow.subscribe(1, { table: "large" });
@@ -43,7 +51,11 @@ describe("a slow client", () => {
     slow.socket.resume();
     const frame = await slow.frame((one) => one.kind === "join");
     assert.equal(frame.sections[0]!.subscription, 1);
-    const bytes = slow.received.reduce((sum, one) => sum + ("frame" in one ? one.frame.sections.reduce((size, { payload }) => size + payload.length, 0) : 0), 0);
+    const bytes = slow.received.reduce(
+      (sum, one) =>
+        sum + ("frame" in one ? one.frame.sections.reduce((size, { payload }) => size + payload.length, 0) : 0),
+      0,
+    );
     assert.ok(bytes > 20 * backlogBytesPerConnection * 0.9);
     await slow.close();
     await quick.close();
