@@ -81,7 +81,7 @@ export class Registry<Subscriber> {
     const broken = new Set<ShapeEntry<Subscriber>>();
     for (const transaction of transactions) {
       this.collectBroken(transaction, broken);
-      if (this.concerns(transaction)) this.routeOne(transaction, touched);
+      if (this.concerns(transaction)) this.routeOne(transaction, touched, broken);
     }
     const changed = [...touched].map((entry) => ({ entry, payloads: entry.writer.finish() })).filter(({ entry }) => !broken.has(entry));
     return { changed, broken: [...broken] };
@@ -104,7 +104,7 @@ export class Registry<Subscriber> {
     return false;
   }
 
-  private routeOne(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>): void {
+  private routeOne(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
     const { bytes, starts } = transaction;
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
@@ -113,7 +113,7 @@ export class Registry<Subscriber> {
         continue;
       }
       const shapes = this.tables.get(bytes.readUInt32BE(start + 1));
-      if (shapes) shapes.route(transaction, decodeMessage(bytes, start, starts[i + 1]!, this.message), touched);
+      if (shapes) shapes.route(transaction, decodeMessage(bytes, start, starts[i + 1]!, this.message), touched, broken);
     }
   }
 
@@ -176,13 +176,13 @@ class TableShapes<Subscriber> {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 
-  route(transaction: Transaction, message: Message, touched: Set<ShapeEntry<Subscriber>>): void {
+  route(transaction: Transaction, message: Message, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
     // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
     if (message.tag !== messageTags.delete && message.new.count !== this.columns) return;
     if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
     else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, touched);
     else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, touched);
-    else this.update(transaction, message.old, this.withOld(message), touched);
+    else this.update(transaction, message.old, this.withOld(message), touched, broken);
   }
 
   private insert(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
@@ -204,7 +204,7 @@ class TableShapes<Subscriber> {
     });
   }
 
-  private update(transaction: Transaction, old: Tuple, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+  private update(transaction: Transaction, old: Tuple, row: Tuple, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
     const change = ++this.change;
     this.leaving.length = 0;
     this.eachMatch(old, (entry) => {
@@ -214,7 +214,9 @@ class TableShapes<Subscriber> {
     const oldKey = this.sameKey(old, row) ? undefined : old;
     this.eachMatch(row, (entry) => {
       if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey);
-      else entry.writer.insert(transaction, row);
+      else if (isWhole(row, entry.shape.columns)) entry.writer.insert(transaction, row);
+      // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
+      else broken.add(entry);
       entry.matchedOld = -change;
       touched.add(entry);
     });
@@ -259,6 +261,10 @@ class TableShapes<Subscriber> {
     for (const column of this.key) if (!sameValue(old, row, column)) return false;
     return true;
   }
+}
+
+function isWhole(row: Tuple, columns: readonly number[]): boolean {
+  return columns.every((column) => row.kinds[column] !== UNCHANGED_TOAST);
 }
 
 function hasUnchanged(row: Tuple): boolean {
