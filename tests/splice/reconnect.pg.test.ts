@@ -96,6 +96,23 @@ test("an engine that starts while a commit is held up shows it too", async (t) =
   await settle();
 });
 
+test("a slot that is lost while shapes load makes everybody start anew, and nobody waits for what will not come", async () => {
+  const client = await audience.join();
+  const [stream] = (await stage.db.query<{ pid: number }>(`select pid ${ofStream}`)).rows;
+  process.kill(stream!.pid, "SIGSTOP");
+  const loading = audience.subscribe(client, { table: "ledger", where: "id < 77" });
+  await client.until(() => loading.copies > 0, "its rows");
+  await stage.db.query(`select pg_terminate_backend(pid) ${ofStream}`);
+  process.kill(stream!.pid, "SIGCONT");
+  await dropSlot();
+  await client.until(() => client.closed !== undefined, "everybody is sent away");
+  await audience.dropAll();
+  witness = await audience.joinWithTotals();
+  await audience.subscribe(witness.client, { table: "ledger", where: "id < 77" }).ready();
+  await stage.load.after(50);
+  await settle();
+});
+
 test("an engine that is killed is followed by one that misses nothing", async (t) => {
   let url = "";
   const crowd = new Audience(() => url, random);
@@ -138,6 +155,21 @@ async function audit(who: Audience): Promise<void> {
 async function terminate(which: string): Promise<void> {
   const query = `select pg_terminate_backend(pid) from pg_stat_activity where ${which}`;
   while ((await stage.db.query(query)).rowCount === 0);
+}
+
+const ofStream = "from pg_stat_replication where application_name = 'walcast'";
+
+/** The engine is quick to take it again. */
+async function dropSlot(): Promise<void> {
+  for (;;) {
+    try {
+      await stage.db.query(`select pg_terminate_backend(pid, 1000) ${ofStream}`);
+      await stage.db.query("select pg_drop_replication_slot('walcast')");
+      return;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "55006") throw error;
+    }
+  }
 }
 
 async function confirmed(): Promise<Lsn> {
