@@ -104,7 +104,7 @@ export class Lane {
     const shape = await this.options.resolve();
     if (this.over) return;
     this.shape = shape;
-    if (this.options.changes) return this.joinEmpty(shape);
+    if (this.options.changes) return await this.joinFromNow(shape);
     const snapshot = await this.hub.snapshots.open(shape);
     try {
       this.describe(shape, snapshot.estimatedRows);
@@ -122,7 +122,10 @@ export class Lane {
     this.frames.control({ kind: "described", id: this.id, table: describeShape(shape), estimatedRows });
   }
 
-  private joinEmpty(shape: Shape): void {
+  /** What was committed before is no news to this subscription, also where the stream has yet to bring it. */
+  private async joinFromNow(shape: Shape): Promise<void> {
+    await this.hub.snapshots.commitBarrier();
+    if (this.over) return;
     this.describe(shape, 0);
     this.join(shape, this.hub.tail.end, []);
   }

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Client } from "pg";
-import type { RawShape } from "../support/raw-client.ts";
+import { RawClient, type RawShape } from "../support/raw-client.ts";
 import type { Releasing } from "../support/postgres.ts";
 import type { Audience } from "./audience.ts";
 import { createTable, reserved } from "./bank.ts";
@@ -185,6 +185,31 @@ test("a shape whose rows are ahead of the stream is not shown before the stream 
   }
   await load.after(100);
   await allReady();
+});
+
+test("changes begin with what commits after the subscription, also while the stream is behind", async () => {
+  await createTable(db, "news");
+  const listener = await RawClient.connect(stage.engine.url);
+  await listener.subscribe({ table: "news" }).ready();
+  const { rows } = await db.query<{ pid: number }>(
+    "select pid from pg_stat_replication where application_name = 'walcast'",
+  );
+  process.kill(rows[0]!.pid, "SIGSTOP");
+  try {
+    await db.query("insert into news values (900, 'north', 0)");
+    const news = listener.subscribe({ table: "news" }, {}, true);
+    const refused = listener.subscribe({ table: "not_there" });
+    // It was asked for later, so by its answer the other one is under way.
+    await listener.until(() => refused.status === "error", "a refusal");
+    process.kill(rows[0]!.pid, "SIGCONT");
+    await news.ready();
+    await db.query("insert into news values (901, 'north', 0)");
+    await listener.until(() => news.rows.size > 0, "news");
+    assert.deepEqual([...news.rows.keys()], ["901"]);
+  } finally {
+    process.kill(rows[0]!.pid, "SIGCONT");
+    await listener.drop();
+  }
 });
 
 test("in the end every shape shows what Postgres answers", async () => {

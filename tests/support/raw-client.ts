@@ -72,10 +72,11 @@ export class RawClient {
     });
   }
 
-  subscribe(request: ShapeRequest, watched: Watched = {}): RawShape {
+  /** `changes`: no rows first, only what is new. */
+  subscribe(request: ShapeRequest, watched: Watched = {}, changes = false): RawShape {
     const shape = new RawShape(this, this.nextId++, request, watched);
     this.shapes.set(shape.id, shape);
-    this.send({ kind: "subscribe", id: shape.id, shape: request });
+    this.send({ kind: "subscribe", id: shape.id, shape: request, changes });
     return shape;
   }
 
