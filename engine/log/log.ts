@@ -70,7 +70,8 @@ export class MemoryLog implements Log {
    * reads or waits for that gets `snapshot_failed`.
    */
   startAt(position: Lsn): void {
-    for (const { reject } of this.waiting.values()) reject(new WalcastError("snapshot_failed", "wait for a transaction: the history that it belongs to is over"));
+    for (const { reject } of this.waiting.values())
+      reject(new WalcastError("snapshot_failed", "wait for a transaction: the history that it belongs to is over"));
     this.waiting.clear();
     this.pins.clear();
     this.first = this.kept = this.seen = this.first + this.tail.length;
@@ -118,7 +119,12 @@ export class MemoryLog implements Log {
 
   private *readFrom(pin: { readonly from: number }, after: Lsn): Iterable<Transaction> {
     const sequence = pin.from;
-    if (!this.pins.has(pin)) throw new WalcastError("snapshot_failed", "catch up: the log let go of what this shape needs: it grew past its bound, or its history is over", { hint: "raise log.tailBytes" });
+    if (!this.pins.has(pin))
+      throw new WalcastError(
+        "snapshot_failed",
+        "catch up: the log let go of what this shape needs: it grew past its bound, or its history is over",
+        { hint: "raise log.tailBytes" },
+      );
     assert(sequence >= this.kept, "a pinned transaction is not dropped");
     for (let i = sequence - this.first; i < this.tail.length; i++) {
       const transaction = this.tail[i]!;
