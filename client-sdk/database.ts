@@ -61,6 +61,18 @@ const settings = {
 // Each kept statement holds a plan of some ten kilobytes in PGlite. Applications have dozens of queries, not thousands.
 const STATEMENTS_MAX = 256;
 
+/**
+ * Nothing of a replica in memory survives its process, and its files are arrays that are made anew to grow. So they grow by
+ * writing, which leaves room, instead of by `fallocate`, which leaves none; and of the write-ahead log, which nobody will
+ * ever read, there is as little as can be. Measured: half the time of a first load.
+ */
+const inMemory = [
+  ...PGlite.defaultStartParams,
+  ...["file_extend_method=write_zeros", "wal_init_zero=off", "wal_level=minimal", "max_wal_senders=0"].flatMap(
+    (setting) => ["-c", setting],
+  ),
+];
+
 const inUse = new WeakSet<PGlite>();
 
 export class Database {
@@ -79,7 +91,7 @@ export class Database {
         "open a replica: expected a PGlite of its own, found one that another client uses",
       );
     if (given) inUse.add(given);
-    this.pglite = given ?? new PGlite("memory://");
+    this.pglite = given ?? new PGlite("memory://", { startParams: inMemory });
     this.owned = given === undefined;
   }
 

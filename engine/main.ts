@@ -97,9 +97,23 @@ class RunningEngine implements Engine {
     this.tail = new MemoryLog(config.log.tailBytes);
     this.tables = new Tables(this.control, { publication: config.publication, slot: config.slot, log });
     this.snapshots = new Snapshots(this.snapshotPool, this.control, this.tail, path.join(config.dataDir, "spool"));
-    this.hub = new Hub({ tail: this.tail, snapshots: this.snapshots, log, frameBytes: config.limits.frameBytes, onTableChanged: (oid) => this.tables.forget(oid) });
+    this.hub = new Hub({
+      tail: this.tail,
+      snapshots: this.snapshots,
+      log,
+      frameBytes: config.limits.frameBytes,
+      onTableChanged: (oid) => this.tables.forget(oid),
+    });
     const xids = new Xids(this.tail, this.control, this.snapshots);
-    this.server = new Server({ config, hub: this.hub, tables: this.tables, xids, epoch: () => this.epoch, health: () => this.health(), metrics: () => this.metrics() });
+    this.server = new Server({
+      config,
+      hub: this.hub,
+      tables: this.tables,
+      xids,
+      epoch: () => this.epoch,
+      health: () => this.health(),
+      metrics: () => this.metrics(),
+    });
   }
 
   get url(): string {
@@ -132,11 +146,22 @@ class RunningEngine implements Engine {
   }
 
   health(): Health {
-    return { status: this.status, position: formatLsn(this.tail.end), lagBytes: this.lagBytes, ...(this.reason === undefined ? {} : { reason: this.reason }) };
+    return {
+      status: this.status,
+      position: formatLsn(this.tail.end),
+      lagBytes: this.lagBytes,
+      ...(this.reason === undefined ? {} : { reason: this.reason }),
+    };
   }
 
   stats(): EngineStats {
-    return { connections: this.server.connections, shapes: this.hub.live.size, snapshotsTotal: this.snapshots.total, resyncsTotal: this.hub.counters.resyncs, logBytes: this.tail.bytes };
+    return {
+      connections: this.server.connections,
+      shapes: this.hub.live.size,
+      snapshotsTotal: this.snapshots.total,
+      resyncsTotal: this.hub.counters.resyncs,
+      logBytes: this.tail.bytes,
+    };
   }
 
   // ── From the replication socket to the clients ──────────────────────────────────────────────────────────────────────
@@ -162,7 +187,10 @@ class RunningEngine implements Engine {
         if (!started && !mayPass(error)) return onFailedStart(error);
         this.note(error);
       }
-      if (!this.closing) await delay(Math.min(reconnectMs * 2 ** attempt, reconnectMsMax) * Math.random(), undefined, { signal: this.stopping.signal }).catch(() => {});
+      if (!this.closing)
+        await delay(Math.min(reconnectMs * 2 ** attempt, reconnectMsMax) * Math.random(), undefined, {
+          signal: this.stopping.signal,
+        }).catch(() => {});
     }
   }
 
@@ -171,7 +199,11 @@ class RunningEngine implements Engine {
     const { databaseUrl, slot, publication } = this.config;
     this.stream = new Stream(
       { databaseUrl, slot, publication, walSenderTimeoutMs, recentXid },
-      { onTransactions: (transactions) => this.onTransactions(transactions), onQuiet: (walEnd) => this.tail.quiet(walEnd), acknowledged: () => this.tail.acknowledgeable },
+      {
+        onTransactions: (transactions) => this.onTransactions(transactions),
+        onQuiet: (walEnd) => this.tail.quiet(walEnd),
+        acknowledged: () => this.tail.acknowledgeable,
+      },
     );
     if (!this.closing) await this.stream.run(onStart);
   }
@@ -192,7 +224,10 @@ class RunningEngine implements Engine {
     if (this.epoch === "") return this.begin(history);
     const { confirmed, epoch } = history;
     if (confirmed !== undefined && epoch === this.epoch && confirmed <= this.tail.acknowledgeable) return history;
-    this.log.error({ was: this.epoch, is: epoch, confirmed: confirmed === undefined ? null : formatLsn(confirmed) }, "the slot is not where this engine left it: every client starts anew");
+    this.log.error(
+      { was: this.epoch, is: epoch, confirmed: confirmed === undefined ? null : formatLsn(confirmed) },
+      "the slot is not where this engine left it: every client starts anew",
+    );
     this.server.disconnectAll("resync");
     await this.prepare();
     this.tables.forgetAll();
@@ -214,7 +249,9 @@ class RunningEngine implements Engine {
 
   private async learn(): Promise<void> {
     const { rows } = await this.control
-      .query<{ snapshot: string; wal: string }>("select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal")
+      .query<{ snapshot: string; wal: string }>(
+        "select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal",
+      )
       .catch((error: unknown) => this.makeWayForShutdown(error));
     const written = parseLsn(rows[0]!.wal);
     this.tail.learn(parsePgSnapshot(rows[0]!.snapshot));
@@ -237,7 +274,10 @@ class RunningEngine implements Engine {
   /** Where event triggers are not permitted. */
   private async pollCatalog(): Promise<void> {
     const versions = this.hub.live.versions();
-    const { rows } = await this.control.query<{ oid: string; version: string | null }>("select oid::text, walcast.table_version(oid) as version from unnest($1::int8[]::oid[]) as oid", [[...versions.keys()]]);
+    const { rows } = await this.control.query<{ oid: string; version: string | null }>(
+      "select oid::text, walcast.table_version(oid) as version from unnest($1::int8[]::oid[]) as oid",
+      [[...versions.keys()]],
+    );
     for (const { oid, version } of rows) if (versions.get(Number(oid)) !== version) this.hub.tableChanged(Number(oid));
   }
 

@@ -68,7 +68,11 @@ export const zeroLsn = 0n as Lsn;
 /** "16/B374D848" → Lsn. Throws `malformed_message` on anything else. */
 export function parseLsn(text: string): Lsn {
   const parts = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/.exec(text);
-  if (!parts) throw new WalcastError("malformed_message", `read an LSN: expected a form like "16/B374D848", found ${JSON.stringify(text)}`);
+  if (!parts)
+    throw new WalcastError(
+      "malformed_message",
+      `read an LSN: expected a form like "16/B374D848", found ${JSON.stringify(text)}`,
+    );
   return ((BigInt(`0x${parts[1]}`) << 32n) | BigInt(`0x${parts[2]}`)) as Lsn;
 }
 
@@ -104,7 +108,12 @@ export type ClientMessage =
 export type ServerMessage = { readonly frame: number } & (
   | { readonly kind: "welcome"; readonly epoch: string; readonly position: string; readonly positionEveryMs: number }
   /** Precedes the first row of a subscription, and comes again after `resync`. */
-  | { readonly kind: "described"; readonly id: number; readonly table: TableDescription; readonly estimatedRows: number }
+  | {
+      readonly kind: "described";
+      readonly id: number;
+      readonly table: TableDescription;
+      readonly estimatedRows: number;
+    }
   /** The server cannot continue this subscription. Keep its rows readable; a new `described` and its rows replace them at `join`. */
   | { readonly kind: "resync"; readonly id: number; readonly cause: ErrorJson }
   | { readonly kind: "unsubscribed"; readonly id: number }
@@ -165,7 +174,11 @@ export interface FrameHead {
 }
 
 /** Everything before the payloads. `previousChecksum` is that of the connection's binary frame before, or 0. */
-export function encodeFrameHeader(head: FrameHead, sections: readonly SectionOut[], previousChecksum: number): { bytes: Uint8Array; checksum: number } {
+export function encodeFrameHeader(
+  head: FrameHead,
+  sections: readonly SectionOut[],
+  previousChecksum: number,
+): { bytes: Uint8Array; checksum: number } {
   const bytes = new Uint8Array(HEADER_BYTES + sections.length * SECTION_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, frameKinds[head.kind]);
@@ -206,11 +219,17 @@ export function decodeFrame(bytes: Uint8Array, expected: { number: number; previ
   if (!kind) throw malformed(`expected a frame kind from 1 to 5, found ${view.getUint8(0)}`);
   const count = view.getUint16(2);
   const headerBytes = HEADER_BYTES + count * SECTION_BYTES;
-  if (bytes.length < headerBytes) throw malformed(`expected ${count} section headers, found the end at byte ${bytes.length}`);
+  if (bytes.length < headerBytes)
+    throw malformed(`expected ${count} section headers, found the end at byte ${bytes.length}`);
   const number = view.getUint32(4);
-  if (number !== expected.number) throw new WalcastError("frame_out_of_order", `read a frame: expected number ${expected.number}, found ${number}`);
+  if (number !== expected.number)
+    throw new WalcastError("frame_out_of_order", `read a frame: expected number ${expected.number}, found ${number}`);
   const checksum = view.getUint32(8);
-  if (checksum !== checksumOf(bytes, headerBytes, expected.previousChecksum)) throw new WalcastError("checksum_mismatch", `read frame ${number}: its header's checksum does not continue the frame before`);
+  if (checksum !== checksumOf(bytes, headerBytes, expected.previousChecksum))
+    throw new WalcastError(
+      "checksum_mismatch",
+      `read frame ${number}: its header's checksum does not continue the frame before`,
+    );
   return {
     kind,
     boundary: (view.getUint8(1) & BOUNDARY) !== 0,
@@ -227,9 +246,11 @@ function decodeSections(bytes: Uint8Array, view: DataView, count: number, header
   for (let i = 0; i < count; i++) {
     const at = HEADER_BYTES + i * SECTION_BYTES;
     const end = start + view.getUint32(at + 4);
-    if (end > bytes.length) throw malformed(`expected a payload up to byte ${end}, found the end at byte ${bytes.length}`);
+    if (end > bytes.length)
+      throw malformed(`expected a payload up to byte ${end}, found the end at byte ${bytes.length}`);
     const payload = bytes.subarray(start, end);
-    if (crc32(payload) !== view.getUint32(at + 8)) throw new WalcastError("checksum_mismatch", `read a frame: section ${i}'s payload does not have its checksum`);
+    if (crc32(payload) !== view.getUint32(at + 8))
+      throw new WalcastError("checksum_mismatch", `read a frame: section ${i}'s payload does not have its checksum`);
     sections.push({ subscription: view.getUint32(at), payload });
     start = end;
   }
@@ -249,7 +270,12 @@ export type Value = string | null | undefined;
 
 export type Operation =
   | { readonly kind: "insert"; readonly row: readonly Value[] }
-  | { readonly kind: "update"; readonly oldKey?: readonly Value[]; readonly old?: readonly Value[]; readonly row: readonly Value[] }
+  | {
+      readonly kind: "update";
+      readonly oldKey?: readonly Value[];
+      readonly old?: readonly Value[];
+      readonly row: readonly Value[];
+    }
   | { readonly kind: "delete"; readonly key?: readonly Value[]; readonly old?: readonly Value[] }
   | { readonly kind: "truncate" };
 
@@ -262,7 +288,16 @@ export interface Commit {
   readonly operations: readonly Operation[];
 }
 
-export const tags = { commit: 0x43, insert: 0x49, update: 0x55, delete: 0x44, truncate: 0x54, null: 0x6e, unchanged: 0x75, text: 0x74 } as const;
+export const tags = {
+  commit: 0x43,
+  insert: 0x49,
+  update: 0x55,
+  delete: 0x44,
+  truncate: 0x54,
+  null: 0x6e,
+  unchanged: 0x75,
+  text: 0x74,
+} as const;
 export const oldKinds = { none: 0, key: 1, row: 2 } as const;
 
 /** A payload's transactions, in commit order. Never reads past the end: a count is believed only as far as bytes are there. */
@@ -367,7 +402,8 @@ class PayloadReader {
 
   private take(length: number): number {
     const start = this.at;
-    if (start + length > this.bytes.length) throw malformed(`expected ${length} bytes at ${start}, found the end at ${this.bytes.length}`);
+    if (start + length > this.bytes.length)
+      throw malformed(`expected ${length} bytes at ${start}, found the end at ${this.bytes.length}`);
     this.at = start + length;
     return start;
   }
@@ -401,15 +437,38 @@ function malformed(found: string): WalcastError {
 
 // ── CRC-32 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
+/**
+ * Eight bytes a step: entry 256 k + n is the CRC of byte n with k zero bytes after it. Signed, because that is what
+ * JavaScript's bit operators give: four times as fast as a byte a step through unsigned ones.
+ */
+const crcTables = new Int32Array(8 * 256);
+for (let n = 0; n < 256; n++) {
   let c = n;
   for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
-  return c >>> 0;
-});
+  crcTables[n] = c;
+}
+for (let i = 256; i < crcTables.length; i++) {
+  const before = crcTables[i - 256]!;
+  crcTables[i] = crcTables[before & 0xff]! ^ (before >>> 8);
+}
 
 /** CRC-32 as in zlib and RFC 1952: `crc32(b, crc32(a))` is the CRC of a and b joined. */
 export function crc32(bytes: Uint8Array, seed = 0): number {
+  const t = crcTables;
   let crc = ~seed;
-  for (let i = 0; i < bytes.length; i++) crc = crcTable[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
+  let i = 0;
+  for (const last = bytes.length - 8; i <= last; i += 8) {
+    crc ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
+    crc =
+      t[1792 + (crc & 0xff)]! ^
+      t[1536 + ((crc >>> 8) & 0xff)]! ^
+      t[1280 + ((crc >>> 16) & 0xff)]! ^
+      t[1024 + (crc >>> 24)]! ^
+      t[768 + bytes[i + 4]!]! ^
+      t[512 + bytes[i + 5]!]! ^
+      t[256 + bytes[i + 6]!]! ^
+      t[bytes[i + 7]!]!;
+  }
+  for (; i < bytes.length; i++) crc = t[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
   return ~crc >>> 0;
 }

@@ -23,13 +23,30 @@ export async function findTable(db: Queryable, schema: string, name: string): Pr
 }
 
 export function unknownTable(schema: string, name: string): WalcastError {
-  return new WalcastError("unknown_table", `there is no table ${qualifiedName(schema, name)} that this client may read`, { hint: "name it in `tables` of the config, and check its spelling and schema" });
+  return new WalcastError(
+    "unknown_table",
+    `there is no table ${qualifiedName(schema, name)} that this client may read`,
+    { hint: "name it in `tables` of the config, and check its spelling and schema" },
+  );
 }
 
-function unsupportedTable(schema: string, name: string, found: { relkind: string; relpersistence: string }): WalcastError {
-  const kinds: Record<string, string> = { p: "a partitioned table", v: "a view", m: "a materialized view", f: "a foreign table" };
+function unsupportedTable(
+  schema: string,
+  name: string,
+  found: { relkind: string; relpersistence: string },
+): WalcastError {
+  const kinds: Record<string, string> = {
+    p: "a partitioned table",
+    v: "a view",
+    m: "a materialized view",
+    f: "a foreign table",
+  };
   const kind = kinds[found.relkind] ?? (found.relpersistence === "u" ? "an unlogged table" : "a temporary table");
-  return new WalcastError("table_unsupported", `sync ${qualifiedName(schema, name)}: expected an ordinary table, found ${kind}`, { hint: "sync the ordinary tables it is made of" });
+  return new WalcastError(
+    "table_unsupported",
+    `sync ${qualifiedName(schema, name)}: expected an ordinary table, found ${kind}`,
+    { hint: "sync the ordinary tables it is made of" },
+  );
 }
 
 /** Undefined where the table is gone. */
@@ -38,7 +55,10 @@ export async function describeTable(db: Queryable, oid: number): Promise<Table |
   const row = rows[0];
   if (!row) return undefined;
   const columns = (await db.query<ColumnRow>(columnsQuery, [oid])).rows;
-  const types = await describeTypes(db, columns.map((column) => column.typeOid));
+  const types = await describeTypes(
+    db,
+    columns.map((column) => column.typeOid),
+  );
   return asTable(oid, row, columns, types);
 }
 
@@ -95,8 +115,14 @@ const columnsQuery = `
   where a.attrelid = $1
   order by a.attnum`;
 
-function asTable(oid: number, row: TableRow, columnRows: readonly ColumnRow[], types: readonly TypeDescription[]): Table {
-  const positions = (attnums: readonly number[] | null): number[] => (attnums ?? []).map((attnum) => columnRows.findIndex((c) => c.attnum === attnum));
+function asTable(
+  oid: number,
+  row: TableRow,
+  columnRows: readonly ColumnRow[],
+  types: readonly TypeDescription[],
+): Table {
+  const positions = (attnums: readonly number[] | null): number[] =>
+    (attnums ?? []).map((attnum) => columnRows.findIndex((c) => c.attnum === attnum));
   const columns = columnRows.map(asColumn);
   const key = positions(row.keyAttnums);
   const full = row.replicaIdentity === "f";
@@ -109,7 +135,9 @@ function asTable(oid: number, row: TableRow, columnRows: readonly ColumnRow[], t
     // A key with a generated column in it never travels whole, and what is left of it need not be unique.
     key: key.includes(-1) ? [] : key,
     replicaIdentity: row.replicaIdentity,
-    identityColumns: full ? columns.map((_, position) => position) : positions(row.replicaIdentity === "n" ? [] : row.identityAttnums).filter((position) => position >= 0),
+    identityColumns: full
+      ? columns.map((_, position) => position)
+      : positions(row.replicaIdentity === "n" ? [] : row.identityAttnums).filter((position) => position >= 0),
     types,
   };
 }

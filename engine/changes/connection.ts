@@ -34,11 +34,20 @@ export function replicationConfig(databaseUrl: string, name: string): pg.ClientC
 }
 
 /** pg would let options in the URL take the place of ours; poolers and hosts need theirs, so ours come after them and win. */
-function connectionConfig(databaseUrl: string, name: string, settings: Readonly<Record<string, string>>): pg.ClientConfig {
+function connectionConfig(
+  databaseUrl: string,
+  name: string,
+  settings: Readonly<Record<string, string>>,
+): pg.ClientConfig {
   const url = new URL(databaseUrl);
   const theirs = url.searchParams.get("options") ?? "";
   url.searchParams.delete("options");
-  return { connectionString: url.href, application_name: name, options: `${theirs} ${asOptions(settings)}`.trim(), keepAlive: true };
+  return {
+    connectionString: url.href,
+    application_name: name,
+    options: `${theirs} ${asOptions(settings)}`.trim(),
+    keepAlive: true,
+  };
 }
 
 /** The connection broke or cannot be made: nothing is wrong with what was asked, and it may be asked again. */
@@ -49,9 +58,11 @@ export function isPostgresAway(error: unknown): boolean {
 
 // Connection exceptions, shutting down or starting up, too many connections; and the operating system's names for the same.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
-const awayCodes = /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
+const awayCodes =
+  /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
 // pg has no code for these.
-const awayMessages = /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect)/;
+const awayMessages =
+  /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect)/;
 
 function asOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)

@@ -13,7 +13,11 @@ export interface PgSnapshot {
 
 export function parsePgSnapshot(text: string): PgSnapshot {
   const parts = /^(\d+):(\d+):((?:\d+(?:,\d+)*)?)$/.exec(text);
-  if (!parts) throw new WalcastError("malformed_message", `read a snapshot: expected "xmin:xmax:xip,…", found ${JSON.stringify(text)}`);
+  if (!parts)
+    throw new WalcastError(
+      "malformed_message",
+      `read a snapshot: expected "xmin:xmax:xip,…", found ${JSON.stringify(text)}`,
+    );
   const xip = parts[3] === "" ? [] : parts[3]!.split(",").map(BigInt);
   return { xmin: BigInt(parts[1]!), xmax: BigInt(parts[2]!), xip: new Set(xip) };
 }

@@ -54,7 +54,10 @@ async function connect(databaseUrl: string): Promise<pg.Client> {
     return client;
   } catch (cause) {
     const { message } = cause as Error;
-    throw new WalcastError("database_unreachable", `connect to Postgres: ${message || String(cause)}`, { cause, hint: "check that Postgres runs and that --database-url (or WALCAST_DATABASE_URL) points at it" });
+    throw new WalcastError("database_unreachable", `connect to Postgres: ${message || String(cause)}`, {
+      cause,
+      hint: "check that Postgres runs and that --database-url (or WALCAST_DATABASE_URL) points at it",
+    });
   }
 }
 
@@ -62,17 +65,30 @@ async function requireLogicalWal(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ wal_level: string }>("show wal_level");
   const level = rows[0]?.wal_level;
   if (level !== "logical") {
-    throw new WalcastError("database_unsuitable", `start replication: expected wal_level = logical, found ${level}`, { hint: "run `ALTER SYSTEM SET wal_level = logical` and restart Postgres" });
+    throw new WalcastError("database_unsuitable", `start replication: expected wal_level = logical, found ${level}`, {
+      hint: "run `ALTER SYSTEM SET wal_level = logical` and restart Postgres",
+    });
   }
 }
 
 /** Applies what is missing of migrations/. The caller holds the setup lock. */
 export async function migrate(databaseUrl: string): Promise<void> {
-  const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool: new pg.Pool({ ...queryConfig(databaseUrl, "walcast migrate"), max: 1 }) }) });
+  const db = new Kysely<unknown>({
+    dialect: new PostgresDialect({ pool: new pg.Pool({ ...queryConfig(databaseUrl, "walcast migrate"), max: 1 }) }),
+  });
   try {
-    const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations }, migrationTableSchema: "walcast" });
+    const migrator = new Migrator({
+      db,
+      provider: { getMigrations: async () => migrations },
+      migrationTableSchema: "walcast",
+    });
     const { error } = await migrator.migrateToLatest();
-    if (error !== undefined) throw new WalcastError("database_unsuitable", `apply the migrations: ${error instanceof Error ? error.message : JSON.stringify(error)}`, { cause: error, hint: "the role needs CREATE on the database" });
+    if (error !== undefined)
+      throw new WalcastError(
+        "database_unsuitable",
+        `apply the migrations: ${error instanceof Error ? error.message : JSON.stringify(error)}`,
+        { cause: error, hint: "the role needs CREATE on the database" },
+      );
   } finally {
     await db.destroy();
   }
@@ -80,7 +96,8 @@ export async function migrate(databaseUrl: string): Promise<void> {
 
 const eventTriggers = {
   walcast_schema_change: "on ddl_command_end when tag in ('ALTER TABLE') execute function walcast.note_schema_change()",
-  walcast_type_change: "on ddl_command_end when tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA') execute function walcast.note_type_change()",
+  walcast_type_change:
+    "on ddl_command_end when tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA') execute function walcast.note_type_change()",
   walcast_rewrite: "on table_rewrite execute function walcast.note_rewrite()",
   walcast_drop: "on sql_drop execute function walcast.note_drop()",
 };
@@ -91,11 +108,14 @@ async function ensureEventTriggers(client: pg.Client, log: Logger): Promise<bool
   const { rows } = await client.query<{ evtname: string }>("select evtname from pg_event_trigger");
   const present = new Set(rows.map((row) => row.evtname));
   try {
-    for (const [name, rest] of Object.entries(eventTriggers)) if (!present.has(name)) await client.query(`create event trigger ${name} ${rest}`);
+    for (const [name, rest] of Object.entries(eventTriggers))
+      if (!present.has(name)) await client.query(`create event trigger ${name} ${rest}`);
     return true;
   } catch (error) {
     if ((error as pg.DatabaseError).code !== insufficientPrivilege) throw error;
-    log.warn("event triggers are not permitted to this role: schema changes are looked for in the catalog every few seconds");
+    log.warn(
+      "event triggers are not permitted to this role: schema changes are looked for in the catalog every few seconds",
+    );
     return false;
   }
 }
@@ -103,7 +123,8 @@ async function ensureEventTriggers(client: pg.Client, log: Logger): Promise<bool
 /** DDL notes travel in the publication like rows of any table; tables join it when somebody first asks for them. */
 async function ensurePublication(client: pg.Client, publication: string): Promise<void> {
   const { rowCount } = await client.query("select from pg_publication where pubname = $1", [publication]);
-  if (rowCount === 0) await client.query(`create publication ${quoteIdentifier(publication)} for table walcast.schema_changes`);
+  if (rowCount === 0)
+    await client.query(`create publication ${quoteIdentifier(publication)} for table walcast.schema_changes`);
 }
 
 // A slot waits for every transaction that is open when it is made. Rather than hang for ever, say who holds it up.
@@ -123,18 +144,32 @@ async function ensureSlot(client: pg.Client, { slot, log }: SetupOptions): Promi
   return true;
 }
 
-function requireOurs(slot: string, found: { plugin: string | null; database: string | null; here: boolean | null }): void {
+function requireOurs(
+  slot: string,
+  found: { plugin: string | null; database: string | null; here: boolean | null },
+): void {
   if (found.plugin === "pgoutput" && found.here) return;
-  throw new WalcastError("database_unsuitable", `use the replication slot ${slot}: expected one of pgoutput in this database, found ${found.plugin === null ? "a physical one" : `one of ${found.plugin} in ${found.database}`}`, { hint: "set another `slot` in the config: slot names are shared by all databases of a server" });
+  throw new WalcastError(
+    "database_unsuitable",
+    `use the replication slot ${slot}: expected one of pgoutput in this database, found ${found.plugin === null ? "a physical one" : `one of ${found.plugin} in ${found.database}`}`,
+    { hint: "set another `slot` in the config: slot names are shared by all databases of a server" },
+  );
 }
 
 async function createSlot(client: pg.Client, slot: string, log: Logger): Promise<void> {
   const name = `walcast_setup_${randomUUID()}`;
-  await client.query("select set_config('application_name', $1, false), set_config('statement_timeout', $2, false)", [name, String(slotTimeoutMs)]);
+  await client.query("select set_config('application_name', $1, false), set_config('statement_timeout', $2, false)", [
+    name,
+    String(slotTimeoutMs),
+  ]);
   try {
     await client.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
   } catch (cause) {
-    throw new WalcastError("database_unsuitable", `create the replication slot ${slot}: ${(cause as Error).message}; open transactions: ${await openTransactions(client)}`, { cause, hint: "end the transactions that it waits for, or raise max_replication_slots" });
+    throw new WalcastError(
+      "database_unsuitable",
+      `create the replication slot ${slot}: ${(cause as Error).message}; open transactions: ${await openTransactions(client)}`,
+      { cause, hint: "end the transactions that it waits for, or raise max_replication_slots" },
+    );
   } finally {
     await client.query("set statement_timeout = 0");
   }

@@ -202,5 +202,8 @@ function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
 function unreadable(shape: Shape, cause: unknown): WalcastError {
   const name = qualifiedName(shape.table.schema, shape.table.name);
   const hint = `run \`GRANT SELECT ON ${name} TO …\` for the engine's role, and where the table has row-level security, give that role BYPASSRLS: the stream has every row`;
-  return new WalcastError("table_unsupported", `read ${name}: the engine's role may not read all of it`, { cause, hint });
+  return new WalcastError("table_unsupported", `read ${name}: the engine's role may not read all of it`, {
+    cause,
+    hint,
+  });
 }

@@ -38,7 +38,12 @@ export interface Column {
   readonly enumLabels?: readonly string[];
   readonly notNull: boolean;
   /** pg_collation: undefined for types that have none. `deterministic` decides whether equality is byte equality. */
-  readonly collation?: { readonly schema: string; readonly name: string; readonly deterministic: boolean; readonly isC: boolean };
+  readonly collation?: {
+    readonly schema: string;
+    readonly name: string;
+    readonly deterministic: boolean;
+    readonly isC: boolean;
+  };
 }
 
 /** A type the client has to create before the table. Domains carry no constraint: the server has checked already. */

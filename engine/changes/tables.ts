@@ -85,14 +85,25 @@ export class Tables {
 
   private async publish(oid: number, name: string): Promise<void> {
     const { publication } = this.options;
-    const { rowCount } = await this.pool.query("select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $1 and r.prrelid = $2", [publication, oid]);
+    const { rowCount } = await this.pool.query(
+      "select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $1 and r.prrelid = $2",
+      [publication, oid],
+    );
     if (rowCount) return;
-    await this.pool.query("delete from walcast.ready_tables where slot_name = $1 and table_oid = $2", [this.options.slot, oid]);
-    await this.withLockTimeout(`alter publication ${quoteIdentifier(publication)} add table ${name}`).catch(ignore(duplicateObject));
+    await this.pool.query("delete from walcast.ready_tables where slot_name = $1 and table_oid = $2", [
+      this.options.slot,
+      oid,
+    ]);
+    await this.withLockTimeout(`alter publication ${quoteIdentifier(publication)} add table ${name}`).catch(
+      ignore(duplicateObject),
+    );
   }
 
   private async makeIdentityFull(oid: number, name: string): Promise<void> {
-    const { rows } = await this.pool.query<{ relreplident: string }>("select relreplident::text from pg_class where oid = $1", [oid]);
+    const { rows } = await this.pool.query<{ relreplident: string }>(
+      "select relreplident::text from pg_class where oid = $1",
+      [oid],
+    );
     if (rows[0]?.relreplident === "f") return;
     // Not ours to change: shapes that can do without are served, others are refused with the statement to run.
     await this.withLockTimeout(`alter table ${name} replica identity full`).catch(ignore(insufficientPrivilege));
@@ -113,10 +124,16 @@ export class Tables {
 
   private async waitForEarlierWriters(oid: number, name: string): Promise<void> {
     const key = [this.options.slot, oid];
-    const { rowCount } = await this.pool.query("select from walcast.ready_tables where slot_name = $1 and table_oid = $2", key);
+    const { rowCount } = await this.pool.query(
+      "select from walcast.ready_tables where slot_name = $1 and table_oid = $2",
+      key,
+    );
     if (rowCount) return;
     await this.outlast(await this.writers(oid), oid, name);
-    await this.pool.query("insert into walcast.ready_tables (slot_name, table_oid) values ($1, $2) on conflict do nothing", key);
+    await this.pool.query(
+      "insert into walcast.ready_tables (slot_name, table_oid) values ($1, $2) on conflict do nothing",
+      key,
+    );
   }
 
   private async outlast(writers: readonly Writer[], oid: number, name: string): Promise<void> {
@@ -125,7 +142,10 @@ export class Tables {
     let warned = false;
     while (left.length > 0) {
       if (!warned && performance.now() > warnAt) {
-        this.options.log.warn({ table: name, pids: left.map((writer) => writer.pid) }, "waiting for transactions that wrote this table before it was published");
+        this.options.log.warn(
+          { table: name, pids: left.map((writer) => writer.pid) },
+          "waiting for transactions that wrote this table before it was published",
+        );
         warned = true;
       }
       await delay(writerPollMs);

@@ -89,11 +89,16 @@ export class TransactionAssembler {
   private keep(bytes: Buffer, start: number, end: number, tag: number): void {
     if (!this.open) {
       // Outside a transaction there may only be messages that were not transactional, and Type and Origin announcements.
-      assert(tag === messageTags.message || tag === messageTags.type || tag === messageTags.origin, "no row is decoded outside Begin and Commit");
+      assert(
+        tag === messageTags.message || tag === messageTags.type || tag === messageTags.origin,
+        "no row is decoded outside Begin and Commit",
+      );
       return;
     }
-    if (tag === messageTags.truncate) for (const oid of decodeMessage(bytes, start, end, this.message).relationOids) this.use(oid);
-    else if (tag === messageTags.insert || tag === messageTags.update || tag === messageTags.delete) this.row(bytes, start, end, tag);
+    if (tag === messageTags.truncate)
+      for (const oid of decodeMessage(bytes, start, end, this.message).relationOids) this.use(oid);
+    else if (tag === messageTags.insert || tag === messageTags.update || tag === messageTags.delete)
+      this.row(bytes, start, end, tag);
     else return;
     this.open.append(bytes, start, end);
   }

@@ -15,7 +15,8 @@ export interface TableName {
 /** Unquoted names fold to lower case (ASCII only, as Postgres does in UTF-8); no schema means `public`. */
 export function parseTableName(text: string): TableName {
   const parts = tableName.exec(text);
-  if (!parts) throw malformed(text, "a name, or a schema and a name joined by a dot, with double quotes around anything unusual");
+  if (!parts)
+    throw malformed(text, "a name, or a schema and a name joined by a dot, with double quotes around anything unusual");
   const first = identifier(parts[1]!, text);
   if (parts[2] === undefined) return { schema: "public", name: first };
   return { schema: first, name: identifier(parts[2], text) };
@@ -60,7 +61,11 @@ function foldAscii(token: string): string {
 }
 
 function malformed(text: string, expected: string): WalcastError {
-  return new WalcastError("unknown_table", `read a table's name: expected ${expected}, found ${JSON.stringify(text.slice(0, 200))}`, {
-    hint: 'Write it as in SQL: orders, sales.orders or "My Schema"."My Table".',
-  });
+  return new WalcastError(
+    "unknown_table",
+    `read a table's name: expected ${expected}, found ${JSON.stringify(text.slice(0, 200))}`,
+    {
+      hint: 'Write it as in SQL: orders, sales.orders or "My Schema"."My Table".',
+    },
+  );
 }

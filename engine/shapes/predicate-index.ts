@@ -155,7 +155,9 @@ function filesOf(node: Node): Files | undefined {
     case "constant":
       return node.value === true ? undefined : { keys: [], isExact: true };
     case "in":
-      return node.negated ? undefined : { keys: node.values.map((bytes) => ({ column: node.column, bytes })), isExact: true };
+      return node.negated
+        ? undefined
+        : { keys: node.values.map((bytes) => ({ column: node.column, bytes })), isExact: true };
     case "and":
       return narrowest(node.parts);
     case "guarded":
@@ -182,7 +184,11 @@ function narrowest(parts: readonly Node[]): Files | undefined {
 /** One in two rows has the value of a boolean; an enum's labels are few too. */
 function breadth({ keys }: Files): number {
   const weights = { boolean: 1_000_000, enum: 1_000 } as const;
-  return keys.reduce((sum, { column }) => sum + (column.values.name === "boolean" || column.values.name === "enum" ? weights[column.values.name] : 1), 0);
+  return keys.reduce(
+    (sum, { column }) =>
+      sum + (column.values.name === "boolean" || column.values.name === "enum" ? weights[column.values.name] : 1),
+    0,
+  );
 }
 
 function together(parts: readonly Node[]): Files | undefined {

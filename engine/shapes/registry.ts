@@ -83,7 +83,9 @@ export class Registry<Subscriber> {
       this.collectBroken(transaction, broken);
       if (this.concerns(transaction)) this.routeOne(transaction, touched, broken);
     }
-    const changed = [...touched].map((entry) => ({ entry, payloads: entry.writer.finish() })).filter(({ entry }) => !broken.has(entry));
+    const changed = [...touched]
+      .map((entry) => ({ entry, payloads: entry.writer.finish() }))
+      .filter(({ entry }) => !broken.has(entry));
     return { changed, broken: [...broken] };
   }
 
@@ -104,7 +106,11 @@ export class Registry<Subscriber> {
     return false;
   }
 
-  private routeOne(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
+  private routeOne(
+    transaction: Transaction,
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
     const { bytes, starts } = transaction;
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
@@ -176,7 +182,12 @@ class TableShapes<Subscriber> {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 
-  route(transaction: Transaction, message: Message, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
+  route(
+    transaction: Transaction,
+    message: Message,
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
     // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
     if (message.tag !== messageTags.delete && message.new.count !== this.columns) return;
     if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
@@ -204,7 +215,13 @@ class TableShapes<Subscriber> {
     });
   }
 
-  private update(transaction: Transaction, old: Tuple, row: Tuple, touched: Set<ShapeEntry<Subscriber>>, broken: Set<ShapeEntry<Subscriber>>): void {
+  private update(
+    transaction: Transaction,
+    old: Tuple,
+    row: Tuple,
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
     const change = ++this.change;
     this.leaving.length = 0;
     this.eachMatch(old, (entry) => {
@@ -223,12 +240,23 @@ class TableShapes<Subscriber> {
     for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, touched);
   }
 
-  private stay(transaction: Transaction, entry: ShapeEntry<Subscriber>, old: Tuple, row: Tuple, oldKey: Tuple | undefined): void {
+  private stay(
+    transaction: Transaction,
+    entry: ShapeEntry<Subscriber>,
+    old: Tuple,
+    row: Tuple,
+    oldKey: Tuple | undefined,
+  ): void {
     if (entry.shape.changes) entry.writer.updateWhole(transaction, row, old);
     else entry.writer.update(transaction, row, oldKey);
   }
 
-  private leave(transaction: Transaction, entry: ShapeEntry<Subscriber>, old: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+  private leave(
+    transaction: Transaction,
+    entry: ShapeEntry<Subscriber>,
+    old: Tuple,
+    touched: Set<ShapeEntry<Subscriber>>,
+  ): void {
     if (entry.shape.changes) entry.writer.deleteWhole(transaction, old);
     else entry.writer.delete(transaction, old);
     touched.add(entry);

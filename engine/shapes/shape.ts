@@ -26,7 +26,13 @@ export async function readRule(rule: TableRule, auth: Auth): Promise<Sql | boole
   return typeof rule.read === "function" ? await rule.read(auth) : rule.read;
 }
 
-export function resolveShape(request: ShapeRequest, table: Table, rule: Sql | true, readable: readonly string[] | undefined, changes: boolean): Shape {
+export function resolveShape(
+  request: ShapeRequest,
+  table: Table,
+  rule: Sql | true,
+  readable: readonly string[] | undefined,
+  changes: boolean,
+): Shape {
   requireKey(table);
   const columns = resolveColumns(request, table, readable);
   const predicate = effectivePredicate(request, table, rule, readable);
@@ -34,10 +40,16 @@ export function resolveShape(request: ShapeRequest, table: Table, rule: Sql | tr
   return { key: identityOf(table, columns, predicate, changes), table, columns, predicate, changes };
 }
 
-function effectivePredicate(request: ShapeRequest, table: Table, rule: Sql | true, readable: readonly string[] | undefined): Predicate {
+function effectivePredicate(
+  request: ShapeRequest,
+  table: Table,
+  rule: Sql | true,
+  readable: readonly string[] | undefined,
+): Predicate {
   // A predicate over a column that may not be read would tell what is in it, and a refusal would tell that it is there.
   const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
-  const where = request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
+  const where =
+    request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
   return rule === true ? where : both(compileWhere(rule.text, rule.params, table), where);
 }
 
@@ -56,25 +68,42 @@ function columnPosition(table: Table, name: string, readable: readonly string[] 
 }
 
 function unknownColumn(table: Table, name: string): WalcastError {
-  return new WalcastError("unknown_column", `sync ${nameOf(table)}: there is no column ${JSON.stringify(name)} that this client may read`);
+  return new WalcastError(
+    "unknown_column",
+    `sync ${nameOf(table)}: there is no column ${JSON.stringify(name)} that this client may read`,
+  );
 }
 
 function columnsWithoutKey(table: Table, missing: number): WalcastError {
   const key = table.key.map((position) => table.columns[position]!.name);
-  return new WalcastError("columns_without_key", `sync ${nameOf(table)}: expected the columns of its key (${key.join(", ")}), found no ${table.columns[missing]!.name}`, { hint: "add the key's columns to `columns`" });
+  return new WalcastError(
+    "columns_without_key",
+    `sync ${nameOf(table)}: expected the columns of its key (${key.join(", ")}), found no ${table.columns[missing]!.name}`,
+    { hint: "add the key's columns to `columns`" },
+  );
 }
 
 function requireKey(table: Table): void {
   if (table.key.length > 0) return;
-  throw new WalcastError("table_without_key", `sync ${nameOf(table)}: expected a primary key that is not deferrable, found none`, { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` });
+  throw new WalcastError(
+    "table_without_key",
+    `sync ${nameOf(table)}: expected a primary key that is not deferrable, found none`,
+    { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` },
+  );
 }
 
 /** Without FULL nobody can know that a row left, unless the predicate reads only what old tuples carry. */
 function requireIdentity(table: Table, predicate: Predicate, columns: readonly number[], changes: boolean): void {
-  const needed = changes ? [...new Set([...predicate.columns, ...columns])] : [...new Set([...predicate.columns, ...table.key])];
+  const needed = changes
+    ? [...new Set([...predicate.columns, ...columns])]
+    : [...new Set([...predicate.columns, ...table.key])];
   const missing = needed.find((position) => !table.identityColumns.includes(position));
   if (missing === undefined) return;
-  throw new WalcastError("replica_identity_missing", `sync ${nameOf(table)}: its replica identity does not carry ${table.columns[missing]!.name}`, { hint: `run \`ALTER TABLE ${nameOf(table)} REPLICA IDENTITY FULL\`` });
+  throw new WalcastError(
+    "replica_identity_missing",
+    `sync ${nameOf(table)}: its replica identity does not carry ${table.columns[missing]!.name}`,
+    { hint: `run \`ALTER TABLE ${nameOf(table)} REPLICA IDENTITY FULL\`` },
+  );
 }
 
 function identityOf(table: Table, columns: readonly number[], predicate: Predicate, changes: boolean): string {

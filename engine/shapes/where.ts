@@ -32,7 +32,12 @@ export interface Predicate {
  *
  *     compileWhere("customer_id = $1 AND status <> 'archived'", [7], table)
  */
-export function compileWhere(where: string, params: readonly unknown[], table: Table, isVisible: (position: number) => boolean = () => true): Predicate {
+export function compileWhere(
+  where: string,
+  params: readonly unknown[],
+  table: Table,
+  isVisible: (position: number) => boolean = () => true,
+): Predicate {
   const { expression, positionOf } = parseWhere(where);
   return predicateOf(resolve(expression, { table, params, isVisible, positionOf }));
 }
@@ -52,7 +57,10 @@ function isConstant({ node }: Predicate, value: boolean): boolean {
 function predicateOf(node: Node): Predicate {
   const columns = new Set<number>();
   collectColumns(node, columns);
-  return new CompiledPredicate(node, [...columns].sort((a, b) => a - b));
+  return new CompiledPredicate(
+    node,
+    [...columns].sort((a, b) => a - b),
+  );
 }
 
 /** Compiled when it is first asked: the index answers for most predicates without asking them. */

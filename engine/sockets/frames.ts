@@ -3,7 +3,15 @@
  * silently: a client that does not take what it is sent is closed with a code, and starts anew when it comes back.
  */
 import assert from "node:assert/strict";
-import { closeCodes, encodeFrameHeader, type FrameKind, type Lsn, type SectionOut, type ServerMessage, zeroLsn } from "../protocol.ts";
+import {
+  closeCodes,
+  encodeFrameHeader,
+  type FrameKind,
+  type Lsn,
+  type SectionOut,
+  type ServerMessage,
+  zeroLsn,
+} from "../protocol.ts";
 
 /** What we need of uWebSockets.js' WebSocket. Its type leaves out the fragments that the library has. */
 export interface Socket {
@@ -59,7 +67,11 @@ export class Frames {
     if (this.over) return;
     assert(position >= this.position, "a connection's position never goes back");
     this.position = position;
-    const { bytes, checksum } = encodeFrameHeader({ kind, boundary, number: ++this.number, position }, sections, this.checksum);
+    const { bytes, checksum } = encodeFrameHeader(
+      { kind, boundary, number: ++this.number, position },
+      sections,
+      this.checksum,
+    );
     this.checksum = checksum;
     this.write(bytes, sections);
   }
@@ -94,7 +106,8 @@ export class Frames {
   private write(header: Uint8Array, sections: readonly SectionOut[]): void {
     let size = header.length;
     for (const { payload } of sections) size += payload.bytes.length;
-    if (sections.length === 0 || size <= joinedBytesMax) this.sent(this.socket.send(join(header, sections, size), true, false));
+    if (sections.length === 0 || size <= joinedBytesMax)
+      this.sent(this.socket.send(join(header, sections, size), true, false));
     else this.socket.cork(() => this.writeFragments(header, sections));
   }
 
@@ -103,7 +116,8 @@ export class Frames {
     let status = this.socket.sendFirstFragment(header, true, false);
     sections.forEach(({ payload }, i) => {
       if (status === DROPPED) return;
-      status = i < last ? this.socket.sendFragment(payload.bytes, false) : this.socket.sendLastFragment(payload.bytes, false);
+      status =
+        i < last ? this.socket.sendFragment(payload.bytes, false) : this.socket.sendLastFragment(payload.bytes, false);
     });
     this.sent(status);
   }

@@ -27,7 +27,9 @@ export function serveHealth(res: HttpResponse, { health }: HttpServices): void {
 }
 
 export function serveMetrics(res: HttpResponse, { metrics }: HttpServices, connections: number): void {
-  const lines = Object.entries({ 'walcast_clients{state="connected"}': connections, ...metrics() }).map(([name, value]) => `${name} ${value}\n`);
+  const lines = Object.entries({ 'walcast_clients{state="connected"}': connections, ...metrics() }).map(
+    ([name, value]) => `${name} ${value}\n`,
+  );
   write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4"]], lines.join(""));
 }
 
@@ -40,10 +42,23 @@ export function answerText(res: HttpResponse, status: string, text: string): voi
 }
 
 function answerJson(res: HttpResponse, status: string, body: unknown): void {
-  write(res, status, [["Content-Type", "application/json"], ["Cache-Control", "no-store"]], JSON.stringify(body));
+  write(
+    res,
+    status,
+    [
+      ["Content-Type", "application/json"],
+      ["Cache-Control", "no-store"],
+    ],
+    JSON.stringify(body),
+  );
 }
 
-function write(res: HttpResponse, status: string, headers: Iterable<readonly [string, string]>, body: string | Uint8Array): void {
+function write(
+  res: HttpResponse,
+  status: string,
+  headers: Iterable<readonly [string, string]>,
+  body: string | Uint8Array,
+): void {
   res.cork(() => {
     res.writeStatus(status);
     // The library writes the length itself.
@@ -55,7 +70,12 @@ function write(res: HttpResponse, status: string, headers: Iterable<readonly [st
 export type App = (request: Request) => Response | Promise<Response>;
 
 /** Hands the request to the app as a web-standard Request. Bodies above the limit are refused with 413. */
-export function serveApp(res: HttpResponse, req: HttpRequest, app: App, options: { bytesMax: number; log: Logger }): void {
+export function serveApp(
+  res: HttpResponse,
+  req: HttpRequest,
+  app: App,
+  options: { bytesMax: number; log: Logger },
+): void {
   const url = `http://${req.getHeader("host") || "localhost"}${req.getUrl()}${req.getQuery() ? `?${req.getQuery()}` : ""}`;
   const method = req.getMethod().toUpperCase();
   const headers = new Headers();
@@ -64,7 +84,16 @@ export function serveApp(res: HttpResponse, req: HttpRequest, app: App, options:
   res.onAborted(() => aborted.abort());
   readBody(res, options.bytesMax, (body) => {
     if (!body) return write(res, "413 Content Too Large", [], "");
-    void respond(res, aborted.signal, options.log, async () => app(new Request(url, { method, headers, signal: aborted.signal, ...(body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {}) })));
+    void respond(res, aborted.signal, options.log, async () =>
+      app(
+        new Request(url, {
+          method,
+          headers,
+          signal: aborted.signal,
+          ...(body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {}),
+        }),
+      ),
+    );
   });
 }
 
@@ -84,13 +113,19 @@ function readBody(res: HttpResponse, bytesMax: number, done: (body: Buffer<Array
   });
 }
 
-async function respond(res: HttpResponse, signal: AbortSignal, log: Logger, run: () => Promise<Response>): Promise<void> {
+async function respond(
+  res: HttpResponse,
+  signal: AbortSignal,
+  log: Logger,
+  run: () => Promise<Response>,
+): Promise<void> {
   try {
     const response = await run();
     const body = new Uint8Array(await response.arrayBuffer());
     if (!signal.aborted) write(res, `${response.status} ${response.statusText}`.trim(), response.headers, body);
   } catch (error) {
     log.error({ err: error }, "the app's handler failed");
-    if (!signal.aborted) answerText(res, "500 Internal Server Error", "the request failed; the engine's log says why\n");
+    if (!signal.aborted)
+      answerText(res, "500 Internal Server Error", "the request failed; the engine's log says why\n");
   }
 }

@@ -90,7 +90,8 @@ export class Hub {
   }
 
   private forgetChanged(transactions: readonly Transaction[]): void {
-    for (const { schemaChanges } of transactions) for (const { tableOid } of schemaChanges) this.onTableChanged(tableOid);
+    for (const { schemaChanges } of transactions)
+      for (const { tableOid } of schemaChanges) this.onTableChanged(tableOid);
   }
 
   private send({ changed }: Routed<Lane>): void {
@@ -110,13 +111,17 @@ export class Hub {
       }
     }
     const { end } = this.tail;
-    for (const [frames, list] of sections) if (last || list.length > 0) frames.frame("commits", last, last ? end : frames.position, list);
+    for (const [frames, list] of sections)
+      if (last || list.length > 0) frames.frame("commits", last, last ? end : frames.position, list);
   }
 
   private resync(broken: Routed<Lane>["broken"]): void {
     for (const { shape, subscribers } of broken) {
       this.onTableChanged(shape.table.oid);
-      const cause = { code: "schema_changed", message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again` } as const;
+      const cause = {
+        code: "schema_changed",
+        message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again`,
+      } as const;
       for (const lane of subscribers) lane.resync(cause);
     }
   }

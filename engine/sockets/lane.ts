@@ -93,7 +93,10 @@ export class Lane {
   }
 
   private fail(error: unknown): void {
-    const failure = error instanceof WalcastError ? error : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
+    const failure =
+      error instanceof WalcastError
+        ? error
+        : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
     if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
     this.end();
     this.options.onFailed();
@@ -173,7 +176,12 @@ export class Lane {
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {
     assert(!this.joined, "a lane joins once");
     this.makeRoomFor(shape);
-    this.frames.frame("join", true, position, payloads.map((payload) => this.section(payload)).concat(payloads.length === 0 ? [this.section(nothing)] : []));
+    this.frames.frame(
+      "join",
+      true,
+      position,
+      payloads.map((payload) => this.section(payload)).concat(payloads.length === 0 ? [this.section(nothing)] : []),
+    );
     this.joined = true;
     this.hub.live.add(shape, this);
   }
@@ -214,11 +222,16 @@ function* filter<T>(items: Iterable<T>, keep: (item: T) => boolean): Iterable<T>
 }
 
 function mayRetry(error: unknown): boolean {
-  return error instanceof TableMoved || isPostgresAway(error) || (error instanceof WalcastError && error.code === "snapshot_failed");
+  return (
+    error instanceof TableMoved ||
+    isPostgresAway(error) ||
+    (error instanceof WalcastError && error.code === "snapshot_failed")
+  );
 }
 
 function causeOf(error: unknown): ErrorJson {
   if (error instanceof WalcastError) return error.toJSON();
-  if (error instanceof TableMoved) return { code: "schema_changed", message: "the table changed while its rows were read" };
+  if (error instanceof TableMoved)
+    return { code: "schema_changed", message: "the table changed while its rows were read" };
   return { code: "snapshot_failed", message: "Postgres cannot be asked just now; it is tried again" };
 }

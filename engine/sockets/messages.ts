@@ -8,11 +8,21 @@ export function parseClientMessage(text: string): ClientMessage {
     case "hello":
       return { kind: "hello", ...optional("token", message["token"], asText) };
     case "subscribe":
-      return { kind: "subscribe", id: asId(message["id"]), shape: asShape(message["shape"]), ...optional("changes", message["changes"], asBoolean) };
+      return {
+        kind: "subscribe",
+        id: asId(message["id"]),
+        shape: asShape(message["shape"]),
+        ...optional("changes", message["changes"], asBoolean),
+      };
     case "unsubscribe":
       return { kind: "unsubscribe", id: asId(message["id"]) };
     case "await":
-      return { kind: "await", id: asId(message["id"]), ...optional("position", message["position"], asText), ...optional("xid", message["xid"], asXid) };
+      return {
+        kind: "await",
+        id: asId(message["id"]),
+        ...optional("position", message["position"], asText),
+        ...optional("xid", message["xid"], asXid),
+      };
     default:
       throw malformed(`expected kind hello, subscribe, unsubscribe or await, found ${shown(message["kind"])}`);
   }
@@ -37,7 +47,11 @@ function parseJson(text: string): unknown {
 }
 
 /** Leaves the property out where the value is missing: absent and undefined are not the same to a peer. */
-function optional<K extends string, T>(name: K, value: unknown, parse: (value: unknown, name: string) => T): { [P in K]?: T } {
+function optional<K extends string, T>(
+  name: K,
+  value: unknown,
+  parse: (value: unknown, name: string) => T,
+): { [P in K]?: T } {
   return value === undefined ? {} : ({ [name]: parse(value, name) } as { [P in K]?: T });
 }
 

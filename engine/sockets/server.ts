@@ -5,7 +5,15 @@ import { closeCodes, subprotocol } from "../protocol.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
 import { Session, type SessionServices } from "./session.ts";
 import { staticFiles } from "./static.ts";
-import { type HttpRequest, type HttpResponse, type ListenSocket, type SocketContext, type TemplatedApp, uws, type WebSocket } from "./uws.ts";
+import {
+  type HttpRequest,
+  type HttpResponse,
+  type ListenSocket,
+  type SocketContext,
+  type TemplatedApp,
+  uws,
+  type WebSocket,
+} from "./uws.ts";
 import type { Socket } from "./frames.ts";
 
 interface SocketData {
@@ -44,7 +52,10 @@ export class Server {
   async listen(host: string, port: number): Promise<void> {
     if (port === 0) this.listening = await this.tryListen(host, port, EXCLUSIVE_PORT);
     else if (await isFree(host, port)) this.listening = await this.tryListen(host, port, REUSABLE_PORT);
-    if (!this.listening) throw new WalcastError("port_in_use", `listen on ${host}:${port}: the port is taken`, { hint: "stop what listens there, or choose another with --port or WALCAST_PORT" });
+    if (!this.listening)
+      throw new WalcastError("port_in_use", `listen on ${host}:${port}: the port is taken`, {
+        hint: "stop what listens there, or choose another with --port or WALCAST_PORT",
+      });
     this.port = uws.us_socket_local_port(this.listening);
   }
 
@@ -97,10 +108,31 @@ export class Server {
   private upgrade(res: HttpResponse, req: HttpRequest, context: SocketContext): void {
     const offered = req.getHeader("sec-websocket-protocol");
     const known = offered.split(",").some((name) => name.trim() === subprotocol);
-    if (offered !== "" && !known) return answer(res, "400 Bad Request", new WalcastError("unsupported_protocol", `connect: expected the subprotocol ${subprotocol}, found ${offered.slice(0, 80)}`));
+    if (offered !== "" && !known)
+      return answer(
+        res,
+        "400 Bad Request",
+        new WalcastError(
+          "unsupported_protocol",
+          `connect: expected the subprotocol ${subprotocol}, found ${offered.slice(0, 80)}`,
+        ),
+      );
     const { connections } = this.services.config.limits;
-    if (this.sessions.size >= connections) return answer(res, "503 Service Unavailable", new WalcastError("too_many", `connect: expected at most ${connections} connections`, { hint: "raise limits.connections" }));
-    res.upgrade<SocketData>({}, req.getHeader("sec-websocket-key"), known ? subprotocol : "", req.getHeader("sec-websocket-extensions"), context);
+    if (this.sessions.size >= connections)
+      return answer(
+        res,
+        "503 Service Unavailable",
+        new WalcastError("too_many", `connect: expected at most ${connections} connections`, {
+          hint: "raise limits.connections",
+        }),
+      );
+    res.upgrade<SocketData>(
+      {},
+      req.getHeader("sec-websocket-key"),
+      known ? subprotocol : "",
+      req.getHeader("sec-websocket-extensions"),
+      context,
+    );
   }
 
   private open(ws: WebSocket<SocketData>): void {

@@ -46,13 +46,27 @@ export class Session {
     this.services = services;
     const { limits } = services.config;
     this.frames = new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters);
-    this.helloTimer = setTimeout(() => this.refuse(new WalcastError("hello_timeout", `greet: expected hello within ${limits.helloMs} ms`), closeCodes.tooSlowToGreet), limits.helloMs);
+    this.helloTimer = setTimeout(
+      () =>
+        this.refuse(
+          new WalcastError("hello_timeout", `greet: expected hello within ${limits.helloMs} ms`),
+          closeCodes.tooSlowToGreet,
+        ),
+      limits.helloMs,
+    );
   }
 
   receive(bytes: Buffer, isBinary: boolean): void {
     if (this.state === "over") return;
     const { messageBytes } = this.services.config.limits;
-    if (bytes.length > messageBytes) return this.refuse(new WalcastError("too_large", `read a client's message: expected at most ${messageBytes} bytes, found ${bytes.length}`), closeCodes.tooLarge);
+    if (bytes.length > messageBytes)
+      return this.refuse(
+        new WalcastError(
+          "too_large",
+          `read a client's message: expected at most ${messageBytes} bytes, found ${bytes.length}`,
+        ),
+        closeCodes.tooLarge,
+      );
     try {
       if (isBinary) throw new WalcastError("malformed_message", "read a client's message: expected text, found binary");
       this.handle(parseClientMessage(bytes.toString("utf8")));
@@ -90,10 +104,15 @@ export class Session {
 
   private handle(message: ClientMessage): void {
     if (message.kind === "hello") {
-      if (this.state !== "greeting") throw new WalcastError("malformed_message", "greet: expected one hello, found another");
+      if (this.state !== "greeting")
+        throw new WalcastError("malformed_message", "greet: expected one hello, found another");
       return void this.greet(message.token);
     }
-    if (this.state !== "open") throw new WalcastError("hello_expected", `expected hello, and welcome before anything else, found ${message.kind}`);
+    if (this.state !== "open")
+      throw new WalcastError(
+        "hello_expected",
+        `expected hello, and welcome before anything else, found ${message.kind}`,
+      );
     if (message.kind === "subscribe") this.subscribe(message.id, message.shape, message.changes ?? false);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else void this.await(message);
@@ -104,7 +123,10 @@ export class Session {
     try {
       this.auth = await this.services.config.auth.verify(token);
     } catch (error) {
-      const refusal = error instanceof WalcastError ? error : new WalcastError("unauthenticated", "verify the token: the verifier failed", { cause: error });
+      const refusal =
+        error instanceof WalcastError
+          ? error
+          : new WalcastError("unauthenticated", "verify the token: the verifier failed", { cause: error });
       return this.refuse(refusal, closeCodes.unauthenticated);
     }
     if ((this.state as State) === "over") return;
@@ -118,28 +140,49 @@ export class Session {
     const { hub, config, epoch } = this.services;
     this.frames.position = hub.tail.end;
     hub.connections.add(this.frames);
-    this.frames.control({ kind: "welcome", epoch: epoch(), position: formatLsn(hub.tail.end), positionEveryMs: config.positionEveryMs });
+    this.frames.control({
+      kind: "welcome",
+      epoch: epoch(),
+      position: formatLsn(hub.tail.end),
+      positionEveryMs: config.positionEveryMs,
+    });
   }
 
   private expireAt(expiresAt: number | undefined): void {
     if (expiresAt === undefined) return;
     // setTimeout counts to 2^31 ms; a connection that old is looked at again.
     const leftMs = Math.min(expiresAt - Date.now(), 0x7fffffff);
-    this.expiryTimer = setTimeout(() => {
-      if (Date.now() < expiresAt) this.expireAt(expiresAt);
-      else this.refuse(new WalcastError("token_expired", "the token has expired"), closeCodes.unauthenticated);
-    }, Math.max(leftMs, 0));
+    this.expiryTimer = setTimeout(
+      () => {
+        if (Date.now() < expiresAt) this.expireAt(expiresAt);
+        else this.refuse(new WalcastError("token_expired", "the token has expired"), closeCodes.unauthenticated);
+      },
+      Math.max(leftMs, 0),
+    );
   }
 
   private subscribe(id: number, request: ShapeRequest, changes: boolean): void {
-    if (id <= this.lastId) throw new WalcastError("malformed_message", `subscribe: expected an id above ${this.lastId}, found ${id}: ids are never used again`);
+    if (id <= this.lastId)
+      throw new WalcastError(
+        "malformed_message",
+        `subscribe: expected an id above ${this.lastId}, found ${id}: ids are never used again`,
+      );
     this.lastId = id;
     const { shapesPerConnection } = this.services.config.limits;
     if (this.lanes.size >= shapesPerConnection) {
-      const error = new WalcastError("too_many", `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`, { hint: "unsubscribe from some, or raise limits.shapesPerConnection" });
+      const error = new WalcastError(
+        "too_many",
+        `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`,
+        { hint: "unsubscribe from some, or raise limits.shapesPerConnection" },
+      );
       return this.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
     }
-    const lane = new Lane(this.services.hub, this.frames, { id, changes, resolve: () => this.resolve(request, changes), onFailed: () => this.lanes.delete(id) });
+    const lane = new Lane(this.services.hub, this.frames, {
+      id,
+      changes,
+      resolve: () => this.resolve(request, changes),
+      onFailed: () => this.lanes.delete(id),
+    });
     this.lanes.set(id, lane);
     void lane.load();
   }
@@ -152,7 +195,8 @@ export class Session {
     if (!rule) throw unknownTable(schema, name);
     requireShort(request, config.limits.whereBytes);
     const allowed = await readRule(rule, this.auth);
-    if (allowed === false) throw new WalcastError("forbidden", `sync ${schema}.${name}: the table's read rule refuses this client`);
+    if (allowed === false)
+      throw new WalcastError("forbidden", `sync ${schema}.${name}: the table's read rule refuses this client`);
     const table = await tables.get(schema, name, rule.replicaIdentity !== "keep");
     return resolveShape(request, table, allowed, rule.columns, changes);
   }
@@ -170,7 +214,10 @@ export class Session {
       this.services.hub.sendPosition(this.frames);
       this.frames.control({ kind: "awaited", id, position: formatLsn(this.frames.position) });
     } catch (error) {
-      const failure = error instanceof WalcastError ? error : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
+      const failure =
+        error instanceof WalcastError
+          ? error
+          : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
       this.frames.control({ kind: "error", await: id, error: failure.toJSON() });
     } finally {
       this.awaiting--;
@@ -179,16 +226,22 @@ export class Session {
 
   private async reach(position: string | undefined, xid: string | undefined): Promise<void> {
     const { hub, xids } = this.services;
-    if (this.awaiting > awaitsPerConnection) throw new WalcastError("too_many", `await: expected at most ${awaitsPerConnection} at a time`);
-    if (xid !== undefined) await hub.reached(await xids.positionOf(BigInt(xid), () => this.state === "over"), this.frames);
+    if (this.awaiting > awaitsPerConnection)
+      throw new WalcastError("too_many", `await: expected at most ${awaitsPerConnection} at a time`);
+    if (xid !== undefined)
+      await hub.reached(await xids.positionOf(BigInt(xid), () => this.state === "over"), this.frames);
     else if (position !== undefined) await hub.reached(parseLsn(position), this.frames);
     else throw new WalcastError("malformed_message", "await: expected a position or an xid, found neither");
   }
 }
 
 function requireShort({ where = "", params = [] }: ShapeRequest, bytesMax: number): void {
-  for (const [name, text] of [["where", where], ["params", JSON.stringify(params)]] as const) {
+  for (const [name, text] of [
+    ["where", where],
+    ["params", JSON.stringify(params)],
+  ] as const) {
     const bytes = Buffer.byteLength(text);
-    if (bytes > bytesMax) throw new WalcastError("too_large", `subscribe: expected ${name} of at most ${bytesMax} bytes, found ${bytes}`);
+    if (bytes > bytesMax)
+      throw new WalcastError("too_large", `subscribe: expected ${name} of at most ${bytesMax} bytes, found ${bytes}`);
   }
 }

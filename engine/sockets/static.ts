@@ -52,7 +52,11 @@ function serve(res: HttpResponse, file: StaticFile | undefined): boolean {
   const body = file && read(file.path);
   if (!file || !body) return false;
   res.cork(() => {
-    res.writeStatus("200 OK").writeHeader("Content-Type", file.type).writeHeader("Cache-Control", file.caching).end(body);
+    res
+      .writeStatus("200 OK")
+      .writeHeader("Content-Type", file.type)
+      .writeHeader("Cache-Control", file.caching)
+      .end(body);
   });
   return true;
 }

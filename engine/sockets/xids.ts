@@ -30,8 +30,10 @@ export class Xids {
       const status = await this.status(xid);
       // It touched nothing that is synced, or long ago: whatever it did is before a barrier that is committed now.
       if (status === "committed") return this.snapshots.commitBarrier();
-      if (status === "aborted") throw new WalcastError("transaction_aborted", `await transaction ${xid}: it was rolled back`);
-      if (status === null) throw new WalcastError("transaction_unknown", `await transaction ${xid}: Postgres does not know it (any more)`);
+      if (status === "aborted")
+        throw new WalcastError("transaction_aborted", `await transaction ${xid}: it was rolled back`);
+      if (status === null)
+        throw new WalcastError("transaction_unknown", `await transaction ${xid}: Postgres does not know it (any more)`);
       await delay(pollMs);
     }
     throw new WalcastError("closed", `await transaction ${xid}: the connection is over`);
@@ -39,11 +41,16 @@ export class Xids {
 
   private async status(xid: bigint): Promise<string | null> {
     try {
-      const { rows } = await this.control.query<{ status: string | null }>("select pg_xact_status($1::text::xid8) as status", [String(xid)]);
+      const { rows } = await this.control.query<{ status: string | null }>(
+        "select pg_xact_status($1::text::xid8) as status",
+        [String(xid)],
+      );
       return rows[0]!.status;
     } catch (error) {
       if (notAssigned.has((error as pg.DatabaseError).code ?? "")) return null;
-      throw new WalcastError("not_streaming", `await transaction ${xid}: ask Postgres for its status`, { cause: error });
+      throw new WalcastError("not_streaming", `await transaction ${xid}: ask Postgres for its status`, {
+        cause: error,
+      });
     }
   }
 }

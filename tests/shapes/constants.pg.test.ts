@@ -9,7 +9,38 @@ import { canonicalText, sqlTypeNamed } from "../../engine/shapes/where/type.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { Random } from "./generate.ts";
 
-const moments = ["2024-02-29", "1900-02-29", "2000-12-31", "0001-01-01", "0000-01-01", "10000-01-01", "4714-11-24", "4714-11-23", "294276-12-31", "294277-01-01", "5874897-12-31", "5874898-01-01", " ", "T", "00:00", "23:59:59.999999", "24:00:00", "24:00:01", "12:30:60", "12:30:45.5", "Z", "+05", "-05:30", "+15:59", "+16", "-0800", "+01:02:03", " BC", "infinity", "-infinity"];
+const moments = [
+  "2024-02-29",
+  "1900-02-29",
+  "2000-12-31",
+  "0001-01-01",
+  "0000-01-01",
+  "10000-01-01",
+  "4714-11-24",
+  "4714-11-23",
+  "294276-12-31",
+  "294277-01-01",
+  "5874897-12-31",
+  "5874898-01-01",
+  " ",
+  "T",
+  "00:00",
+  "23:59:59.999999",
+  "24:00:00",
+  "24:00:01",
+  "12:30:60",
+  "12:30:45.5",
+  "Z",
+  "+05",
+  "-05:30",
+  "+15:59",
+  "+16",
+  "-0800",
+  "+01:02:03",
+  " BC",
+  "infinity",
+  "-infinity",
+];
 
 const pieces: Readonly<Record<string, readonly string[]>> = {
   numeric: ["1", "0", "9", ".", "-", "+", "e", "E", "_", "0x", "f", " ", "NaN", "inf", "Infinity", "00", "5", "\t"],
@@ -40,7 +71,10 @@ for (const [type, parts] of Object.entries(pieces)) {
     await database.query(printed);
     const random = new Random(7);
     const texts = Array.from({ length: 4000 }, () => random.some(parts, 6).join(""));
-    const { rows } = await database.query("select printed(value, $2) as text from unnest($1::text[]) with ordinality as given(value, at) order by at", [texts, type]);
+    const { rows } = await database.query(
+      "select printed(value, $2) as text from unnest($1::text[]) with ordinality as given(value, at) order by at",
+      [texts, type],
+    );
     const accepted = texts.filter((text, i) => agrees(text, type, (rows[i] as { text: string | null }).text));
     assert(accepted.length > 50, `only ${accepted.length} texts were accepted`);
   });

@@ -90,7 +90,20 @@ export class Conditions {
       case 0:
         return this.wrapped("NOT ", depth, "");
       case 1:
-        return this.wrapped("", depth, random.of([" IS TRUE", " IS NOT TRUE", " IS FALSE", " IS NOT FALSE", " IS UNKNOWN", " IS NOT UNKNOWN", " IS NULL", " IS NOT NULL"]));
+        return this.wrapped(
+          "",
+          depth,
+          random.of([
+            " IS TRUE",
+            " IS NOT TRUE",
+            " IS FALSE",
+            " IS NOT FALSE",
+            " IS UNKNOWN",
+            " IS NOT UNKNOWN",
+            " IS NULL",
+            " IS NOT NULL",
+          ]),
+        );
       case 2:
       case 3:
         return this.joined(" OR ", depth);
@@ -150,13 +163,17 @@ export class Conditions {
   }
 
   private list(column: SampleColumn, start: string): Pair {
-    const items = Array.from({ length: 1 + this.random.below(4) }, () => (this.random.chance(10) ? both("NULL") : this.constant(column)));
+    const items = Array.from({ length: 1 + this.random.below(4) }, () =>
+      this.random.chance(10) ? both("NULL") : this.constant(column),
+    );
     return [0, 1].map((side) => `${start} (${items.map((item) => item[side]!).join(", ")})`) as [string, string];
   }
 
   private any(column: SampleColumn, name: string): Pair {
     const values = this.random.some<string | null>([...column.values, null], 4);
-    const literal = quoteLiteral(`{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`);
+    const literal = quoteLiteral(
+      `{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`,
+    );
     const start = `${name} ${this.random.of(["= ANY", "<> ALL", "= SOME"])} `;
     if (this.random.chance(50)) return both(`${start}(${literal})`);
     return [`${start}(${this.param(values)})`, `${start}(${literal})`];

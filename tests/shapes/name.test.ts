@@ -65,12 +65,16 @@ for (const text of refused) {
 }
 
 test("a quoted name is read back as the same name", () => {
-  for (const [, schema, name] of accepted) assert.deepEqual(parseTableName(qualifiedName(schema, name)), { schema, name });
+  for (const [, schema, name] of accepted)
+    assert.deepEqual(parseTableName(qualifiedName(schema, name)), { schema, name });
 });
 
 test("a very long name is refused quickly and not repeated in the error", () => {
   assert.throws(() => parseTableName(`"${'""'.repeat(100_000)}x`), { code: "unknown_table" });
-  assert.throws(() => parseTableName("a".repeat(1_000_000)), (error: Error) => error.message.length < 500);
+  assert.throws(
+    () => parseTableName("a".repeat(1_000_000)),
+    (error: Error) => error.message.length < 500,
+  );
 });
 
 test("an identifier's double quotes are doubled", () => {

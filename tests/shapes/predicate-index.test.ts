@@ -6,7 +6,15 @@ import type { Tuple } from "../../engine/changes/tuple.ts";
 import { column, enumColumn, tableOf } from "./table.ts";
 import { Conditions, Random, type SampleColumn, tupleOf } from "./generate.ts";
 
-const table = tableOf([column("id", "int8"), column("small", "int4"), column("amount", "numeric"), column("name", "text"), column("code", "bpchar"), column("paid", "bool"), enumColumn("status", "public.order_status", ["new", "done", "x"])]);
+const table = tableOf([
+  column("id", "int8"),
+  column("small", "int4"),
+  column("amount", "numeric"),
+  column("name", "text"),
+  column("code", "bpchar"),
+  column("paid", "bool"),
+  enumColumn("status", "public.order_status", ["new", "done", "x"]),
+]);
 
 const samples: readonly SampleColumn[] = [
   { name: "id", type: "int8", family: "number", values: ["1", "2", "3", "10"] },
@@ -66,20 +74,31 @@ function compiled(where: string, params: readonly unknown[]): Predicate | undefi
   }
 }
 
-function toggle(index: PredicateIndex<number>, present: Map<number, Predicate>, value: number, predicate: Predicate): void {
+function toggle(
+  index: PredicateIndex<number>,
+  present: Map<number, Predicate>,
+  value: number,
+  predicate: Predicate,
+): void {
   if (present.delete(value)) return index.delete(predicate, value);
   present.set(value, predicate);
   index.add(predicate, value);
 }
 
 function randomRow(random: Random): Tuple {
-  return tupleOf(samples.map(({ name, values }) => (random.chance(20) ? null : name === "code" ? random.of(values).padEnd(4) : random.of(values))));
+  return tupleOf(
+    samples.map(({ name, values }) =>
+      random.chance(20) ? null : name === "code" ? random.of(values).padEnd(4) : random.of(values),
+    ),
+  );
 }
 
 function assertAgrees(index: PredicateIndex<number>, present: ReadonlyMap<number, Predicate>, row: Tuple): void {
   const visits = visited(index, row);
   assert.equal(new Set(visits.map(({ value }) => value)).size, visits.length, "each value is visited at most once");
-  const found = visits.filter(({ value, needsCheck }) => !needsCheck || present.get(value)!.matches(row) === true).map(({ value }) => value);
+  const found = visits
+    .filter(({ value, needsCheck }) => !needsCheck || present.get(value)!.matches(row) === true)
+    .map(({ value }) => value);
   const expected = [...present].filter(([, predicate]) => predicate.matches(row) === true).map(([value]) => value);
   assert.deepEqual(found.sort(byNumber), expected.sort(byNumber));
 }
@@ -133,7 +152,10 @@ test("what has no equality is tried for every row, until it is deleted", () => {
   index.add(range, 1);
   index.add(everything, 2);
   assert.equal(index.unindexed, 2);
-  assert.deepEqual(visited(index, rowOf({})), [{ value: 1, needsCheck: true }, { value: 2, needsCheck: false }]);
+  assert.deepEqual(visited(index, rowOf({})), [
+    { value: 1, needsCheck: true },
+    { value: 2, needsCheck: false },
+  ]);
   index.delete(range, 1);
   assert.equal(index.unindexed, 1);
 });
@@ -150,5 +172,8 @@ test("two values under one equality are both visited, and one stays when the oth
   const predicate = compileWhere("id = 1", [], table);
   for (const value of [1, 2, 3]) index.add(predicate, value);
   index.delete(predicate, 2);
-  assert.deepEqual(visited(index, rowOf({ id: "1" })).map(({ value }) => value), [1, 3]);
+  assert.deepEqual(
+    visited(index, rowOf({ id: "1" })).map(({ value }) => value),
+    [1, 3],
+  );
 });

@@ -2,12 +2,38 @@
 import type { Column, Table } from "../../engine/changes/table.ts";
 
 const defaultCollation = { schema: "pg_catalog", name: "default", deterministic: true, isC: false };
-const oids: Readonly<Record<string, number>> = { bool: 16, int8: 20, int2: 21, int4: 23, text: 25, json: 114, float8: 701, bpchar: 1042, varchar: 1043, date: 1082, timestamp: 1114, timestamptz: 1184, numeric: 1700, uuid: 2950 };
+const oids: Readonly<Record<string, number>> = {
+  bool: 16,
+  int8: 20,
+  int2: 21,
+  int4: 23,
+  text: 25,
+  json: 114,
+  float8: 701,
+  bpchar: 1042,
+  varchar: 1043,
+  date: 1082,
+  timestamp: 1114,
+  timestamptz: 1184,
+  numeric: 1700,
+  uuid: 2950,
+};
 
 export function column(name: string, type: string, more: Partial<Column> = {}): Column {
   const oid = oids[type] ?? 90_000;
   const collation = ["text", "varchar", "bpchar"].includes(type) ? { collation: defaultCollation } : {};
-  return { name, typeOid: oid, typmod: -1, type, baseTypeOid: oid, baseTypeKind: "b", baseTypmod: -1, notNull: false, ...collation, ...more };
+  return {
+    name,
+    typeOid: oid,
+    typmod: -1,
+    type,
+    baseTypeOid: oid,
+    baseTypeKind: "b",
+    baseTypmod: -1,
+    notNull: false,
+    ...collation,
+    ...more,
+  };
 }
 
 export function enumColumn(name: string, type: string, enumLabels: readonly string[]): Column {
@@ -15,5 +41,15 @@ export function enumColumn(name: string, type: string, enumLabels: readonly stri
 }
 
 export function tableOf(columns: readonly Column[], name = "orders"): Table {
-  return { oid: 16_384, schema: "public", name, version: "1", columns, key: [0], replicaIdentity: "f", identityColumns: columns.map((_, i) => i), types: [] };
+  return {
+    oid: 16_384,
+    schema: "public",
+    name,
+    version: "1",
+    columns,
+    key: [0],
+    replicaIdentity: "f",
+    identityColumns: columns.map((_, i) => i),
+    types: [],
+  };
 }

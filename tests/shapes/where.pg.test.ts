@@ -20,19 +20,102 @@ const rowCount = 150;
 const conditionCount = 1_500;
 
 const integers = ["0", "1", "-1", "2", "10", "9", "32767", "-32768"];
-const decimals = ["0", "0.0", "1.00", "1", "-1.5", "1.5", "1.50", "0.05", "0.5", "10.01", "100", "NaN", "Infinity", "-Infinity", "9007199254740993", "12345678901234567890.000000000000000000001"];
-const texts = ["", " ", "a", "A", "a ", "ab", "b", "ä", "z", "é", "é", "😀", "￿", "\\", "'", "a'b\\", "NULL", "null", "%", "\n", "{}", "1", "t"];
-const dates = ["2000-01-01", "1999-12-31", "2024-02-29", "0044-03-15 BC", "0001-01-01 BC", "0001-01-01", "10000-01-01", "9999-12-31", "5874897-12-31", "4714-11-24 BC", "infinity", "-infinity"];
-const times = ["2000-01-01 00:00:00", "2000-01-01 00:00:00.1", "2000-01-01T00:00:00.000001", "2024-02-29 24:00", "0044-03-15 12:00:00 BC", "10000-01-01 01:02:03.4", "9999-12-31 23:59:59.999999", "294276-12-31 23:59:59.999999", "infinity", "-infinity", "1969-12-31 23:59"];
-const uuids = ["00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "{a0eebc99-9c0b4ef8-bb6d6bb9bd380a12}", "a0eebc999c0b4ef8bb6d6bb9bd380a11", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+const decimals = [
+  "0",
+  "0.0",
+  "1.00",
+  "1",
+  "-1.5",
+  "1.5",
+  "1.50",
+  "0.05",
+  "0.5",
+  "10.01",
+  "100",
+  "NaN",
+  "Infinity",
+  "-Infinity",
+  "9007199254740993",
+  "12345678901234567890.000000000000000000001",
+];
+const texts = [
+  "",
+  " ",
+  "a",
+  "A",
+  "a ",
+  "ab",
+  "b",
+  "ä",
+  "z",
+  "é",
+  "é",
+  "😀",
+  "￿",
+  "\\",
+  "'",
+  "a'b\\",
+  "NULL",
+  "null",
+  "%",
+  "\n",
+  "{}",
+  "1",
+  "t",
+];
+const dates = [
+  "2000-01-01",
+  "1999-12-31",
+  "2024-02-29",
+  "0044-03-15 BC",
+  "0001-01-01 BC",
+  "0001-01-01",
+  "10000-01-01",
+  "9999-12-31",
+  "5874897-12-31",
+  "4714-11-24 BC",
+  "infinity",
+  "-infinity",
+];
+const times = [
+  "2000-01-01 00:00:00",
+  "2000-01-01 00:00:00.1",
+  "2000-01-01T00:00:00.000001",
+  "2024-02-29 24:00",
+  "0044-03-15 12:00:00 BC",
+  "10000-01-01 01:02:03.4",
+  "9999-12-31 23:59:59.999999",
+  "294276-12-31 23:59:59.999999",
+  "infinity",
+  "-infinity",
+  "1969-12-31 23:59",
+];
+const uuids = [
+  "00000000-0000-0000-0000-000000000000",
+  "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+  "{a0eebc99-9c0b4ef8-bb6d6bb9bd380a12}",
+  "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+  "ffffffff-ffff-ffff-ffff-ffffffffffff",
+];
 const labels = ["sad", "ok", "Hap'py", "ok "];
 
 const columns: readonly SampleColumn[] = [
   { name: "i2", type: "smallint", family: "number", values: integers },
   { name: "i4", type: "int", family: "number", values: [...integers, "2147483647", "-2147483648"] },
-  { name: "i8", type: "bigint", family: "number", values: [...integers, "9007199254740992", "9007199254740993", "9223372036854775807", "-9223372036854775808"] },
+  {
+    name: "i8",
+    type: "bigint",
+    family: "number",
+    values: [...integers, "9007199254740992", "9007199254740993", "9223372036854775807", "-9223372036854775808"],
+  },
   { name: "n", type: "numeric", family: "number", values: [...decimals, "1e10", "1e-10", ".5", "5.", "-0.0"] },
-  { name: "n2", type: "numeric(12,2)", cast: "numeric", family: "number", values: ["0", "1.00", "1.50", "10.01", "-1.5", "100", "NaN"] },
+  {
+    name: "n2",
+    type: "numeric(12,2)",
+    cast: "numeric",
+    family: "number",
+    values: ["0", "1.00", "1.50", "10.01", "-1.5", "100", "NaN"],
+  },
   { name: "di", type: "positive", family: "number", values: ["1", "2", "10"] },
   { name: "__proto__", type: "int", family: "number", values: integers },
   { name: "tx", type: "text", family: "text", values: texts },
@@ -40,13 +123,24 @@ const columns: readonly SampleColumn[] = [
   { name: "tc", type: 'text collate "C"', cast: "text", family: "text", values: texts },
   { name: "nd", type: "text collate case_insensitive", cast: "text", family: "text", values: texts },
   { name: "dt", type: "word", family: "text", values: texts },
-  { name: "bp", type: "char(5)", cast: "bpchar", family: "bpchar", values: ["", " ", "a", "a ", "ab", "A", "ä", "b\t"] },
+  {
+    name: "bp",
+    type: "char(5)",
+    cast: "bpchar",
+    family: "bpchar",
+    values: ["", " ", "a", "a ", "ab", "A", "ä", "b\t"],
+  },
   { name: "b", type: "boolean", family: "boolean", values: ["true", "f", "yes", "off", "1", " TRUE "] },
   { name: "b2", type: "boolean", family: "boolean", values: ["t", "false"] },
   { name: "d", type: "date", family: "date", values: dates },
   { name: "d2", type: "date", family: "date", values: dates },
   { name: "ts", type: "timestamp", family: "timestamp", values: [...times, "2000-01-01 00:00:00+05:30", "2000-01-01"] },
-  { name: "tz", type: "timestamptz", family: "timestamptz", values: [...times, "2000-01-01 00:00:00+05:30", "1999-12-31T19:00:00-05"] },
+  {
+    name: "tz",
+    type: "timestamptz",
+    family: "timestamptz",
+    values: [...times, "2000-01-01 00:00:00+05:30", "1999-12-31T19:00:00-05"],
+  },
   { name: "tz2", type: "timestamptz", family: "timestamptz", values: times },
   { name: "u", type: "uuid", family: "uuid", values: uuids },
   { name: "u2", type: "uuid", family: "uuid", values: uuids },
@@ -78,7 +172,9 @@ test("a guarded predicate answers as its SQL does", async () => {
   await loadParser();
   const { client, table, rows } = await nastyRows(new Random(seed + 1));
   const parts = acceptedConditions(new Random(seed + 1), table).slice(0, 300);
-  const guarded = parts.slice(1).map(({ predicate, condition }, i) => ({ predicate: both(parts[i]!.predicate, predicate), condition }));
+  const guarded = parts
+    .slice(1)
+    .map(({ predicate, condition }, i) => ({ predicate: both(parts[i]!.predicate, predicate), condition }));
   const answers = guarded.map(({ predicate }) => rows.map((row) => predicate.matches(row) === true));
   await client.query("set search_path = pg_catalog");
   await compare(client, "its own SQL", guarded, answers, ({ predicate }) => `(${predicate.sql}) IS TRUE`);
@@ -89,10 +185,21 @@ test("what we write for a constant is what Postgres prints for it", async () => 
   const { client, table } = await nastyRows(new Random(seed));
   for (const { name, type, values } of columns) {
     for (const value of values) {
-      const { rows } = await client.query<[string]>({ text: `select ${quoteLiteral(value)}::${type.replace(/ collate.*/, "")}`, rowMode: "array" });
+      const { rows } = await client.query<[string]>({
+        text: `select ${quoteLiteral(value)}::${type.replace(/ collate.*/, "")}`,
+        rowMode: "array",
+      });
       const printed = tupleOf(table.columns.map(() => rows[0]![0]));
-      const predicate = compileWhere(`${quoteIdentifier(name)} ${name === "nd" ? 'collate "C"' : ""} = $1`, [value], table);
-      assert.equal(predicate.matches(printed), true, `${type} ${JSON.stringify(value)}, printed ${JSON.stringify(rows[0]![0])}`);
+      const predicate = compileWhere(
+        `${quoteIdentifier(name)} ${name === "nd" ? 'collate "C"' : ""} = $1`,
+        [value],
+        table,
+      );
+      assert.equal(
+        predicate.matches(printed),
+        true,
+        `${type} ${JSON.stringify(value)}, printed ${JSON.stringify(rows[0]![0])}`,
+      );
     }
   }
 });
@@ -107,7 +214,10 @@ function acceptedConditions(random: Random, table: Table): Accepted[] {
   const conditions = new Conditions(random, columns);
   const generated = Array.from({ length: conditionCount }, () => conditions.next());
   const accepted = generated.flatMap((condition) => compiled(condition, table) ?? []);
-  assert(accepted.length > conditionCount / 2, `seed ${seed}: only ${accepted.length} of ${conditionCount} conditions were accepted`);
+  assert(
+    accepted.length > conditionCount / 2,
+    `seed ${seed}: only ${accepted.length} of ${conditionCount} conditions were accepted`,
+  );
   return accepted;
 }
 
@@ -123,16 +233,23 @@ function compiled(condition: Condition, table: Table): Accepted | undefined {
 async function nastyRows(random: Random) {
   const database = await testDatabase();
   await migrate(database.url);
-  const client = new Client({ connectionString: database.url, types: { getTypeParser: () => (text: string | Buffer) => String(text) } });
+  const client = new Client({
+    connectionString: database.url,
+    types: { getTypeParser: () => (text: string | Buffer) => String(text) },
+  });
   await client.connect();
   // The database goes when the file's tests are over, and its connections with it.
   client.on("error", () => undefined);
   await client.query("set timezone = 'UTC'; set datestyle = 'ISO'");
   await client.query(types);
-  for (let i = 0; i < rowCount; i++) await client.query(`insert into nasty values (${columns.map((column) => valueSql(random, column)).join(", ")})`);
+  for (let i = 0; i < rowCount; i++)
+    await client.query(`insert into nasty values (${columns.map((column) => valueSql(random, column)).join(", ")})`);
   const { rows } = await client.query<{ oid: string }>("select 'nasty'::regclass::oid as oid");
   const table = await describeTable(database.pool, Number(rows[0]!.oid));
-  const { rows: values } = await client.query<(string | null)[]>({ text: "select * from nasty order by ctid", rowMode: "array" });
+  const { rows: values } = await client.query<(string | null)[]>({
+    text: "select * from nasty order by ctid",
+    rowMode: "array",
+  });
   return { client, table: table!, rows: values.map(tupleOf) };
 }
 
@@ -141,24 +258,41 @@ function valueSql(random: Random, column: SampleColumn): string {
 }
 
 /** Many conditions in one query; when one is refused, they are asked one by one to name it. */
-async function compare(client: Client, who: string, accepted: readonly Accepted[], answers: readonly (boolean | null)[][], sqlOf: (accepted: Accepted) => string): Promise<void> {
+async function compare(
+  client: Client,
+  who: string,
+  accepted: readonly Accepted[],
+  answers: readonly (boolean | null)[][],
+  sqlOf: (accepted: Accepted) => string,
+): Promise<void> {
   const atOnce = 300;
   for (let start = 0; start < accepted.length; start += atOnce) {
     const chunk = accepted.slice(start, start + atOnce);
     const rows = await evaluate(client, chunk.map(sqlOf));
     chunk.forEach(({ condition, predicate }, i) => {
       const found = rows.map((row) => (row[i] === null ? null : row[i] === "t"));
-      assert.deepEqual(answers[start + i], found, `seed ${seed}: ${who} differs on ${condition.where} with ${JSON.stringify(condition.params)}, normalised ${predicate.sql}`);
+      assert.deepEqual(
+        answers[start + i],
+        found,
+        `seed ${seed}: ${who} differs on ${condition.where} with ${JSON.stringify(condition.params)}, normalised ${predicate.sql}`,
+      );
     });
   }
 }
 
 async function evaluate(client: Client, expressions: readonly string[]): Promise<(string | null)[][]> {
-  const select = (list: readonly string[]) => client.query<(string | null)[]>({ text: `select ${list.map((sql) => `(${sql})::pg_catalog.bool`).join(", ")} from public.nasty order by ctid`, rowMode: "array" });
+  const select = (list: readonly string[]) =>
+    client.query<(string | null)[]>({
+      text: `select ${list.map((sql) => `(${sql})::pg_catalog.bool`).join(", ")} from public.nasty order by ctid`,
+      rowMode: "array",
+    });
   try {
     return (await select(expressions)).rows;
   } catch (error) {
-    for (const expression of expressions) await select([expression]).catch((cause: Error) => assert.fail(`seed ${seed}: Postgres refuses ${expression}: ${cause.message}`));
+    for (const expression of expressions)
+      await select([expression]).catch((cause: Error) =>
+        assert.fail(`seed ${seed}: Postgres refuses ${expression}: ${cause.message}`),
+      );
     throw error;
   }
 }

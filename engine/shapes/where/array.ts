@@ -10,7 +10,7 @@ export function parseArrayLiteral(text: string): (string | null)[] | undefined {
   if (body.trim() === "") return [];
   const elements: (string | null)[] = [];
   element.lastIndex = 0;
-  for (let more = true; more; ) {
+  for (let more = true; more;) {
     const parts = element.exec(body);
     if (!parts) return undefined;
     elements.push(parts[1] !== undefined ? unescaped(parts[1]) : bareElement(parts[2]!));
@@ -20,7 +20,8 @@ export function parseArrayLiteral(text: string): (string | null)[] | undefined {
 }
 
 // A quoted element, or a bare one that begins and ends with something else than white space; then a comma or the end.
-const element = /\s*(?:"((?:[^"\\]|\\[^])*)"|((?:[^\s"\\{},]|\\[^])(?:(?:[^"\\{},]|\\[^])*(?:[^\s"\\{},]|\\[^]))?))\s*(,|$)/y;
+const element =
+  /\s*(?:"((?:[^"\\]|\\[^])*)"|((?:[^\s"\\{},]|\\[^])(?:(?:[^"\\{},]|\\[^])*(?:[^\s"\\{},]|\\[^]))?))\s*(,|$)/y;
 
 function bareElement(text: string): string | null {
   return text.toUpperCase() === "NULL" ? null : unescaped(text);

@@ -67,7 +67,8 @@ export class ByteMap<V> {
   private find(bytes: Uint8Array, start: number, end: number, hash: number): number {
     const { slots, mask } = this;
     let slot = (hash & mask) * slotSize;
-    while (slots[slot] !== 0 && !(slots[slot] === hash && this.hasKey(slot, bytes, start, end))) slot = this.after(slot);
+    while (slots[slot] !== 0 && !(slots[slot] === hash && this.hasKey(slot, bytes, start, end)))
+      slot = this.after(slot);
     return slot;
   }
 

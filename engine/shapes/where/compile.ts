@@ -19,7 +19,9 @@ export function compile(node: Node): Matches {
     case "or":
       return compileJoined(node.parts.map(compile), true);
     case "in":
-      return node.values.length === 1 ? compileEqual(node.column, node.values[0]!, node.negated) : compileIn(node.column, node.values, node.negated);
+      return node.values.length === 1
+        ? compileEqual(node.column, node.values[0]!, node.negated)
+        : compileIn(node.column, node.values, node.negated);
     case "order":
       return compileOrder(node.column, node.operator, node.value);
     case "columns":
@@ -88,7 +90,10 @@ function compileOrder({ position, values }: ReadColumn, operator: Operator, valu
 
 function compileColumns(left: ReadColumn, operator: Operator, right: ReadColumn): Matches {
   const holds = holdsFor[operator];
-  return (row) => (isNullValue(row, left.position) || isNullValue(row, right.position) ? null : holds(compareColumns(row, left, right)));
+  return (row) =>
+    isNullValue(row, left.position) || isNullValue(row, right.position)
+      ? null
+      : holds(compareColumns(row, left, right));
 }
 
 function compareColumns(row: Tuple, left: ReadColumn, right: ReadColumn): number {

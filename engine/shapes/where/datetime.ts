@@ -16,7 +16,14 @@ export function parseDateTime(text: string, type: DateTimeType): string | undefi
 }
 
 /** Compares two canonical texts of one type. */
-export function compareDateTimes(a: Buffer, aStart: number, aEnd: number, b: Buffer, bStart: number, bEnd: number): number {
+export function compareDateTimes(
+  a: Buffer,
+  aStart: number,
+  aEnd: number,
+  b: Buffer,
+  bStart: number,
+  bEnd: number,
+): number {
   // Years 0001 to 9999 sort as their bytes do: '+' and the end come before '.' and the digits.
   if (isPlain(a, aStart, aEnd) && isPlain(b, bStart, bEnd)) return a.compare(b, bStart, bEnd, aStart, aEnd);
   const left = ownMoment(a, aStart, aEnd);
@@ -30,7 +37,8 @@ interface Moment {
   readonly micros: number;
 }
 
-const iso = /^(\d{4,7})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?( ?(?:Z|[+-]\d{2}(?::?\d{2}(?::\d{2})?)?))?)?( BC)?$/i;
+const iso =
+  /^(\d{4,7})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?( ?(?:Z|[+-]\d{2}(?::?\d{2}(?::\d{2})?)?))?)?( BC)?$/i;
 const dayMicros = 86_400_000_000;
 
 function readMoment(text: string, type: DateTimeType): Moment | undefined {
@@ -77,7 +85,11 @@ const daysFromMarch0To1970 = 719_468;
 
 // What Postgres can store.
 const firstDay = daysFromCivil(-4713, 11, 24);
-const lastDay = { date: daysFromCivil(5_874_897, 12, 31), timestamp: daysFromCivil(294_276, 12, 31), timestamptz: daysFromCivil(294_276, 12, 31) };
+const lastDay = {
+  date: daysFromCivil(5_874_897, 12, 31),
+  timestamp: daysFromCivil(294_276, 12, 31),
+  timestamptz: daysFromCivil(294_276, 12, 31),
+};
 
 function inRange(moment: Moment, type: DateTimeType): true | undefined {
   return moment.days >= firstDay && moment.days <= lastDay[type] ? true : undefined;
@@ -93,7 +105,9 @@ function formatMoment(moment: Moment, type: DateTimeType): string {
 function formatTime(micros: number): string {
   const seconds = Math.floor(micros / 1_000_000);
   const fraction = padded(micros % 1_000_000, 6).replace(/0+$/, "");
-  const clock = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60].map((part) => padded(part, 2)).join(":");
+  const clock = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60]
+    .map((part) => padded(part, 2))
+    .join(":");
   return fraction === "" ? clock : `${clock}.${fraction}`;
 }
 
@@ -112,7 +126,11 @@ function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
 /** A canonical text; the zone is always UTC, so every type reads alike. */
 function ownMoment(bytes: Buffer, start: number, end: number): Moment {
   const moment = readMoment(bytes.toString("latin1", start, end), "timestamptz");
-  if (!moment) throw new WalcastError("invariant", "compare dates: expected a value as Postgres prints it under DateStyle ISO and TimeZone UTC");
+  if (!moment)
+    throw new WalcastError(
+      "invariant",
+      "compare dates: expected a value as Postgres prints it under DateStyle ISO and TimeZone UTC",
+    );
   return moment;
 }
 
@@ -148,7 +166,11 @@ function padded(value: number, width: number): string {
 }
 
 function otherForm(type: DateTimeType): WalcastError {
-  return new WalcastError("where_unsupported", `read a constant of type ${type}: expected ISO 8601 form, infinity or -infinity`, {
-    hint: type === "date" ? "Write it like '2026-11-21'." : "Write it like '2026-11-21 12:30:00.123456+00'.",
-  });
+  return new WalcastError(
+    "where_unsupported",
+    `read a constant of type ${type}: expected ISO 8601 form, infinity or -infinity`,
+    {
+      hint: type === "date" ? "Write it like '2026-11-21'." : "Write it like '2026-11-21 12:30:00.123456+00'.",
+    },
+  );
 }

@@ -87,19 +87,31 @@ export function not(node: Node): Node {
 export function inValues(column: ReadColumn, values: readonly Buffer[], negated: boolean): Node {
   if (values.length === 0) return constant(negated);
   // A boolean has one other value, so <> says the same as = and is written so.
-  if (column.values.name === "boolean" && negated && values.length === 1) return inValues(column, [otherBoolean(values[0]!)], false);
+  if (column.values.name === "boolean" && negated && values.length === 1)
+    return inValues(column, [otherBoolean(values[0]!)], false);
   const sorted = sortedUnique(values);
   return { kind: "in", column, values: sorted, negated, sql: inSql(column, sorted, negated) };
 }
 
 export function order(column: ReadColumn, operator: OrderOperator, value: Buffer): Node {
   assert(column.values.ordered, "an order is compared only where the type offers one");
-  return { kind: "order", column, operator, value, sql: `${orderedSql(column)} ${qualified(operator)} ${literal(column, value)}` };
+  return {
+    kind: "order",
+    column,
+    operator,
+    value,
+    sql: `${orderedSql(column)} ${qualified(operator)} ${literal(column, value)}`,
+  };
 }
 
 export function columns(left: ReadColumn, operator: Operator, right: ReadColumn): Node {
   if (left.position > right.position) return columns(right, mirrored[operator], left);
-  const side = left.values.collatable && !sameCollation(left, right) ? byBytesSql : operator === "=" || operator === "<>" ? equalitySql : orderedSql;
+  const side =
+    left.values.collatable && !sameCollation(left, right)
+      ? byBytesSql
+      : operator === "=" || operator === "<>"
+        ? equalitySql
+        : orderedSql;
   return { kind: "columns", left, operator, right, sql: `${side(left)} ${qualified(operator)} ${side(right)}` };
 }
 
@@ -118,7 +130,12 @@ export function isTruth(part: Node, truth: boolean | null, negated: boolean): No
  * index, which it cannot look for inside a CASE.
  */
 export function guarded(rule: Node, where: Node): Node {
-  return { kind: "guarded", rule, where, sql: `(${rule.sql} AND CASE WHEN ${rule.sql} THEN ${where.sql} ELSE false END)` };
+  return {
+    kind: "guarded",
+    rule,
+    where,
+    sql: `(${rule.sql} AND CASE WHEN ${rule.sql} THEN ${where.sql} ELSE false END)`,
+  };
 }
 
 /** What an operator becomes when its sides change places. */
@@ -205,7 +222,10 @@ function constantType(column: ReadColumn, values: readonly Buffer[]): string {
   const own = column.sqlType.sql;
   if (own === "pg_catalog.varchar") return "pg_catalog.text";
   if (column.values.name !== "number" || own === "pg_catalog.numeric") return own;
-  return [own, "pg_catalog.int8"].find((type) => values.every((value) => fitsInteger(value.toString(), type))) ?? "pg_catalog.numeric";
+  return (
+    [own, "pg_catalog.int8"].find((type) => values.every((value) => fitsInteger(value.toString(), type))) ??
+    "pg_catalog.numeric"
+  );
 }
 
 function equalitySql(column: ReadColumn): string {
@@ -221,5 +241,7 @@ function byBytesSql({ sql }: ReadColumn): string {
 }
 
 export function sameCollation(a: ReadColumn, b: ReadColumn): boolean {
-  return a.column.collation?.schema === b.column.collation?.schema && a.column.collation?.name === b.column.collation?.name;
+  return (
+    a.column.collation?.schema === b.column.collation?.schema && a.column.collation?.name === b.column.collation?.name
+  );
 }

@@ -10,7 +10,9 @@ const space = "[ \\t\\n\\v\\f\\r]*";
 const radixDigits = "0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+";
 const digits = "\\d+(?:_\\d+)*";
 const integerInput = new RegExp(`^${space}([+-]?)(${radixDigits}|${digits})${space}$`);
-const decimalInput = new RegExp(`^${space}([+-]?)(?:(${digits})(?:\\.(${digits})?)?|\\.(${digits}))(?:[eE]([+-]?${digits}))?${space}$`);
+const decimalInput = new RegExp(
+  `^${space}([+-]?)(?:(${digits})(?:\\.(${digits})?)?|\\.(${digits}))(?:[eE]([+-]?${digits}))?${space}$`,
+);
 const specialInput = new RegExp(`^${space}(nan|[+-]?inf(?:inity)?)${space}$`, "i");
 
 /** What an integer type accepts as input, in canonical form; undefined where it would refuse the text. */
@@ -41,7 +43,14 @@ export function numberEnd(bytes: Uint8Array, start: number, end: number): number
 }
 
 /** Compares two canonical numbers. NaN equals itself and is greater than everything else, as in Postgres. */
-export function compareNumbers(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {
+export function compareNumbers(
+  a: Uint8Array,
+  aStart: number,
+  aEnd: number,
+  b: Uint8Array,
+  bStart: number,
+  bEnd: number,
+): number {
   const rank = rankOf(a, aStart) - rankOf(b, bStart);
   if (rank !== 0) return rank;
   if (a[aStart] !== MINUS) return compareMagnitudes(a, aStart, aEnd, b, bStart, bEnd);
@@ -63,7 +72,14 @@ function rankOf(bytes: Uint8Array, start: number): number {
 }
 
 /** More digits before the dot are more; with equally many, the bytes decide, and the dots are at the same place. */
-function compareMagnitudes(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {
+function compareMagnitudes(
+  a: Uint8Array,
+  aStart: number,
+  aEnd: number,
+  b: Uint8Array,
+  bStart: number,
+  bEnd: number,
+): number {
   const whole = wholeDigits(a, aStart, aEnd) - wholeDigits(b, bStart, bEnd);
   if (whole !== 0) return whole;
   const length = Math.min(aEnd - aStart, bEnd - bStart);
@@ -97,7 +113,10 @@ function shifted(whole: string, fraction: string, exponent: number): string {
 }
 
 function tooLong(): WalcastError {
-  return new WalcastError("where_unsupported", `read a numeric constant: expected an exponent up to ${exponentDigitsMax} and at most ${fractionDigitsMax} digits after the point`);
+  return new WalcastError(
+    "where_unsupported",
+    `read a numeric constant: expected an exponent up to ${exponentDigitsMax} and at most ${fractionDigitsMax} digits after the point`,
+  );
 }
 
 function withoutLeadingZeros(text: string): string {

@@ -3,12 +3,29 @@
  * unknown literal takes the type of what it is compared with; where Postgres has no operator for two types we refuse as
  * it does, and where it converts in a way that we do not follow exactly we refuse too.
  */
-import type { A_Const, CollateClause, ColumnRef, Node as Raw, ParamRef, TypeCast, TypeName as RawTypeName } from "libpg-query";
+import type {
+  A_Const,
+  CollateClause,
+  ColumnRef,
+  Node as Raw,
+  ParamRef,
+  TypeCast,
+  TypeName as RawTypeName,
+} from "libpg-query";
 import type { Table } from "../../changes/table.ts";
 import { WalcastError } from "../../errors.ts";
 import { parseTableName } from "../name.ts";
 import { parseArrayLiteral } from "./array.ts";
-import { type AnyColumn, type Node, type Operator, type ReadColumn, anyColumn, constant, isReadable, sameCollation } from "./node.ts";
+import {
+  type AnyColumn,
+  type Node,
+  type Operator,
+  type ReadColumn,
+  anyColumn,
+  constant,
+  isReadable,
+  sameCollation,
+} from "./node.ts";
 import { paramArray, paramText } from "./params.ts";
 import { describe, locationOf, stringsOf, tagged } from "./raw.ts";
 import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valueTypes } from "./type.ts";
@@ -21,9 +38,20 @@ export interface Scope {
   readonly positionOf: (location: number | undefined) => number | undefined;
 }
 
-export type ColumnOperand = { readonly kind: "column"; readonly column: AnyColumn; readonly isC: boolean; readonly raw: Raw };
+export type ColumnOperand = {
+  readonly kind: "column";
+  readonly column: AnyColumn;
+  readonly isC: boolean;
+  readonly raw: Raw;
+};
 /** Without a type: a literal or parameter that takes its type from what it is compared with. Typed text is canonical. */
-export type ConstantOperand = { readonly kind: "constant"; readonly text: string | null; readonly type?: SqlType; readonly isC: boolean; readonly raw: Raw };
+export type ConstantOperand = {
+  readonly kind: "constant";
+  readonly text: string | null;
+  readonly type?: SqlType;
+  readonly isC: boolean;
+  readonly raw: Raw;
+};
 export type Operand = ColumnOperand | ConstantOperand;
 /** A constant as a column's rows would hold it. */
 export type Value = Buffer | null;
@@ -45,7 +73,8 @@ export class Operands {
   /** Counts a node of the tree, and how deep it lies. */
   enter(raw: Raw, depth: number): void {
     if (depth > depthMax) throw this.refused("where_unsupported", raw, `expected at most ${depthMax} levels`);
-    if (++this.nodes > nodesMax) throw this.refused("where_unsupported", raw, `expected at most ${nodesMax} columns, constants and operators`);
+    if (++this.nodes > nodesMax)
+      throw this.refused("where_unsupported", raw, `expected at most ${nodesMax} columns, constants and operators`);
   }
 
   operand(raw: Raw, depth: number): Operand {
@@ -73,8 +102,13 @@ export class Operands {
     if (kind === "TypeCast" && body.typeName?.arrayBounds?.length === 1) return this.castArray(raw, body, depth);
     if (kind === "A_ArrayExpr") return this.arrayExpression(body.elements ?? [], depth);
     if (kind === "ParamRef") return this.elements(raw, paramArray(...this.param(raw, body)));
-    if (kind === "A_Const" && (body.sval || body.isnull)) return this.elements(raw, body.sval ? (body.sval.sval ?? "") : null);
-    throw this.unsupported(raw, `${describe(raw)} as an array`, "Pass the array as a parameter or literal: a = ANY($1).");
+    if (kind === "A_Const" && (body.sval || body.isnull))
+      return this.elements(raw, body.sval ? (body.sval.sval ?? "") : null);
+    throw this.unsupported(
+      raw,
+      `${describe(raw)} as an array`,
+      "Pass the array as a parameter or literal: a = ANY($1).",
+    );
   }
 
   /** The column of a comparison with a constant, once it is sure that this compares as in Postgres. */
@@ -85,12 +119,19 @@ export class Operands {
     return column;
   }
 
-  comparableColumns(raw: Raw, left: ColumnOperand, operator: Operator, right: ColumnOperand): [ReadColumn, Operator, ReadColumn] {
+  comparableColumns(
+    raw: Raw,
+    left: ColumnOperand,
+    operator: Operator,
+    right: ColumnOperand,
+  ): [ReadColumn, Operator, ReadColumn] {
     const [a, b] = [this.readable(left), this.readable(right)];
     const isC = left.isC || right.isC;
     this.checkTypes(raw, a.sqlType, b.sqlType);
-    if (a.sqlType.type !== b.sqlType.type) throw this.unsupported(raw, `comparing types ${a.column.type} and ${b.column.type}`);
-    if (!isC && a.values.collatable && !sameCollation(a, b)) throw this.refused("where_type", raw, "expected both columns in one collation", cHint);
+    if (a.sqlType.type !== b.sqlType.type)
+      throw this.unsupported(raw, `comparing types ${a.column.type} and ${b.column.type}`);
+    if (!isC && a.values.collatable && !sameCollation(a, b))
+      throw this.refused("where_type", raw, "expected both columns in one collation", cHint);
     this.checkOperator(raw, a, operator, isC);
     this.checkOperator(raw, b, operator, isC);
     return [a, operator, b];
@@ -102,7 +143,8 @@ export class Operands {
   }
 
   columnOfType(operand: ColumnOperand, type: TypeName): ReadColumn {
-    if (!isReadable(operand.column) || operand.column.sqlType.type !== type) throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
+    if (!isReadable(operand.column) || operand.column.sqlType.type !== type)
+      throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
     return operand.column;
   }
 
@@ -122,20 +164,36 @@ export class Operands {
 
   textAs(type: SqlType, operand: ConstantOperand): string | null {
     if (operand.text === null) return null;
-    if (!operand.type || (type.type === "timestamp" && operand.type.type === "date")) return this.canonical(operand.text, type, operand.raw);
+    if (!operand.type || (type.type === "timestamp" && operand.type.type === "date"))
+      return this.canonical(operand.text, type, operand.raw);
     return operand.text;
   }
 
   checkParamsUsed(): void {
     const extra = this.scope.params.findIndex((_, i) => !this.paramsUsed.has(i + 1));
-    if (extra >= 0) throw new WalcastError("where_params", `read a where: expected as many parameters as it uses, found $${extra + 1} unused`);
+    if (extra >= 0)
+      throw new WalcastError(
+        "where_params",
+        `read a where: expected as many parameters as it uses, found $${extra + 1} unused`,
+      );
   }
 
   unsupported(raw: Raw, what: string, hint?: string): WalcastError {
-    return this.refused("where_unsupported", raw, `${what} is not supported`, hint ?? "Compare columns with constants by =, <>, <, <=, >, >=, IN, = ANY, BETWEEN, IS NULL; join by AND, OR, NOT.");
+    return this.refused(
+      "where_unsupported",
+      raw,
+      `${what} is not supported`,
+      hint ??
+        "Compare columns with constants by =, <>, <, <=, >, >=, IN, = ANY, BETWEEN, IS NULL; join by AND, OR, NOT.",
+    );
   }
 
-  refused(code: "where_unsupported" | "where_type" | "where_params" | "unknown_column", raw: Raw, what: string, hint?: string): WalcastError {
+  refused(
+    code: "where_unsupported" | "where_type" | "where_params" | "unknown_column",
+    raw: Raw,
+    what: string,
+    hint?: string,
+  ): WalcastError {
     return new WalcastError(code, `read a where: ${what}`, { position: this.scope.positionOf(locationOf(raw)), hint });
   }
 
@@ -147,18 +205,28 @@ export class Operands {
     const { schema, name: table } = this.scope.table;
     const isOurs = [schema, table].slice(3 - path.length).every((part, i) => part === path[i]);
     const found = path.length <= 3 && isOurs ? this.columns.get(name) : undefined;
-    if (!found || !this.scope.isVisible(found.position)) throw this.refused("unknown_column", raw, `there is no column ${path.join(".")}`);
+    if (!found || !this.scope.isVisible(found.position))
+      throw this.refused("unknown_column", raw, `there is no column ${path.join(".")}`);
     return found;
   }
 
   private readable({ column, raw }: ColumnOperand): ReadColumn {
     if (isReadable(column)) return column;
-    throw this.unsupported(raw, `comparing type ${column.column.type}`, "IS NULL and IS NOT NULL work over every type.");
+    throw this.unsupported(
+      raw,
+      `comparing type ${column.column.type}`,
+      "IS NULL and IS NOT NULL work over every type.",
+    );
   }
 
   private checkOperator(raw: Raw, { column, values }: ReadColumn, operator: Operator, isC: boolean): void {
     const isEquality = operator === "=" || operator === "<>";
-    if (!isEquality && !values.ordered) throw this.unsupported(raw, `${operator} over type ${column.type}`, "= and <> are supported; a range of labels can be written with IN.");
+    if (!isEquality && !values.ordered)
+      throw this.unsupported(
+        raw,
+        `${operator} over type ${column.type}`,
+        "= and <> are supported; a range of labels can be written with IN.",
+      );
     if (!values.collatable || isC) return;
     const isSure = isEquality ? column.collation?.deterministic : column.collation?.isC;
     if (!isSure) throw this.unsupported(raw, `${operator} in the collation of ${column.name}`, cHint);
@@ -167,8 +235,13 @@ export class Operands {
   private checkTypes(raw: Raw, left: SqlType, right: SqlType | undefined): void {
     if (!right || compatible(left, right)) return;
     const [a, b] = [left.type, right.type];
-    if (conversions.has(`${a} ${b}`) || conversions.has(`${b} ${a}`)) throw this.unsupported(raw, `comparing ${a} with ${b}`, "Give both sides one type.");
-    throw this.refused("where_type", raw, `expected two values that can be compared, found ${left.sql} and ${right.sql}`);
+    if (conversions.has(`${a} ${b}`) || conversions.has(`${b} ${a}`))
+      throw this.unsupported(raw, `comparing ${a} with ${b}`, "Give both sides one type.");
+    throw this.refused(
+      "where_type",
+      raw,
+      `expected two values that can be compared, found ${left.sql} and ${right.sql}`,
+    );
   }
 
   // ── Constants ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -188,13 +261,16 @@ export class Operands {
     const numeric = sqlTypeNamed("numeric")!;
     const canonical = this.canonical(text, numeric, raw);
     const isInteger = /^[+-]?(\d[\d_]*|0[xob][\da-f_]+)$/i.test(text);
-    const type = isInteger ? ["int4", "int8"].map((name) => sqlTypeNamed(name)!).find(({ sql }) => fitsInteger(canonical, sql)) : undefined;
+    const type = isInteger
+      ? ["int4", "int8"].map((name) => sqlTypeNamed(name)!).find(({ sql }) => fitsInteger(canonical, sql))
+      : undefined;
     return { text: canonical, type: type ?? numeric };
   }
 
   private canonical(text: string, type: SqlType, raw: Raw): string {
     const value = this.located(raw, () => canonicalText(text, type));
-    if (value === undefined) throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
+    if (value === undefined)
+      throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
     return value;
   }
 
@@ -204,14 +280,19 @@ export class Operands {
       return read();
     } catch (error) {
       if (!(error instanceof WalcastError)) throw error;
-      throw new WalcastError(error.code, error.message, { position: this.scope.positionOf(locationOf(raw)), hint: error.hint, cause: error });
+      throw new WalcastError(error.code, error.message, {
+        position: this.scope.positionOf(locationOf(raw)),
+        hint: error.hint,
+        cause: error,
+      });
     }
   }
 
   private param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: number | undefined] {
     const number = body.number ?? 0;
     const { params } = this.scope;
-    if (number < 1 || number > params.length) throw this.refused("where_params", raw, `expected a value for $${number}, found ${params.length} parameters`);
+    if (number < 1 || number > params.length)
+      throw this.refused("where_params", raw, `expected a value for $${number}, found ${params.length} parameters`);
     this.paramsUsed.add(number);
     return [params[number - 1], number, this.scope.positionOf(locationOf(raw))];
   }
@@ -222,13 +303,15 @@ export class Operands {
     if (!isC) throw this.unsupported(raw, `the collation ${name.join(".")}`, cHint);
     const operand = this.operand(body.arg!, depth + 1);
     const type = operand.kind === "constant" ? operand.type : this.readable(operand).sqlType;
-    if (type && !valueTypes[type.type].collatable) throw this.refused("where_type", raw, `expected text before COLLATE, found ${type.sql}`);
+    if (type && !valueTypes[type.type].collatable)
+      throw this.refused("where_type", raw, `expected text before COLLATE, found ${type.sql}`);
     return { ...operand, isC: true };
   }
 
   private cast(raw: Raw, body: TypeCast, depth: number): ConstantOperand {
     const operand = this.operand(body.arg!, depth + 1);
-    if (operand.kind === "column") throw this.unsupported(raw, "a cast of a column", "Compare the column as it is, and cast the constant.");
+    if (operand.kind === "column")
+      throw this.unsupported(raw, "a cast of a column", "Compare the column as it is, and cast the constant.");
     if (body.typeName?.arrayBounds) throw this.unsupported(raw, "an array outside of = ANY");
     return this.castTo(this.typeNamed(raw, body.typeName), operand, raw);
   }
@@ -236,8 +319,16 @@ export class Operands {
   private castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
     if (operand.text === null) return { ...operand, type };
     if (!operand.type) return { ...operand, text: this.canonical(operand.text, type, operand.raw), type };
-    const isExact = type.type === "number" && type.sql !== "pg_catalog.numeric" ? operand.type.type === "number" && fitsInteger(operand.text, type.sql) : compatible(type, operand.type);
-    if (!isExact) throw this.unsupported(raw, `a cast from ${operand.type.sql} to ${type.sql}`, "Write the constant as a literal of the type itself.");
+    const isExact =
+      type.type === "number" && type.sql !== "pg_catalog.numeric"
+        ? operand.type.type === "number" && fitsInteger(operand.text, type.sql)
+        : compatible(type, operand.type);
+    if (!isExact)
+      throw this.unsupported(
+        raw,
+        `a cast from ${operand.type.sql} to ${type.sql}`,
+        "Write the constant as a literal of the type itself.",
+      );
     return { ...operand, text: this.textAs(type, operand), type };
   }
 
@@ -255,7 +346,8 @@ export class Operands {
     for (const column of this.columns.values()) {
       if (!isReadable(column) || column.sqlType.type !== "enum") continue;
       const { schema, name } = parseTableName(column.column.type);
-      if (path.at(-1) === name && (path.length === 1 || (path.length === 2 && path[0] === schema))) return column.sqlType;
+      if (path.at(-1) === name && (path.length === 1 || (path.length === 2 && path[0] === schema)))
+        return column.sqlType;
     }
     return undefined;
   }
@@ -265,7 +357,10 @@ export class Operands {
   private castArray(raw: Raw, body: TypeCast, depth: number): readonly Operand[] | null {
     const type = this.typeNamed(raw, body.typeName);
     const argument = tagged(body.arg!);
-    const elements = argument.kind === "A_ArrayExpr" ? (argument.body.elements ?? []).map((element) => this.operand(element, depth + 1)) : this.array(body.arg!, depth + 1);
+    const elements =
+      argument.kind === "A_ArrayExpr"
+        ? (argument.body.elements ?? []).map((element) => this.operand(element, depth + 1))
+        : this.array(body.arg!, depth + 1);
     return elements?.map((element) => this.castElement(type, element, raw)) ?? null;
   }
 
@@ -279,12 +374,15 @@ export class Operands {
     const elements = raws.map((element) => this.operand(element, depth + 1));
     const typed = elements.some((element) => element.kind === "column" || element.type !== undefined);
     const text = sqlTypeNamed("text")!;
-    return typed ? elements : elements.map((element) => (element.kind === "column" ? element : { ...element, type: text }));
+    return typed
+      ? elements
+      : elements.map((element) => (element.kind === "column" ? element : { ...element, type: text }));
   }
 
   private elements(raw: Raw, array: readonly (string | null)[] | string | null): readonly ConstantOperand[] | null {
     const texts = typeof array === "string" ? parseArrayLiteral(array) : array;
-    if (texts === undefined) throw this.refused("where_type", raw, "expected an array literal of one dimension, like '{1,2}'");
+    if (texts === undefined)
+      throw this.refused("where_type", raw, "expected an array literal of one dimension, like '{1,2}'");
     return texts?.map((text) => this.element(raw, text)) ?? null;
   }
 
@@ -300,13 +398,27 @@ export function constantsOf(items: readonly Operand[]): readonly ConstantOperand
 }
 
 /** Two constants, as in a rule that compares a claim with a literal: decided now. */
-export function foldComparison(operands: Operands, raw: Raw, left: ConstantOperand, operator: Operator, right: ConstantOperand): Node {
+export function foldComparison(
+  operands: Operands,
+  raw: Raw,
+  left: ConstantOperand,
+  operator: Operator,
+  right: ConstantOperand,
+): Node {
   const type = operands.commonType(raw, left, right);
   const values = valueTypes[type.type];
   const isEquality = operator === "=" || operator === "<>";
-  if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC))) throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
+  if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC)))
+    throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
   const [a, b] = [operands.textAs(type, left), operands.textAs(type, right)];
-  return constant(a === null || b === null ? null : holds(operator, values.compare(Buffer.from(a), 0, Buffer.byteLength(a), Buffer.from(b), 0, Buffer.byteLength(b))));
+  return constant(
+    a === null || b === null
+      ? null
+      : holds(
+          operator,
+          values.compare(Buffer.from(a), 0, Buffer.byteLength(a), Buffer.from(b), 0, Buffer.byteLength(b)),
+        ),
+  );
 }
 
 function holds(operator: Operator, order: number): boolean {

@@ -11,12 +11,17 @@ const textBytesMax = 65_536;
 
 /** A parameter where one value stands. */
 export function paramText(value: unknown, number: number, position: number | undefined): ParamText {
-  if (Array.isArray(value)) throw refused(number, position, "one value", "an array", `Write = ANY($${number}) to compare with any of them.`);
+  if (Array.isArray(value))
+    throw refused(number, position, "one value", "an array", `Write = ANY($${number}) to compare with any of them.`);
   return text(value, number, position);
 }
 
 /** A parameter where an array stands: its elements, or a literal such as '{1,2}' to be read. */
-export function paramArray(value: unknown, number: number, position: number | undefined): readonly ParamText[] | string | null {
+export function paramArray(
+  value: unknown,
+  number: number,
+  position: number | undefined,
+): readonly ParamText[] | string | null {
   if (value === null || typeof value === "string") return text(value, number, position);
   if (!Array.isArray(value)) throw refused(number, position, "an array", typeof value);
   return value.map((element) => text(element, number, position));
@@ -33,23 +38,39 @@ function text(value: unknown, number: number, position: number | undefined): Par
       return numberText(value, number, position);
     default:
       if (value === null) return null;
-      throw refused(number, position, "a number, a boolean, text or null", Array.isArray(value) ? "an array in an array" : typeof value);
+      throw refused(
+        number,
+        position,
+        "a number, a boolean, text or null",
+        Array.isArray(value) ? "an array in an array" : typeof value,
+      );
   }
 }
 
 /** JSON.parse has already rounded an integer that a double cannot hold: nobody can know which one was meant. */
 function numberText(value: number, number: number, position: number | undefined): string {
   const isExact = Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value));
-  if (!isExact) throw refused(number, position, "a number that a double holds exactly", "a larger one", "Pass it as text.");
+  if (!isExact)
+    throw refused(number, position, "a number that a double holds exactly", "a larger one", "Pass it as text.");
   return String(value);
 }
 
 function checked(value: string, number: number, position: number | undefined): string {
   if (!canStandInSql(value)) throw refused(number, position, "text without a zero byte or half a character", "one");
-  if (value.length > textBytesMax) throw refused(number, position, `at most ${textBytesMax} characters`, String(value.length));
+  if (value.length > textBytesMax)
+    throw refused(number, position, `at most ${textBytesMax} characters`, String(value.length));
   return value;
 }
 
-function refused(number: number, position: number | undefined, expected: string, found: string, hint?: string): WalcastError {
-  return new WalcastError("where_params", `read parameter $${number}: expected ${expected}, found ${found}`, { position, hint });
+function refused(
+  number: number,
+  position: number | undefined,
+  expected: string,
+  found: string,
+  hint?: string,
+): WalcastError {
+  return new WalcastError("where_params", `read parameter $${number}: expected ${expected}, found ${found}`, {
+    position,
+    hint,
+  });
 }

@@ -3,7 +3,15 @@
  * and no text can take the process down: the parser writes its tree recursively, on the stack of WebAssembly, so the
  * depth is bounded on the tokens, before it sees them.
  */
-import { hasSqlDetails, loadModule, parseSync, scanSync, type Node as Raw, type ScanToken, type SelectStmt } from "libpg-query";
+import {
+  hasSqlDetails,
+  loadModule,
+  parseSync,
+  scanSync,
+  type Node as Raw,
+  type ScanToken,
+  type SelectStmt,
+} from "libpg-query";
 import { WalcastError, type ErrorCode } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
 
@@ -51,7 +59,11 @@ function parse(where: string): ParsedWhere {
   checkNesting(where);
   const expression = onlyWhereClause(parseStatement(where));
   if (!expression) throw new WalcastError("where_syntax", "read a where: expected one condition and nothing after it");
-  return { expression, positionOf: (location) => (location === undefined || location < 0 ? undefined : byteOffset(where, location - before.length)) };
+  return {
+    expression,
+    positionOf: (location) =>
+      location === undefined || location < 0 ? undefined : byteOffset(where, location - before.length),
+  };
 }
 
 const before = "SELECT 1 FROM t WHERE (";
@@ -59,9 +71,15 @@ const before = "SELECT 1 FROM t WHERE (";
 const after = "\n)";
 
 function checkText(where: string): void {
-  if (!canStandInSql(where)) throw new WalcastError("where_syntax", "read a where: expected text without a zero byte or half a character");
+  if (!canStandInSql(where))
+    throw new WalcastError("where_syntax", "read a where: expected text without a zero byte or half a character");
   const bytes = Buffer.byteLength(where);
-  if (bytes > whereBytesMax) throw new WalcastError("where_unsupported", `read a where: expected at most ${whereBytesMax} bytes, found ${bytes}`, { hint: "Pass long lists as one array parameter: id = ANY($1)." });
+  if (bytes > whereBytesMax)
+    throw new WalcastError(
+      "where_unsupported",
+      `read a where: expected at most ${whereBytesMax} bytes, found ${bytes}`,
+      { hint: "Pass long lists as one array parameter: id = ANY($1)." },
+    );
 }
 
 function parseStatement(where: string): Raw | undefined {
@@ -112,7 +130,8 @@ function checkNesting(where: string): void {
       outer.push(base, depth);
       base = depth;
     } else if (word === ")" || word === "]") {
-      if (outer.length === 0) throw refusedAt("where_syntax", where, token, `expected a condition, found an unmatched "${word}"`);
+      if (outer.length === 0)
+        throw refusedAt("where_syntax", where, token, `expected a condition, found an unmatched "${word}"`);
       depth = outer.pop()!;
       base = outer.pop()!;
     } else if (word === ";") {
@@ -120,10 +139,16 @@ function checkNesting(where: string): void {
     } else if (word === "," || (token.keywordKind !== 0 && (word === "AND" || word === "OR"))) {
       depth = base;
     } else if (token.keywordKind !== 0 && statementWords.has(word)) {
-      throw refusedAt("where_unsupported", where, token, `expected comparisons of columns with constants, found ${word}`);
+      throw refusedAt(
+        "where_unsupported",
+        where,
+        token,
+        `expected comparisons of columns with constants, found ${word}`,
+      );
     }
     depth++;
-    if (outer.length / 2 > nestingMax || depth > tokenDepthMax) throw refusedAt("where_unsupported", where, token, `expected at most ${nestingMax} levels of nesting`);
+    if (outer.length / 2 > nestingMax || depth > tokenDepthMax)
+      throw refusedAt("where_unsupported", where, token, `expected at most ${nestingMax} levels of nesting`);
   }
 }
 

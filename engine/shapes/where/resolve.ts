@@ -4,7 +4,22 @@
  */
 import type { A_Expr, BoolExpr, BooleanTest, Node as Raw, NullTest } from "libpg-query";
 import { type Value, constantsOf, foldComparison, Operands, type Operand, type Scope } from "./operands.ts";
-import { type Node, type Operator, type OrderOperator, and, columns, constant, inValues, isNull, isReadable, isTruth, mirrored, not, or, order } from "./node.ts";
+import {
+  type Node,
+  type Operator,
+  type OrderOperator,
+  and,
+  columns,
+  constant,
+  inValues,
+  isNull,
+  isReadable,
+  isTruth,
+  mirrored,
+  not,
+  or,
+  order,
+} from "./node.ts";
 import { isOperand, stringsOf, tagged } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
@@ -48,7 +63,8 @@ class Resolver {
   /** A boolean column, constant or parameter where a condition stands. */
   private bareBoolean(raw: Raw, depth: number): Node {
     const operand = this.operands.operand(raw, depth);
-    if (operand.kind === "column") return inValues(this.operands.columnOfType(operand, "boolean"), [Buffer.from("t")], false);
+    if (operand.kind === "column")
+      return inValues(this.operands.columnOfType(operand, "boolean"), [Buffer.from("t")], false);
     const value = this.operands.booleanConstant(operand);
     return constant(value === null ? null : value === "t");
   }
@@ -60,7 +76,8 @@ class Resolver {
     const operand = this.operands.operand(argument, depth + 1);
     if (operand.kind === "constant") return constant((operand.text === null) !== negated);
     // A composite value IS NULL when all its fields are: not what its text says.
-    if (operand.column.column.baseTypeKind === "c") throw this.operands.unsupported(argument, "IS NULL over a composite type");
+    if (operand.column.column.baseTypeKind === "c")
+      throw this.operands.unsupported(argument, "IS NULL over a composite type");
     return isNull(operand.column, negated);
   }
 
@@ -84,14 +101,23 @@ class Resolver {
       case "AEXPR_NOT_BETWEEN":
         return not(this.between(raw, body, depth));
       default:
-        throw this.operands.unsupported(raw, `the operator ${stringsOf(body.name).join(".")}`, hints.get(body.kind ?? ""));
+        throw this.operands.unsupported(
+          raw,
+          `the operator ${stringsOf(body.name).join(".")}`,
+          hints.get(body.kind ?? ""),
+        );
     }
   }
 
   private comparison(raw: Raw, body: A_Expr, depth: number): Node {
     const operator = this.operator(raw, body);
     if (!body.lexpr || !body.rexpr) throw this.operands.unsupported(raw, "an operator with one side");
-    return this.compare(raw, this.operands.operand(body.lexpr, depth + 1), operator, this.operands.operand(body.rexpr, depth + 1));
+    return this.compare(
+      raw,
+      this.operands.operand(body.lexpr, depth + 1),
+      operator,
+      this.operands.operand(body.rexpr, depth + 1),
+    );
   }
 
   private operator(raw: Raw, body: A_Expr): Operator {
@@ -102,7 +128,8 @@ class Resolver {
   }
 
   private compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
-    if (left.kind === "constant" && right.kind === "constant") return foldComparison(this.operands, raw, left, operator, right);
+    if (left.kind === "constant" && right.kind === "constant")
+      return foldComparison(this.operands, raw, left, operator, right);
     if (left.kind === "constant") return this.compare(raw, right, mirrored[operator], left);
     if (right.kind === "column") return columns(...this.operands.comparableColumns(raw, left, operator, right));
     const column = this.operands.comparableColumn(raw, left, operator, right);
@@ -124,7 +151,8 @@ class Resolver {
   private inArray(raw: Raw, body: A_Expr, depth: number): Node {
     const operator = this.operator(raw, body);
     const negated = body.kind === "AEXPR_OP_ALL";
-    if (operator !== (negated ? "<>" : "=")) throw this.operands.unsupported(raw, `${operator} ${negated ? "ALL" : "ANY"}`, "= ANY and <> ALL are supported.");
+    if (operator !== (negated ? "<>" : "="))
+      throw this.operands.unsupported(raw, `${operator} ${negated ? "ALL" : "ANY"}`, "= ANY and <> ALL are supported.");
     const subject = this.operands.operand(body.lexpr!, depth + 1);
     const items = this.operands.array(body.rexpr!, depth + 1);
     return items === null ? constant(null) : this.among(raw, subject, items, negated);
@@ -137,13 +165,19 @@ class Resolver {
       const each = items.map((item) => this.compare(raw, subject, operator, item));
       return negated ? and(each) : or(each);
     }
-    const values = constants.map((item) => this.operands.valueFor(this.operands.comparableColumn(raw, subject, operator, item), item));
+    const values = constants.map((item) =>
+      this.operands.valueFor(this.operands.comparableColumn(raw, subject, operator, item), item),
+    );
     return this.list(subject, values, negated);
   }
 
   private list(subject: Operand & { kind: "column" }, values: readonly Value[], negated: boolean): Node {
     if (values.length === 0 || !isReadable(subject.column)) return constant(negated);
-    const list = inValues(subject.column, values.filter((value) => value !== null), negated);
+    const list = inValues(
+      subject.column,
+      values.filter((value) => value !== null),
+      negated,
+    );
     if (!values.includes(null)) return list;
     return values.every((value) => value === null) ? constant(null) : (negated ? and : or)([list, constant(null)]);
   }

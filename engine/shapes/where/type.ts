@@ -8,7 +8,16 @@ import { canStandInSql } from "../name.ts";
 import { compareDateTimes, parseDateTime } from "./datetime.ts";
 import { compareNumbers, numberEnd, parseInteger, parseNumeric } from "./number.ts";
 
-export type TypeName = "number" | "text" | "bpchar" | "boolean" | "uuid" | "enum" | "date" | "timestamp" | "timestamptz";
+export type TypeName =
+  | "number"
+  | "text"
+  | "bpchar"
+  | "boolean"
+  | "uuid"
+  | "enum"
+  | "date"
+  | "timestamp"
+  | "timestamptz";
 
 export interface ValueType {
   readonly name: TypeName;
@@ -62,8 +71,12 @@ const builtins: readonly (readonly [oid: number, name: string, type: TypeName])[
   [1700, "numeric", "number"],
   [2950, "uuid", "uuid"],
 ];
-const byOid: ReadonlyMap<number, SqlType> = new Map(builtins.map(([oid, name, type]) => [oid, { type, sql: `pg_catalog.${name}` }]));
-const byName: ReadonlyMap<string, SqlType> = new Map(builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]));
+const byOid: ReadonlyMap<number, SqlType> = new Map(
+  builtins.map(([oid, name, type]) => [oid, { type, sql: `pg_catalog.${name}` }]),
+);
+const byName: ReadonlyMap<string, SqlType> = new Map(
+  builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]),
+);
 
 /** undefined where the column's type cannot be read exactly. */
 export function sqlTypeOfColumn(column: Column): SqlType | undefined {
@@ -99,7 +112,11 @@ export function canonicalText(text: string, type: SqlType): string | undefined {
   }
 }
 
-const integerBits: Readonly<Record<string, bigint>> = { "pg_catalog.int2": 15n, "pg_catalog.int4": 31n, "pg_catalog.int8": 63n };
+const integerBits: Readonly<Record<string, bigint>> = {
+  "pg_catalog.int2": 15n,
+  "pg_catalog.int4": 31n,
+  "pg_catalog.int8": 63n,
+};
 
 /** Whether a canonical number is a value of this integer type. */
 export function fitsInteger(text: string, sqlName: string): boolean {
@@ -125,7 +142,10 @@ function parseBoolean(text: string): string | undefined {
 function parseUuid(text: string): string | undefined {
   const inner = text.startsWith("{") && text.endsWith("}") ? text.slice(1, -1) : text;
   if (!/^(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}$/.test(inner)) return undefined;
-  return inner.replaceAll("-", "").toLowerCase().replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  return inner
+    .replaceAll("-", "")
+    .toLowerCase()
+    .replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 const SPACE = 0x20;
