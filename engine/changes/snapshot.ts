@@ -21,7 +21,7 @@ import { Spool } from "./spool.ts";
 export interface Snapshot {
   /** Which transactions the rows contain. */
   readonly token: PgSnapshot;
-  /** COPY text of the shape's columns. */
+  /** COPY text of the shape's columns; nothing where only changes are wanted. */
   readonly spool: Spool;
   /** Postgres' own guess. */
   readonly estimatedRows: number;
@@ -172,17 +172,20 @@ function rethrowMissing(error: pg.DatabaseError): never {
 
 async function copyInto(client: pg.PoolClient, shape: Shape, spool: Spool, shared: SharedSnapshot): Promise<void> {
   try {
-    const rows = client.query(copyTo(`copy (${selectSql(shape)}) to stdout`));
-    for await (const chunk of rows) {
-      if (shared.over) throw new WalcastError("snapshot_failed", "nobody waits for this snapshot any more");
-      await spool.write(chunk as Buffer);
-    }
+    if (!shape.changes) await copyRows(client, shape, spool, shared);
     spool.end();
     await client.query("commit");
     client.release();
   } catch (error) {
     spool.fail(snapshotFailed(shape, error));
     client.release(true);
+  }
+}
+
+async function copyRows(client: pg.PoolClient, shape: Shape, spool: Spool, shared: SharedSnapshot): Promise<void> {
+  for await (const chunk of client.query(copyTo(`copy (${selectSql(shape)}) to stdout`))) {
+    if (shared.over) throw new WalcastError("snapshot_failed", "nobody waits for this snapshot any more");
+    await spool.write(chunk as Buffer);
   }
 }
 

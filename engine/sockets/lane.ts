@@ -107,7 +107,6 @@ export class Lane {
     const shape = await this.options.resolve();
     if (this.over) return;
     this.shape = shape;
-    if (this.options.changes) return await this.joinFromNow(shape);
     const snapshot = await this.hub.snapshots.open(shape);
     try {
       this.describe(shape, snapshot.estimatedRows);
@@ -123,14 +122,6 @@ export class Lane {
     if (this.over) return;
     this.described = true;
     this.frames.control({ kind: "described", id: this.id, table: describeShape(shape), estimatedRows });
-  }
-
-  /** What was committed before is no news to this subscription, also where the stream has yet to bring it. */
-  private async joinFromNow(shape: Shape): Promise<void> {
-    await this.hub.snapshots.commitBarrier();
-    if (this.over) return;
-    this.describe(shape, 0);
-    this.join(shape, this.hub.tail.end, []);
   }
 
   private async sendRows(spool: Spool): Promise<void> {
@@ -170,7 +161,8 @@ export class Lane {
     const unseen = snapshot.pin.read(after);
     const { changed, broken } = alone.route(filter(unseen, (transaction) => !sees(snapshot.token, transaction.xid)));
     if (broken.length > 0) throw new TableMoved();
-    return changed[0]?.payloads ?? [];
+    // What was committed before the join is no news to those who want changes only.
+    return shape.changes ? [] : (changed[0]?.payloads ?? []);
   }
 
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {

@@ -16,6 +16,12 @@ describe("a subscription", () => {
     );
   }
 
+  /** Resolves when somebody waits for a lock on the table. */
+  async function waitingFor(table: string): Promise<void> {
+    const query = "select from pg_locks where relation = $1::regclass and not granted";
+    while ((await server.db.query(query, [table])).rowCount === 0);
+  }
+
   test("brings its rows, then every change, at positions that only grow", async () => {
     await tableOf("plain");
     const client = await server.greeted();
@@ -59,6 +65,26 @@ describe("a subscription", () => {
       { kind: "delete", old: ["3", "v3"] },
       { kind: "truncate" },
     ]);
+    await client.close();
+  });
+
+  test("in changes mode is described as its table is once a change of form under way is over", async () => {
+    await tableOf("reformed");
+    const client = await server.greeted();
+    await client.load(1, { table: "reformed" }, true);
+    const altering = await server.db.pool.connect();
+    await altering.query("begin; alter table reformed add column extra int default 7");
+    client.subscribe(2, { table: "reformed" }, true);
+    await waitingFor("reformed");
+    await altering.query("commit");
+    altering.release();
+    const { table } = await client.joined(2);
+    assert.deepEqual(
+      table.columns.map((column) => column.name),
+      ["id", "v", "extra"],
+    );
+    await server.transaction("insert into reformed values (9, 'v9', 9)");
+    assert.deepEqual((await client.commit(2)).operations, [{ kind: "insert", row: ["9", "v9", "9"] }]);
     await client.close();
   });
 
