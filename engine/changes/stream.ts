@@ -15,6 +15,7 @@ import { LogicalReplicationService, PgoutputPlugin } from "pg-logical-replicatio
 import { WalcastError } from "../errors.ts";
 import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
 import { replicationConfig } from "./connection.ts";
+import { Lag, XLOG_HEADER_BYTES } from "./lag.ts";
 import { type Transaction, TransactionAssembler } from "./transaction.ts";
 
 export interface StreamOptions {
@@ -37,12 +38,10 @@ export interface StreamEvents {
 
 const XLOG_DATA = 0x77; // 'w'
 const KEEPALIVE = 0x6b; // 'k'
-const XLOG_HEADER_BYTES = 25;
 const MICROSECONDS_TO_2000 = 946_684_800_000_000n;
 
-// Reads that come while the server is this far behind its own commits are pooled: the walsender makes one send() per
-// message, and a reader that takes each one alone slows both sides. Both times are the server's, so no clocks compare.
-const behindUs = 20_000n;
+// While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
+// one alone slows both sides.
 const poolMs = 1;
 
 const fallbackStatusMs = 10_000;
@@ -55,13 +54,15 @@ export class Stream {
   private connection: ReplicationConnection | undefined;
   private completed: Transaction[] = [];
   private received = zeroLsn;
-  private sendTime = 0n;
-  private lastCommitTime = 0n;
+  private readonly lag = new Lag();
   private quietAt: Lsn | undefined;
   private heardAt = performance.now();
   private statusTimer: NodeJS.Timeout | undefined;
   private poolTimer: NodeJS.Timeout | undefined;
   private failure: unknown;
+  /** Socket reads, and how many of them the next one was made to wait for. */
+  reads = 0;
+  pooledReads = 0;
 
   constructor(options: StreamOptions, events: StreamEvents) {
     this.options = options;
@@ -150,7 +151,6 @@ export class Stream {
   }
 
   private receive(chunk: Buffer): void {
-    this.heardAt = performance.now();
     if (chunk[0] === XLOG_DATA) this.receiveData(chunk);
     else if (chunk[0] === KEEPALIVE) this.receiveKeepalive(chunk);
     else
@@ -161,12 +161,11 @@ export class Stream {
   }
 
   private receiveData(chunk: Buffer): void {
-    this.sendTime = chunk.readBigInt64BE(17);
+    this.lag.note(chunk);
     const transaction = this.assembler.receive(chunk, XLOG_HEADER_BYTES, chunk.length);
     if (!transaction) return;
     this.completed.push(transaction);
     this.received = transaction.commitEnd;
-    this.lastCommitTime = transaction.commitTime;
   }
 
   private receiveKeepalive(chunk: Buffer): void {
@@ -177,10 +176,12 @@ export class Stream {
   }
 
   private endOfRead(): void {
+    this.reads++;
+    this.heardAt = performance.now();
     if (this.completed.length > 0) this.handOn();
     if (this.quietAt !== undefined) this.events.onQuiet(this.quietAt);
     this.quietAt = undefined;
-    if (this.behind) this.pool();
+    if (this.lag.isBehind) this.pool();
   }
 
   private handOn(): void {
@@ -189,16 +190,13 @@ export class Stream {
     this.events.onTransactions(transactions);
   }
 
-  private get behind(): boolean {
-    return this.sendTime - this.lastCommitTime > behindUs && this.lastCommitTime > 0n;
-  }
-
   /** Lets the kernel gather more before the next read. */
   private pool(): void {
     const stream = this.connection?.stream;
     if (!stream || stream.destroyed) return;
+    this.pooledReads++;
+    this.lag.reset();
     stream.pause();
-    this.sendTime = 0n; // Judge anew by what the next read brings.
     this.poolTimer = setTimeout(() => stream.resume(), poolMs);
   }
 }
