@@ -36,7 +36,10 @@ async function streaming(
   const over = stream.run(() => started.resolve());
   await started.promise;
   const received = async (wanted: number): Promise<void> => {
-    while (count < wanted) await heard.promise;
+    for (;;) {
+      if (count >= wanted) return;
+      await heard.promise;
+    }
   };
   try {
     await use(stream, received);
