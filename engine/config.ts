@@ -13,37 +13,37 @@ export { type Sql, sql } from "./sql.ts";
 
 export interface WalcastConfig {
   /** `postgresql://user:password@host:5432/database`, of a role with REPLICATION. Not a pooler's. */
-  databaseUrl?: string;
+  databaseUrl?: string | undefined;
   /** Interface to listen on. Default "127.0.0.1". */
-  host?: string;
+  host?: string | undefined;
   /** Default 4437; 0 takes any free one. */
-  port?: number;
+  port?: number | undefined;
   /** Where the engine keeps its files. Default ".walcast" in the working directory. */
-  dataDir?: string;
+  dataDir?: string | undefined;
   /**
    * The tables that clients may read, named as in SQL, each with its rule. What is not named here is not served.
    * "all" serves every table to everybody: for development, and refused unless `host` is a loopback address.
    */
-  tables?: Readonly<Record<string, TableRule>> | "all";
+  tables?: Readonly<Record<string, TableRule>> | "all" | undefined;
   /** Turns a client's token into claims. Default: everybody is nobody, with no claims and no scopes. */
-  auth?: Authenticator;
+  auth?: Authenticator | undefined;
   log?: {
     /** Memory for the newest transactions, which clients and loading shapes catch up from. Default 256 MiB. */
     tailBytes?: number;
   };
-  limits?: Partial<Limits>;
+  limits?: Partial<Limits> | undefined;
   /** The publication in Postgres; made where it is missing. Default "walcast". */
-  publication?: string;
+  publication?: string | undefined;
   /** The replication slot in Postgres; made where it is missing. Default "walcast". */
-  slot?: string;
+  slot?: string | undefined;
   /** Files to serve to GET at `/`. Default: none. */
-  staticDir?: string;
+  staticDir?: string | undefined;
   /** Answers HTTP requests that are neither the engine's nor a static file's. */
   app?: (request: Request) => Response | Promise<Response>;
   /** Default "info". */
-  logLevel?: LogLevel;
+  logLevel?: LogLevel | undefined;
   /** How often an idle connection is told the position it has reached; clients take much longer silence for a dead socket. Default 5,000 ms. */
-  positionEveryMs?: number;
+  positionEveryMs?: number | undefined;
 }
 
 export interface TableRule {

@@ -62,6 +62,9 @@ export async function createEngine(config: WalcastConfig, logger?: Logger): Prom
   return engine;
 }
 
+/** Why a shape that was shown may be loaded anew. */
+const resyncCauses = ["schema_changed", "snapshot_failed"] as const;
+
 const reconnectMs = 100;
 const reconnectMsMax = 10_000;
 /** How often Postgres is asked what its snapshots see, which is what acknowledgements wait for. */
@@ -85,6 +88,7 @@ class RunningEngine implements Engine {
   private status: Health["status"] = "starting";
   private reason: string | undefined;
   private lagBytes = 0;
+  private slotRetainedBytes = 0;
   private epoch = "";
   private readonly stopping = new AbortController();
   private closing = false;
@@ -159,7 +163,7 @@ class RunningEngine implements Engine {
       connections: this.server.connections,
       shapes: this.hub.live.size,
       snapshotsTotal: this.snapshots.total,
-      resyncsTotal: this.hub.counters.resyncs,
+      resyncsTotal: this.hub.resyncs.values().reduce((sum, count) => sum + count, 0),
       logBytes: this.tail.bytes,
     };
   }
@@ -249,13 +253,16 @@ class RunningEngine implements Engine {
 
   private async learn(): Promise<void> {
     const { rows } = await this.control
-      .query<{ snapshot: string; wal: string }>(
-        "select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal",
+      .query<{ snapshot: string; wal: string; retained: number | null }>(
+        `select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal,
+          (select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8 from pg_replication_slots where slot_name = $1) as retained`,
+        [this.config.slot],
       )
       .catch((error: unknown) => this.makeWayForShutdown(error));
     const written = parseLsn(rows[0]!.wal);
     this.tail.learn(parsePgSnapshot(rows[0]!.snapshot));
     this.lagBytes = written > this.tail.streamed ? Number(written - this.tail.streamed) : 0;
+    this.slotRetainedBytes = rows[0]!.retained ?? 0;
     this.stream?.sendStatus(false);
   }
 
@@ -313,13 +320,16 @@ class RunningEngine implements Engine {
   }
 
   private metrics(): Record<string, number> {
-    const { counters } = this.hub;
+    const { counters, resyncs } = this.hub;
     return {
       walcast_up: this.status === "live" ? 1 : 0,
       walcast_lag_bytes: this.lagBytes,
+      walcast_slot_retained_bytes: this.slotRetainedBytes,
       walcast_shapes: this.hub.live.size,
       walcast_snapshots_total: this.snapshots.total,
-      'walcast_resyncs_total{cause="schema_changed"}': counters.resyncs,
+      ...Object.fromEntries(
+        resyncCauses.map((cause) => [`walcast_resyncs_total{cause="${cause}"}`, resyncs.get(cause) ?? 0]),
+      ),
       walcast_sends_dropped_total: counters.sendsDropped,
       walcast_slow_consumers_total: counters.slowConsumers,
       walcast_log_bytes: this.tail.bytes,

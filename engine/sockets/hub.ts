@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import type { Snapshots } from "../changes/snapshot.ts";
 import type { Transaction } from "../changes/transaction.ts";
 import type { Log } from "../log/log.ts";
-import type { Lsn, SectionOut } from "../protocol.ts";
+import type { ErrorCode, Lsn, SectionOut } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
 import type { FrameCounters, Frames } from "./frames.ts";
 import type { Lane } from "./lane.ts";
@@ -28,7 +28,9 @@ export class Hub {
   readonly snapshots: Snapshots;
   readonly log: Logger;
   readonly frameBytes: number;
-  readonly counters: FrameCounters & { resyncs: number } = { sendsDropped: 0, slowConsumers: 0, resyncs: 0 };
+  readonly counters: FrameCounters = { sendsDropped: 0, slowConsumers: 0 };
+  /** Resyncs so far, by the code of their cause. */
+  readonly resyncs = new Map<ErrorCode, number>();
   /** Every greeted connection. */
   readonly connections = new Set<Frames>();
   private readonly onTableChanged: (oid: number) => void;

@@ -88,7 +88,7 @@ export class Lane {
   private announceResync(cause: ErrorJson): void {
     if (!this.described) return;
     this.described = false;
-    this.hub.counters.resyncs++;
+    this.hub.resyncs.set(cause.code, (this.hub.resyncs.get(cause.code) ?? 0) + 1);
     this.frames.control({ kind: "resync", id: this.id, cause });
   }
 

@@ -105,6 +105,12 @@ describe("over HTTP", () => {
     assert.match(text, /^walcast_up 1$/m);
     assert.match(text, /^walcast_clients\{state="connected"\} [1-9]/m);
     assert.match(text, /^walcast_shapes 1$/m);
+    assert.match(text, /^walcast_resyncs_total\{cause="schema_changed"\} 0$/m);
+    await server.transaction("alter table items add column v text");
+    await client.control("resync");
+    assert.match((await get("/metrics")).text, /^walcast_resyncs_total\{cause="schema_changed"\} 1$/m);
+    // Measured once a second, and a slot always keeps some.
+    while (!/^walcast_slot_retained_bytes [1-9]/m.test((await get("/metrics")).text));
     await client.close();
   });
 
