@@ -11,7 +11,7 @@ import {
   WalcastError,
 } from "../engine/protocol.ts";
 import { type Database, type Row, setField } from "./database.ts";
-import type { Subscriber } from "./lanes.ts";
+import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";
 import { type DecodeValue, decoderOf } from "./values.ts";

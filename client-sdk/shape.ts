@@ -3,7 +3,7 @@
  * what happens; it tells whoever listens.
  */
 import type { ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
-import type { Subscriber } from "./lanes.ts";
+import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./replica.ts";
 import { parseTableName, qualified } from "./tables.ts";
