@@ -7,6 +7,7 @@ import type { Transaction } from "../../engine/changes/transaction.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
 import { pino } from "pino";
 import { type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { transaction } from "../support/transaction.ts";
 
 export interface Capture {
   readonly db: TestDatabase;
@@ -45,7 +46,7 @@ export async function capture(schema: string): Promise<Capture> {
     db,
     table: async (name, of = "public") => (await describeTable(db.pool, await findTable(db.pool, of, name)))!,
     async transaction(...statements) {
-      const xid = await run(db, statements);
+      const xid = BigInt(await transaction(db, statements));
       for (;;) {
         const found = streamed.find((transaction) => transaction.xid === xid);
         if (found) return found;
@@ -58,17 +59,4 @@ export async function capture(schema: string): Promise<Capture> {
       for (const release of released) await release();
     },
   };
-}
-
-async function run(db: TestDatabase, statements: readonly string[]): Promise<bigint> {
-  const client = await db.pool.connect();
-  try {
-    await client.query("begin");
-    for (const statement of statements) await client.query(statement);
-    const { rows } = await client.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
-    await client.query("commit");
-    return BigInt(rows[0]!.xid);
-  } finally {
-    client.release();
-  }
 }

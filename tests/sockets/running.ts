@@ -6,6 +6,7 @@ import { pino } from "pino";
 import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { transaction } from "../support/transaction.ts";
 import { RawClient } from "./raw-client.ts";
 
 export interface Running {
@@ -49,20 +50,4 @@ export async function running(config: WalcastConfig = {}, setup = ""): Promise<R
       for (const release of released) await release();
     },
   };
-}
-
-async function transaction(db: TestDatabase, statements: readonly string[]): Promise<string> {
-  const client = await db.pool.connect();
-  try {
-    await client.query("begin");
-    for (const statement of statements) await client.query(statement);
-    const { rows } = await client.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
-    await client.query("commit");
-    return rows[0]!.xid;
-  } catch (error) {
-    await client.query("rollback");
-    throw error;
-  } finally {
-    client.release();
-  }
 }
