@@ -109,9 +109,12 @@ async function receive(
 }
 
 async function confirmed(db: TestDatabase, slot: string): Promise<string> {
-  const { rows } = await db.query(
-    "select confirmed_flush_lsn::text as lsn from pg_replication_slots where slot_name = $1",
-    [slot],
-  );
-  return rows[0].lsn;
+  // The walsender reads what was sent to it to the end before it lets go of the slot.
+  for (;;) {
+    const { rows } = await db.query(
+      "select active, confirmed_flush_lsn::text as lsn from pg_replication_slots where slot_name = $1",
+      [slot],
+    );
+    if (!rows[0].active) return rows[0].lsn;
+  }
 }
