@@ -35,11 +35,18 @@ export class Tables {
     this.options = options;
   }
 
-  /** The table as it is now, in the stream from here on. `full`: old rows shall be whole. */
+  /**
+   * The table that has this name now, in the stream from here on. `full`: old rows shall be whole. A description under
+   * another name is no answer: it was renamed since it was found, and what may be read follows from the name.
+   */
   async get(schema: string, name: string, full: boolean): Promise<Table> {
-    const oid = await findTable(this.pool, schema, name);
-    await once(this.ready, oid, () => this.makeReady(oid, qualifiedName(schema, name), full));
-    return once(this.described, oid, () => this.describe(oid, schema, name));
+    for (;;) {
+      const oid = await findTable(this.pool, schema, name);
+      await once(this.ready, oid, () => this.makeReady(oid, qualifiedName(schema, name), full));
+      const table = await once(this.described, oid, () => this.describe(oid, schema, name));
+      if (table.schema === schema && table.name === name) return table;
+      this.forget(oid);
+    }
   }
 
   /** Its schema changed, or may have. */
