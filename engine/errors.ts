@@ -31,6 +31,12 @@ export const errorCodes = [
   // What the engine met
   "snapshot_failed",
   "schema_changed",
+  "access_changed",
+  "history_changed",
+  "position_too_old",
+  "audit_mismatch",
+  "log_failed",
+  "data_dir_in_use",
   "not_streaming",
   "invariant",
   "config_invalid",

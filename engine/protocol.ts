@@ -98,29 +98,75 @@ export interface ShapeRequest {
 }
 
 export type ClientMessage =
-  | { readonly kind: "hello"; readonly token?: string }
-  /** Ids count upwards per connection and are never used again. `changes`: no rows first, whole old rows in changes. */
-  | { readonly kind: "subscribe"; readonly id: number; readonly shape: ShapeRequest; readonly changes?: boolean }
+  /** `epoch` and `position`: the history and the place in it that this client has reached, if it wants to go on from there. */
+  | { readonly kind: "hello"; readonly token?: string; readonly epoch?: string; readonly position?: string }
+  /**
+   * Ids count upwards per connection and are never used again. `changes`: no rows first, whole old rows in changes.
+   * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
+   * welcome that says `resumes` and `resume`.
+   */
+  | {
+      readonly kind: "subscribe";
+      readonly id: number;
+      readonly shape: ShapeRequest;
+      readonly changes?: boolean;
+      readonly identity?: string;
+    }
+  /** Every subscription with an identity has been named: go on from the position of the hello. */
+  | { readonly kind: "resume" }
   | { readonly kind: "unsubscribe"; readonly id: number }
   /** Answered by `awaited` once this connection has reached the position, or the commit of the transaction (a 64-bit xid in text). */
-  | { readonly kind: "await"; readonly id: number; readonly position?: string; readonly xid?: string };
+  | { readonly kind: "await"; readonly id: number; readonly position?: string; readonly xid?: string }
+  /** The answer to `audit`: whether the client's rows at that boundary are the server's. */
+  | { readonly kind: "audited"; readonly id: number; readonly matches: boolean };
 
-export type ServerMessage = { readonly frame: number } & (
-  | { readonly kind: "welcome"; readonly epoch: string; readonly position: string; readonly positionEveryMs: number }
-  /** Precedes the first row of a subscription, and comes again after `resync`. */
-  | {
-      readonly kind: "described";
-      readonly id: number;
-      readonly table: TableDescription;
-      readonly estimatedRows: number;
-    }
-  /** The server cannot continue this subscription. Keep its rows readable; a new `described` and its rows replace them at `join`. */
-  | { readonly kind: "resync"; readonly id: number; readonly cause: ErrorJson }
-  | { readonly kind: "unsubscribed"; readonly id: number }
-  | { readonly kind: "awaited"; readonly id: number; readonly position: string }
-  /** With `subscription` or `await`, that one has failed and is over; without, the connection is about to close. */
-  | { readonly kind: "error"; readonly subscription?: number; readonly await?: number; readonly error: ErrorJson }
-);
+export type ServerMessage = { readonly frame: number } &
+  /**
+   * `resumes`: this server can go on from the position of the hello, and waits for `subscribe` with identities, then
+   * `resume`. Where the hello had a position and this is missing, `cause` says why, and everything is loaded anew.
+   */
+  (
+    | {
+        readonly kind: "welcome";
+        readonly epoch: string;
+        readonly position: string;
+        readonly positionEveryMs: number;
+        readonly resumes?: boolean;
+        readonly cause?: ErrorJson;
+      }
+    /** The identity still holds: the subscription is joined at the position of the hello, without a row being sent again. */
+    | { readonly kind: "resumed"; readonly id: number }
+    /** Precedes the first row of a subscription, and comes again after `resync`. */
+    | {
+        readonly kind: "described";
+        readonly id: number;
+        readonly table: TableDescription;
+        readonly estimatedRows: number;
+      }
+    /**
+     * The server cannot continue this subscription. Keep its rows readable; a new `described` and its rows replace them at
+     * `join`. With `purge` they must not be shown any more: what this client may read has changed.
+     */
+    | { readonly kind: "resync"; readonly id: number; readonly cause: ErrorJson; readonly purge?: boolean }
+    /**
+     * The table has a new form that the rows can be brought to in place. Belongs to what is staged: it takes effect with the
+     * next boundary, after the changes that came before it and before those that follow it.
+     */
+    | {
+        readonly kind: "altered";
+        readonly id: number;
+        readonly table: TableDescription;
+        readonly added: readonly AddedColumn[];
+      }
+    /** Forget what was staged since the last boundary: it comes again, from there. */
+    | { readonly kind: "rewind" }
+    /** At the boundary that was sent last the shape has so many rows, and their hashes this sum. Answered by `audited`. */
+    | { readonly kind: "audit"; readonly id: number; readonly rows: string; readonly hash: string }
+    | { readonly kind: "unsubscribed"; readonly id: number }
+    | { readonly kind: "awaited"; readonly id: number; readonly position: string }
+    /** With `subscription` or `await`, that one has failed and is over; without, the connection is about to close. */
+    | { readonly kind: "error"; readonly subscription?: number; readonly await?: number; readonly error: ErrorJson }
+  );
 
 /** A shape as its client sees it: enough to create the local table. */
 export interface TableDescription {
@@ -136,6 +182,13 @@ export interface TableDescription {
   readonly key: readonly string[];
   /** To be created before the table, in this order. */
   readonly types: readonly TypeDescription[];
+}
+
+/** A column that rows which are there already get, all with one value. */
+export interface AddedColumn {
+  readonly name: string;
+  /** Postgres' text; null for NULL. */
+  readonly value: string | null;
 }
 
 export interface ColumnDescription {

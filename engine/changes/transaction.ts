@@ -23,6 +23,27 @@ export interface Transaction {
   readonly relations: readonly DescribedRelation[];
   /** What event triggers noted in this transaction, in its order. */
   readonly schemaChanges: readonly SchemaChange[];
+  /** Too large for memory: `bytes` is empty, and the messages come from a file, in parts. */
+  readonly large?: LargeBody;
+}
+
+/** Messages, back to back: message i is bytes[starts[i] … starts[i + 1]). */
+export interface Part {
+  readonly bytes: Buffer;
+  readonly starts: readonly number[];
+}
+
+/** The messages of a large transaction, on disk. Its file belongs to the log once the transaction is appended. */
+export interface LargeBody {
+  readonly path: string;
+  /** Bytes of the file. */
+  readonly length: number;
+  /** CRC-32 of the file. */
+  readonly crc: number;
+  /** Subtransactions, by their 32-bit xids, that were rolled back: their messages are in the file, and not in the parts. */
+  readonly aborted: readonly number[];
+  /** In order, each of some hundred KiB, or one message. Any number of readers, each at its own pace. */
+  parts(): AsyncIterable<Part>;
 }
 
 export interface DescribedRelation extends Relation {

@@ -15,6 +15,16 @@ import { type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
 export interface Log {
   /** Commit-end of the last transaction; zero before the first. */
   readonly end: Lsn;
+  /** Whoever has applied everything up to here, or further, can be brought up to date from the log. */
+  readonly start: Lsn;
+  /**
+   * The transactions after `after`, in commit order, in batches of bounded size, up to the end as it is when the reading
+   * gets there. With `tables`, transactions that touch none of them may be left out, where that spares reading them.
+   * Throws `position_too_old` where `after` is before the start, also when retention overtakes the reader.
+   */
+  read(after: Lsn, tables?: ReadonlySet<number>): AsyncIterable<LogBatch>;
+  /** The same, at once, where memory reaches back to `after`; undefined where it does not. */
+  recent(after: Lsn): readonly Transaction[] | undefined;
   /** Takes what one read brought. Gives those that are new: after a reconnect Postgres sends some again. */
   append(transactions: readonly Transaction[]): readonly Transaction[];
   /** From the first transaction that a snapshot taken from now on may not see, nothing is dropped until `release`. */
@@ -34,7 +44,16 @@ export interface Log {
   readonly bytes: number;
 }
 
+export interface LogBatch {
+  /** A large transaction comes alone: its rows are read from its own file, part by part. */
+  readonly transactions: readonly Transaction[];
+  /** All that was asked for, up to here, has come. */
+  readonly end: Lsn;
+}
+
 export interface Pin {
+  /** Every snapshot taken since the pin was set sees the transactions up to here. */
+  readonly from: Lsn;
   /**
    * The transactions after `after`, oldest first, among those that were not seen when the pin was set. Throws
    * `snapshot_failed` where the log had to let go of them: it grew to twice its bound while the pin held it.
@@ -58,6 +77,8 @@ export class MemoryLog implements Log {
   private readonly pins = new Set<{ readonly from: number }>();
   private readonly positions = new Map<bigint, Lsn>();
   private readonly waiting = new Map<bigint, PromiseWithResolvers<Lsn>>();
+  private forgotten = zeroLsn;
+  private seenEnd = zeroLsn;
   end = zeroLsn;
   bytes = 0;
 
@@ -78,7 +99,7 @@ export class MemoryLog implements Log {
     this.tail = [];
     this.positions.clear();
     this.bytes = 0;
-    this.end = this.quietEnd = this.acknowledged = position;
+    this.end = this.quietEnd = this.acknowledged = this.forgotten = this.seenEnd = position;
   }
 
   /** Everything before it has come by. */
@@ -114,7 +135,28 @@ export class MemoryLog implements Log {
   pin(): Pin {
     const pin = { from: this.seen };
     this.pins.add(pin);
-    return { read: (after) => this.readFrom(pin, after), release: () => this.unpin(pin) };
+    return { from: this.seenEnd, read: (after) => this.readFrom(pin, after), release: () => this.unpin(pin) };
+  }
+
+  get start(): Lsn {
+    return this.forgotten;
+  }
+
+  async *read(after: Lsn): AsyncIterable<LogBatch> {
+    for (let from = after; ;) {
+      const transactions = this.recent(from);
+      if (!transactions) throw new WalcastError("position_too_old", "read the log: it does not reach back that far");
+      if (transactions.length === 0) return;
+      from = transactions.at(-1)!.commitEnd;
+      yield { transactions, end: from };
+    }
+  }
+
+  recent(after: Lsn): readonly Transaction[] | undefined {
+    if (after < this.start) return undefined;
+    return this.tail
+      .slice(this.kept - this.first)
+      .filter((one) => one !== undefined && one.commitEnd > after) as Transaction[];
   }
 
   private *readFrom(pin: { readonly from: number }, after: Lsn): Iterable<Transaction> {
@@ -142,7 +184,8 @@ export class MemoryLog implements Log {
   }
 
   learn(snapshot: PgSnapshot): void {
-    while (this.hasUnseen && sees(snapshot, this.tail[this.seen - this.first]!.xid)) this.seen++;
+    while (this.hasUnseen && sees(snapshot, this.tail[this.seen - this.first]!.xid))
+      this.seenEnd = this.tail[this.seen++ - this.first]!.commitEnd;
     this.trim();
   }
 
@@ -193,6 +236,7 @@ export class MemoryLog implements Log {
   private forget(sequence: number): void {
     const transaction = this.tail[sequence - this.first]!;
     this.positions.delete(transaction.xid);
+    this.forgotten = transaction.commitEnd;
     this.bytes -= transaction.bytes.length + transactionOverheadBytes;
     this.tail[sequence - this.first] = undefined;
   }

@@ -115,7 +115,7 @@ export class Session {
       );
     if (message.kind === "subscribe") this.subscribe(message.id, message.shape, message.changes ?? false);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
-    else void this.await(message);
+    else if (message.kind === "await") void this.await(message);
   }
 
   private async greet(token: string | undefined): Promise<void> {
