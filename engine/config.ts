@@ -28,8 +28,14 @@ export interface WalcastConfig {
   /** Turns a client's token into claims. Default: everybody is nobody, with no claims and no scopes. */
   auth?: Authenticator | undefined;
   log?: {
-    /** Memory for the newest transactions, which clients and loading shapes catch up from. Default 256 MiB. */
+    /** How long a client may be away and still resume where it was. Default 24. */
+    retentionHours?: number;
+    /** What the log's files may take on disk; the oldest go first. Default 4e9. */
+    maxBytes?: number;
+    /** Memory for the newest transactions, which clients and loading shapes catch up from. Default 64 MiB. */
     tailBytes?: number;
+    /** Size of one file of the log; whole files are deleted. Default 64 MiB. */
+    segmentBytes?: number;
   };
   limits?: Partial<Limits> | undefined;
   /** The publication in Postgres; made where it is missing. Default "walcast". */
@@ -44,6 +50,8 @@ export interface WalcastConfig {
   logLevel?: LogLevel | undefined;
   /** How often an idle connection is told the position it has reached; clients take much longer silence for a dead socket. Default 5,000 ms. */
   positionEveryMs?: number | undefined;
+  /** How often a shape's rows are counted and summed up on both sides, one shape after another; 0 never. Default 60,000 ms. */
+  auditEveryMs?: number | undefined;
 }
 
 export interface TableRule {
@@ -74,6 +82,8 @@ export interface Limits {
   readonly snapshots: number;
   /** About how large a data frame gets before the next one is begun. */
   readonly frameBytes: number;
+  /** A transaction larger than this is kept on disk while it comes, and sent in parts. */
+  readonly largeTransactionBytes: number;
 }
 
 export type LogLevel = (typeof logLevels)[number];
@@ -87,7 +97,7 @@ export interface Config {
   /** By qualified, quoted name: `"public"."orders"`. Ask with `ruleFor`. */
   readonly tables: ReadonlyMap<string, TableRule> | "all";
   readonly auth: Authenticator;
-  readonly log: { readonly tailBytes: number };
+  readonly log: LogLimits;
   readonly limits: Limits;
   readonly publication: string;
   readonly slot: string;
@@ -95,6 +105,14 @@ export interface Config {
   readonly app: ((request: Request) => Response | Promise<Response>) | undefined;
   readonly logLevel: LogLevel;
   readonly positionEveryMs: number;
+  readonly auditEveryMs: number;
+}
+
+export interface LogLimits {
+  readonly retentionMs: number;
+  readonly maxBytes: number;
+  readonly tailBytes: number;
+  readonly segmentBytes: number;
 }
 
 /** What `walcast.config.ts` exports by default. Does nothing but say what type it is. */
@@ -129,6 +147,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     app: functionOf(given.app),
     logLevel: logLevelOf(given.logLevel),
     positionEveryMs: integer(given.positionEveryMs, "positionEveryMs", 5_000, 10, 3_600_000),
+    auditEveryMs: integer(given.auditEveryMs, "auditEveryMs", 60_000, 0, 86_400_000),
   };
 }
 
@@ -167,9 +186,10 @@ const textKeys = [
   "staticDir",
   "logLevel",
   "positionEveryMs",
+  "auditEveryMs",
 ] as const;
 export type TextKey = (typeof textKeys)[number];
-const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs"]);
+const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs", "auditEveryMs"]);
 const knownKeys = [...textKeys, "tables", "auth", "log", "limits", "app"];
 const ruleKeys = ["read", "columns", "replicaIdentity"];
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
@@ -193,6 +213,8 @@ const limitDefaults: Limits = {
   snapshots: 4,
   // Large enough that headers and system calls do not count, small enough to be applied within a screen's refresh.
   frameBytes: 256 * 1024,
+  // Many times what an application's transactions are, and little enough that a dozen at once fit into a small heap.
+  largeTransactionBytes: 4 * MiB,
 };
 
 /** WALCAST_DATABASE_URL for databaseUrl. */
@@ -295,8 +317,15 @@ function authOf(value: unknown): Authenticator {
 
 function logOf(value: unknown = {}): Config["log"] {
   if (!isRecord(value)) throw invalid("log", "an object", value);
-  requireKnown(value, ["tailBytes"], "log");
-  return { tailBytes: integer(value.tailBytes, "log.tailBytes", 256 * MiB, MiB, Number.MAX_SAFE_INTEGER) };
+  requireKnown(value, ["retentionHours", "maxBytes", "tailBytes", "segmentBytes"], "log");
+  const bytes = (key: string, byDefault: number, min: number): number =>
+    integer(value[key], `log.${key}`, byDefault, min, Number.MAX_SAFE_INTEGER);
+  return {
+    retentionMs: hours(value.retentionHours, "log.retentionHours", 24) * 3_600_000,
+    maxBytes: bytes("maxBytes", 4e9, MiB),
+    tailBytes: bytes("tailBytes", 64 * MiB, MiB),
+    segmentBytes: bytes("segmentBytes", 64 * MiB, 64 * 1024),
+  };
 }
 
 function limitsOf(value: unknown = {}): Limits {
@@ -335,6 +364,12 @@ function integer(value: unknown, key: string, byDefault: number, min: number, ma
   if (value === undefined) return byDefault;
   if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
   throw invalid(key, `a whole number from ${min} to ${max}`, value);
+}
+
+function hours(value: unknown, key: string, byDefault: number): number {
+  if (value === undefined) return byDefault;
+  if (typeof value === "number" && value > 0 && value <= 24 * 366) return value;
+  throw invalid(key, "a number of hours from 0 to a year", value);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

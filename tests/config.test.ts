@@ -77,6 +77,8 @@ const refusals: readonly (readonly [given: object, message: RegExp])[] = [
   [{ limits: { connections: 0 } }, /limits\.connections: expected a whole number from 1 to \d+, found 0/],
   [{ limits: 3 }, /limits: expected an object, found 3/],
   [{ log: { tailbytes: 1 } }, /the nearest is "tailBytes"/],
+  [{ log: { retentionHours: 0 } }, /log\.retentionHours: expected a number of hours from 0 to a year, found 0/],
+  [{ log: { maxBytes: 1000 } }, /log\.maxBytes: expected a whole number from 1048576/],
   [{ log: { tailBytes: "1GB" } }, /log\.tailBytes: expected a whole number/],
   [{ port: 65_536 }, /port: expected a whole number from 0 to 65535, found 65536/],
   [{ port: Number.NaN }, /port: expected a whole number/],
