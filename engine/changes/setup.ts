@@ -2,7 +2,6 @@
  * Brings a database to where it can be streamed: Walcast's own schema, the publication, the permanent slot. Everything
  * here may run beside another engine doing the same, and again at every start.
  */
-import { randomUUID } from "node:crypto";
 import { Kysely, PostgresDialect } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import pg from "pg";
@@ -11,6 +10,7 @@ import * as first from "../../migrations/0001_walcast.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
 import { queryConfig } from "./connection.ts";
+import { ensureSlot } from "./slot.ts";
 
 const migrations: Readonly<Record<string, Migration>> = { "0001_walcast": first };
 
@@ -39,7 +39,7 @@ export async function prepareDatabase(options: SetupOptions): Promise<Prepared> 
     await migrate(options.databaseUrl);
     const eventTriggers = await ensureEventTriggers(client, options.log);
     await ensurePublication(client, options.publication);
-    const slotIsNew = await ensureSlot(client, options);
+    const slotIsNew = await ensureSlot(client, options.slot, options.log);
     return { slotIsNew, eventTriggers };
   } finally {
     await client.end();
@@ -125,60 +125,4 @@ async function ensurePublication(client: pg.Client, publication: string): Promis
   const { rowCount } = await client.query("select from pg_publication where pubname = $1", [publication]);
   if (rowCount === 0)
     await client.query(`create publication ${quoteIdentifier(publication)} for table walcast.schema_changes`);
-}
-
-// A slot waits for every transaction that is open when it is made. Rather than hang for ever, say who holds it up.
-const slotTimeoutMs = 30_000;
-
-async function ensureSlot(client: pg.Client, { slot, log }: SetupOptions): Promise<boolean> {
-  const { rows } = await client.query<{ plugin: string | null; database: string | null; here: boolean | null }>(
-    "select plugin, database, database = current_database() as here from pg_replication_slots where slot_name = $1",
-    [slot],
-  );
-  if (rows[0]) {
-    requireOurs(slot, rows[0]);
-    return false;
-  }
-  await client.query("delete from walcast.ready_tables where slot_name = $1", [slot]);
-  await createSlot(client, slot, log);
-  return true;
-}
-
-function requireOurs(
-  slot: string,
-  found: { plugin: string | null; database: string | null; here: boolean | null },
-): void {
-  if (found.plugin === "pgoutput" && found.here) return;
-  throw new WalcastError(
-    "database_unsuitable",
-    `use the replication slot ${slot}: expected one of pgoutput in this database, found ${found.plugin === null ? "a physical one" : `one of ${found.plugin} in ${found.database}`}`,
-    { hint: "set another `slot` in the config: slot names are shared by all databases of a server" },
-  );
-}
-
-async function createSlot(client: pg.Client, slot: string, log: Logger): Promise<void> {
-  const name = `walcast_setup_${randomUUID()}`;
-  await client.query("select set_config('application_name', $1, false), set_config('statement_timeout', $2, false)", [
-    name,
-    String(slotTimeoutMs),
-  ]);
-  try {
-    await client.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
-  } catch (cause) {
-    throw new WalcastError(
-      "database_unsuitable",
-      `create the replication slot ${slot}: ${(cause as Error).message}; open transactions: ${await openTransactions(client)}`,
-      { cause, hint: "end the transactions that it waits for, or raise max_replication_slots" },
-    );
-  } finally {
-    await client.query("set statement_timeout = 0");
-  }
-  log.info({ slot }, "replication slot created");
-}
-
-async function openTransactions(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ pid: number; age: string }>(
-    "select pid, (clock_timestamp() - xact_start)::text as age from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 5",
-  );
-  return rows.map((row) => `pid ${row.pid} since ${row.age}`).join(", ") || "none seen";
 }
