@@ -130,8 +130,9 @@ const table: Table = {
       ["owner", 2950, "uuid"],
       ["amount", 1700, "numeric"],
     ] as const
-  ).map(([name, oid, type]) => ({
+  ).map(([name, oid, type], i) => ({
     name,
+    attnum: i + 1,
     typeOid: oid,
     typmod: -1,
     type,

@@ -7,12 +7,17 @@ import { type Migration, Migrator } from "kysely/migration";
 import pg from "pg";
 import type { Logger } from "pino";
 import * as first from "../../migrations/0001_walcast.ts";
+import * as second from "../../migrations/0002_descriptions.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
 import { queryConfig } from "./connection.ts";
+import { ensureEventTriggers } from "./event-triggers.ts";
 import { ensureSlot } from "./slot.ts";
 
-const migrations: Readonly<Record<string, Migration>> = { "0001_walcast": first };
+const migrations: Readonly<Record<string, Migration>> = {
+  "0001_walcast": first,
+  "0002_descriptions": second,
+};
 
 // One number for every engine on a database; "walcast" in ASCII, cut to what a bigint holds.
 const setupLock = "8602801106394936";
@@ -94,35 +99,14 @@ export async function migrate(databaseUrl: string): Promise<void> {
   }
 }
 
-const eventTriggers = {
-  walcast_schema_change: "on ddl_command_end when tag in ('ALTER TABLE') execute function walcast.note_schema_change()",
-  walcast_type_change:
-    "on ddl_command_end when tag in ('ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA') execute function walcast.note_type_change()",
-  walcast_rewrite: "on table_rewrite execute function walcast.note_rewrite()",
-  walcast_drop: "on sql_drop execute function walcast.note_drop()",
-};
-
-const insufficientPrivilege = "42501";
-
-async function ensureEventTriggers(client: pg.Client, log: Logger): Promise<boolean> {
-  const { rows } = await client.query<{ evtname: string }>("select evtname from pg_event_trigger");
-  const present = new Set(rows.map((row) => row.evtname));
-  try {
-    for (const [name, rest] of Object.entries(eventTriggers))
-      if (!present.has(name)) await client.query(`create event trigger ${name} ${rest}`);
-    return true;
-  } catch (error) {
-    if ((error as pg.DatabaseError).code !== insufficientPrivilege) throw error;
-    log.warn(
-      "event triggers are not permitted to this role: schema changes are looked for in the catalog every few seconds",
-    );
-    return false;
-  }
-}
-
 /** DDL notes travel in the publication like rows of any table; tables join it when somebody first asks for them. */
-async function ensurePublication(client: pg.Client, publication: string): Promise<void> {
-  const { rowCount } = await client.query("select from pg_publication where pubname = $1", [publication]);
-  if (rowCount === 0)
-    await client.query(`create publication ${quoteIdentifier(publication)} for table walcast.schema_changes`);
+export async function ensurePublication(client: Pick<pg.Client, "query">, publication: string): Promise<void> {
+  const { rows } = await client.query<{ complete: boolean }>(
+    `select puballtables or exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = 'walcast.schema_changes'::regclass) as complete
+     from pg_publication p where pubname = $1`,
+    [publication],
+  );
+  const name = quoteIdentifier(publication);
+  if (!rows[0]) await client.query(`create publication ${name} for table walcast.schema_changes`);
+  else if (!rows[0].complete) await client.query(`alter publication ${name} add table walcast.schema_changes`);
 }

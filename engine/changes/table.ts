@@ -13,16 +13,31 @@ export interface Table {
   readonly columns: readonly Column[];
   /** Positions in `columns` of the primary key (or of the replica identity index), in the key's own order. */
   readonly key: readonly number[];
-  /** pg_class.relreplident: 'd' default, 'n' nothing, 'f' full, 'i' index. */
+  /** pg_class.relreplident: 'd' default, 'n' nothing, 'f' full, 'i' index. Of a partitioned table: 'f' where all leaves have it. */
   readonly replicaIdentity: "d" | "n" | "f" | "i";
   /** Positions in `columns` that an old tuple is sure to carry: all of them under FULL. */
   readonly identityColumns: readonly number[];
   /** User-defined types the columns need, dependencies first. */
   readonly types: readonly TypeDescription[];
+  /** Of a partitioned table, those partitions that have rows: changes come under their oids. */
+  readonly leaves?: readonly Leaf[];
+}
+
+export interface Leaf {
+  readonly oid: number;
+  /** For each column of the root, where it is in the leaf's rows. */
+  readonly columns: readonly number[];
+}
+
+/** Under which oids the changes of a table come. */
+export function streamedOids({ oid, leaves }: Table): readonly number[] {
+  return leaves ? leaves.map((leaf) => leaf.oid) : [oid];
 }
 
 export interface Column {
   readonly name: string;
+  /** pg_attribute.attnum: never used again in a table, unlike the name. */
+  readonly attnum: number;
   /** pg_attribute.atttypid. */
   readonly typeOid: number;
   readonly typmod: number;
@@ -44,6 +59,8 @@ export interface Column {
     readonly deterministic: boolean;
     readonly isC: boolean;
   };
+  /** pg_attribute.attmissingval: what rows have in it that are older than the column. Undefined where that is NULL. */
+  readonly missing?: string;
 }
 
 /** A type the client has to create before the table. Domains carry no constraint: the server has checked already. */

@@ -166,13 +166,16 @@ describe("the catalog", () => {
 
   test("what is not an ordinary table is refused by what it is, and what is the system's does not exist", async () => {
     await db.query(
-      `create view seen as select 1 as id; create materialized view kept as select 1 as id; create table parts (id int) partition by list (id); create unlogged table fast (id int)`,
+      `create view seen as select 1 as id; create materialized view kept as select 1 as id; create unlogged table fast (id int);
+       create table parent (id int primary key); create table child () inherits (parent);
+       create table fast_parts (id int) partition by list (id); create unlogged table fast_part partition of fast_parts default`,
     );
     for (const [name, kind] of [
       ["seen", /a view/],
       ["kept", /materialized/],
-      ["parts", /partitioned/],
       ["fast", /unlogged/],
+      ["fast_parts", /an unlogged table among its partitions \(.*fast_part\)/],
+      ["parent", /inherit/],
     ] as const) {
       await assert.rejects(findTable(db.pool, "public", name), { code: "table_unsupported", message: kind });
     }

@@ -24,6 +24,7 @@ export function column(name: string, type: string, more: Partial<Column> = {}): 
   const collation = ["text", "varchar", "bpchar"].includes(type) ? { collation: defaultCollation } : {};
   return {
     name,
+    attnum: 1,
     typeOid: oid,
     typmod: -1,
     type,
@@ -46,7 +47,7 @@ export function tableOf(columns: readonly Column[], name = "orders"): Table {
     schema: "public",
     name,
     version: "1",
-    columns,
+    columns: columns.map((column, i) => ({ ...column, attnum: i + 1 })),
     key: [0],
     replicaIdentity: "f",
     identityColumns: columns.map((_, i) => i),
