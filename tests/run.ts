@@ -1,12 +1,16 @@
 /**
  * `npm test`: one Postgres for the whole run, then Node's own runner over the files given, or over all of them. What it
- * prints, its closing line too, and its exit code are the runner's.
+ * prints, its closing line too, and its exit code are the runner's. `--postgres=14` takes another major than the newest.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { startSharedCluster } from "./support/postgres.ts";
 
-const named = process.argv.slice(2);
+const isMajor = (argument: string): boolean => argument.startsWith("--postgres=");
+const major = process.argv.findLast(isMajor)?.split("=")[1];
+if (major) process.env.WALCAST_TEST_POSTGRES_MAJOR = major;
+
+const named = process.argv.slice(2).filter((argument) => !isMajor(argument));
 const files = named.some((argument) => !argument.startsWith("-")) ? named : [...named, "tests/**/*.test.ts"];
 // A test that hangs is a failure with a name, not a run that never ends.
 const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=2"];

@@ -15,8 +15,9 @@ export interface Binaries {
   readonly major: string;
 }
 
-export async function findBinaries(account: Account): Promise<Binaries> {
-  const native = nativeDirectory();
+/** `programs`: where `bin/` is, if not beside the optional peer. */
+export async function findBinaries(account: Account, programs?: string): Promise<Binaries> {
+  const native = programs ?? nativeDirectory();
   const usable = versionOf(native, account) === undefined ? await reachableCopy(native, account) : native;
   const version = versionOf(usable, account);
   if (!version)

