@@ -1,0 +1,75 @@
+/** The calls that the log makes to write its files, off the event loop. Handed in, so that a test can have a disk that is full. */
+import fs from "node:fs";
+import path from "node:path";
+
+export interface Disk {
+  /** Writes all of it, one part after the other, from `position` on. */
+  write(fd: number, parts: readonly Buffer[], position: number): Promise<void>;
+  /** Resolves when what was written to the file survives a loss of power. */
+  sync(fd: number): Promise<void>;
+}
+
+export const realDisk: Disk = {
+  async write(fd, parts, position) {
+    let left = parts;
+    for (let at = position; left.length > 0;) {
+      const written = await writeOnce(fd, left, at);
+      at += written;
+      left = after(left, written);
+    }
+  },
+  sync: (fd) => new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
+};
+
+function writeOnce(fd: number, parts: readonly Buffer[], position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, written: number): void => (error ? reject(error) : resolve(written));
+    if (parts.length === 1) fs.write(fd, parts[0]!, 0, parts[0]!.length, position, done);
+    else fs.writev(fd, parts, position, done);
+  });
+}
+
+/** What of the parts is left after so many bytes: the kernel may take less than it was given. */
+function after(parts: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let skipped = 0;
+  while (skipped < parts.length && bytes >= parts[skipped]!.length) bytes -= parts[skipped++]!.length;
+  if (bytes === 0) return skipped === 0 ? parts : parts.slice(skipped);
+  return [parts[skipped]!.subarray(bytes), ...parts.slice(skipped + 1)];
+}
+
+/** Makes the names in a directory durable: what was created, renamed or removed. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await fs.promises.open(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes a file durable that somebody else has written. */
+export async function syncFile(disk: Disk, file: string): Promise<void> {
+  const handle = await fs.promises.open(file, "r+");
+  try {
+    await disk.sync(handle.fd);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Removes a file that may be gone already. */
+export async function removeFile(file: string): Promise<void> {
+  await fs.promises.unlink(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+  });
+}
+
+export function nameOf(directory: string, position: bigint, extension: string): string {
+  return path.join(directory, `${position.toString(16).padStart(16, "0")}.${extension}`);
+}
+
+/** The oldest first: what a crash leaves is then a log that begins later. */
+export async function removeLogFiles(directory: string): Promise<void> {
+  const names = await fs.promises.readdir(directory);
+  for (const name of names.sort()) if (/\.(?:segment|large)$/.test(name)) await removeFile(path.join(directory, name));
+}

@@ -1,0 +1,58 @@
+/**
+ * The bodies of large transactions. The stream stages them in files of their own; when the transaction is appended, its
+ * file moves into the log's directory, under the transaction's position, and only a reference goes into the segment.
+ */
+import { renameSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import type { LargeBody, Transaction } from "../changes/transaction.ts";
+import { type Lsn, WalcastError } from "../protocol.ts";
+import { nameOf, removeFile } from "./disk.ts";
+
+/** What the log keeps of a LargeBody: with the directory and the position it is enough to read it. */
+export type LargeFile = Pick<LargeBody, "length" | "crc" | "aborted">;
+
+/** Makes the body of a file that lies at `path`. The stream's, as the file's form is its own. */
+export type OpenLarge = (file: LargeFile & { readonly path: string }) => LargeBody;
+
+export function largePath(directory: string, position: Lsn): string {
+  return nameOf(directory, position, "large");
+}
+
+/** Takes the file over: from now on it is the log's. */
+export function takeOver(transaction: Transaction, directory: string, open: OpenLarge): Transaction {
+  const { large, commitEnd } = transaction;
+  if (!large) return transaction;
+  renameSync(large.path, largePath(directory, commitEnd));
+  return { ...transaction, large: bodyAt(directory, commitEnd, large, open) };
+}
+
+export function bodyAt(directory: string, position: Lsn, file: LargeFile, open: OpenLarge): LargeBody {
+  const body = open({
+    path: largePath(directory, position),
+    length: file.length,
+    crc: file.crc,
+    aborted: file.aborted,
+  });
+  return { ...body, parts: () => partsOf(body) };
+}
+
+/** Retention may take the file from a reader, as it may take a segment. */
+async function* partsOf(body: LargeBody): ReturnType<LargeBody["parts"]> {
+  try {
+    yield* body.parts();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new WalcastError("position_too_old", "read the log: the log let go of a large transaction", { cause: error });
+  }
+}
+
+/** Removes what no record refers to: a crash came between the file's move and the record, or retention was cut short. */
+export async function removeStrayFiles(directory: string, start: Lsn, end: Lsn): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const position = /^([0-9a-f]{16})\.large$/.exec(name)?.[1];
+    if (position === undefined) continue;
+    const at = BigInt(`0x${position}`);
+    if (at <= start || at > end) await removeFile(path.join(directory, name));
+  }
+}

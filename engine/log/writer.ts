@@ -1,0 +1,215 @@
+/**
+ * Puts records into segments. Appending encodes into memory at once; one flush at a time takes all that waits for the
+ * same segment, writes it and syncs it. What fails is tried again, all of it, for as long as it takes: after a failed
+ * sync nobody knows what reached the disk, so nothing less than writing it again makes it sure.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Transaction } from "../changes/transaction.ts";
+import { type Lsn, WalcastError } from "../protocol.ts";
+import { Block, blockBytes, type LogState, recordBytes } from "./block.ts";
+import type { Descriptions } from "./chunks.ts";
+import { type Disk, syncDirectory, syncFile } from "./disk.ts";
+import { largePath } from "./large.ts";
+import { encodeDetails, encodeHistory, encodePosition, encodeRelation } from "./record.ts";
+import { newSalt, Segment } from "./segment.ts";
+
+export interface WriterOptions {
+  readonly directory: string;
+  readonly segmentBytes: number;
+  readonly descriptions: Descriptions;
+  readonly disk: Disk;
+  /** More is durable. */
+  readonly onFlushed: () => void;
+  /** Writing failed, and is tried again. Told once, until it has succeeded. */
+  readonly onFailed: (error: WalcastError) => void;
+}
+
+const retryMs = 50;
+const retryMsMax = 5_000;
+
+/** Buffers that are kept for the next blocks. */
+const spareBuffersMax = 4;
+
+export class Writer {
+  private readonly options: WriterOptions;
+  /** Oldest first; the last is the one that records are encoded for. */
+  private readonly segments: Segment[];
+  private written: Segment;
+  private blocks: Block[] = [];
+  private spare: Buffer[] = [];
+  private flushing: Promise<void> | undefined;
+  private readonly stopping = new AbortController();
+  /** Why nothing gets onto the disk at present. */
+  failure: WalcastError | undefined;
+  /** Where the log is with all that was appended. */
+  readonly state: LogState;
+  pendingBytes = 0;
+
+  constructor(segments: Segment[], options: WriterOptions) {
+    this.options = options;
+    this.segments = segments;
+    this.written = segments.at(-1)!;
+    const { end, recorded, seenEnd, history } = this.written.state;
+    this.state = { end, recorded, seenEnd, history };
+    if (this.written.sealedAt !== undefined) this.begin();
+  }
+
+  /** Where the log is on the disk. */
+  get durable(): Readonly<LogState> {
+    return this.written.state;
+  }
+
+  append(transaction: Transaction): void {
+    this.turnOver();
+    const numbers = transaction.relations.map((relation) =>
+      this.segment.relations.numberOf(relation, (number, text) => this.describe(number, text)),
+    );
+    const details = encodeDetails(transaction);
+    const block = this.blockFor(recordBytes(transaction, details));
+    const before = block.bytes;
+    block.addTransaction(transaction, numbers, details);
+    this.state.end = this.state.recorded = transaction.commitEnd;
+    this.count(block.bytes - before);
+  }
+
+  /** Everything has been streamed up to `position`, and seen up to `seenEnd`. */
+  position(position: Lsn, seenEnd: Lsn): void {
+    this.turnOver();
+    Object.assign(this.state, { recorded: position, seenEnd });
+    this.add(encodePosition(position, seenEnd, this.salt));
+  }
+
+  /** What follows belongs to a history of this name, which continues the one before. */
+  history(history: string): void {
+    this.turnOver();
+    this.state.history = history;
+    this.add(encodeHistory(this.state.recorded, history, this.salt));
+  }
+
+  private get segment(): Segment {
+    return this.segments.at(-1)!;
+  }
+
+  private get salt(): number {
+    return this.segment.header.salt;
+  }
+
+  private describe(number: number, text: string): void {
+    this.add(encodeRelation(this.state.recorded, number, text, this.salt));
+  }
+
+  private add(record: Buffer): void {
+    const block = this.blockFor(record.length);
+    block.addRecord(record);
+    Object.assign(block.state, this.state);
+    this.count(record.length);
+  }
+
+  private count(bytes: number): void {
+    this.pendingBytes += bytes;
+    this.segment.encoded += bytes;
+    this.flushing ??= this.flushAll();
+  }
+
+  /** A full segment is followed by another, under another name: there must have been something since the last. */
+  private turnOver(): void {
+    const { encoded, header } = this.segment;
+    if (encoded >= this.options.segmentBytes && this.state.recorded > header.first) this.begin();
+  }
+
+  private begin(): void {
+    const { directory, descriptions, segmentBytes } = this.options;
+    const { end: after, recorded: first, seenEnd, history } = this.state;
+    const header = { first, after, seenEnd, history, salt: newSalt() };
+    this.segments.push(new Segment(header, { directory, descriptions, bytesMax: segmentBytes }));
+  }
+
+  private blockFor(bytes: number): Block {
+    const last = this.blocks.at(-1);
+    if (last?.segment === this.segment && last.hasRoom(bytes)) return last;
+    const buffer = bytes <= blockBytes ? this.spare.pop() : undefined;
+    const block = new Block(
+      this.segment,
+      this.state,
+      buffer ?? Buffer.allocUnsafeSlow(bytes <= blockBytes ? blockBytes : bytes),
+    );
+    this.blocks.push(block);
+    return block;
+  }
+
+  // ── Flushing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Resolves when all that was appended is durable, or when the disk refuses it. */
+  async flushed(): Promise<void> {
+    while (this.flushing && !this.failure) await Promise.race([this.flushing, delay(retryMs)]);
+  }
+
+  /** Nothing is written after this; what waits is dropped. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    await this.flushing;
+    await Promise.all(this.segments.map((segment) => segment.close()));
+  }
+
+  private async flushAll(): Promise<void> {
+    // Everything that the same turn of the event loop appends goes along.
+    await null;
+    while (this.blocks.length > 0 && !this.stopping.signal.aborted) await this.persist(this.takeBlocks());
+    this.flushing = undefined;
+  }
+
+  /** All that waits for the same segment. */
+  private takeBlocks(): readonly Block[] {
+    const other = this.blocks.findIndex(({ segment }) => segment !== this.blocks[0]!.segment);
+    return this.blocks.splice(0, other < 0 ? this.blocks.length : other);
+  }
+
+  private async persist(blocks: readonly Block[]): Promise<void> {
+    for (let attempt = 0; !this.stopping.signal.aborted; attempt++) {
+      try {
+        await this.write(blocks);
+        return this.succeed(blocks);
+      } catch (error) {
+        this.fail(error);
+        const ms = Math.min(retryMs * 2 ** attempt, retryMsMax);
+        await delay(ms, undefined, { signal: this.stopping.signal }).catch(() => {});
+      }
+    }
+  }
+
+  private async write(blocks: readonly Block[]): Promise<void> {
+    const { disk } = this.options;
+    const { segment } = blocks[0]!;
+    if (segment !== this.written) await this.written.seal(disk, Date.now());
+    await this.syncLarge(blocks);
+    await segment.write(blocks, disk);
+    this.written = segment;
+  }
+
+  /** Their bytes and their names, before anything refers to them. */
+  private async syncLarge(blocks: readonly Block[]): Promise<void> {
+    const { directory, disk } = this.options;
+    const larges = blocks.flatMap((block) => block.larges);
+    for (const { position } of larges) await syncFile(disk, largePath(directory, position));
+    if (larges.length > 0) await syncDirectory(directory);
+  }
+
+  private succeed(blocks: readonly Block[]): void {
+    this.failure = undefined;
+    for (const { bytes, buffer } of blocks) {
+      this.pendingBytes -= bytes;
+      if (buffer.length === blockBytes && this.spare.length < spareBuffersMax) this.spare.push(buffer);
+    }
+    this.options.onFlushed();
+  }
+
+  private fail(cause: unknown): void {
+    if (this.failure) return;
+    const { code } = cause as NodeJS.ErrnoException;
+    this.failure = new WalcastError("log_failed", `write the log: ${(cause as Error).message}; it is tried again`, {
+      cause,
+      ...(code === "ENOSPC" ? { hint: "make room on the disk that holds dataDir" } : {}),
+    });
+    this.options.onFailed(this.failure);
+  }
+}
