@@ -12,7 +12,10 @@ import {
   WalcastError,
 } from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
-import type { Change, Load, Member, Replica } from "./replica.ts";
+import { type Pile, type Segment, type Spill, spillsOf } from "./pile.ts";
+import type { Join, Load, Member, Replica } from "./replica.ts";
+import { deleteSpilled, readSpilled, writeSpill } from "./staging.ts";
+import { operationsOf, stepsOf, type Telling } from "./steps.ts";
 
 /** What subscribes: a shape, or a channel (`changes`). It is told, and asks nothing. */
 export interface Subscriber {
@@ -22,8 +25,12 @@ export interface Subscriber {
   readonly member: Member;
   /** Its rows are about to come, for the first time or again. */
   loading(): void;
+  /** The replica has rows of it from an earlier process; `isCurrent`: as of the replica's position. */
+  restored(isCurrent: boolean): void;
   /** Inside the replica's turn. */
   described(table: TableDescription, estimatedRows: number, database: Database): void;
+  /** Inside the replica's turn. What it returns is called once everything before has been told. */
+  altered(table: TableDescription, database: Database): () => void;
   progressed(rows: number, bytes: number): void;
   joined(): void;
   committed(commits: readonly Commit[]): void;
@@ -31,25 +38,28 @@ export interface Subscriber {
 }
 
 export interface Lane {
-  readonly id: number;
+  /** On the connection there is; another one on each. */
+  id: number;
   readonly subscriber: Subscriber;
-  stage: "asked" | "loading" | "joined" | "over";
+  stage: "asked" | "loading" | "joined" | "held" | "resuming" | "over";
+  /** What the server called these rows, as of the last boundary. */
+  identity: string | undefined;
   /** On the replica, once `described` has been worked off. */
   load: Load | undefined;
   /** Its rows stand in their table; until then nothing of it may be applied. */
   isApplied: boolean;
-  description: TableDescription | undefined;
   /** Payloads of catch-up frames. */
-  catchUp: Uint8Array[];
+  readonly catchUp: Pile;
   rows: number;
   bytes: number;
 }
 
 export interface Transaction {
   readonly kind: "transaction";
-  readonly sections: ReadonlyMap<Lane, readonly Uint8Array[]>;
-  readonly joins: readonly { readonly lane: Lane; readonly payloads: readonly Uint8Array[] }[];
+  readonly segments: readonly Segment[];
+  readonly joins: readonly { readonly lane: Lane; readonly segments: readonly Segment[] }[];
   readonly position: Lsn;
+  /** In memory. */
   readonly bytes: number;
 }
 
@@ -62,16 +72,31 @@ type Work =
       readonly estimatedRows: number;
     }
   | { readonly kind: "copy"; readonly lane: Lane; readonly lines: Uint8Array }
+  | { readonly kind: "claimed"; readonly member: Member; readonly isCurrent: boolean }
   | { readonly kind: "discard"; readonly lane: Lane }
   | { readonly kind: "remove"; readonly member: Member; readonly done: () => void }
+  /** Every row leaves, also of shapes that nobody has asked for in this process. */
+  | { readonly kind: "empty"; readonly done: () => void }
+  /** What nobody has asked for in this process leaves. */
+  | { readonly kind: "removeUnclaimed" }
+  | { readonly kind: "spill"; readonly spill: Spill }
+  /** Their boundary will not come. */
+  | { readonly kind: "unspill"; readonly numbers: readonly number[] }
+  | { readonly kind: "told"; readonly telling: Telling }
+  | { readonly kind: "audit"; readonly lane: Lane; readonly rows: string; readonly hash: string }
   | { readonly kind: "awaited"; readonly id: number }
-  | { readonly kind: "newHistory" };
+  | { readonly kind: "epoch"; readonly epoch: string; readonly keeps: EpochKeeps };
+
+/** What remains valid under a server's epoch: rows and position; the position shown, though nothing is resumed; nothing. */
+export type EpochKeeps = "everything" | "shown" | "nothing";
 
 export interface BacklogHooks {
   /** The stream cannot be trusted or applied any more: begin again. */
   breach(error: WalcastError): void;
   /** Inside the replica's turn, right after a local transaction. What it returns is called when the turn is over. */
   applied(changed: ReadonlySet<string>): () => void;
+  /** Whether its rows are the server's. */
+  audited(lane: Lane, matches: boolean): void;
   /** The replica is as the server wanted it when it answered this await. */
   awaited(id: number): void;
   /** Something about the lanes is different: the client's status may be, too. */
@@ -99,6 +124,12 @@ export class Backlog {
     if (!this.isWorking) void this.work();
   }
 
+  /** Before anything else that waits. */
+  pushFirst(work: Work): void {
+    this.queue.unshift(work);
+    if (!this.isWorking) void this.work();
+  }
+
   private async work(): Promise<void> {
     this.isWorking = true;
     try {
@@ -108,7 +139,7 @@ export class Backlog {
       }
     } catch {
       // The replica did not open. Whoever waits for rows is told by their own promises.
-      for (const work of this.queue.splice(0)) if (work.kind === "remove") work.done();
+      for (const work of this.queue.splice(0)) if (work.kind === "remove" || work.kind === "empty") work.done();
     } finally {
       this.isWorking = false;
     }
@@ -116,7 +147,9 @@ export class Backlog {
 
   /** What else came on this connection is void; what the application asked for is not. */
   private giveUpStream(error: unknown): void {
-    this.queue = this.queue.filter(({ kind }) => kind === "remove" || kind === "discard");
+    const numbers = this.queue.flatMap((work) => (work.kind === "transaction" ? spilledIn(work) : []));
+    this.queue = this.queue.filter(({ kind }) => keptKinds.has(kind));
+    if (numbers.length > 0) this.queue.push({ kind: "unspill", numbers });
     this.hooks.breach(asReplicaFailure(error));
   }
 
@@ -146,10 +179,24 @@ export class Backlog {
         return discard(replica, work.lane);
       case "remove":
         return this.forget(replica, work.member, work.done, tell);
+      case "claimed":
+        return replica.claimed(work.member, work.isCurrent);
+      case "empty":
+        return void tell.push(this.hooks.applied(replica.removeAll()), work.done);
+      case "removeUnclaimed":
+        return void tell.push(this.hooks.applied(replica.removeUnclaimed()));
+      case "spill":
+        return writeSpill(replica.database, work.spill);
+      case "unspill":
+        return replica.database.transaction(() => replica.database.script(deleteSpilled(work.numbers)));
+      case "told":
+        return this.tell(replica, work.telling, tell);
+      case "audit":
+        return this.audit(replica, work.lane, work.rows, work.hash, tell);
       case "awaited":
         return void tell.push(() => this.hooks.awaited(work.id));
-      case "newHistory":
-        return replica.forgetPosition();
+      case "epoch":
+        return replica.enterEpoch(work.epoch, work.keeps);
     }
   }
 
@@ -160,7 +207,6 @@ export class Backlog {
     estimatedRows: number,
     tell: (() => void)[],
   ): void {
-    lane.description = table;
     lane.rows = lane.bytes = 0;
     if (!lane.subscriber.changes) {
       lane.load = replica.describe(lane.subscriber.member, table);
@@ -217,15 +263,14 @@ export class Backlog {
 
   private apply(replica: Replica, first: Transaction, tell: (() => void)[]): void {
     const batch = this.takeBatch(first);
-    const commits = decodeBatch(batch);
+    const segments = batch.flatMap((one) => one.segments);
+    const { position } = batch.at(-1)!;
     const joins = batch.at(-1)!.joins.filter(({ lane }) => lane.stage !== "over");
-    const position = later(batch.at(-1)!.position, replica.position);
-    const changes = changesOf(commits);
-    const isIdle = changes.length === 0 && joins.length === 0 && position === replica.position;
-    // Before anybody is told that the position is reached.
-    this.tellCommitted(commits, tell);
+    const isIdle = segments.length === 0 && joins.length === 0 && position === replica.reached;
     if (isIdle) return;
-    const joined = this.commit(replica, changes, joins, position, tell);
+    const { joined, tellings } = this.commit(replica, segments, joins, position, tell);
+    const numbers = batch.flatMap(spilledIn);
+    this.tellAll(replica, tellings, numbers, tell);
     for (const { lane } of joined) {
       lane.load = undefined;
       lane.isApplied = true;
@@ -236,30 +281,67 @@ export class Backlog {
 
   private commit(
     replica: Replica,
-    changes: Change[],
+    segments: readonly Segment[],
     joins: Transaction["joins"],
     position: Lsn,
     tell: (() => void)[],
-  ): Transaction["joins"] {
-    const loads = joins.flatMap(({ lane, payloads }) =>
-      lane.load ? [{ load: lane.load, operations: operationsOf(payloads.flatMap(decodeCommits)) }] : [],
-    );
+  ): { joined: Transaction["joins"]; tellings: Telling[] } {
+    const tellings: Telling[] = [];
     try {
-      tell.push(this.hooks.applied(replica.commit(changes, loads, position)));
-      return joins;
+      for (const segment of segments) this.prepareTypes(replica, segment);
+      const steps = stepsOf(segments, replica.database, tellings);
+      this.applied(replica.commit(steps, joinsOf(joins, replica.database), position), tellings, tell);
+      return { joined: joins, tellings };
     } catch (error) {
       if (joins.length === 0) throw error;
       for (const { lane } of joins) this.giveUp(lane, error, tell);
-      tell.push(this.hooks.applied(replica.commit(changes, [], position)));
-      return [];
+      return this.commit(replica, segments, [], position, tell);
     }
+  }
+
+  private prepareTypes(replica: Replica, segment: Segment): void {
+    if (segment.kind === "altered" && segment.alteration.lane.isApplied)
+      replica.ensureTypes(segment.alteration.table.types);
+  }
+
+  /** Events come before anybody is told that the position is reached, where they are at hand. */
+  private applied(changed: ReadonlySet<string>, tellings: readonly Telling[], tell: (() => void)[]): void {
+    const settle = this.hooks.applied(changed);
+    if (!tellings.some(({ kind }) => kind === "spilled")) for (const one of tellings) tell.push(() => tellNow(one));
+    tell.push(settle);
+  }
+
+  /** What was put aside is told to channels part by part, each in a turn of its own, before anything else is done. */
+  private tellAll(
+    replica: Replica,
+    tellings: readonly Telling[],
+    numbers: readonly number[],
+    tell: (() => void)[],
+  ): void {
+    if (numbers.length === 0) return;
+    if (!tellings.some(({ kind }) => kind === "spilled"))
+      return replica.database.transaction(() => replica.database.script(deleteSpilled(numbers)));
+    const works = tellings.map((telling): Work => ({ kind: "told", telling }));
+    tell.unshift(() => void this.queue.unshift(...works, { kind: "unspill", numbers }));
+  }
+
+  private tell(replica: Replica, telling: Telling, tell: (() => void)[]): void {
+    if (telling.kind !== "spilled") return void tell.push(() => tellNow(telling));
+    const commits = decodeCommits(readSpilled(replica.database, telling.number, telling.part));
+    tell.push(() => tellNow({ kind: "commits", lane: telling.lane, commits }));
+  }
+
+  private audit(replica: Replica, lane: Lane, rows: string, hash: string, tell: (() => void)[]): void {
+    if (!lane.isApplied || lane.stage === "over") return;
+    const own = replica.audit(lane.subscriber.member);
+    tell.push(() => this.hooks.audited(lane, own.rows === rows && own.hash === hash));
   }
 
   /** Whole transactions up to the first that joins something, or to the bound. */
   private takeBatch(first: Transaction): Transaction[] {
     const batch = [first];
     let bytes = first.bytes;
-    while (batch.at(-1)!.joins.length === 0) {
+    while (batch.at(-1)!.joins.length === 0 && spilledIn(batch.at(-1)!).length === 0) {
       const next = this.queue[0];
       if (next?.kind !== "transaction" || bytes + next.bytes > BATCH_BYTES_MAX) break;
       bytes += next.bytes;
@@ -268,42 +350,31 @@ export class Backlog {
     }
     return batch;
   }
-
-  private tellCommitted(commits: ReadonlyMap<Lane, readonly Commit[]>, tell: (() => void)[]): void {
-    for (const [lane, list] of commits) if (lane.stage !== "over") tell.push(() => lane.subscriber.committed(list));
-  }
 }
 
-function decodeBatch(batch: readonly Transaction[]): Map<Lane, Commit[]> {
-  const commits = new Map<Lane, Commit[]>();
-  for (const { sections } of batch) {
-    for (const [lane, payloads] of sections) {
-      const list = commits.get(lane) ?? [];
-      list.push(...payloads.flatMap(decodeCommits));
-      commits.set(lane, list);
-    }
-  }
-  return commits;
+/** What the application asked for, and what is owed to the replica, outlasts a stream that cannot be applied. */
+const keptKinds = new Set<Work["kind"]>(["claimed", "remove", "discard", "empty", "removeUnclaimed", "unspill"]);
+
+function spilledIn({ segments, joins }: Transaction): number[] {
+  return [...spillsOf(segments), ...joins.flatMap((join) => spillsOf(join.segments))];
 }
 
-function changesOf(commits: ReadonlyMap<Lane, readonly Commit[]>): Change[] {
-  return [...commits].flatMap(([{ subscriber, isApplied }, list]) =>
-    subscriber.changes || !isApplied ? [] : [{ member: subscriber.member, operations: operationsOf(list) }],
+function joinsOf(joins: Transaction["joins"], database: Database): Join[] {
+  return joins.flatMap(({ lane, segments }) =>
+    lane.load ? [{ load: lane.load, portions: operationsOf(segments, database) }] : [],
   );
 }
 
-function operationsOf(commits: readonly Commit[]): Change["operations"] {
-  return commits.flatMap(({ operations }) => operations);
+function tellNow(telling: Telling): void {
+  if (telling.kind === "altered") telling.tell();
+  if (telling.kind === "commits" && telling.lane.stage !== "over") telling.lane.subscriber.committed(telling.commits);
 }
 
 function discard(replica: Replica, lane: Lane): void {
+  if (lane.isApplied && !lane.subscriber.changes) replica.outdate(lane.subscriber.member);
   lane.isApplied = false;
   if (lane.load) replica.discard(lane.load);
   lane.load = undefined;
-}
-
-function later(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b;
 }
 
 /** Every line of COPY text ends in a newline, and newlines inside values are escaped. */

@@ -14,6 +14,7 @@ import { type Database, type Row, setField } from "./database.ts";
 import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";
+import type { Member } from "./replica.ts";
 import { type DecodeValue, decoderOf } from "./values.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
@@ -53,7 +54,8 @@ const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly request: ShapeRequest;
   readonly changes = true;
-  readonly member;
+  /** Never on the replica. */
+  readonly member: Member = { number: undefined, request: "", indexes: [] };
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
   private readonly hooks: ChannelHooks;
@@ -61,9 +63,8 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   private readonly listeners = new Map<ChangeType | "*", Listeners<[ChangeEvent<Row>]>>();
   private reader: EventReader | undefined;
 
-  constructor(request: ShapeRequest, number: number, hooks: ChannelHooks) {
+  constructor(request: ShapeRequest, hooks: ChannelHooks) {
     this.request = request;
-    this.member = { number, indexes: [] };
     this.hooks = hooks;
   }
 
@@ -103,6 +104,13 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   described(table: TableDescription, _estimatedRows: number, database: Database): void {
     this.reader = new EventReader(table, decodersFor(table, database));
   }
+
+  altered(table: TableDescription, database: Database): () => void {
+    const reader = new EventReader(table, decodersFor(table, database));
+    return () => void (this.reader = reader);
+  }
+
+  restored(): void {}
 
   progressed(): void {}
 

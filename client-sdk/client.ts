@@ -52,18 +52,25 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly channels = new Set<ChannelHandle>();
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
-  private memberCount = 0;
   private isNewToken = false;
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private readonly statusHistory: { status: ClientStatus; at: Date }[] = [];
   private readonly transactions: TransactionTrace[] = [];
-  private readonly counts = { connections: 0, breaches: 0, resyncs: 0, transactions: 0 };
+  private readonly counts = {
+    connections: 0,
+    breaches: 0,
+    transactions: 0,
+    resumes: 0,
+    resyncs: 0,
+    purges: 0,
+    refetches: 0,
+  };
   private lastError: WalcastError | undefined;
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
-    this.database = new Database(typeof options.replica === "string" ? undefined : options.replica);
+    this.database = new Database(options.replica);
     this.opened = this.open();
     this.opened.catch((error: unknown) => this.openFailed(error));
     this.kysely = createKysely<DB>(this.database, this.opened);
@@ -81,7 +88,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       void this.close();
       throw error;
     }
-    this.connection.start();
+    this.start();
   }
 
   get pglite(): PGlite {
@@ -102,8 +109,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   sync(options: ShapeOptions): Shape {
     this.refuseIfClosed("sync a shape");
-    const handle = new ShapeHandle(options, ++this.memberCount, (shape) => this.unsync(shape));
-    this.refuseOtherColumns(handle);
+    const handle = new ShapeHandle(options, (shape) => this.unsync(shape));
     this.handles.add(handle);
     this.lanes.add(handle);
     return handle;
@@ -129,10 +135,13 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
     this.refuseIfClosed("open a channel");
     parseTableName(table);
-    const handle = new ChannelHandle({ ...options, table }, ++this.memberCount, {
-      add: (channel) => this.lanes.add(channel),
-      remove: (channel) => this.lanes.remove(channel),
-    });
+    const handle = new ChannelHandle(
+      { ...options, table },
+      {
+        add: (channel) => this.lanes.add(channel),
+        remove: (channel) => this.lanes.remove(channel),
+      },
+    );
     this.channels.add(handle);
     return handle as unknown as Channel<R>;
   }
@@ -182,8 +191,19 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private async open(): Promise<Replica> {
     await this.database.open();
-    this.replica = await this.database.exclusive(() => new Replica(this.database));
-    return this.replica;
+    const replica = await this.database.exclusive(() => new Replica(this.database));
+    this.replica = replica;
+    this.epoch = replica.epoch;
+    if (replica.emptied !== undefined) this.lastError = emptied(replica.emptied);
+    this.lanes.restore(replica);
+    return replica;
+  }
+
+  /** Where an earlier process may have left a position, the server has to be told of it. */
+  private start(): void {
+    if (this.database.isFresh) return this.connection.start();
+    const start = (): void => this.connection.start();
+    this.opened.then(start, () => {});
   }
 
   private createConnection({ url, token, backoff, openTimeoutMs }: ClientOptions<Name>): Connection {
@@ -194,6 +214,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       openTimeoutMs: openTimeoutMs ?? 10_000,
     };
     return new Connection(options, {
+      greeting: () => this.lanes.greeting(),
       changed: () => this.updateStatus(),
       welcomed: (welcome) => this.welcomed(welcome),
       message: (message) => this.received(message),
@@ -210,6 +231,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       applied: (changed) => this.applied(changed),
       awaited: (id) => this.awaits.answered(id),
       changed: () => this.lanesChanged(),
+      position: () => this.lsn,
+      counted: (what) => void this.counts[what]++,
     });
   }
 
@@ -235,19 +258,19 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private welcomed({ epoch }: Extract<ServerMessage, { kind: "welcome" }>): void {
-    const isNewHistory = this.epoch !== undefined && this.epoch !== epoch;
-    this.epoch = epoch;
+  private welcomed(welcome: Extract<ServerMessage, { kind: "welcome" }>): void {
+    this.epoch = welcome.epoch;
+    if (this.isNewToken) this.lanes.removeUnclaimed();
     this.isNewToken = false;
     this.counts.connections++;
-    this.lanes.online(isNewHistory);
+    if (welcome.cause) this.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
+    this.lanes.online(welcome);
     this.awaits.askAgain();
   }
 
   private received(message: ServerMessage): void {
     if (message.kind === "error" && message.await !== undefined)
       return this.awaits.refused(message.await, message.error);
-    if (message.kind === "resync") this.counts.resyncs++;
     this.lanes.message(message);
   }
 
@@ -291,7 +314,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const { kind } = this.connection.state;
     if (kind === "waiting") return "offline";
     if (kind !== "open" || !this.lanes.isOnline) return "connecting";
-    return this.lanes.allJoined ? "live" : "catching-up";
+    return this.lanes.areCurrent ? "live" : "catching-up";
   }
 
   private openFailed(cause: unknown): void {
@@ -331,22 +354,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (this.isClosed) throw new WalcastError("closed", `${doing}: the client is closed`);
   }
 
-  private refuseOtherColumns(handle: ShapeHandle): void {
-    const other = this.handles
-      .values()
-      .find(
-        ({ tableName, request }) => tableName === handle.tableName && columnsOf(request) !== columnsOf(handle.request),
-      );
-    if (!other) return;
-    throw new WalcastError(
-      "config_invalid",
-      `sync ${handle.tableName}: expected the columns of the shape that is there (${columnsOf(other.request)}), found ${columnsOf(handle.request)}`,
-      {
-        hint: "Shapes of one table share a local table: give them the same columns.",
-      },
-    );
-  }
-
   /** For a query whose tables are unknown because one does not exist: if nothing is on its way any more, why. */
   private failureOf(tables: ReadonlySet<string> | undefined): WalcastError | undefined {
     const handles = [...this.handles].filter(({ tableName }) => !tables || tables.has(tableName));
@@ -362,11 +369,11 @@ function checkOptions({ url, replica, shapes = {} }: ClientOptions): void {
     );
   syncUrl(url);
   for (const { table } of Object.values(shapes)) parseTableName(table);
-  if (typeof replica === "string" && !replica.startsWith("memory://")) {
+  if (typeof replica === "string" && /^(?!memory:)[a-z-]+:\/\//i.test(replica)) {
     throw new WalcastError(
       "config_invalid",
-      `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(replica)}`,
-      { hint: "Replicas that survive a reload are not there yet." },
+      `create a client: expected "memory://", a directory or a PGlite as replica, found ${JSON.stringify(replica)}`,
+      { hint: "Replicas in a browser's storage are not there yet." },
     );
   }
   if (typeof replica === "object" && typeof replica.execProtocolRawStream !== "function") {
@@ -377,8 +384,11 @@ function checkOptions({ url, replica, shapes = {} }: ClientOptions): void {
   }
 }
 
-function columnsOf({ columns }: { readonly columns?: readonly string[] }): string {
-  return columns ? [...columns].sort().join(", ") : "all that it may read";
+function emptied(reason: string): WalcastError {
+  return new WalcastError(
+    "replica_failed",
+    `open the replica: what an earlier process left cannot be used, and is loaded again: ${reason}`,
+  );
 }
 
 function keepLast<T>(list: T[], item: T): void {

@@ -75,6 +75,8 @@ export function delayMs(
 }
 
 export interface ConnectionHooks {
+  /** The place from which the client wants to go on, if it has one. */
+  greeting(): { readonly epoch?: string; readonly position?: string };
   /** `state` is another one. */
   changed(): void;
   /** The first message of every connection. */
@@ -152,7 +154,7 @@ export class Connection {
     this.step({ kind: "tokenChanged" });
   }
 
-  /** What came cannot be right. The next connection begins from nothing. */
+  /** What came cannot be right, or could not be applied. */
   breach(error: WalcastError): void {
     const isRepeated = this.state.kind !== "open" || this.state.attempt > 0;
     this.lose(error, isRepeated);
@@ -223,7 +225,7 @@ export class Connection {
     this.refusal = undefined;
     socket.onopen = () => {
       this.step({ kind: "opened" });
-      this.send({ kind: "hello", ...(token === undefined ? {} : { token }) });
+      this.send({ kind: "hello", ...(token === undefined ? {} : { token }), ...this.hooks.greeting() });
     };
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.ended(code, reason);

@@ -73,25 +73,32 @@ const inMemory = [
   ),
 ];
 
+// A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
+const BINARY = 1;
+
 const inUse = new WeakSet<PGlite>();
 
 export class Database {
   readonly pglite: PGlite;
+  /** Nothing of an earlier process can be in it. */
+  readonly isFresh: boolean;
   private readonly owned: boolean;
   private readonly messages = new Messages();
   private readonly statements = new Map<string, Statement>();
   private readonly arrays = new Map<number, number>();
   private statementCount = 0;
 
-  /** An own in-memory PGlite, or one that the application has made and will close. Throws `config_invalid`. */
-  constructor(given?: PGlite) {
+  /** An own PGlite, in memory or in a directory, or one that the application has made and will close. Throws `config_invalid`. */
+  constructor(replica: string | PGlite = "memory://") {
+    const given = typeof replica === "object" ? replica : undefined;
     if (given && inUse.has(given))
       throw new WalcastError(
         "config_invalid",
         "open a replica: expected a PGlite of its own, found one that another client uses",
       );
     if (given) inUse.add(given);
-    this.pglite = given ?? new PGlite("memory://", { startParams: inMemory });
+    this.isFresh = replica === "memory://";
+    this.pglite = given ?? new PGlite(replica as string, this.isFresh ? { startParams: inMemory } : {});
     this.owned = given === undefined;
   }
 
@@ -198,8 +205,8 @@ export class Database {
   }
 
   /** COPY text lines into a table, in a transaction of their own. One buffer holds it all, since PGlite reads the data synchronously. */
-  copy(table: string, columns: string, lines: readonly Uint8Array[]): void {
-    const sql = `COPY ${table} (${columns}) FROM STDIN`;
+  copy(table: string, columns: string, lines: readonly Uint8Array[], options = ""): void {
+    const sql = `COPY ${table} (${columns}) FROM STDIN ${options}`;
     this.messages.query("BEGIN READ WRITE").query(sql);
     for (const part of lines) this.messages.copyData(part);
     this.messages.copyDone().query("COMMIT");
@@ -247,6 +254,20 @@ export class Database {
     const { bytes, statement } = this.query(sql, params);
     const columns = statement.columns.map((column) => ({ ...column, typeOid: 0 }));
     return decodeRows({ bytes, statement: { ...statement, columns } }, this.arrays) as Record<string, string | null>[];
+  }
+
+  /** The one value of a bytea column, as bytes: in text form it would be twice as long. */
+  bytes(sql: string, values: readonly string[]): Uint8Array {
+    const statement = this.prepare(sql);
+    const replied = this.exec(this.messages.run(statement.name, values, BINARY).sync());
+    this.check(replied, sql);
+    const replies = new Replies(replied);
+    while (replies.next()) {
+      if (replies.tag !== replyTags.dataRow) continue;
+      // Behind the count of columns and the value's own length.
+      return replied.subarray(replies.start + 6, replies.end);
+    }
+    throw new WalcastError("invariant", `run ${excerpt(sql)}: expected a row, found none`);
   }
 
   private encode(statement: Statement, params: readonly unknown[]): (string | null)[] {

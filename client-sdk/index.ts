@@ -142,8 +142,14 @@ export interface Inspection {
   readonly connections: number;
   /** Connections given up because a frame was malformed, missing, or damaged. */
   readonly breaches: number;
+  /** Connections that went on where the one before had ended, without a row being sent again. */
+  readonly resumes: number;
   /** Resyncs the server asked for. */
   readonly resyncs: number;
+  /** Times that rows had to leave at once, because this token may not see them. */
+  readonly purges: number;
+  /** Complete shapes that had to be loaded again, for whatever reason. A network that fails is none. */
+  readonly refetches: number;
   /** Local transactions. */
   readonly transactions: number;
   readonly lastError: ErrorJson | undefined;

@@ -1,26 +1,56 @@
 /**
  * From the messages of a connection to whole local transactions. Every subscription has a lane: its first rows travel in
- * it, with a position of their own, until it joins the connection's at a commit boundary.
+ * it, with a position of their own, until it joins the connection's at a commit boundary. A lane that has joined outlives
+ * its connection: the next one goes on with it where the server can.
  *
- *     asked ─described─▶ loading ─join─▶ joined          resync: joined ─▶ asked          error, unsubscribe: ─▶ over
+ *     asked ─described─▶ loading ─join─▶ joined ─connection lost─▶ held ─welcome that resumes─▶ resuming ─resumed─▶ joined
+ *       ▲                                  │                        │                             │
+ *       └──────────── resync ──────────────┴─ (without `resumes`: over, and a new lane is asked) ─┘
+ *                                                            error, unsubscribe: ─▶ over, from anywhere
  *
  * Receiving is cheap and synchronous: it keeps what arrives in order, and hands it to the backlog, which works it off on
  * the replica.
  */
 import {
   type ClientMessage,
+  formatLsn,
   type Frame,
   type Lsn,
+  parseLsn,
   type SectionIn,
   type ServerMessage,
   type TableDescription,
   WalcastError,
+  zeroLsn,
 } from "../engine/protocol.ts";
-import { Backlog, type BacklogHooks, type Lane, type Subscriber, type Transaction, unexpected } from "./backlog.ts";
+import {
+  Backlog,
+  type BacklogHooks,
+  type EpochKeeps,
+  type Lane,
+  type Subscriber,
+  type Transaction,
+  unexpected,
+} from "./backlog.ts";
+import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
 import type { Replica } from "./replica.ts";
 
-export interface LanesHooks extends Omit<BacklogHooks, "failed"> {
+export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited"> {
   send(message: ClientMessage): void;
+  /** What the replica shows. */
+  position(): Lsn;
+  counted(what: keyof LaneCounts): void;
+}
+
+export interface LaneCounts {
+  /** Connections that went on where the one before had ended. */
+  readonly resumes: number;
+  /** Resyncs the server asked for. */
+  readonly resyncs: number;
+  /** Resyncs after which rows had to leave at once. */
+  readonly purges: number;
+  /** Complete shapes that had to be loaded again, for whatever reason. */
+  readonly refetches: number;
 }
 
 /** Errors after which a client must not go on showing the rows it has. */
@@ -30,69 +60,128 @@ export class Lanes {
   private readonly backlog: Backlog;
   private readonly hooks: LanesHooks;
   private readonly subscribers = new Set<Subscriber>();
-  private lanes = new Map<number, Lane>();
+  /** The newest of each subscriber. */
+  private readonly lanes = new Map<Subscriber, Lane>();
+  /** Of the connection. */
+  private byId = new Map<number, Lane>();
   private nextId = 1;
   isOnline = false;
-  private staged = new Map<Lane, Uint8Array[]>();
-  private stagedBytes = 0;
-  private position = 0n as Lsn;
+  private replica: Replica | undefined;
+  private readonly staged = new Pile();
+  private position = zeroLsn;
+  private epoch: string | undefined;
+  /** Where the server was when it resumed us: until then we are behind. */
+  private target = zeroLsn;
 
   constructor(replica: Promise<Replica>, hooks: LanesHooks) {
     this.hooks = hooks;
     this.backlog = new Backlog(replica, {
-      breach: (error) => hooks.breach(error),
-      applied: (changed) => hooks.applied(changed),
+      breach: (error) => this.breach(error),
+      applied: (changed) => this.applied(changed),
+      audited: (lane, matches) => this.audited(lane, matches),
       awaited: (id) => hooks.awaited(id),
       changed: () => hooks.changed(),
       failed: (lane, error) => this.giveUp(lane, error),
     });
   }
 
-  /** Whether every subscription's rows are complete. */
-  get allJoined(): boolean {
-    return (
-      this.isOnline &&
-      this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over")
-    );
+  /** Whether every subscription's rows are complete, and as new as the server's. */
+  get areCurrent(): boolean {
+    if (!this.isOnline || this.hooks.position() < this.target) return false;
+    return this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over");
+  }
+
+  /** What the next hello says. */
+  greeting(): { epoch?: string; position?: string } {
+    if (this.epoch === undefined || this.position === zeroLsn) return {};
+    return { epoch: this.epoch, position: formatLsn(this.position) };
+  }
+
+  /** The replica is open, with what an earlier process left. Before the first connection, where there can be such a thing. */
+  restore(replica: Replica): void {
+    this.replica = replica;
+    if (replica.reached === zeroLsn) return;
+    this.epoch = replica.epoch;
+    this.position = replica.reached;
+    for (const subscriber of this.subscribers) this.claim(subscriber, replica);
   }
 
   add(subscriber: Subscriber): void {
     this.subscribers.add(subscriber);
-    if (this.isOnline) this.open(subscriber);
+    if (this.replica) this.claim(subscriber, this.replica);
+    if (this.isOnline) this.ask(subscriber);
   }
 
   /** Resolves when its rows are gone from the replica. */
   remove(subscriber: Subscriber): Promise<void> {
     this.subscribers.delete(subscriber);
-    const lane = this.laneOf(subscriber);
-    if (lane && this.isOnline) this.hooks.send({ kind: "unsubscribe", id: lane.id });
+    const lane = this.lanes.get(subscriber);
+    if (lane && lane.stage !== "over" && this.byId.get(lane.id) === lane)
+      this.hooks.send({ kind: "unsubscribe", id: lane.id });
     if (lane) this.end(lane);
+    this.lanes.delete(subscriber);
     return new Promise((done) => this.backlog.push({ kind: "remove", member: subscriber.member, done }));
   }
 
   /** The rows of all shapes leave: another user is here. */
   purge(): void {
-    for (const subscriber of this.subscribers)
-      this.backlog.push({ kind: "remove", member: subscriber.member, done: () => {} });
+    this.dropLanes();
+    const subscribers = [...this.subscribers];
+    this.backlog.push({ kind: "empty", done: () => subscribers.forEach((one) => one.loading()) });
+    this.hooks.counted("purges");
+  }
+
+  /** Nobody has asked the server whether this client may still see them. */
+  removeUnclaimed(): void {
+    this.backlog.push({ kind: "removeUnclaimed" });
+  }
+
+  private claim(subscriber: Subscriber, replica: Replica): void {
+    if (subscriber.changes) return;
+    const claimed = replica.claim(subscriber.member);
+    if (!claimed) return;
+    // Once the connection has resumed it is too late to name an identity.
+    const isCurrent = claimed.identity !== undefined && !this.isOnline && this.position !== zeroLsn;
+    this.backlog.pushFirst({ kind: "claimed", member: subscriber.member, isCurrent });
+    if (isCurrent)
+      this.lanes.set(subscriber, {
+        ...newLane(subscriber),
+        stage: "held",
+        identity: claimed.identity,
+        isApplied: true,
+      });
+    subscriber.restored(isCurrent);
+    this.hooks.changed();
   }
 
   // ── Receiving ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A new connection has greeted us; `isNewHistory`: it counts positions of another database than the one before. */
-  online(isNewHistory: boolean): void {
+  /** A new connection has greeted us. */
+  online({ epoch, resumes = false, position }: Extract<ServerMessage, { kind: "welcome" }>): void {
+    const hadPosition = this.position !== zeroLsn;
+    const resumed = resumes && hadPosition;
+    this.byId = new Map();
+    this.target = resumed ? parseLsn(position) : zeroLsn;
+    this.enterEpoch(epoch, resumed);
+    if (!resumed) this.dropLanes();
     this.isOnline = true;
-    if (isNewHistory) this.backlog.push({ kind: "newHistory" });
-    this.position = 0n as Lsn;
-    for (const subscriber of this.subscribers) this.open(subscriber);
+    for (const lane of this.lanes.values()) if (lane.stage === "held") this.askToResume(lane);
+    if (resumes) this.hooks.send({ kind: "resume" });
+    if (resumed) this.hooks.counted("resumes");
+    for (const subscriber of this.subscribers) if (!this.lanes.has(subscriber)) this.ask(subscriber);
     this.hooks.changed();
   }
 
-  /** What was staged and not yet whole is lost; what is whole will still be applied. */
+  /** What was staged and not yet whole is lost; what is whole will still be applied, and is where we go on from. */
   offline(): void {
     this.isOnline = false;
-    this.clearStaged();
-    for (const lane of this.lanes.values()) this.end(lane);
-    this.lanes = new Map();
+    this.unstage();
+    for (const lane of this.lanes.values()) {
+      if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
+      else if (lane.stage !== "held") this.end(lane);
+      if (lane.stage === "over") this.lanes.delete(lane.subscriber);
+    }
+    this.byId = new Map();
     this.hooks.changed();
   }
 
@@ -101,10 +190,18 @@ export class Lanes {
     switch (message.kind) {
       case "described":
         return this.described(this.lane(message.id), message.table, message.estimatedRows);
+      case "resumed":
+        return this.resumed(this.lane(message.id));
       case "resync":
-        return this.resync(this.lane(message.id));
+        return this.resync(this.lane(message.id), message.purge === true);
+      case "altered":
+        return this.altered(this.lane(message.id), message.table, message.added);
+      case "rewind":
+        return this.unstage();
+      case "audit":
+        return this.audit(this.lane(message.id), message.rows, message.hash);
       case "unsubscribed":
-        return void this.lanes.delete(message.id);
+        return void this.byId.delete(message.id);
       case "awaited":
         return this.backlog.push({ kind: "awaited", id: message.id });
       case "error":
@@ -119,7 +216,7 @@ export class Lanes {
       case "copy":
         return frame.sections.forEach((section) => this.copied(section));
       case "catchUp":
-        return frame.sections.forEach((section) => this.expect(section, "loading")?.catchUp.push(section.payload));
+        return frame.sections.forEach((section) => this.caughtUp(section));
       case "commits":
         frame.sections.forEach((section) => this.stage(section));
         return frame.boundary ? this.boundary(frame.position, []) : undefined;
@@ -130,34 +227,57 @@ export class Lanes {
     }
   }
 
-  private open(subscriber: Subscriber): void {
-    const lane: Lane = {
-      id: this.nextId++,
-      subscriber,
-      stage: "asked",
-      load: undefined,
-      isApplied: false,
-      description: undefined,
-      catchUp: [],
-      rows: 0,
-      bytes: 0,
-    };
-    this.lanes.set(lane.id, lane);
+  private enterEpoch(epoch: string, resumed: boolean): void {
+    const isNew = this.epoch !== undefined && this.epoch !== epoch;
+    const keeps: EpochKeeps = resumed ? "everything" : isNew ? "nothing" : "shown";
+    this.epoch = epoch;
+    if (!resumed) this.position = zeroLsn;
+    this.backlog.push({ kind: "epoch", epoch, keeps });
+  }
+
+  private ask(subscriber: Subscriber): void {
+    const lane = this.open(newLane(subscriber));
     subscriber.loading();
-    this.hooks.send({
-      kind: "subscribe",
-      id: lane.id,
-      shape: subscriber.request,
-      ...(subscriber.changes ? { changes: true } : {}),
-    });
+    this.hooks.send({ kind: "subscribe", id: lane.id, ...asked(subscriber) });
     this.hooks.changed();
+  }
+
+  private askToResume(lane: Lane): void {
+    this.open(lane);
+    lane.stage = "resuming";
+    this.hooks.send({ kind: "subscribe", id: lane.id, ...asked(lane.subscriber), identity: lane.identity! });
+  }
+
+  private open(lane: Lane): Lane {
+    lane.id = this.nextId++;
+    this.lanes.set(lane.subscriber, lane);
+    this.byId.set(lane.id, lane);
+    return lane;
   }
 
   private described(lane: Lane | undefined, table: TableDescription, estimatedRows: number): void {
     if (!lane) return;
     if (lane.stage !== "asked") throw unexpected("a description", lane.stage);
     lane.stage = "loading";
+    lane.identity = table.identity;
     this.backlog.push({ kind: "described", lane, table, estimatedRows });
+  }
+
+  private resumed(lane: Lane | undefined): void {
+    if (!lane) return;
+    if (lane.stage !== "resuming") throw unexpected("a resumption", lane.stage);
+    lane.stage = "joined";
+    this.hooks.changed();
+  }
+
+  private altered(lane: Lane | undefined, table: TableDescription, added: Alteration["added"]): void {
+    if (!lane) return;
+    if (lane.stage !== "joined") throw unexpected("an alteration", lane.stage);
+    this.staged.alter({ lane, table, added });
+  }
+
+  private audit(lane: Lane | undefined, rows: string, hash: string): void {
+    if (lane?.stage === "joined") this.backlog.push({ kind: "audit", lane, rows, hash });
   }
 
   private copied(section: SectionIn): void {
@@ -165,13 +285,18 @@ export class Lanes {
     if (lane) this.backlog.push({ kind: "copy", lane, lines: section.payload });
   }
 
+  private caughtUp(section: SectionIn): void {
+    const lane = this.expect(section, "loading");
+    if (lane) this.spill(lane.catchUp.add(lane, section.payload));
+  }
+
   private stage(section: SectionIn): void {
     const lane = this.expect(section, "joined");
-    if (!lane) return;
-    const staged = this.staged.get(lane);
-    if (staged) staged.push(section.payload);
-    else this.staged.set(lane, [section.payload]);
-    this.stagedBytes += section.payload.length;
+    if (lane) this.spill(this.staged.add(lane, section.payload));
+  }
+
+  private spill(spills: readonly Spill[]): void {
+    for (const spill of spills) this.backlog.push({ kind: "spill", spill });
   }
 
   private boundary(position: Lsn, joining: readonly SectionIn[]): void {
@@ -180,29 +305,39 @@ export class Lanes {
         "frame_out_of_order",
         "read a frame: expected its position not to be before the last one's",
       );
+    if (this.lanes.values().some(({ stage }) => stage === "resuming")) throw unexpected("a boundary", "resuming");
     this.position = position;
     const joins = joining.flatMap((section) => this.joining(section) ?? []);
-    this.backlog.push({ kind: "transaction", sections: this.staged, joins, position, bytes: this.stagedBytes });
-    this.clearStaged();
+    const staged = this.staged.take();
+    for (const segment of staged.segments)
+      if (segment.kind === "altered") segment.alteration.lane.identity = segment.alteration.table.identity;
+    this.backlog.push({ kind: "transaction", ...staged, joins, position });
   }
 
   private joining(section: SectionIn): Transaction["joins"][number] | undefined {
     const lane = this.expect(section, "loading");
     if (!lane) return undefined;
     lane.stage = "joined";
-    const payloads = [...lane.catchUp, section.payload];
-    lane.catchUp = [];
-    return { lane, payloads };
+    this.spill(lane.catchUp.add(lane, section.payload));
+    return { lane, segments: lane.catchUp.take().segments };
   }
 
-  private resync(lane: Lane | undefined): void {
+  private resync(lane: Lane | undefined, isPurge: boolean): void {
     if (!lane) return;
-    this.staged.delete(lane);
+    this.hooks.counted("resyncs");
+    if (wasComplete(lane)) this.hooks.counted("refetches");
+    this.discard(lane);
     lane.stage = "asked";
-    lane.catchUp = [];
-    this.backlog.push({ kind: "discard", lane });
-    lane.subscriber.loading();
+    if (isPurge) this.purgeOne(lane);
+    else lane.subscriber.loading();
     this.hooks.changed();
+  }
+
+  /** What somebody else was allowed to see may be among the rows that nobody has asked for yet, too. */
+  private purgeOne({ subscriber }: Lane): void {
+    this.hooks.counted("purges");
+    this.backlog.push({ kind: "remove", member: subscriber.member, done: () => subscriber.loading() });
+    this.backlog.push({ kind: "removeUnclaimed" });
   }
 
   private refused(lane: Lane | undefined, error: WalcastErrorJson): void {
@@ -212,7 +347,7 @@ export class Lanes {
 
   /** The replica cannot hold it; the server has not heard of that. */
   private giveUp(lane: Lane, error: WalcastError): void {
-    if (this.isOnline && this.lanes.get(lane.id) === lane) this.hooks.send({ kind: "unsubscribe", id: lane.id });
+    if (this.isOnline && this.byId.get(lane.id) === lane) this.hooks.send({ kind: "unsubscribe", id: lane.id });
     this.fail(lane, error);
   }
 
@@ -227,21 +362,55 @@ export class Lanes {
     else tell();
   }
 
+  /** Nothing of what was received can be gone on from. */
+  private breach(error: WalcastError): void {
+    this.dropLanes();
+    this.hooks.breach(error);
+  }
+
+  private dropLanes(): void {
+    for (const lane of this.lanes.values()) {
+      if (wasComplete(lane)) this.hooks.counted("refetches");
+      this.end(lane);
+    }
+    this.lanes.clear();
+    this.position = zeroLsn;
+  }
+
   private end(lane: Lane): void {
     if (lane.stage === "over") return;
     lane.stage = "over";
-    this.staged.delete(lane);
-    this.backlog.push({ kind: "discard", lane });
+    this.discard(lane);
     this.hooks.changed();
   }
 
-  private clearStaged(): void {
-    this.staged = new Map();
-    this.stagedBytes = 0;
+  private discard(lane: Lane): void {
+    this.staged.forget(lane);
+    this.unspill(spillsOf(lane.catchUp.take().segments));
+    this.backlog.push({ kind: "discard", lane });
   }
 
-  private laneOf(subscriber: Subscriber): Lane | undefined {
-    return this.lanes.values().find((lane) => lane.subscriber === subscriber && lane.stage !== "over");
+  private unstage(): void {
+    this.unspill(spillsOf(this.staged.take().segments));
+  }
+
+  private unspill(numbers: readonly number[]): void {
+    if (numbers.length > 0) this.backlog.push({ kind: "unspill", numbers });
+  }
+
+  private applied(changed: ReadonlySet<string>): () => void {
+    const wasBehind = this.target !== zeroLsn;
+    const settle = this.hooks.applied(changed);
+    return () => {
+      settle();
+      if (!wasBehind || this.hooks.position() < this.target) return;
+      this.target = zeroLsn;
+      this.hooks.changed();
+    };
+  }
+
+  private audited(lane: Lane, matches: boolean): void {
+    if (this.byId.get(lane.id) === lane) this.hooks.send({ kind: "audited", id: lane.id, matches });
   }
 
   /** Undefined for one that is over: the server may not know yet. */
@@ -251,7 +420,7 @@ export class Lanes {
         "malformed_message",
         `read a message: expected a subscription that was asked for, found ${id}`,
       );
-    const lane = this.lanes.get(id);
+    const lane = this.byId.get(id);
     return lane?.stage === "over" ? undefined : lane;
   }
 
@@ -262,4 +431,27 @@ export class Lanes {
   }
 }
 
+function newLane(subscriber: Subscriber): Lane {
+  return {
+    id: 0,
+    subscriber,
+    stage: "asked",
+    identity: undefined,
+    load: undefined,
+    isApplied: false,
+    catchUp: new Pile(),
+    rows: 0,
+    bytes: 0,
+  };
+}
+
+function wasComplete({ stage, subscriber }: Lane): boolean {
+  return !subscriber.changes && (stage === "joined" || stage === "held" || stage === "resuming");
+}
+
+function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "changes"> {
+  return { shape: request, ...(changes ? { changes: true } : {}) };
+}
+
+type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 type WalcastErrorJson = Extract<ServerMessage, { kind: "error" }>["error"];

@@ -9,6 +9,7 @@ import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../engine/protocol.t
 import { type Database, type RawResult, type Row, type RowDecoder, rowDecoder, sqlStateOf } from "./database.ts";
 import { compare, nothingShown, type Shown } from "./delta.ts";
 import { call, Deferred, Listeners } from "./listeners.ts";
+import type { ResultColumn } from "./wire.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
@@ -138,6 +139,7 @@ class Query implements LiveQuery<Row> {
   private readonly changeListeners = new Listeners<[]>();
   /** Undefined until it has run. */
   private tables: ReadonlySet<string> | undefined;
+  private columns: readonly ResultColumn[] = [];
   private keyColumns: readonly number[] | undefined;
   /** What the last run gave, until it is settled. */
   private latest: { readonly result: RawResult; readonly decode: RowDecoder; readonly position: Lsn } | undefined;
@@ -200,7 +202,8 @@ class Query implements LiveQuery<Row> {
   run(database: Database): void {
     const started = performance.now();
     try {
-      const result = this.tables ? database.query(this.sql, this.params) : this.runAndFindTables(database);
+      const kept = this.tables && database.query(this.sql, this.params);
+      const result = kept && this.hasColumnsOf(kept) ? kept : this.runAndFindTables(database);
       const decode = rowDecoder(result.statement.columns, database.arrayTypes);
       this.latest = { result, decode, position: this.hooks.position() };
       this.failure = undefined;
@@ -226,12 +229,18 @@ class Query implements LiveQuery<Row> {
 
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** A table that was altered, or replaced, has other columns for `SELECT *`, and its key elsewhere. */
+  private hasColumnsOf({ statement }: RawResult): boolean {
+    return statement.columns === this.columns || JSON.stringify(statement.columns) === JSON.stringify(this.columns);
+  }
+
   private runAndFindTables(database: Database): RawResult {
     const { result, found } = database.readOnly(this.sql, () => ({
       result: database.query(this.sql, this.params),
       found: database.rows(lockedTables),
     }));
     this.tables = new Set(found.map(({ name }) => String(name)));
+    this.columns = result.statement.columns;
     this.keyColumns = findKey(result, found);
     return result;
   }

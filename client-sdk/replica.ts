@@ -4,10 +4,12 @@
  *
  *     describe ─▶ copy … ─▶ commit(joins)          a shape's first rows, loaded beside the table and swapped in
  *                           commit(changes) …      from then on
+ *     claim ──────────────▶ commit(changes) …      where an earlier process left the rows
  *
  * Its methods are synchronous and run inside `database.exclusive`.
  */
 import {
+  type AddedColumn,
   crc32,
   formatLsn,
   type Lsn,
@@ -18,16 +20,21 @@ import {
   WalcastError,
   zeroLsn,
 } from "../engine/protocol.ts";
+import { type Audit, auditOf } from "./audit.ts";
+import type { EpochKeeps } from "./backlog.ts";
 import { type Database, type Run, sqlStateOf } from "./database.ts";
 import { dropUnheld, letGo, materialise, sharedRuns, takeOver } from "./membership.ts";
 import { type NetChange, type NetChanges, reduce } from "./reduce.ts";
+import * as store from "./store.ts";
 import * as sql from "./tables.ts";
 import { runsFor } from "./writes.ts";
 
 /** A shape's place on the replica: the same across reconnects. */
 export interface Member {
-  /** Never used again on this replica. */
-  readonly number: number;
+  /** Equal texts ask for the same rows. */
+  readonly request: string;
+  /** Given by the replica, and never used again on it. */
+  number: number | undefined;
   /** Indexes wanted on the local table, as between the parentheses of CREATE INDEX. */
   readonly indexes: readonly string[];
 }
@@ -43,13 +50,22 @@ export interface Load {
 export interface Join {
   readonly load: Load;
   /** What happened to the loaded rows meanwhile, in commit order. */
-  readonly operations: Iterable<Operation>;
+  readonly portions: Iterable<readonly Operation[]>;
 }
 
 export interface Change {
   readonly member: Member;
   readonly operations: Iterable<Operation>;
 }
+
+export type Step =
+  | { readonly kind: "changes"; readonly changes: readonly Change[] }
+  | {
+      readonly kind: "altered";
+      readonly member: Member;
+      readonly description: TableDescription;
+      readonly added: readonly AddedColumn[];
+    };
 
 /** Immutable, so that a local transaction that fails leaves the list of tables as it was. */
 interface LocalTable {
@@ -62,49 +78,91 @@ interface LocalTable {
   readonly holders: string;
 }
 
-const schema = `
-  BEGIN READ WRITE;
-  CREATE SCHEMA IF NOT EXISTS walcast;
-  CREATE TABLE IF NOT EXISTS walcast.state (one boolean PRIMARY KEY DEFAULT true CHECK (one), position pg_lsn NOT NULL);
-  CREATE TABLE IF NOT EXISTS walcast.tables (name text PRIMARY KEY);
-  CREATE TABLE IF NOT EXISTS walcast.types (name text PRIMARY KEY, description json NOT NULL);
-  INSERT INTO walcast.state (position) VALUES ('0/0') ON CONFLICT (one) DO UPDATE SET position = '0/0';
-  COMMIT`;
-
 // PGlite has no autovacuum. Vacuuming after this many changed rows costs a microsecond for each.
 const VACUUM_AFTER_ROWS = 20_000;
 
-const setPosition = "UPDATE walcast.state SET position = $1";
-
 export class Replica {
   readonly database: Database;
-  /** Everything up to here is applied, and nothing beyond. */
-  position: Lsn = zeroLsn;
+  /** Why what an earlier process left could not be used. */
+  readonly emptied: string | undefined;
+  /** The history that `reached` belongs to. */
+  epoch: string | undefined;
+  /** What is shown: everything up to here is applied. Never goes back within a history. */
+  position: Lsn;
+  /** Where the rows are as the server counts; behind `position` only while a server catches up with an earlier one. */
+  reached: Lsn;
   private tables = new Map<string, LocalTable>();
-  private readonly types = new Map<string, TypeDescription>();
+  private readonly types: Map<string, TypeDescription>;
+  /** Left by an earlier process, and not asked for in this one; with their identity while it holds. */
+  private readonly unclaimed = new Map<Member, string | undefined>();
+  private areUnclaimedCurrent = true;
   /** Rows changed since the table was last vacuumed, by the table's name. */
   private readonly changedRows = new Map<string, number>();
+  private readonly loads = new Set<Load>();
+  private memberCount = 0;
   private loadCount = 0;
 
   constructor(database: Database) {
     this.database = database;
-    database.script(schema);
-    this.dropLeftovers();
-    for (const { name, description } of database.rows("SELECT name, description FROM walcast.types")) {
-      this.types.set(String(name), description as TypeDescription);
-    }
+    const stored = store.openStore(database);
+    this.emptied = stored.emptied;
+    this.epoch = stored.epoch;
+    this.position = this.reached = stored.position;
+    this.types = new Map(stored.types);
+    for (const table of stored.tables) this.restore(table, stored.members);
+    this.forgetForgotten();
+  }
+
+  /** What the table of a shape from an earlier process holds, if it is there. `identity`: while its rows are at `reached`. */
+  claim(member: Member): { identity: string | undefined; description: TableDescription } | undefined {
+    const found = this.unclaimed.entries().find(([{ request }]) => request === member.request);
+    if (!found) return undefined;
+    const [stored, identity] = found;
+    const table = this.tableOf(stored)!;
+    this.unclaimed.delete(stored);
+    member.number = stored.number;
+    this.tables.set(table.qualified, { ...table, members: new Set([...without(table.members, stored), member]) });
+    return { identity, description: table.description };
+  }
+
+  /** Outside a turn, unlike everything else: only what is in memory changes, until `claimed`. */
+  claimed(member: Member, isCurrent: boolean): void {
+    const runs = [store.claimMember(numberOf(member)), ...(isCurrent ? [] : [store.outdateMember(numberOf(member))])];
+    this.database.transaction(() => this.runAll(runs));
+  }
+
+  /** Its rows stay where they are while the position moves on. */
+  outdate(member: Member): void {
+    if (this.tableOf(member)) this.database.transaction(() => this.runAll([store.outdateMember(numberOf(member))]));
+  }
+
+  /** A server has told us which history it counts in. */
+  enterEpoch(epoch: string, keeps: EpochKeeps): void {
+    const isLost = keeps !== "everything";
+    if (!isLost && epoch === this.epoch) return;
+    this.database.transaction(() =>
+      this.runAll([
+        store.setEpoch(epoch),
+        ...(isLost ? [store.setPosition(formatLsn(zeroLsn)), store.outdateAllMembers] : []),
+      ]),
+    );
+    this.epoch = epoch;
+    if (isLost) this.reached = zeroLsn;
+    if (isLost) for (const member of this.unclaimed.keys()) this.unclaimed.set(member, undefined);
+    if (keeps === "nothing") this.position = zeroLsn;
   }
 
   /** Makes the types, the empty table if there is none, and a place for the rows to come. */
   describe(member: Member, description: TableDescription): Load {
     this.refuseOtherColumns(member, description);
     this.ensureTypes(description.types);
+    member.number ??= ++this.memberCount;
     const load = { member, description, staging: `load ${++this.loadCount}` };
-    this.database.transaction(() => {
+    this.changingTables(() => {
       this.database.script(sql.createTable(stagingOf(load), description));
       if (!this.tables.has(sql.qualified(description))) this.createEmpty(description);
     });
-    if (!this.tables.has(sql.qualified(description))) this.setTable(description, new Set());
+    this.loads.add(load);
     return load;
   }
 
@@ -115,17 +173,27 @@ export class Replica {
 
   /** The rows will not come, or not be needed. */
   discard(load: Load): void {
+    this.loads.delete(load);
     this.database.script(`BEGIN READ WRITE; DROP TABLE IF EXISTS ${stagingOf(load)}; COMMIT`);
   }
 
   /** Returns the names of the tables that changed. */
-  commit(changes: readonly Change[], joins: readonly Join[], position: Lsn): Set<string> {
-    const changed = new Set<string>();
-    const runs = changes.flatMap((change) => this.runsOf(change, changed));
-    runs.push({ sql: setPosition, values: [formatLsn(position)] });
-    if (joins.length === 0) this.database.pipeline(runs);
-    else this.commitWithJoins(runs, joins, changed);
-    this.position = position;
+  commit(steps: Iterable<Step>, joins: readonly Join[], position: Lsn): Set<string> {
+    const changed = this.leaveUnclaimedBehind(position);
+    const pending = this.pendingOf(steps);
+    const last = store.setPosition(formatLsn(position));
+    if (joins.length === 0 && pending.rest === undefined)
+      this.database.pipeline([...this.runsOfAll(pending.first, changed), last]);
+    else
+      this.changingTables(() => {
+        this.runAll(this.runsOfAll(pending.first, changed));
+        for (const step of pending.rest ?? []) this.take(step, changed);
+        for (const join of joins) changed.add(this.join(join));
+        this.runAll([last]);
+      });
+    for (const { load } of joins) this.loads.delete(load);
+    this.reached = position;
+    if (position > this.position) this.position = position;
     return changed;
   }
 
@@ -133,15 +201,24 @@ export class Replica {
   remove(member: Member): string | undefined {
     const table = this.tableOf(member);
     if (!table) return undefined;
-    const members = without(table.members, member);
-    this.database.transaction(() => this.leave(table, member, members));
-    this.tables.set(table.qualified, { ...table, members });
+    this.changingTables(() => this.leave(table, member));
     return table.qualified;
   }
 
-  /** Positions of another history mean nothing in this one. */
-  forgetPosition(): void {
-    this.position = zeroLsn;
+  /** Every row leaves, whoever asked for it. Returns the names of the tables. */
+  removeAll(): Set<string> {
+    return this.removeMembers(this.tables.values().flatMap(({ members }) => members));
+  }
+
+  removeUnclaimed(): Set<string> {
+    return this.removeMembers(this.unclaimed.keys());
+  }
+
+  /** How many rows the shape has, and what they add up to. */
+  audit(member: Member): Audit {
+    const table = this.tableOf(member);
+    if (!table) throw new WalcastError("invariant", "audit a shape: expected its rows in a table, found none");
+    return auditOf(this.database, table, isShared(table) ? numberOf(member) : undefined);
   }
 
   /** For when nothing else is to be done: takes back the space of rows that are gone, or nothing would. */
@@ -154,6 +231,26 @@ export class Replica {
 
   // ── Changes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Most commits are one step, which needs no round trips of its own. */
+  private pendingOf(steps: Iterable<Step>): { first: readonly Change[]; rest: Iterable<Step> | undefined } {
+    const iterator = Iterator.from(steps);
+    const { value: first, done } = iterator.next();
+    if (done) return { first: [], rest: undefined };
+    if (first.kind === "altered") return { first: [], rest: [first, ...iterator] };
+    const { value: second, done: isOnly } = iterator.next();
+    return { first: first.changes, rest: isOnly ? undefined : chain(second, iterator) };
+  }
+
+  private take(step: Step, changed: Set<string>): void {
+    if (step.kind === "changes") return this.runAll(this.runsOfAll(step.changes, changed));
+    const table = this.alter(step);
+    changed.add(table);
+  }
+
+  private runsOfAll(changes: readonly Change[], changed: Set<string>): Run[] {
+    return changes.flatMap((change) => this.runsOf(change, changed));
+  }
+
   private runsOf({ member, operations }: Change, changed: Set<string>): Run[] {
     const table = this.tableOf(member);
     if (!table)
@@ -161,7 +258,9 @@ export class Replica {
     const net = this.completed(reduce(operations, table.description), table.qualified, table.description);
     if (net.truncated || net.changes.size > 0) changed.add(table.qualified);
     this.changedRows.set(table.qualified, (this.changedRows.get(table.qualified) ?? 0) + net.changes.size);
-    return isShared(table) ? sharedRuns(table, member.number, net) : runsFor(net, table.statements, table.description);
+    return isShared(table)
+      ? sharedRuns(table, numberOf(member), net)
+      : runsFor(net, table.statements, table.description);
   }
 
   /** Fills in what updates left out ("unchanged"), from the rows as they are before the batch. */
@@ -188,34 +287,49 @@ export class Replica {
     return { key, row: row?.map((value, i) => (value === undefined ? known[description.columns[i]!.name] : value)) };
   }
 
-  // ── Joins ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── Alterations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private commitWithJoins(runs: readonly Run[], joins: readonly Join[], changed: Set<string>): void {
-    const before = new Map(this.tables);
-    try {
-      this.database.transaction(() => {
-        this.runAll(runs);
-        for (const join of joins) changed.add(this.join(join));
-      });
-    } catch (error) {
-      this.tables = before;
-      throw error;
+  /** The first of the shapes on a table brings it to its new form, for all of them. */
+  private alter({ member, description, added }: Extract<Step, { kind: "altered" }>): string {
+    const table = this.tableOf(member);
+    if (!table) throw new WalcastError("invariant", "alter a table: expected its shape to have joined it, found none");
+    if (table.layout !== sql.layoutOf(description)) {
+      this.runScripts(sql.addColumns(table.qualified, table.description, description, added));
+      this.database.forgetStatements();
     }
+    this.setTable(description, table.members, table.holders);
+    this.saveMember(member, description);
+    return table.qualified;
   }
 
-  private join({ load, operations }: Join): string {
+  // ── Joins ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private join({ load, portions }: Join): string {
     const { member, description } = load;
     const staging = stagingOf(load);
     this.database.script(sql.addPrimaryKey(staging, description));
-    const net = this.completed(reduce(operations, description), staging, description);
-    for (const run of runsFor(net, sql.writeStatements(staging, description), description))
-      this.database.runOnce(run.sql, run.values);
-    const table = this.tables.get(sql.qualified(description))!;
+    for (const operations of portions) {
+      const net = this.completed(reduce(operations, description), staging, description);
+      for (const run of runsFor(net, sql.writeStatements(staging, description), description))
+        this.database.runOnce(run.sql, run.values);
+    }
+    const name = sql.qualified(description);
+    this.clearUnclaimed(name);
+    const table = this.tables.get(name)!;
     const others = without(table.members, member);
     // Rows of two layouts cannot stand in one table. The other shapes are being loaded again as well and follow.
     if (others.size > 0 && table.layout === sql.layoutOf(description)) this.merge(table, load);
     else this.replace(table, load);
-    return table.qualified;
+    this.saveMember(member, description);
+    return name;
+  }
+
+  /** Rows that nobody asks for do not stand among those that somebody does. */
+  private clearUnclaimed(name: string): void {
+    for (const member of this.unclaimed.keys()) {
+      const table = this.tableOf(member);
+      if (table?.qualified === name) this.leave(table, member);
+    }
   }
 
   /** The loaded table takes the real one's place, its indexes included. */
@@ -235,6 +349,7 @@ export class Replica {
       for (const index of indexes) this.database.script(index);
     }
     if (!isSameLayout) this.database.forgetStatements();
+    this.runAll(Array.from(without(table.members, load.member), (other) => store.dropMember(numberOf(other))));
     this.setTable(load.description, new Set([load.member]));
     this.createIndexes(load.member, table.qualified);
   }
@@ -251,11 +366,12 @@ export class Replica {
   private merge(table: LocalTable, load: Load): void {
     const columns = sql.columnList(table.description);
     const staging = stagingOf(load);
-    if (!isShared(table)) this.runScripts(materialise(table, [...table.members][0]!.number));
+    const number = numberOf(load.member);
+    if (!isShared(table)) this.runScripts(materialise(table, numberOf([...table.members][0]!)));
     this.runScripts([
-      letGo(table, load.member.number),
+      letGo(table, number),
       `INSERT INTO ${table.qualified} (${columns}) SELECT ${columns} FROM ${staging} ${sql.onConflict(table.description)}`,
-      takeOver(table, staging, load.member.number),
+      takeOver(table, staging, number),
       dropUnheld(table),
       `DROP TABLE ${staging}`,
     ]);
@@ -263,11 +379,64 @@ export class Replica {
     this.createIndexes(load.member, table.qualified);
   }
 
-  private leave(table: LocalTable, member: Member, left: ReadonlySet<Member>): void {
-    if (left.size === 0) return this.database.script(`DELETE FROM ${table.qualified}`);
-    this.runScripts([letGo(table, member.number), dropUnheld(table)]);
-    if (left.size === 1) this.database.script(`DROP TABLE ${table.holders}`);
+  private saveMember(member: Member, description: TableDescription): void {
+    const { request } = member;
+    const name = sql.qualified(description);
+    this.runAll([store.saveMember({ number: numberOf(member), request, name, identity: description.identity })]);
   }
+
+  // ── Leaving ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private removeMembers(members: Iterable<Member>): Set<string> {
+    const tables = new Set<string>();
+    this.changingTables(() => {
+      for (const member of [...members]) {
+        const table = this.tableOf(member)!;
+        tables.add(table.qualified);
+        this.leave(table, member);
+      }
+    });
+    return tables;
+  }
+
+  private leave(table: LocalTable, member: Member): void {
+    const members = without(table.members, member);
+    this.runAll([store.dropMember(numberOf(member))]);
+    this.unclaimed.delete(member);
+    this.tables.set(table.qualified, { ...table, members });
+    if (members.size === 0) return this.database.script(`DELETE FROM ${table.qualified}`);
+    this.runScripts([letGo(table, numberOf(member)), dropUnheld(table)]);
+    if (members.size === 1) this.database.script(`DROP TABLE ${table.holders}`);
+  }
+
+  /**
+   * Before the position moves for the first time: what nobody has asked for by now stays where it is. Beside rows that move
+   * on it cannot stay. Returns the names of the tables that changed.
+   */
+  private leaveUnclaimedBehind(position: Lsn): Set<string> {
+    const changed = new Set<string>();
+    if (!this.areUnclaimedCurrent || position === this.reached) return changed;
+    this.areUnclaimedCurrent = false;
+    if (this.unclaimed.size === 0) return changed;
+    this.changingTables(() => {
+      for (const member of [...this.unclaimed.keys()]) {
+        const table = this.tableOf(member)!;
+        const isAmongOthers = table.members.values().some((other) => !this.unclaimed.has(other));
+        if (isAmongOthers) changed.add(table.qualified);
+        if (isAmongOthers) this.leave(table, member);
+        else this.runAll([store.outdateMember(numberOf(member))]);
+        if (!isAmongOthers) this.unclaimed.set(member, undefined);
+      }
+    });
+    return changed;
+  }
+
+  private forgetForgotten(): void {
+    const numbers = new Set(this.database.rows(store.forgotten).map(({ number }) => Number(number)));
+    if (numbers.size > 0) this.removeMembers(this.unclaimed.keys().filter((member) => numbers.has(numberOf(member))));
+  }
+
+  // ── Indexes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private createIndexes(member: Member, table: string): void {
     for (const index of member.indexes) {
@@ -294,17 +463,38 @@ export class Replica {
     return this.tables.values().find(({ members }) => members.has(member));
   }
 
-  private setTable(description: TableDescription, members: ReadonlySet<Member>): void {
-    const qualified = sql.qualified(description);
-    const holders = `walcast.${sql.quoteIdentifier(`holders ${description.oid} ${++this.loadCount}`)}`;
-    this.tables.set(qualified, {
-      qualified,
-      description,
-      layout: sql.layoutOf(description),
-      statements: sql.writeStatements(qualified, description),
-      members,
-      holders,
-    });
+  /** Inside a transaction: the list of tables is kept with them. */
+  private setTable(description: TableDescription, members: ReadonlySet<Member>, holders = this.newHolders()): void {
+    const table = localTable(description, members, holders);
+    this.tables.set(table.qualified, table);
+    this.runAll([store.saveTable(table.qualified, description, holders)]);
+  }
+
+  private newHolders(): string {
+    // Beside those of earlier processes, whose count is not known.
+    return `walcast.${sql.quoteIdentifier(`holders ${crypto.randomUUID()}`)}`;
+  }
+
+  private restore({ name, description, holders }: store.StoredTable, stored: readonly store.StoredMember[]): void {
+    const members = new Set<Member>();
+    for (const { number, request, identity } of stored.filter((one) => one.name === name)) {
+      const member: Member = { number, request, indexes: [] };
+      members.add(member);
+      this.unclaimed.set(member, identity ?? undefined);
+      this.memberCount = Math.max(this.memberCount, number);
+    }
+    this.tables.set(name, localTable(description, members, holders));
+  }
+
+  /** One local transaction; if it fails, the list of tables is as it was as well. */
+  private changingTables(work: () => void): void {
+    const before = new Map(this.tables);
+    try {
+      this.database.transaction(work);
+    } catch (error) {
+      this.tables = before;
+      throw error;
+    }
   }
 
   private createEmpty(description: TableDescription): void {
@@ -321,24 +511,36 @@ export class Replica {
         { cause: error },
       );
     }
-    this.database.runOnce("INSERT INTO walcast.tables VALUES ($1)", [name]);
+    this.setTable(description, new Set());
   }
 
+  /** Of this form of the table, whether shapes that are there or on their way have the same columns. */
   private refuseOtherColumns(member: Member, description: TableDescription): void {
+    const others = this.loads
+      .values()
+      .filter((load) => load.member !== member)
+      .map((load) => load.description);
     const table = this.tables.get(sql.qualified(description));
-    if (!table || without(table.members, member).size === 0 || table.description.version !== description.version)
-      return;
-    if (sql.columnList(table.description) === sql.columnList(description)) return;
+    const isHeld = table?.members.values().some((other) => other !== member && !this.unclaimed.has(other));
+    const other = [...(table && isHeld ? [table.description] : []), ...others].find(
+      (one) =>
+        sql.qualified(one) === sql.qualified(description) &&
+        one.version === description.version &&
+        sql.columnList(one) !== sql.columnList(description),
+    );
+    if (!other) return;
     throw new WalcastError(
       "config_invalid",
-      `sync ${table.qualified}: expected the columns of the shape that is there (${sql.columnList(table.description)}), found ${sql.columnList(description)}`,
-      {
-        hint: "Shapes of one table share a local table: give them the same columns.",
-      },
+      `sync ${sql.qualified(description)}: expected the columns of the shape that is there (${sql.columnList(other)}), found ${sql.columnList(description)}`,
+      { hint: "Shapes of one table share a local table: give them the same columns." },
     );
   }
 
-  private ensureTypes(types: readonly TypeDescription[]): void {
+  /**
+   * Before the transaction that needs them: a label cannot be used in the one that adds it. Nobody minds a type that is
+   * ahead of its tables. https://www.postgresql.org/docs/current/sql-altertype.html
+   */
+  ensureTypes(types: readonly TypeDescription[]): void {
     const opaque = sql.opaqueTypesOf(types);
     for (const type of types) if (type.kind !== "opaque") this.ensureType(type, opaque);
   }
@@ -347,42 +549,22 @@ export class Replica {
     const name = sql.qualified(type);
     const known = this.types.get(name);
     if (known && JSON.stringify(known) === JSON.stringify(type)) return;
-    const added = known && sql.addedLabels(known, type);
-    if (added) this.writeScripts(added);
-    else this.createType(type, opaque, known !== undefined);
-    this.database.transaction(() =>
-      this.database.runOnce(
-        "INSERT INTO walcast.types VALUES ($1, $2::json) ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description",
-        [name, JSON.stringify(type)],
-      ),
-    );
+    const scripts = (known && sql.addedLabels(known, type)) ?? this.typeScripts(type, opaque, known !== undefined);
+    this.database.transaction(() => {
+      this.runScripts(scripts);
+      this.runAll([store.saveType(name, type)]);
+    });
     this.types.set(name, type);
     this.database.readArrayTypes();
   }
 
-  private createType(type: TypeDescription, opaque: sql.OpaqueTypes, isKnown: boolean): void {
+  private typeScripts(type: TypeDescription, opaque: sql.OpaqueTypes, isKnown: boolean): string[] {
     const name = sql.qualified(type);
     // The old type goes on serving the old rows until their table is replaced.
     const aside = isKnown
-      ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${++this.loadCount}`)}`]
+      ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${crypto.randomUUID()}`)}`]
       : [];
-    this.writeScripts([
-      `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`,
-      ...aside,
-      sql.createType(type, opaque),
-    ]);
-  }
-
-  /** Nothing of an earlier client on a given PGlite can be resumed. */
-  private dropLeftovers(): void {
-    const leftovers = this.database.rows(`
-      SELECT name FROM walcast.tables
-      UNION ALL SELECT format('walcast.%I', relname) FROM pg_class
-      WHERE relnamespace = 'walcast'::regnamespace AND relkind = 'r' AND (relname LIKE 'load %' OR relname LIKE 'holders %')`);
-    this.writeScripts([
-      ...leftovers.map(({ name }) => `DROP TABLE IF EXISTS ${String(name)} CASCADE`),
-      "DELETE FROM walcast.tables",
-    ]);
+    return [`CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`, ...aside, sql.createType(type, opaque)];
   }
 
   private runAll(runs: readonly Run[]): void {
@@ -392,10 +574,28 @@ export class Replica {
   private runScripts(scripts: readonly string[]): void {
     for (const script of scripts) this.database.script(script);
   }
+}
 
-  private writeScripts(scripts: readonly string[]): void {
-    this.database.transaction(() => this.runScripts(scripts));
-  }
+function localTable(description: TableDescription, members: ReadonlySet<Member>, holders: string): LocalTable {
+  const qualified = sql.qualified(description);
+  return {
+    qualified,
+    description,
+    layout: sql.layoutOf(description),
+    statements: sql.writeStatements(qualified, description),
+    members,
+    holders,
+  };
+}
+
+function* chain<Item>(first: Item, rest: Iterator<Item>): Generator<Item> {
+  yield first;
+  for (let next = rest.next(); !next.done; next = rest.next()) yield next.value;
+}
+
+function numberOf({ number }: Member): number {
+  if (number === undefined) throw new WalcastError("invariant", "use a shape's number: expected one, found none yet");
+  return number;
 }
 
 function stagingOf({ staging }: Load): string {

@@ -6,7 +6,7 @@ import type { ShapeRequest, TableDescription, WalcastError } from "../engine/pro
 import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./replica.ts";
-import { parseTableName, qualified } from "./tables.ts";
+import { parseTableName, qualified, requestKey } from "./tables.ts";
 
 /** What to keep on the replica. `table` and `where` as in SQL, `$1`… in `where` are `params`. */
 export interface ShapeOptions extends ShapeRequest {
@@ -62,11 +62,11 @@ export class ShapeHandle implements Shape, Subscriber {
   private readonly progressListeners = new Listeners<[ShapeProgress]>();
   private readonly leave: (shape: ShapeHandle) => Promise<void>;
 
-  constructor(options: ShapeOptions, number: number, leave: (shape: ShapeHandle) => Promise<void>) {
+  constructor(options: ShapeOptions, leave: (shape: ShapeHandle) => Promise<void>) {
     const { indexes = [], ...request } = options;
     this.request = request;
-    this.member = { number, indexes };
     this.tableName = qualified(parseTableName(request.table));
+    this.member = { number: undefined, request: requestKey(request), indexes };
     this.leave = leave;
   }
 
@@ -105,6 +105,15 @@ export class ShapeHandle implements Shape, Subscriber {
 
   loading(): void {
     this.setStatus(this.currentStatus === "loading" ? "loading" : "resyncing");
+  }
+
+  restored(isCurrent: boolean): void {
+    if (isCurrent) this.joined();
+    else this.setStatus("resyncing");
+  }
+
+  altered(): () => void {
+    return () => {};
   }
 
   described(_table: TableDescription, estimatedRows: number): void {

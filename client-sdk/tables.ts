@@ -3,7 +3,13 @@
  * columns and types and its primary key, and nothing else: with any other constraint a legal upstream state could fail
  * halfway through its transaction.
  */
-import { type TableDescription, type TypeDescription, WalcastError } from "../engine/protocol.ts";
+import {
+  type AddedColumn,
+  type ShapeRequest,
+  type TableDescription,
+  type TypeDescription,
+  WalcastError,
+} from "../engine/protocol.ts";
 
 export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
@@ -36,6 +42,12 @@ export function parseTableName(text: string): TableName {
     );
   }
   return { schema: parts[1] === undefined ? "public" : unquote(parts[1]), name: unquote(parts[2]!) };
+}
+
+/** Equal for requests that ask for the same rows and columns in other words, as far as that shows. */
+export function requestKey({ table, where, params = [], columns }: ShapeRequest): string {
+  const name = qualified(parseTableName(table));
+  return JSON.stringify([name, where ?? null, where === undefined ? [] : params, columns ? [...columns].sort() : null]);
 }
 
 function unquote(text: string): string {
@@ -103,6 +115,35 @@ export function createTable(name: string, description: TableDescription): string
 
 export function addPrimaryKey(name: string, description: TableDescription): string {
   return `ALTER TABLE ${name} ADD PRIMARY KEY (${keyList(description)})`;
+}
+
+/** From one form of a table to the next that its rows can be brought to in place. Throws `replica_failed` where they cannot. */
+export function addColumns(
+  name: string,
+  before: TableDescription,
+  now: TableDescription,
+  added: readonly AddedColumn[],
+): string[] {
+  const opaque = opaqueTypesOf(now.types);
+  const known = new Map(before.columns.map((column) => [column.name, column.type]));
+  const isSame = before.columns.every((column) =>
+    now.columns.some((one) => one.name === column.name && one.type === column.type),
+  );
+  if (!isSame || before.key.join() !== now.key.join())
+    throw new WalcastError(
+      "replica_failed",
+      `alter ${name}: expected columns that are only added, found other changes`,
+    );
+  return now.columns
+    .filter((column) => !known.has(column.name))
+    .flatMap((column) => {
+      const value = added.find((one) => one.name === column.name)?.value ?? null;
+      const quoted = quoteIdentifier(column.name);
+      const add = `ALTER TABLE ${name} ADD COLUMN ${quoted} ${localType(column.type, opaque)}`;
+      if (value === null) return [add];
+      // A default that is dropped at once gives the rows that are there their value without rewriting them.
+      return [`${add} DEFAULT ${quoteLiteral(value)}`, `ALTER TABLE ${name} ALTER COLUMN ${quoted} DROP DEFAULT`];
+    });
 }
 
 export function columnList({ columns }: TableDescription): string {

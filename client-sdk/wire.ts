@@ -36,9 +36,9 @@ export class Messages {
     return this.end(start);
   }
 
-  /** Runs a prepared statement with these values. */
-  run(name: string, values: readonly (string | null)[]): this {
-    this.bind(name, values);
+  /** Runs a prepared statement with these values. `format`: of the results, 0 text, 1 binary. */
+  run(name: string, values: readonly (string | null)[], format = 0): this {
+    this.bind(name, values, format);
     const start = this.begin(0x45);
     this.byte(0);
     this.int32(0);
@@ -76,14 +76,15 @@ export class Messages {
     return taken;
   }
 
-  private bind(name: string, values: readonly (string | null)[]): void {
+  private bind(name: string, values: readonly (string | null)[], format: number): void {
     const start = this.begin(0x42);
     this.byte(0);
     this.zeroTerminated(name);
     this.int16(0);
     this.int16(values.length);
     for (const value of values) this.value(value);
-    this.int16(0);
+    this.int16(1);
+    this.int16(format);
     this.end(start);
   }
 
@@ -113,8 +114,16 @@ export class Messages {
   }
 
   private text(text: string): void {
+    if (text.length > KEPT_BYTES) return this.longText(encoder.encode(text));
     this.reserve(text.length * 3);
     this.length += writeText(text, this.bytes, this.length);
+  }
+
+  /** Room for three bytes a character would be too much here. */
+  private longText(bytes: Uint8Array): void {
+    this.reserve(bytes.length);
+    this.bytes.set(bytes, this.length);
+    this.length += bytes.length;
   }
 
   private byte(value: number): void {

@@ -1,69 +1,10 @@
 import assert from "node:assert/strict";
-import { after, before, type TestContext, test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
+import { test } from "node:test";
+import type { PGlite } from "@electric-sql/pglite";
 
-import {
-  type Client,
-  type ClientOptions,
-  type ClientStatus,
-  createClient,
-  type Shape,
-  type ShapeStatus,
-} from "../../client-sdk/index.ts";
-import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
-
-// Starting a PGlite costs seconds; a client on a given one begins from nothing just as well.
-let replica: PGlite;
-before(() => {
-  replica = new PGlite();
-});
-after(() => replica.close());
-
-const orders = table("orders", ["id integer", "status text"]);
-const all = "select id, status from orders order by id";
-
-async function start(t: TestContext, options: Partial<ClientOptions> = {}): Promise<{ peer: Peer; client: Client }> {
-  const peer = await Peer.start(t);
-  const client = createClient({ url: peer.url, replica, backoff: { baseMs: 1, maxMs: 20 }, ...options });
-  t.after(() => client.close());
-  return { peer, client };
-}
-
-/** A client with the shape `orders` joined at position 16. */
-async function synced(
-  t: TestContext,
-  rows: readonly (readonly string[])[] = [
-    ["1", "new"],
-    ["2", "new"],
-  ],
-): Promise<{ peer: Peer; client: Client; shape: Shape; server: PeerConnection; id: number }> {
-  const { peer, client } = await start(t);
-  const shape = client.sync({ table: "orders" });
-  const server = await peer.greeted();
-  const id = await server.serve(orders, rows, 16n);
-  await shape.ready;
-  return { peer, client, shape, server, id };
-}
-
-function changes<Value>(on: (listener: (value: Value) => void) => unknown): Value[] {
-  const seen: Value[] = [];
-  on((value) => seen.push(value));
-  return seen;
-}
-
-function reached(client: Client, status: ClientStatus): Promise<void> {
-  return new Promise((resolve) => {
-    if (client.status === status) return resolve();
-    client.onStatus((now) => now === status && resolve());
-  });
-}
-
-function becomes(shape: Shape, status: ShapeStatus): Promise<void> {
-  return new Promise((resolve) => {
-    if (shape.status === status) return resolve();
-    shape.on("status", (now) => now === status && resolve());
-  });
-}
+import { type ClientOptions, type ClientStatus, createClient } from "../../client-sdk/index.ts";
+import { all, becomes, changes, orders, reached, start, synced } from "./clients.ts";
+import { commit, type PeerConnection, table, text } from "./peer.ts";
 
 test("a shape's first rows appear with its join, and changes follow", async (t) => {
   const { client } = await start(t);
@@ -257,7 +198,6 @@ test("a live query may come before its tables, and sees through views", async (t
   await client.pglite.exec(
     "BEGIN READ WRITE; CREATE VIEW new_orders AS SELECT * FROM orders WHERE status = 'new'; COMMIT",
   );
-  t.after(() => replica.exec("BEGIN READ WRITE; DROP VIEW IF EXISTS new_orders; COMMIT"));
   const view = client.live("select id from new_orders order by id");
   await view.ready;
   server.commits(32n, { [id]: [commit(32n, { kind: "insert", row: ["2", "new"] })] });
@@ -420,7 +360,33 @@ test("shapes of one table share it; what only one of them held leaves with it", 
   assert.equal((await client.query(all)).length, 3);
   await second.unsubscribe();
   assert.deepEqual(await client.query("select id from orders order by id"), [{ id: 1 }, { id: 2 }]);
-  assert.throws(() => client.sync({ table: "orders", columns: ["id"] }), { code: "config_invalid" });
+});
+
+test("a shape with other columns than the one that is there says so through its promise, also a column that is none", async (t) => {
+  const { client, server } = await synced(t);
+  const narrower = client.sync({ table: "orders", columns: ["id"] });
+  const { id } = await server.message("subscribe");
+  server.describe(id, table("orders", ["id integer"], ["id"], { identity: "narrower" }));
+  await assert.rejects(narrower.ready, { code: "config_invalid" });
+  const wrong = client.sync({ table: "orders", columns: ["id", "none"] });
+  const { id: second } = await server.message("subscribe");
+  server.send({ kind: "error", subscription: second, error: { code: "unknown_column", message: "there is no none" } });
+  await assert.rejects(wrong.ready, { code: "unknown_column" });
+  assert.equal((await client.query(all)).length, 2);
+});
+
+test("two shapes of one table that load at the same time need the same columns as well", async (t) => {
+  const { peer, client } = await start(t);
+  const wide = client.sync({ table: "orders" });
+  const narrow = client.sync({ table: "orders", columns: ["id"] });
+  const server = await peer.greeted();
+  const { id } = await server.message("subscribe");
+  const { id: second } = await server.message("subscribe");
+  server.describe(id, orders);
+  server.describe(second, table("orders", ["id integer"]));
+  await assert.rejects(narrow.ready, { code: "config_invalid" });
+  server.join(16n, { [id]: [] });
+  await wide.ready;
 });
 
 test("a shape that the server refuses says why, and other shapes go on", async (t) => {
@@ -514,7 +480,7 @@ const refusals: Record<string, Partial<ClientOptions>> = {
 
 for (const [what, options] of Object.entries(refusals)) {
   test(`${what} is refused with config_invalid`, () => {
-    assert.throws(() => createClient({ url: "ws://127.0.0.1:1", replica, ...options }), { code: "config_invalid" });
+    assert.throws(() => createClient({ url: "ws://127.0.0.1:1", ...options }), { code: "config_invalid" });
   });
 }
 

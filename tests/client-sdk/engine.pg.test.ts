@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import { PGlite } from "@electric-sql/pglite";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
+import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
 
 const shop = `
@@ -24,7 +25,8 @@ after(async () => {
   await replica.close();
 });
 
-function connect(t: TestContext, options: Partial<ClientOptions> = {}): Client {
+async function connect(t: TestContext, options: Partial<ClientOptions> = {}): Promise<Client> {
+  await emptied(replica);
   const client = createClient({ url: world.engine.url, replica, backoff: { baseMs: 10, maxMs: 200 }, ...options });
   t.after(() => client.close());
   return client;
@@ -36,7 +38,7 @@ async function upstream(sql: string): Promise<unknown[]> {
 }
 
 test("an UPDATE in Postgres moves the row in a live query, and its transaction can be waited for", async (t) => {
-  const client = connect(t);
+  const client = await connect(t);
   const shape = client.sync({ table: "orders" });
   await shape.ready;
   assert.deepEqual(shape.progress.rows, 500);
@@ -53,7 +55,7 @@ test("an UPDATE in Postgres moves the row in a live query, and its transaction c
 });
 
 test("every column is on the replica as it is in Postgres", async (t) => {
-  const client = connect(t, { shapes: { orders: { table: "orders" } } });
+  const client = await connect(t, { shapes: { orders: { table: "orders" } } });
   await client.preload();
   const query =
     "SELECT id::text, status::text, amount::text, count::text, tags::text, note FROM orders ORDER BY orders.id";
@@ -62,7 +64,7 @@ test("every column is on the replica as it is in Postgres", async (t) => {
 });
 
 test("a shape with a predicate sees rows enter, change and leave; a channel sees the same as events", async (t) => {
-  const client = connect(t);
+  const client = await connect(t);
   const shape = client.sync({ table: "orders", where: "status = $1 AND id > 400", params: ["shipped"] });
   const seen: string[] = [];
   const channel = client
@@ -82,7 +84,7 @@ test("a shape with a predicate sees rows enter, change and leave; a channel sees
 });
 
 test("a column added upstream comes to the replica, and no state mixes the two", async (t) => {
-  const client = connect(t);
+  const client = await connect(t);
   await client.sync({ table: "items" }).ready;
   await world.db.query("INSERT INTO items VALUES (1, 1, 2)");
   await world.db.query(
@@ -100,7 +102,7 @@ test("while writers are at work, every state of overlapping shapes conserves wha
   await world.db.query(
     "CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT n, 100 FROM generate_series(1, 40) n",
   );
-  const client = connect(t);
+  const client = await connect(t);
   const shapes = [
     client.sync({ table: "accounts", where: "id <= 30" }),
     client.sync({ table: "accounts", where: "id > 10" }),
@@ -135,7 +137,7 @@ test("while writers are at work, every state of overlapping shapes conserves wha
 });
 
 test("a shape that may not be, says why", async (t) => {
-  const client = connect(t);
+  const client = await connect(t);
   const cases = {
     unknown_table: { table: "nothing" },
     where_unsupported: { table: "orders", where: "note ~ 'x'" },

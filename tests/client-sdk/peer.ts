@@ -19,6 +19,8 @@ import { copyLine, encodeCommits, encodeFrame, type FrameToSend } from "../suppo
 
 type Message = ServerMessage extends infer M ? (M extends { frame: number } ? Omit<M, "frame"> : never) : never;
 
+export type Hello = Extract<ClientMessage, { kind: "hello" }>;
+
 export class Peer {
   readonly url: string;
   private readonly server: WebSocketServer;
@@ -59,6 +61,15 @@ export class Peer {
       positionEveryMs: this.positionEveryMs,
     });
     return connection;
+  }
+
+  /** The next connection, which goes on from where the client says it is. */
+  async resuming(position = 1n): Promise<{ connection: PeerConnection; hello: Hello }> {
+    const connection = await this.connection();
+    const hello = await connection.message("hello");
+    const { positionEveryMs } = this;
+    connection.send({ kind: "welcome", epoch: "epoch", position: text(position), positionEveryMs, resumes: true });
+    return { connection, hello };
   }
 
   get openCount(): number {

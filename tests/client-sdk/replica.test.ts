@@ -7,9 +7,10 @@ import { Database } from "../../client-sdk/database.ts";
 import { type Load, type Member, Replica } from "../../client-sdk/replica.ts";
 import { decodeCommits, type Lsn, type Operation, type TableDescription, type Value } from "../../engine/protocol.ts";
 import { copyLine, encodeCommits } from "../support/payload.ts";
+import { forgetEverything } from "./emptied.ts";
 import { commit, table } from "./peer.ts";
 
-// Starting a PGlite costs seconds; a new Replica on the same one begins from nothing just as well.
+// Starting a PGlite costs seconds; a new Replica on the same one, emptied, begins from nothing just as well.
 let pglite: PGlite;
 let database: Database;
 
@@ -447,7 +448,7 @@ function rowsOf(upstream: Map<number, number>, matches: (value: number) => boole
 
 /** A Replica whose shapes go by number, fed as over the wire. */
 class Subject {
-  private readonly replica = new Replica(database);
+  private readonly replica = emptied(database);
   private readonly members = new Map<number, Member>();
   private last = 0n;
 
@@ -477,20 +478,18 @@ class Subject {
   }
 
   join(load: Load, later: readonly Operation[] = []): void {
-    this.replica.commit([], [{ load, operations: transmitted(later) }], this.next());
+    this.replica.commit([], [{ load, portions: [transmitted(later)] }], this.next());
   }
 
   change(number: number, operations: readonly Operation[]): void {
-    this.replica.commit([{ member: this.member(number), operations: transmitted(operations) }], [], this.next());
+    const changes = [{ member: this.member(number), operations: transmitted(operations) }];
+    this.replica.commit([{ kind: "changes", changes }], [], this.next());
   }
 
   /** The i-th list is for shape i + 1. */
   changeAll(operations: readonly (readonly Operation[])[]): void {
-    this.replica.commit(
-      operations.map((list, i) => ({ member: this.member(i + 1), operations: transmitted(list) })),
-      [],
-      this.next(),
-    );
+    const changes = operations.map((list, i) => ({ member: this.member(i + 1), operations: transmitted(list) }));
+    this.replica.commit([{ kind: "changes", changes }], [], this.next());
   }
 
   remove(number: number): void {
@@ -502,7 +501,7 @@ class Subject {
   }
 
   private member(number: number, indexes: readonly string[] = []): Member {
-    const member = this.members.get(number) ?? { number, indexes };
+    const member = this.members.get(number) ?? { number, request: `shape ${number}`, indexes };
     this.members.set(number, member);
     return member;
   }
@@ -510,6 +509,11 @@ class Subject {
   private next(): Lsn {
     return ++this.last as Lsn;
   }
+}
+
+function emptied(on: Database): Replica {
+  on.script(forgetEverything);
+  return new Replica(on);
 }
 
 function transmitted(operations: readonly Operation[]): Operation[] {

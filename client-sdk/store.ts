@@ -1,0 +1,192 @@
+/**
+ * What a replica knows about itself, kept in its schema `walcast`: the position its rows are at, and of which history;
+ * its tables as the server described them; and its members: which shape's rows are there, and what the server called
+ * them. All of it changes in the local transactions that change the rows, so a process that is killed at any moment
+ * finds a state again that was true at its position.
+ *
+ * A store of another format, or one that does not hold together, is emptied: its rows can be had again.
+ */
+import { type Lsn, parseLsn, type TableDescription, type TypeDescription, zeroLsn } from "../engine/protocol.ts";
+import { type Database, type Row, type Run } from "./database.ts";
+import { forgetStaged, stagingTable } from "./staging.ts";
+import { qualified } from "./tables.ts";
+
+/** Counted up when what follows is changed. */
+const FORMAT = 1;
+
+const schema = `
+  BEGIN READ WRITE;
+  CREATE SCHEMA walcast;
+  CREATE TABLE walcast.state (one boolean PRIMARY KEY DEFAULT true CHECK (one), format int NOT NULL, epoch text, position pg_lsn NOT NULL);
+  CREATE TABLE walcast.tables (name text PRIMARY KEY, description json NOT NULL, holders text NOT NULL);
+  CREATE TABLE walcast.types (name text PRIMARY KEY, description json NOT NULL);
+  CREATE TABLE walcast.members (number int PRIMARY KEY, request text NOT NULL, name text NOT NULL, identity text, claimed timestamptz NOT NULL DEFAULT now());
+  ${stagingTable};
+  INSERT INTO walcast.state (format, position) VALUES (${FORMAT}, '0/0');
+  COMMIT`;
+
+export interface StoredTable {
+  readonly name: string;
+  readonly description: TableDescription;
+  readonly holders: string;
+}
+
+export interface StoredMember {
+  readonly number: number;
+  readonly request: string;
+  readonly name: string;
+  /** Null where its rows are older than the position. */
+  readonly identity: string | null;
+}
+
+export interface Stored {
+  readonly epoch: string | undefined;
+  readonly position: Lsn;
+  readonly tables: readonly StoredTable[];
+  readonly types: ReadonlyMap<string, TypeDescription>;
+  readonly members: readonly StoredMember[];
+  /** Why what was there had to go. */
+  readonly emptied: string | undefined;
+}
+
+/** Finds what is there, or begins. */
+export function openStore(database: Database): Stored {
+  const isNew = database.rows("SELECT FROM pg_namespace WHERE nspname = 'walcast'").length === 0;
+  if (isNew) return begin(database, undefined);
+  try {
+    const stored = read(database);
+    database.transaction(() => clean(database));
+    return stored;
+  } catch (error) {
+    empty(database);
+    return begin(database, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function begin(database: Database, emptied: string | undefined): Stored {
+  database.script(schema);
+  return { epoch: undefined, position: zeroLsn, tables: [], types: new Map(), members: [], emptied };
+}
+
+function read(database: Database): Stored {
+  const [state] = database.rows("SELECT format, epoch, position::text AS position FROM walcast.state");
+  if (state?.format !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(state?.format)}`);
+  const tables = database.rows("SELECT name, description, holders FROM walcast.tables") as unknown as StoredTable[];
+  const members = database.rows(
+    "SELECT number, request, name, identity FROM walcast.members ORDER BY number",
+  ) as unknown as StoredMember[];
+  const types = database.rows("SELECT name, description FROM walcast.types");
+  for (const table of tables) verify(database, table, members.filter(({ name }) => name === table.name).length);
+  for (const { name } of members)
+    if (!tables.some((table) => table.name === name)) throw new Error(`expected the table ${name}, found none`);
+  return {
+    epoch: state.epoch === null ? undefined : String(state.epoch),
+    position: parseLsn(String(state.position)),
+    tables,
+    members,
+    types: new Map(types.map(({ name, description }) => [String(name), description as TypeDescription])),
+    emptied: undefined,
+  };
+}
+
+/** Whether the table is as it was described, and can be read to its end. */
+function verify(database: Database, { name, description, holders }: StoredTable, memberCount: number): void {
+  if (qualified(description) !== name) throw new Error(`expected the description of ${name}, found another table's`);
+  const found = database.rows(
+    "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
+    [name],
+  );
+  const names = new Set(found.map(({ attname }) => String(attname)));
+  const isWhole = names.size === description.columns.length && description.columns.every((one) => names.has(one.name));
+  if (!isWhole) throw new Error(`expected ${name} to have ${description.columns.length} columns, found ${names.size}`);
+  database.rows(`SELECT count(*) FROM ${name}`);
+  if (memberCount > 1) database.rows(`SELECT count(*) FROM ${holders}`);
+}
+
+/** Loads that were under way come again from their beginning. */
+function clean(database: Database): void {
+  for (const name of loads(database)) database.script(`DROP TABLE ${name}`);
+  database.script(forgetStaged);
+}
+
+function loads(database: Database): string[] {
+  return namesOf(
+    database.rows(
+      "SELECT format('walcast.%I', relname) AS name FROM pg_class WHERE relnamespace = 'walcast'::regnamespace AND relkind = 'r' AND relname LIKE 'load %'",
+    ),
+  );
+}
+
+function empty(database: Database): void {
+  const tables = tolerant(() => namesOf(database.rows("SELECT name FROM walcast.tables")));
+  const types = tolerant(() => namesOf(database.rows("SELECT name FROM walcast.types")));
+  database.transaction(() => {
+    for (const name of tables) database.script(`DROP TABLE IF EXISTS ${name} CASCADE`);
+    for (const name of types) database.script(`DROP TYPE IF EXISTS ${name} CASCADE`);
+    database.script("DROP SCHEMA walcast CASCADE");
+  });
+  database.forgetStatements();
+}
+
+function tolerant(work: () => string[]): string[] {
+  try {
+    return work();
+  } catch {
+    return [];
+  }
+}
+
+function namesOf(rows: readonly Row[]): string[] {
+  return rows.map(({ name }) => String(name));
+}
+
+// ── Statements, to be part of the transactions they belong to ────────────────────────────────────────────────────────
+
+export function setPosition(position: string): Run {
+  return { sql: "UPDATE walcast.state SET position = $1", values: [position] };
+}
+
+export function setEpoch(epoch: string): Run {
+  return { sql: "UPDATE walcast.state SET epoch = $1", values: [epoch] };
+}
+
+export function saveTable(name: string, description: TableDescription, holders: string): Run {
+  return {
+    sql: `INSERT INTO walcast.tables VALUES ($1, $2::json, $3)
+      ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description, holders = EXCLUDED.holders`,
+    values: [name, JSON.stringify(description), holders],
+  };
+}
+
+export function saveType(name: string, type: TypeDescription): Run {
+  return {
+    sql: "INSERT INTO walcast.types VALUES ($1, $2::json) ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description",
+    values: [name, JSON.stringify(type)],
+  };
+}
+
+export function saveMember({ number, request, name, identity }: StoredMember): Run {
+  return {
+    sql: `INSERT INTO walcast.members VALUES ($1::int, $2, $3, $4)
+      ON CONFLICT (number) DO UPDATE SET name = EXCLUDED.name, identity = EXCLUDED.identity`,
+    values: [String(number), request, name, identity],
+  };
+}
+
+export function dropMember(number: number): Run {
+  return { sql: "DELETE FROM walcast.members WHERE number = $1::int", values: [String(number)] };
+}
+
+/** Its rows are older than the position from now on. */
+export function outdateMember(number: number): Run {
+  return { sql: "UPDATE walcast.members SET identity = NULL WHERE number = $1::int", values: [String(number)] };
+}
+
+export const outdateAllMembers: Run = { sql: "UPDATE walcast.members SET identity = NULL", values: [] };
+
+export function claimMember(number: number): Run {
+  return { sql: "UPDATE walcast.members SET claimed = now() WHERE number = $1::int", values: [String(number)] };
+}
+
+/** Members that nobody has asked for in this time. */
+export const forgotten = "SELECT number FROM walcast.members WHERE claimed < now() - interval '30 days'";
