@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { doctor } from "./commands/doctor.ts";
-import { explain } from "./commands/explain.ts";
+import { explain } from "./explain.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { dev, start } from "./commands/start.ts";
 import type { TextKey } from "./config.ts";

@@ -5,24 +5,26 @@
  *
  * A read from the replication socket becomes Transactions (changes/), which are appended to the log (log/), routed to the
  * shapes they touch (shapes/) and sent to whoever subscribed (sockets/). A new subscription takes a snapshot and is
- * brought up to the stream from the log. What the log has and a later snapshot has seen is acknowledged to Postgres.
+ * brought up to the stream from the log, and so is a client that was away. What the log has on disk is acknowledged to
+ * Postgres.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import path from "node:path";
 import pg from "pg";
 import type { Logger } from "pino";
+import { Claim } from "./changes/claim.ts";
 import { queryConfig } from "./changes/connection.ts";
-import { type History, readHistory } from "./changes/history.ts";
-import { parsePgSnapshot } from "./changes/pg-snapshot.ts";
-import { type Prepared, prepareDatabase } from "./changes/setup.ts";
+import { type HistoryLog, Replication } from "./changes/replication.ts";
 import { Snapshots } from "./changes/snapshot.ts";
-import { Stream } from "./changes/stream.ts";
 import { Tables } from "./changes/tables.ts";
 import type { Transaction } from "./changes/transaction.ts";
+import { Vitals } from "./changes/vitals.ts";
 import { type Config, resolveConfig, type WalcastConfig } from "./config.ts";
+import { mayPass, reasonOf } from "./explain.ts";
 import { MemoryLog } from "./log/log.ts";
 import { createLogger } from "./logger.ts";
-import { formatLsn, parseLsn, zeroLsn } from "./protocol.ts";
+import { type Figures, Metrics } from "./metrics.ts";
+import { formatLsn, type Lsn, zeroLsn } from "./protocol.ts";
 import { loadParser } from "./shapes/where.ts";
 import type { Health } from "./sockets/http.ts";
 import { Hub } from "./sockets/hub.ts";
@@ -34,7 +36,7 @@ export interface Engine {
   readonly url: string;
   health(): Health;
   stats(): EngineStats;
-  /** Ends every connection with 1001, acknowledges what is safe, and closes every socket and timer. The slot stays. */
+  /** Ends every connection with 1001, makes all that came durable, acknowledges it, and closes every socket and timer. The slot stays. */
   close(): Promise<void>;
 }
 
@@ -62,61 +64,62 @@ export async function createEngine(config: WalcastConfig, logger?: Logger): Prom
   return engine;
 }
 
-/** Why a shape that was shown may be loaded anew. */
-const resyncCauses = ["schema_changed", "snapshot_failed"] as const;
-
-const reconnectMs = 100;
-const reconnectMsMax = 10_000;
-/** How often Postgres is asked what its snapshots see, which is what acknowledgements wait for. */
-const learnEveryMs = 1_000;
+/** How often Postgres is asked what its snapshots see and how much WAL it keeps. */
+const measureEveryMs = 1_000;
 const catalogPollMs = 5_000;
+const claimEveryMs = 500;
 const controlConnections = 4;
+
+/** What is there once the slot is ours. */
+interface Stages {
+  readonly tail: HistoryLog;
+  readonly tables: Tables;
+  readonly snapshots: Snapshots;
+  readonly hub: Hub;
+  readonly replication: Replication;
+  readonly vitals: Vitals;
+}
+
+class TemporaryLog extends MemoryLog implements HistoryLog {
+  history: string | undefined;
+  readonly pendingBytes = 0;
+  get recorded(): Lsn {
+    return this.acknowledgeable;
+  }
+  override async startAt(position: Lsn, history = ""): Promise<void> {
+    super.startAt(position);
+    this.history = history;
+  }
+  async setHistory(history: string): Promise<void> {
+    this.history = history;
+  }
+}
 
 class RunningEngine implements Engine {
   private readonly config: Config;
   private readonly log: Logger;
   private readonly control: pg.Pool;
   private readonly snapshotPool: pg.Pool;
-  private readonly tail: MemoryLog;
-  private readonly tables: Tables;
-  private readonly snapshots: Snapshots;
-  private readonly hub: Hub;
+  private readonly claim: Claim;
   private readonly server: Server;
+  private readonly metrics: Metrics;
   private readonly timers: NodeJS.Timeout[] = [];
-  private stream: Stream | undefined;
-  private streaming: Promise<void> = Promise.resolve();
-  private status: Health["status"] = "starting";
-  private reason: string | undefined;
-  private lagBytes = 0;
-  private slotRetainedBytes = 0;
-  private epoch = "";
   private readonly stopping = new AbortController();
-  private closing = false;
+  private stages: Stages | undefined;
+  private waitingFor: string | undefined;
 
   constructor(config: Config, log: Logger) {
     this.config = config;
     this.log = log;
     this.control = this.pool("walcast control", controlConnections);
     this.snapshotPool = this.pool("walcast snapshot", config.limits.snapshots);
-    this.tail = new MemoryLog(config.log.tailBytes);
-    this.tables = new Tables(this.control, { publication: config.publication, slot: config.slot, log });
-    this.snapshots = new Snapshots(this.snapshotPool, this.control, this.tail, path.join(config.dataDir, "spool"));
-    this.hub = new Hub({
-      tail: this.tail,
-      snapshots: this.snapshots,
-      log,
-      frameBytes: config.limits.frameBytes,
-      onTableChanged: (oid) => this.tables.forget(oid),
-    });
-    const xids = new Xids(this.tail, this.control, this.snapshots);
+    this.claim = new Claim(config.databaseUrl, config.slot);
+    this.metrics = new Metrics(() => this.figures());
     this.server = new Server({
       config,
-      hub: this.hub,
-      tables: this.tables,
-      xids,
-      epoch: () => this.epoch,
+      log,
       health: () => this.health(),
-      metrics: () => this.metrics(),
+      metrics: () => this.metrics.text(),
     });
   }
 
@@ -124,168 +127,124 @@ class RunningEngine implements Engine {
     return `http://${this.config.host}:${this.server.port}`;
   }
 
+  /** From the first moment `/health` says what is waited for. */
   async start(): Promise<void> {
-    const { eventTriggers } = await this.prepare();
-    if (!eventTriggers) this.every(catalogPollMs, () => this.pollCatalog());
-    await new Promise<void>((resolve, reject) => {
-      this.streaming = this.keepStreaming(resolve, reject);
-    });
     await this.server.listen(this.config.host, this.config.port);
-    this.every(learnEveryMs, () => this.learn());
-    this.every(this.config.positionEveryMs, () => this.hub.sendPositions());
-    this.log.info({ url: this.url, slot: this.config.slot, epoch: this.epoch }, "streaming");
+    await this.claimSlot();
+    const { tail, tables, snapshots, hub, replication } = (this.stages = await this.build());
+    await replication.start();
+    const xids = new Xids(tail, this.control, snapshots);
+    this.server.admit({
+      config: this.config,
+      hub,
+      tables,
+      xids,
+      epoch: () => replication.epoch,
+      continues: (epoch, position) => replication.continues(epoch, position),
+    });
+    this.every(measureEveryMs, () => this.measure());
+    this.every(this.config.positionEveryMs, () => hub.sendPositions());
+    this.every(catalogPollMs, () => (replication.eventTriggers ? undefined : this.pollCatalog()));
+    this.log.info({ url: this.url, slot: this.config.slot, epoch: replication.epoch }, "streaming");
   }
 
   async close(): Promise<void> {
-    if (this.closing) return;
-    this.closing = true;
-    for (const timer of this.timers) clearInterval(timer);
+    if (this.stopping.signal.aborted) return;
     this.stopping.abort();
+    for (const timer of this.timers) clearInterval(timer);
     this.server.close();
-    this.snapshots.close();
-    await this.learn().catch(() => {});
-    await this.stream?.stop().catch(() => {});
-    await this.streaming;
+    this.stages?.snapshots.close();
+    await this.measure().catch(() => {});
+    await this.stages?.replication.stop();
+    await this.claim.release();
     await Promise.all([this.snapshotPool.end(), this.control.end()]);
+    this.metrics.close();
   }
 
-  health(): Health {
-    return {
-      status: this.status,
-      position: formatLsn(this.tail.end),
-      lagBytes: this.lagBytes,
-      ...(this.reason === undefined ? {} : { reason: this.reason }),
-    };
+  /** Another engine may have the slot, as in a rolling deploy: it will let go. */
+  private async claimSlot(): Promise<void> {
+    for (;;) {
+      try {
+        return await this.claim.hold();
+      } catch (error) {
+        if (!mayPass(error)) throw error;
+        this.wait(reasonOf(error));
+      }
+      await delay(claimEveryMs, undefined, { signal: this.stopping.signal });
+    }
   }
 
-  stats(): EngineStats {
-    return {
-      connections: this.server.connections,
-      shapes: this.hub.live.size,
-      snapshotsTotal: this.snapshots.total,
-      resyncsTotal: this.hub.resyncs.values().reduce((sum, count) => sum + count, 0),
-      logBytes: this.tail.bytes,
-    };
+  private wait(reason: string): void {
+    if (reason !== this.waitingFor) this.log.warn(reason);
+    this.waitingFor = reason;
+  }
+
+  private async build(): Promise<Stages> {
+    const { config, control, claim, log } = this;
+    const { databaseUrl, publication, slot, limits } = config;
+    const tail = new TemporaryLog(config.log.tailBytes);
+    const tables = new Tables(control, { publication, slot, log });
+    const snapshots = new Snapshots(this.snapshotPool, control, tail, path.join(config.dataDir, "spool"));
+    const onTableChanged = (oid: number): void => tables.forget(oid);
+    const hub = new Hub({ tail, snapshots, log, frameBytes: limits.frameBytes, onTableChanged });
+    const replication = new Replication(
+      {
+        databaseUrl,
+        publication,
+        slot,
+        claim,
+        control,
+        tail,
+        log,
+        stagingDirectory: path.join(config.dataDir, "staging", slot),
+        largeTransactionBytes: Infinity,
+      },
+      {
+        onTransactions: (transactions) => this.onTransactions(transactions),
+        onHistoryChanged: () => this.onHistoryChanged(),
+      },
+    );
+    const streamed = (): Lsn => replication.streamed;
+    const { retainedWalBytes } = limits;
+    const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
+    return { tail, tables, snapshots, hub, replication, vitals };
   }
 
   // ── From the replication socket to the clients ──────────────────────────────────────────────────────────────────────
 
   private onTransactions(transactions: readonly Transaction[]): void {
-    const fresh = this.tail.append(transactions);
-    if (fresh.length > 0) this.hub.deliver(fresh);
+    const { tail, hub } = this.stages!;
+    const before = tail.end;
+    const fresh = tail.append(transactions);
+    if (fresh.length > 0) hub.deliver(fresh, before);
   }
 
-  /** One connection after another. The first failure before anything streamed is the caller's; later ones are retried. */
-  private async keepStreaming(onFirst: () => void, onFailedStart: (error: unknown) => void): Promise<void> {
-    let started = false;
-    for (let attempt = 0; !this.closing; attempt++) {
-      try {
-        await this.streamOnce(() => {
-          this.status = "live";
-          this.reason = undefined;
-          attempt = 0;
-          started = true;
-          onFirst();
-        });
-      } catch (error) {
-        if (!started && !mayPass(error)) return onFailedStart(error);
-        this.note(error);
-      }
-      if (!this.closing)
-        await delay(Math.min(reconnectMs * 2 ** attempt, reconnectMsMax) * Math.random(), undefined, {
-          signal: this.stopping.signal,
-        }).catch(() => {});
-    }
-  }
-
-  private async streamOnce(onStart: () => void): Promise<void> {
-    const { recentXid, walSenderTimeoutMs } = await this.verifyHistory();
-    const { databaseUrl, slot, publication } = this.config;
-    this.stream = new Stream(
-      { databaseUrl, slot, publication, walSenderTimeoutMs, recentXid },
-      {
-        onTransactions: (transactions) => this.onTransactions(transactions),
-        onQuiet: (walEnd) => this.tail.quiet(walEnd),
-        acknowledged: () => this.tail.acknowledgeable,
-      },
-    );
-    if (!this.closing) await this.stream.run(onStart);
-  }
-
-  private note(error: unknown): void {
-    if (this.closing) return;
-    this.status = "reconnecting";
-    this.reason = error instanceof Error ? error.message : String(error);
-    this.log.warn({ err: error }, "replication broke off: connecting again");
-  }
-
-  /**
-   * Before every connection: is this the history that the log continues? Another server, database or timeline, a slot
-   * that is gone or that somebody moved, means that transactions may be missing. Then everybody starts anew.
-   */
-  private async verifyHistory(): Promise<History> {
-    const history = await readHistory(this.control, this.config.slot);
-    if (this.epoch === "") return this.begin(history);
-    const { confirmed, epoch } = history;
-    if (confirmed !== undefined && epoch === this.epoch && confirmed <= this.tail.acknowledgeable) return history;
-    this.log.error(
-      { was: this.epoch, is: epoch, confirmed: confirmed === undefined ? null : formatLsn(confirmed) },
-      "the slot is not where this engine left it: every client starts anew",
-    );
+  /** Everybody greets again: who can go on from where it is will, and the others are told why not. */
+  private onHistoryChanged(): void {
+    this.stages!.tables.forgetAll();
     this.server.disconnectAll("resync");
-    await this.prepare();
-    this.tables.forgetAll();
-    return this.begin(await readHistory(this.control, this.config.slot));
-  }
-
-  private begin(history: History): History {
-    this.epoch = history.epoch;
-    this.tail.startAt(history.confirmed ?? zeroLsn);
-    return history;
-  }
-
-  private prepare(): Promise<Prepared> {
-    const { databaseUrl, publication, slot } = this.config;
-    return prepareDatabase({ databaseUrl, publication, slot, log: this.log });
   }
 
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private async learn(): Promise<void> {
-    const { rows } = await this.control
-      .query<{ snapshot: string; wal: string; retained: number | null }>(
-        `select pg_current_snapshot()::text as snapshot, pg_current_wal_lsn()::text as wal,
-          (select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8 from pg_replication_slots where slot_name = $1) as retained`,
-        [this.config.slot],
-      )
-      .catch((error: unknown) => this.makeWayForShutdown(error));
-    const written = parseLsn(rows[0]!.wal);
-    this.tail.learn(parsePgSnapshot(rows[0]!.snapshot));
-    this.lagBytes = written > this.tail.streamed ? Number(written - this.tail.streamed) : 0;
-    this.slotRetainedBytes = rows[0]!.retained ?? 0;
-    this.stream?.sendStatus(false);
-  }
-
-  /**
-   * A Postgres that shuts down waits for its walsender until all is acknowledged, and we cannot acknowledge what no
-   * snapshot has seen, since it takes no connection for one any more. It has to be left; it sends the rest again.
-   */
-  private async makeWayForShutdown(error: unknown): Promise<never> {
-    if (this.status === "live" && (error as pg.DatabaseError).code === cannotConnectNow) {
-      this.note(error);
-      await this.stream?.stop();
-    }
-    throw error;
+  private async measure(): Promise<void> {
+    if (!this.stages) return;
+    const { vitals, tail, replication } = this.stages;
+    const { snapshot, publicationOid } = await vitals.measure();
+    tail.learn(snapshot);
+    replication.acknowledge();
+    await replication.check(publicationOid);
   }
 
   /** Where event triggers are not permitted. */
   private async pollCatalog(): Promise<void> {
-    const versions = this.hub.live.versions();
+    const { hub } = this.stages!;
+    const versions = hub.live.versions();
     const { rows } = await this.control.query<{ oid: string; version: string | null }>(
       "select oid::text, walcast.table_version(oid) as version from unnest($1::int8[]::oid[]) as oid",
       [[...versions.keys()]],
     );
-    for (const { oid, version } of rows) if (versions.get(Number(oid)) !== version) this.hub.tableChanged(Number(oid));
+    for (const { oid, version } of rows) if (versions.get(Number(oid)) !== version) hub.tableChanged(Number(oid));
   }
 
   private every(ms: number, run: () => void | Promise<void>): void {
@@ -296,7 +255,7 @@ class RunningEngine implements Engine {
       try {
         await run();
       } catch (error) {
-        if (!this.closing) this.log.warn({ err: error }, "a periodic task failed; it is tried again");
+        if (!this.stopping.signal.aborted) this.log.warn({ err: error }, "a periodic task failed; it is tried again");
       } finally {
         running = false;
       }
@@ -308,41 +267,57 @@ class RunningEngine implements Engine {
     const pool = new pg.Pool({ ...queryConfig(this.config.databaseUrl, name), max });
     // A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to
     // its idle connections only, and an error that nobody listens to would end the process.
-    pool.on("connect", (client) => client.on("error", (error) => this.onBroken(error)));
+    pool.on("connect", (client) => client.on("error", (error) => this.log.debug({ err: error }, "a connection broke")));
     pool.on("error", () => {});
     return pool;
   }
 
-  private onBroken(cause: Error): void {
-    this.log.debug({ err: cause }, "a connection broke");
-    // It may be Postgres that ends, and then it waits for us.
-    if (!this.closing) void this.learn().catch(() => {});
-  }
+  // ── What it says about itself ───────────────────────────────────────────────────────────────────────────────────────
 
-  private metrics(): Record<string, number> {
-    const { counters, resyncs } = this.hub;
+  health(): Health {
+    const { replication, tail, vitals } = this.stages ?? {};
+    const reason = replication?.reason ?? this.waitingFor;
     return {
-      walcast_up: this.status === "live" ? 1 : 0,
-      walcast_lag_bytes: this.lagBytes,
-      walcast_slot_retained_bytes: this.slotRetainedBytes,
-      walcast_shapes: this.hub.live.size,
-      walcast_snapshots_total: this.snapshots.total,
-      ...Object.fromEntries(
-        resyncCauses.map((cause) => [`walcast_resyncs_total{cause="${cause}"}`, resyncs.get(cause) ?? 0]),
-      ),
-      walcast_sends_dropped_total: counters.sendsDropped,
-      walcast_slow_consumers_total: counters.slowConsumers,
-      walcast_log_bytes: this.tail.bytes,
+      status: replication?.status ?? "starting",
+      position: formatLsn(tail?.end ?? zeroLsn),
+      lagBytes: vitals?.lagBytes ?? 0,
+      lagSeconds: vitals?.lagSeconds ?? 0,
+      ...(vitals?.slot && { slot: vitals.slot }),
+      ...(vitals?.warning !== undefined && { warning: vitals.warning }),
+      ...(reason !== undefined && { reason }),
     };
   }
-}
 
-/** "the database system is shutting down", where a connection still streams; otherwise it may be starting up. */
-const cannotConnectNow = "57P03";
+  stats(): EngineStats {
+    const { shapes, counts, resyncs, log } = this.figures();
+    return {
+      connections: this.server.connections,
+      shapes,
+      snapshotsTotal: counts.snapshots,
+      resyncsTotal: resyncs.values().reduce((sum, count) => sum + count, 0),
+      logBytes: log?.bytes ?? 0,
+    };
+  }
 
-/** Another engine still holds the slot, as in a rolling deploy: it will let go. */
-const objectInUse = "55006";
-
-function mayPass(error: unknown): boolean {
-  return (error as pg.DatabaseError).code === objectInUse;
+  private figures(): Figures {
+    const { tail, replication, hub, vitals, snapshots } = this.stages ?? {};
+    return {
+      live: replication?.status === "live",
+      lagBytes: vitals?.lagBytes ?? 0,
+      lagSeconds: vitals?.lagSeconds ?? 0,
+      slot: vitals?.slot,
+      log: tail,
+      shapes: hub?.live.size ?? 0,
+      clients: new Map([["connected", this.server.connections]]),
+      resyncs: hub?.resyncs ?? new Map(),
+      counts: {
+        snapshots: snapshots?.total ?? 0,
+        replicationBreaks: replication?.breaks ?? 0,
+        sendsDropped: hub?.counters.sendsDropped ?? 0,
+        clientsFallenBehind: hub?.counters.fellBehind ?? 0,
+        catchUpPasses: hub?.catchUp.passesTotal ?? 0,
+        catchUpBytes: 0,
+      },
+    };
+  }
 }

@@ -4,7 +4,8 @@
  * `ALTER ROLE … SET DateStyle` has no say.
  * https://www.postgresql.org/docs/current/runtime-config-client.html
  */
-import type pg from "pg";
+import pg from "pg";
+import { WalcastError } from "../errors.ts";
 
 const pinned: Readonly<Record<string, string>> = {
   DateStyle: "ISO,MDY",
@@ -31,6 +32,22 @@ export function queryConfig(databaseUrl: string, name: string): pg.ClientConfig 
 
 export function replicationConfig(databaseUrl: string, name: string): pg.ClientConfig {
   return connectionConfig(databaseUrl, name, pinned);
+}
+
+/** An open connection, or `database_unreachable`. Once it breaks, the query that is under way rejects, and so do all later ones. */
+export async function connect(config: pg.ClientConfig): Promise<pg.Client> {
+  const client = new pg.Client(config);
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return client;
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new WalcastError("database_unreachable", `connect to Postgres: ${message || String(cause)}`, {
+      cause,
+      hint: "check that Postgres runs and that --database-url (or WALCAST_DATABASE_URL) points at it",
+    });
+  }
 }
 
 /** pg would let options in the URL take the place of ours; poolers and hosts need theirs, so ours come after them and win. */

@@ -1,31 +1,102 @@
 /**
- * Which history this is. Positions mean something only within one: the same server, database and timeline, streamed by
- * a slot that nobody but us has moved.
+ * Asks a server, over a replication connection as the stream's will be, which history it has and where the slot is. The
+ * timeline comes from IDENTIFY_SYSTEM: what pg_control_checkpoint() tells is that of the last checkpoint, which for some
+ * seconds after a failover is the old one.
+ * https://www.postgresql.org/docs/current/protocol-replication.html
  */
-import type pg from "pg";
+import pg from "pg";
+import { WalcastError } from "../errors.ts";
 import { type Lsn, parseLsn } from "../protocol.ts";
+import { connect, replicationConfig } from "./connection.ts";
+import { type Ancestor, type Lineage, parseTimelineHistory } from "./epoch.ts";
+import { readSlot, type SlotState } from "./slot.ts";
 
-export interface History {
-  /** System identifier, database oid and timeline. */
-  readonly epoch: string;
-  /** The slot's confirmed position; undefined where there is no slot. */
-  readonly confirmed: Lsn | undefined;
+export interface History extends Lineage {
+  /** Where the WAL on the server's disk ends. */
+  readonly walEnd: Lsn;
+  /** Undefined where there is none. */
+  readonly slot: SlotState | undefined;
+  /** 0 where there is none. */
+  readonly publicationOid: number;
   /** A recent 64-bit xid. */
   readonly recentXid: bigint;
   /** 0: never times out. */
   readonly walSenderTimeoutMs: number;
 }
 
-export async function readHistory(db: pg.Pool, slot: string): Promise<History> {
-  const { rows } = await db.query<{ epoch: string; confirmed: string | null; xid: string; timeout: string }>(
-    `select concat_ws(':', (select system_identifier from pg_control_system()), (select oid from pg_database where datname = current_database()),
-        (select timeline_id from pg_control_checkpoint())) as epoch,
-      (select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1) as confirmed,
-      pg_snapshot_xmax(pg_current_snapshot())::text as xid,
-      (select setting from pg_settings where name = 'wal_sender_timeout') as timeout`,
-    [slot],
-  );
+export interface HistoryOptions {
+  readonly databaseUrl: string;
+  readonly slot: string;
+  readonly publication: string;
+}
+
+export async function readHistory({ databaseUrl, slot, publication }: HistoryOptions): Promise<History> {
+  const client = await connect({
+    ...replicationConfig(databaseUrl, "walcast history"),
+    replication: "database",
+  } as pg.ClientConfig);
+  try {
+    const { systemid, timeline, xlogpos } = await identify(client);
+    const facts = await readFacts(client, publication);
+    return {
+      epoch: { system: systemid, database: facts.database, timeline, branch: "" },
+      ancestors: timeline > 1 ? await readAncestors(client, timeline) : [],
+      walEnd: parseLsn(xlogpos),
+      slot: await readSlot(client, slot),
+      publicationOid: Number(facts.publication ?? 0),
+      recentXid: BigInt(facts.xid),
+      walSenderTimeoutMs: Number(facts.timeout),
+    };
+  } finally {
+    await client.end();
+  }
+}
+
+interface Identity {
+  readonly systemid: string;
+  readonly timeline: number;
+  readonly xlogpos: string;
+}
+
+async function identify(client: pg.Client): Promise<Identity> {
+  // An int4 in older versions, an int8 in newer ones, which pg gives as text.
+  const { rows } = await client.query<Omit<Identity, "timeline"> & { timeline: number | string }>("IDENTIFY_SYSTEM");
   const row = rows[0]!;
-  const confirmed = row.confirmed === null ? undefined : parseLsn(row.confirmed);
-  return { epoch: row.epoch, confirmed, recentXid: BigInt(row.xid), walSenderTimeoutMs: Number(row.timeout) };
+  return { ...row, timeline: Number(row.timeline) };
+}
+
+interface Facts {
+  readonly database: string;
+  readonly publication: string | null;
+  readonly xid: string;
+  readonly timeout: string;
+}
+
+async function readFacts(client: pg.Client, publication: string): Promise<Facts> {
+  const { rows } = await client.query<Facts & { pid: number; standby: boolean }>(
+    `select (select oid from pg_database where datname = current_database())::text as database,
+      (select oid from pg_publication where pubname = ${pg.escapeLiteral(publication)})::text as publication,
+      pg_snapshot_xmax(pg_current_snapshot())::text as xid, pg_backend_pid() as pid, pg_is_in_recovery() as standby,
+      (select setting from pg_settings where name = 'wal_sender_timeout') as timeout`,
+  );
+  const { pid, standby, ...facts } = rows[0]!;
+  requireDirect(client, pid);
+  if (standby)
+    throw new WalcastError("database_unsuitable", "start replication: this server is a standby", {
+      hint: "connect to the primary",
+    });
+  return facts;
+}
+
+/** A pooler hands out process ids of its own in the handshake, and may give each transaction another session. */
+export function requireDirect(client: pg.Client, pid: number): void {
+  if ((client as unknown as { processID: number | null }).processID === pid) return;
+  throw new WalcastError("database_unsuitable", "connect to Postgres: a pooler is between Walcast and Postgres", {
+    hint: "use the direct connection's host and port",
+  });
+}
+
+async function readAncestors(client: pg.Client, timeline: number): Promise<Ancestor[]> {
+  const { rows } = await client.query<{ content: Buffer | string }>(`TIMELINE_HISTORY ${timeline}`);
+  return parseTimelineHistory(String(rows[0]!.content));
 }

@@ -10,7 +10,7 @@ import * as first from "../../migrations/0001_walcast.ts";
 import * as second from "../../migrations/0002_descriptions.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
-import { queryConfig } from "./connection.ts";
+import { connect, queryConfig } from "./connection.ts";
 import { ensureEventTriggers } from "./event-triggers.ts";
 import { ensureSlot } from "./slot.ts";
 
@@ -37,7 +37,7 @@ export interface Prepared {
 }
 
 export async function prepareDatabase(options: SetupOptions): Promise<Prepared> {
-  const client = await connect(options.databaseUrl);
+  const client = await connect(queryConfig(options.databaseUrl, "walcast setup"));
   try {
     await requireLogicalWal(client);
     await client.query("select pg_advisory_lock($1)", [setupLock]);
@@ -48,21 +48,6 @@ export async function prepareDatabase(options: SetupOptions): Promise<Prepared> 
     return { slotIsNew, eventTriggers };
   } finally {
     await client.end();
-  }
-}
-
-async function connect(databaseUrl: string): Promise<pg.Client> {
-  const client = new pg.Client(queryConfig(databaseUrl, "walcast setup"));
-  client.on("error", () => {}); // The query that is under way rejects with the same error.
-  try {
-    await client.connect();
-    return client;
-  } catch (cause) {
-    const { message } = cause as Error;
-    throw new WalcastError("database_unreachable", `connect to Postgres: ${message || String(cause)}`, {
-      cause,
-      hint: "check that Postgres runs and that --database-url (or WALCAST_DATABASE_URL) points at it",
-    });
   }
 }
 

@@ -3,13 +3,14 @@
  * aborts: what is needed of the one is read at once, and nothing is written to the other afterwards.
  */
 import type { Logger } from "pino";
+import type { SlotVitals } from "../changes/vitals.ts";
 import type { WalcastError } from "../errors.ts";
 import type { HttpRequest, HttpResponse } from "./uws.ts";
 
 export interface HttpServices {
   readonly health: () => Health;
-  /** Prometheus metrics: name with labels → value. */
-  readonly metrics: () => Readonly<Record<string, number>>;
+  /** In Prometheus' text format. */
+  readonly metrics: () => Promise<string>;
 }
 
 export interface Health {
@@ -18,6 +19,12 @@ export interface Health {
   readonly position: string;
   /** WAL that Postgres has written and we have not been sent, as of the last measurement, in bytes. */
   readonly lagBytes: number;
+  /** How old the oldest of it is. */
+  readonly lagSeconds: number;
+  readonly slot?: SlotVitals;
+  /** What needs a person soon, with the mend. */
+  readonly warning?: string;
+  /** Why it does not stream, with the mend. */
   readonly reason?: string;
 }
 
@@ -26,11 +33,12 @@ export function serveHealth(res: HttpResponse, { health }: HttpServices): void {
   answerJson(res, state.status === "live" ? "200 OK" : "503 Service Unavailable", state);
 }
 
-export function serveMetrics(res: HttpResponse, { metrics }: HttpServices, connections: number): void {
-  const lines = Object.entries({ 'walcast_clients{state="connected"}': connections, ...metrics() }).map(
-    ([name, value]) => `${name} ${value}\n`,
-  );
-  write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4"]], lines.join(""));
+export function serveMetrics(res: HttpResponse, { metrics }: HttpServices): void {
+  let aborted = false;
+  res.onAborted(() => (aborted = true));
+  void metrics().then((text) => {
+    if (!aborted) write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4; charset=utf-8"]], text);
+  });
 }
 
 export function answer(res: HttpResponse, status: string, error: WalcastError): void {

@@ -1,5 +1,7 @@
 /** One port for everything: the socket at /v1/sync, health and metrics, static files, and the app's own routes. */
 import { createServer } from "node:net";
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
@@ -35,15 +37,21 @@ const idleTimeoutS = 32;
 /** Above our own limit, so that a client that exceeds ours is told so instead of just cut off. */
 const payloadSlack = 4;
 
+export interface ServerOptions extends HttpServices {
+  readonly config: Config;
+  readonly log: Logger;
+}
+
 export class Server {
-  private readonly services: SessionServices & HttpServices;
+  private readonly options: ServerOptions;
+  private services: SessionServices | undefined;
   private readonly app: TemplatedApp;
   private readonly sessions = new Set<Session>();
   private listening: ListenSocket | undefined;
   port = 0;
 
-  constructor(services: SessionServices & HttpServices) {
-    this.services = services;
+  constructor(options: ServerOptions) {
+    this.options = options;
     this.app = uws.App();
     this.routes();
   }
@@ -57,6 +65,11 @@ export class Server {
         hint: "stop what listens there, or choose another with --port or WALCAST_PORT",
       });
     this.port = uws.us_socket_local_port(this.listening);
+  }
+
+  /** Clients may connect from here on; until then only health, metrics, files and the app are served. */
+  admit(services: SessionServices): void {
+    this.services = services;
   }
 
   private tryListen(host: string, port: number, options: number): Promise<ListenSocket | undefined> {
@@ -81,12 +94,13 @@ export class Server {
   }
 
   private routes(): void {
-    const { limits, staticDir, app } = this.services.config;
+    const { limits, staticDir, app } = this.options.config;
     this.app.ws<SocketData>("/v1/sync", {
       compression: uws.DISABLED,
       maxPayloadLength: limits.messageBytes * payloadSlack,
-      maxBackpressure: limits.backlogBytesPerConnection * 2,
-      closeOnBackpressureLimit: true,
+      // None of the library's own: it would drop what is above it. Frames keeps to the budget, where a large row needs more than that.
+      maxBackpressure: 0,
+      closeOnBackpressureLimit: false,
       idleTimeout: idleTimeoutS,
       sendPingsAutomatically: true,
       upgrade: (res, req, context) => this.upgrade(res, req, context),
@@ -95,12 +109,12 @@ export class Server {
       drain: (ws) => ws.getUserData().session?.drained(),
       close: (ws) => this.closed(ws),
     });
-    this.app.get("/health", (res) => serveHealth(res, this.services));
-    this.app.get("/metrics", (res) => serveMetrics(res, this.services, this.sessions.size));
+    this.app.get("/health", (res) => serveHealth(res, this.options));
+    this.app.get("/metrics", (res) => serveMetrics(res, this.options));
     const files = staticDir === undefined ? undefined : staticFiles(staticDir);
     this.app.any("/*", (res, req) => {
       if (files && req.getMethod() === "get" && files.serve(res, req.getUrl())) return;
-      if (app) serveApp(res, req, app, { bytesMax: limits.messageBytes, log: this.services.hub.log });
+      if (app) serveApp(res, req, app, { bytesMax: limits.messageBytes, log: this.options.log });
       else answerText(res, "404 Not Found", "not found\n");
     });
   }
@@ -117,7 +131,13 @@ export class Server {
           `connect: expected the subprotocol ${subprotocol}, found ${offered.slice(0, 80)}`,
         ),
       );
-    const { connections } = this.services.config.limits;
+    if (!this.services)
+      return answer(
+        res,
+        "503 Service Unavailable",
+        new WalcastError("not_streaming", "connect: the engine does not stream yet", { hint: "/health says why" }),
+      );
+    const { connections } = this.options.config.limits;
     if (this.sessions.size >= connections)
       return answer(
         res,
@@ -136,7 +156,7 @@ export class Server {
   }
 
   private open(ws: WebSocket<SocketData>): void {
-    const session = new Session(ws as unknown as Socket, this.services);
+    const session = new Session(ws as unknown as Socket, this.services!);
     ws.getUserData().session = session;
     this.sessions.add(session);
   }

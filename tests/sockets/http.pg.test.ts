@@ -100,8 +100,8 @@ describe("over HTTP", () => {
     const { status, text, headers } = await get("/metrics");
     assert.equal(status, 200);
     assert.match(String(headers["content-type"]), /^text\/plain; version=0\.0\.4/);
-    for (const line of text.trimEnd().split("\n"))
-      assert.match(line, /^walcast_[a-z_]+(\{[a-z]+="[a-z_]+"\})? \d+(\.\d+)?$/);
+    for (const line of text.split("\n").filter((one) => one !== ""))
+      assert.match(line, /^(# (HELP|TYPE) walcast_|walcast_[a-z_]+(\{[a-z]+="[a-z_.0-9]+"\})? \d+(\.\d+)?(e-\d+)?$)/);
     assert.match(text, /^walcast_up 1$/m);
     assert.match(text, /^walcast_clients\{state="connected"\} [1-9]/m);
     assert.match(text, /^walcast_shapes 1$/m);

@@ -1,0 +1,67 @@
+/**
+ * One engine per slot: an advisory lock, held on a session of its own for as long as the engine lives. Postgres lets only
+ * one walsender use a slot, but between two connections anybody could slip in, and both would acknowledge. In a rolling
+ * deploy the new engine waits here until the old one is gone, and the lock goes with its session, however that ends.
+ * https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+ */
+import type pg from "pg";
+import { WalcastError } from "../errors.ts";
+import { connect, queryConfig } from "./connection.ts";
+import { requireDirect } from "./history.ts";
+
+export class Claim {
+  private readonly databaseUrl: string;
+  private readonly slot: string;
+  private session: pg.Client | undefined;
+
+  constructor(databaseUrl: string, slot: string) {
+    this.databaseUrl = databaseUrl;
+    this.slot = slot;
+  }
+
+  /** Takes the lock, or finds that it is still held. Throws `not_streaming` where another engine has it. */
+  async hold(): Promise<void> {
+    if (this.session) return;
+    const session = await connect(queryConfig(this.databaseUrl, "walcast claim"));
+    try {
+      await lock(session, this.slot);
+    } catch (error) {
+      await session.end();
+      throw error;
+    }
+    session.once("end", () => {
+      if (this.session === session) this.session = undefined;
+    });
+    this.session = session;
+  }
+
+  async release(): Promise<void> {
+    const { session } = this;
+    this.session = undefined;
+    await session?.end().catch(() => {});
+  }
+}
+
+async function lock(session: pg.Client, slot: string): Promise<void> {
+  const { rows } = await session.query<{ locked: boolean; pid: number }>(
+    "select pg_try_advisory_lock(hashtext('walcast slot'), hashtext($1)) as locked, pg_backend_pid() as pid",
+    [slot],
+  );
+  const { locked, pid } = rows[0]!;
+  requireDirect(session, pid);
+  if (!locked) throw await heldByAnother(session, slot);
+}
+
+async function heldByAnother(session: pg.Client, slot: string): Promise<WalcastError> {
+  const { rows } = await session.query<{ pid: number; since: string; address: string }>(
+    `select a.pid, a.backend_start::text as since, coalesce(host(a.client_addr), 'this machine') as address
+     from pg_locks l join pg_stat_activity a on a.pid = l.pid
+     where l.locktype = 'advisory' and l.granted and l.database = (select oid from pg_database where datname = current_database())
+       and l.classid::int8 = hashtext('walcast slot')::int8 & 4294967295 and l.objid::int8 = hashtext($1)::int8 & 4294967295`,
+    [slot],
+  );
+  const holder = rows[0] ? ` (Postgres process ${rows[0].pid}, from ${rows[0].address} since ${rows[0].since})` : "";
+  return new WalcastError("not_streaming", `another engine streams the slot ${slot}${holder}: waiting for it to end`, {
+    hint: "stop it, or give this engine a slot of its own",
+  });
+}
