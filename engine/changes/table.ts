@@ -29,9 +29,9 @@ export interface Leaf {
   readonly columns: readonly number[];
 }
 
-/** Under which oids the changes of a table come. */
-export function streamedOids({ oid, leaves }: Table): readonly number[] {
-  return leaves ? leaves.map((leaf) => leaf.oid) : [oid];
+/** Under which oids a table's changes come: those of its form under its own, those of its rows under its leaves'. */
+export function oidsOf({ oid, leaves = [] }: Table): readonly number[] {
+  return [oid, ...leaves.map((leaf) => leaf.oid)];
 }
 
 export interface Column {
