@@ -2,6 +2,9 @@
  * Whether the server is behind its own commits, by what it says itself: every XLogData message tells when it was sent, and
  * a Begin when its transaction committed. Both are the server's clock, so no two clocks are compared; and a transaction
  * that comes in several reads is measured against its own commit, however long ago the one before it was.
+ *
+ * A block of a transaction that still runs says nothing of commits. But nothing else comes before it is over, and it comes
+ * as fast as it can be taken: within one there is always more.
  */
 import { messageTags } from "./pgoutput.ts";
 
@@ -12,15 +15,25 @@ const behindUs = 20_000;
 export const XLOG_HEADER_BYTES = 25;
 const SENT_AT = 17;
 const BEGIN_TIME_AT = XLOG_HEADER_BYTES + 9;
+const STREAM_COMMIT_TIME_AT = XLOG_HEADER_BYTES + 22;
 
 export class Lag {
   private sent = 0;
   private committed = 0;
+  private inBlock = false;
 
   /** Takes an XLogData message, header included. */
   note(chunk: Buffer): void {
+    const tag = chunk[XLOG_HEADER_BYTES];
+    if (tag === messageTags.streamStart) this.inBlock = true;
+    else if (tag === messageTags.streamStop) this.inBlock = false;
+    else if (!this.inBlock) this.noteCommitted(chunk, tag);
+  }
+
+  private noteCommitted(chunk: Buffer, tag: number | undefined): void {
     this.sent = microseconds(chunk, SENT_AT);
-    if (chunk[XLOG_HEADER_BYTES] === messageTags.begin) this.committed = microseconds(chunk, BEGIN_TIME_AT);
+    if (tag === messageTags.begin) this.committed = microseconds(chunk, BEGIN_TIME_AT);
+    else if (tag === messageTags.streamCommit) this.committed = microseconds(chunk, STREAM_COMMIT_TIME_AT);
   }
 
   /** What was known is used up: it takes another message to be behind again. */
@@ -29,7 +42,7 @@ export class Lag {
   }
 
   get isBehind(): boolean {
-    return this.committed > 0 && this.sent - this.committed > behindUs;
+    return this.inBlock || (this.committed > 0 && this.sent - this.committed > behindUs);
   }
 }
 

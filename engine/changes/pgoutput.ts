@@ -1,6 +1,9 @@
 /**
- * Takes one pgoutput message apart, protocol version 1 with text values. It only notes where things are: the strings,
+ * Takes one pgoutput message apart, protocol version 2 with text values. It only notes where things are: the strings,
  * the positions and the times are made when somebody asks. One Message is reused for all, so a change costs no allocation.
+ *
+ * A transaction that is sent before it commits comes in blocks, from Stream Start to Stream Stop. What lies in one
+ * belongs to nobody by its place, so there a message carries a xid behind its tag: its subtransaction's, if it has one.
  *
  * Nothing a message says about itself is trusted. Every count and length is held against the bytes that are there, no
  * byte at or after `end` is read, and bytes left over are refused: what decoded without a complaint decoded in full.
@@ -22,7 +25,14 @@ export const messageTags = {
   delete: 0x44, // 'D'
   truncate: 0x54, // 'T'
   message: 0x4d, // 'M'
+  streamStart: 0x53, // 'S'
+  streamStop: 0x45, // 'E'
+  streamCommit: 0x63, // 'c'
+  streamAbort: 0x41, // 'A'
 } as const;
+
+/** In a block of a streamed transaction: how many bytes of a message are its tag and its xid. */
+export const STREAMED_HEADER_BYTES = 5;
 
 /** What an update or a delete brings of the row as it was. */
 export const NO_OLD_TUPLE = 0;
@@ -57,10 +67,16 @@ export class Message {
   bytes: Buffer = Buffer.alloc(0);
   start = 0;
   end = 0;
+  /** The first byte after the tag and, within a block, the xid. */
+  body = 0;
   /** insert, update, delete, relation. */
   relationOid = 0;
-  /** begin: the transaction's 32 bits. */
+  /** begin, stream start, commit and abort: the transaction's 32 bits. Within a block: those of the subtransaction. */
   xid = 0;
+  /** stream abort: which subtransaction was rolled back. The whole transaction, where it equals `xid`. */
+  subxid = 0;
+  /** stream start: whether the transaction was not heard of before. */
+  isFirstBlock = false;
   /** update, delete: NO_OLD_TUPLE, OLD_KEY or OLD_ROW. */
   oldKind = NO_OLD_TUPLE;
   /** Has no columns where `oldKind` says so. */
@@ -78,30 +94,23 @@ export class Message {
   secondEnd = 0;
   described: Relation | undefined = undefined;
 
-  /** begin: where the commit record starts. commit: the same. origin: the commit at the origin. message: where it was emitted. */
+  /** begin, commit, stream commit: where the commit record starts. origin: the commit at the origin. message: where it was emitted. */
   get lsn(): Lsn {
-    const { tag } = this;
-    assert(
-      tag === messageTags.begin ||
-        tag === messageTags.commit ||
-        tag === messageTags.origin ||
-        tag === messageTags.message,
-      "the message has an LSN",
-    );
-    const afterFlags = tag === messageTags.commit || tag === messageTags.message;
-    return this.lsnAt(this.start + (afterFlags ? 2 : 1));
+    const { tag, body } = this;
+    if (tag === messageTags.begin || tag === messageTags.origin) return this.lsnAt(body);
+    if (tag === messageTags.message) return this.lsnAt(body + 1);
+    return this.lsnAt(this.afterCommitFlags());
   }
 
-  /** commit: the first byte after the commit record, the only position that is ever kept. */
+  /** commit, stream commit: the first byte after the commit record, the only position that is ever kept. */
   get endLsn(): Lsn {
-    assert(this.tag === messageTags.commit, "only a commit has an end");
-    return this.lsnAt(this.start + 10);
+    return this.lsnAt(this.afterCommitFlags() + 8);
   }
 
-  /** begin, commit: microseconds since 2000-01-01 UTC. */
+  /** begin, commit, stream commit: microseconds since 2000-01-01 UTC. */
   get time(): bigint {
-    assert(this.tag === messageTags.begin || this.tag === messageTags.commit, "begin and commit have a time");
-    return this.bytes.readBigInt64BE(this.start + (this.tag === messageTags.begin ? 9 : 18));
+    if (this.tag === messageTags.begin) return this.bytes.readBigInt64BE(this.body + 8);
+    return this.bytes.readBigInt64BE(this.afterCommitFlags() + 16);
   }
 
   relation(): Relation {
@@ -130,11 +139,20 @@ export class Message {
   type(): { readonly oid: number; readonly schema: string; readonly name: string } {
     assert(this.tag === messageTags.type, "only a Type names a type");
     const name = this.bytes.toString("utf8", this.secondStart, this.secondEnd);
-    return { oid: uint32(this.bytes, this.start + 1), schema: this.first(), name };
+    return { oid: uint32(this.bytes, this.body), schema: this.first(), name };
   }
 
   private first(): string {
     return this.bytes.toString("utf8", this.firstStart, this.firstEnd);
+  }
+
+  private afterCommitFlags(): number {
+    const { tag, body } = this;
+    assert(
+      tag === messageTags.commit || tag === messageTags.streamCommit,
+      "what is asked for, a message of its kind has",
+    );
+    return tag === messageTags.commit ? body + 1 : body + 5;
   }
 
   private lsnAt(at: number): Lsn {
@@ -142,16 +160,34 @@ export class Message {
   }
 }
 
-/** Decodes the message that is bytes[start … end) into `into`, and returns it. Throws `malformed_message`. */
-export function decodeMessage(bytes: Buffer, start: number, end: number, into: Message): Message {
+/**
+ * Decodes the message that is bytes[start … end) into `into`, and returns it. Throws `malformed_message`. `streamed`: it
+ * lies in a block of a streamed transaction.
+ */
+export function decodeMessage(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  into: Message,
+  streamed: boolean = false,
+): Message {
   assert(start >= 0 && start <= end && end <= bytes.length, "a message lies within its buffer");
   into.bytes = bytes;
   into.start = start;
   into.end = end;
+  into.body = start + 1;
   into.tag = start < end ? bytes[start]! : 0;
+  // Where a transaction comes from is said once a block, of all that is in it.
+  if (streamed && into.tag !== messageTags.origin) decodeXid(into);
   const at = decodeBody(into);
   if (at !== end) refuse(into, at, "the end");
   return into;
+}
+
+function decodeXid(message: Message): void {
+  need(message, message.body, 4, "a xid");
+  message.xid = uint32(message.bytes, message.body);
+  message.body += 4;
 }
 
 /** Returns the offset of the first byte that is not part of the message. */
@@ -177,6 +213,14 @@ function decodeBody(message: Message): number {
       return decodeType(message);
     case messageTags.origin:
       return decodeOrigin(message);
+    case messageTags.streamStart:
+      return decodeStreamStart(message);
+    case messageTags.streamStop:
+      return message.body;
+    case messageTags.streamCommit:
+      return decodeStreamCommit(message);
+    case messageTags.streamAbort:
+      return decodeStreamAbort(message);
     default:
       return refuse(message, message.start, "a message's tag");
   }
@@ -215,7 +259,7 @@ function decodeDelete(message: Message): number {
 }
 
 function relationOidOf(message: Message): number {
-  const at = message.start + 1;
+  const at = message.body;
   need(message, at, 4, "a table's oid");
   message.relationOid = uint32(message.bytes, at);
   return at + 4;
@@ -262,13 +306,16 @@ function decodeTuple(message: Message, tuple: Tuple, start: number): number {
 // ── Around the rows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 function decodeBegin(message: Message): number {
-  need(message, message.start + 1, 20, "an LSN, a time and an xid");
-  message.xid = uint32(message.bytes, message.start + 17);
-  return message.start + 21;
+  need(message, message.body, 20, "an LSN, a time and a xid");
+  message.xid = uint32(message.bytes, message.body + 16);
+  return message.body + 20;
 }
 
 function decodeCommit(message: Message): number {
-  const at = message.start + 1;
+  return decodeCommitFrom(message, message.body);
+}
+
+function decodeCommitFrom(message: Message, at: number): number {
   need(message, at, 25, "flags, two LSNs and a time");
   // None are defined. One that appears may mean that this is no commit.
   if (message.bytes[at] !== 0) refuse(message, at, "a commit's flags, 0");
@@ -276,23 +323,23 @@ function decodeCommit(message: Message): number {
 }
 
 function decodeOrigin(message: Message): number {
-  need(message, message.start + 1, 8, "an LSN");
-  return decodeFirst(message, message.start + 9, "an origin's name");
+  need(message, message.body, 8, "an LSN");
+  return decodeFirst(message, message.body + 8, "an origin's name");
 }
 
 function decodeType(message: Message): number {
-  need(message, message.start + 1, 4, "a type's oid");
-  message.secondStart = decodeFirst(message, message.start + 5, "a type's schema");
+  need(message, message.body, 4, "a type's oid");
+  message.secondStart = decodeFirst(message, message.body + 4, "a type's schema");
   message.secondEnd = endOfText(message, message.secondStart, "a type's name");
   return message.secondEnd + 1;
 }
 
 function decodeLogicalMessage(message: Message): number {
-  const flags = byteAt(message, message.start + 1, "flags");
-  if (flags > 1) refuse(message, message.start + 1, "a logical message's flags, 0 or 1");
+  const flags = byteAt(message, message.body, "flags");
+  if (flags > 1) refuse(message, message.body, "a logical message's flags, 0 or 1");
   message.transactional = flags === 1;
-  need(message, message.start + 2, 8, "an LSN");
-  const at = decodeFirst(message, message.start + 10, "a prefix");
+  need(message, message.body + 1, 8, "an LSN");
+  const at = decodeFirst(message, message.body + 9, "a prefix");
   need(message, at, 4, "the length of the content");
   const length = uint32(message.bytes, at);
   need(message, at + 4, length, "the content");
@@ -302,13 +349,37 @@ function decodeLogicalMessage(message: Message): number {
 }
 
 function decodeTruncate(message: Message): number {
-  const at = message.start + 1;
+  const at = message.body;
   need(message, at, 5, "a count of tables and options");
   const count = uint32(message.bytes, at);
   need(message, at + 5, count * 4, "the tables' oids");
   message.truncateOptions = message.bytes[at + 4]!;
   message.relationOids = Array.from({ length: count }, (_, index) => uint32(message.bytes, at + 5 + index * 4));
   return at + 5 + count * 4;
+}
+
+// ── Around the blocks of a streamed transaction ──────────────────────────────────────────────────────────────────────
+
+function decodeStreamStart(message: Message): number {
+  need(message, message.body, 4, "a xid");
+  message.xid = uint32(message.bytes, message.body);
+  const flag = byteAt(message, message.body + 4, "a block's flag");
+  if (flag > 1) refuse(message, message.body + 4, "a block's flag, 0 or 1");
+  message.isFirstBlock = flag === 1;
+  return message.body + 5;
+}
+
+function decodeStreamCommit(message: Message): number {
+  need(message, message.body, 4, "a xid");
+  message.xid = uint32(message.bytes, message.body);
+  return decodeCommitFrom(message, message.body + 4);
+}
+
+function decodeStreamAbort(message: Message): number {
+  need(message, message.body, 8, "two xids");
+  message.xid = uint32(message.bytes, message.body);
+  message.subxid = uint32(message.bytes, message.body + 4);
+  return message.body + 8;
 }
 
 // ── Relation ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,9 @@
  * listener would make two strings and an event per message, and its `acknowledge()` confirms one byte too many: a commit
  * record that starts right there would never be sent again. So every status update is written here, byte-exact.
  *
+ * Nothing is read while what was read before is still on its way to a disk, in here or behind us: the socket waits, and
+ * with it Postgres. Status updates go by a timer and do not wait.
+ *
  * A Stream lives for one connection: open, streaming, over. Whoever owns it opens the next one.
  * https://www.postgresql.org/docs/current/protocol-replication.html
  */
@@ -14,9 +17,12 @@ import type pg from "pg";
 import { LogicalReplicationService, PgoutputPlugin } from "pg-logical-replication";
 import { WalcastError } from "../errors.ts";
 import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
+import { TransactionAssembler } from "./assembler.ts";
+import { CommitOrder } from "./commit-order.ts";
 import { replicationConfig } from "./connection.ts";
 import { Lag, XLOG_HEADER_BYTES } from "./lag.ts";
-import { type Transaction, TransactionAssembler } from "./transaction.ts";
+import { Staging } from "./staging.ts";
+import type { Transaction } from "./transaction.ts";
 
 export interface StreamOptions {
   readonly databaseUrl: string;
@@ -25,15 +31,24 @@ export interface StreamOptions {
   /** A third of it is the rhythm of our status updates; 0 means that the server never times out. */
   readonly walSenderTimeoutMs: number;
   readonly recentXid: bigint;
+  /** Made when it is needed, emptied with each connection, so of one Stream at a time. On the log's file system. */
+  readonly stagingDirectory: string;
+  /** A transaction with more bytes than that is handed on as a file. Default 8 MiB. */
+  readonly largeTransactionBytes?: number;
 }
 
 export interface StreamEvents {
-  /** The transactions that one socket read completed, in commit order. Called between reads, never within one. */
+  /**
+   * The transactions that one socket read completed, in commit order. Called between reads, never within one. The file of
+   * a large one is the receiver's from here on: it has to be moved before the call returns, or deleted.
+   */
   readonly onTransactions: (transactions: Transaction[]) => void;
   /** Everything before `walEnd` has been sent to us, and nothing is half received. */
   readonly onQuiet: (walEnd: Lsn) => void;
   /** What may be acknowledged: all of it has been handed on. */
   readonly acknowledged: () => Lsn;
+  /** Bytes that were handed on and that the log has not written yet. Above a bound nothing more is read. */
+  readonly pendingBytes: () => number;
 }
 
 const XLOG_DATA = 0x77; // 'w'
@@ -41,25 +56,34 @@ const KEEPALIVE = 0x6b; // 'k'
 const MICROSECONDS_TO_2000 = 946_684_800_000_000n;
 
 // While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
-// one alone slows both sides.
-const poolMs = 1;
+// one alone slows both sides. The same pause, again and again, while a disk has to catch up.
+const pauseMs = 1;
 
-const fallbackStatusMs = 10_000;
+const statusMsMax = 10_000;
+// Where the server never times out it is still expected to answer within this time.
+const fallbackTimeoutMs = 60_000;
+
+const defaultLargeTransactionBytes = 8 * 1024 * 1024;
+// What may be on its way to a disk before reading stops; one more read is on top, and that may be one huge message.
+const stagingPendingBytesMax = 8 * 1024 * 1024;
+const logPendingBytesMax = 16 * 1024 * 1024;
 
 export class Stream {
   private readonly options: StreamOptions;
   private readonly events: StreamEvents;
+  private readonly staging: Staging;
   private readonly assembler: TransactionAssembler;
+  private readonly completed: CommitOrder;
   private readonly service: LogicalReplicationService;
   private connection: ReplicationConnection | undefined;
-  private completed: Transaction[] = [];
   private received = zeroLsn;
   private readonly lag = new Lag();
   private quietAt: Lsn | undefined;
-  private heardAt = performance.now();
+  private silentTicks = 0;
   private statusTimer: NodeJS.Timeout | undefined;
-  private poolTimer: NodeJS.Timeout | undefined;
+  private pauseTimer: NodeJS.Timeout | undefined;
   private failure: unknown;
+  private over = false;
   /** Socket reads, and how many of them the next one was made to wait for. */
   reads = 0;
   pooledReads = 0;
@@ -67,7 +91,13 @@ export class Stream {
   constructor(options: StreamOptions, events: StreamEvents) {
     this.options = options;
     this.events = events;
-    this.assembler = new TransactionAssembler(options.recentXid);
+    this.staging = new Staging(options.stagingDirectory, (error) => this.fail(error));
+    const largeBytes = options.largeTransactionBytes ?? defaultLargeTransactionBytes;
+    this.assembler = new TransactionAssembler(options.recentXid, this.staging, largeBytes);
+    this.completed = new CommitOrder(
+      () => this.handOn(),
+      (error) => this.fail(error),
+    );
     // The service's timer would acknowledge what was merely received, `auto: false` or not: 0 keeps it off.
     this.service = new LogicalReplicationService(replicationConfig(options.databaseUrl, "walcast"), {
       acknowledge: { auto: false, timeoutSeconds: 0 },
@@ -79,15 +109,27 @@ export class Stream {
     this.service.on("error", (error: unknown) => (this.failure ??= error));
     const plugin = new DirectPlugin(this.options.publication, (connection) => this.attach(connection, onStart));
     try {
+      await this.staging.open();
       const streaming = this.service.subscribe(plugin, this.options.slot, "0/00000000");
       setImmediate(() => this.listenEarly());
       await streaming;
       if (this.failure !== undefined) throw this.failure;
     } finally {
-      clearInterval(this.statusTimer);
-      clearTimeout(this.poolTimer);
-      this.connection?.stream.destroy();
+      await this.end();
     }
+  }
+
+  private async end(): Promise<void> {
+    this.over = true;
+    clearInterval(this.statusTimer);
+    clearTimeout(this.pauseTimer);
+    this.connection?.stream.destroy();
+    await this.staging.close();
+  }
+
+  private fail(error: unknown): void {
+    this.failure ??= error;
+    this.connection?.stream.destroy();
   }
 
   /**
@@ -103,11 +145,6 @@ export class Stream {
   async stop(): Promise<void> {
     this.sendStatus(false);
     await this.service.destroy();
-  }
-
-  /** How long ago anything was heard from the server, in ms. */
-  get silentMs(): number {
-    return performance.now() - this.heardAt;
   }
 
   /** Writes a status update now: the acknowledgement moved and somebody wants Postgres to know. */
@@ -130,24 +167,21 @@ export class Stream {
   }
 
   private startStatusTimer(): void {
-    const { walSenderTimeoutMs } = this.options;
+    const timeoutMs = this.options.walSenderTimeoutMs || fallbackTimeoutMs;
     // A third of wal_sender_timeout: one lost update still leaves time for the next.
-    const everyMs = walSenderTimeoutMs > 0 ? Math.min(walSenderTimeoutMs / 3, fallbackStatusMs) : fallbackStatusMs;
-    this.statusTimer = setInterval(() => this.watch(everyMs), everyMs);
+    const everyMs = Math.min(timeoutMs / 3, statusMsMax);
+    const silentTicksMax = Math.ceil(timeoutMs / everyMs);
+    this.statusTimer = setInterval(() => this.tick(silentTicksMax), everyMs);
   }
 
-  /** The server speaks at least twice per wal_sender_timeout; a socket that stays silent for longer is half open. */
-  private watch(everyMs: number): void {
-    if (this.options.walSenderTimeoutMs > 0 && this.silentMs > this.options.walSenderTimeoutMs) {
-      this.failure ??= new WalcastError(
-        "not_streaming",
-        `replication: nothing was heard from Postgres for ${Math.round(this.silentMs)} ms`,
-      );
-      this.connection?.stream.destroy();
-      return;
-    }
-    // Where the server never times out it never asks either: ask ourselves, so that silence means something.
-    this.sendStatus(this.silentMs > everyMs);
+  /**
+   * The server speaks at least twice per wal_sender_timeout, and is asked to; a socket that stays silent for longer is half
+   * open. Counted in ticks: while this process has no time to read, or does not want to, it is not the server that is silent.
+   */
+  private tick(silentTicksMax: number): void {
+    this.silentTicks = this.connection!.stream.isPaused() ? 0 : this.silentTicks + 1;
+    if (this.silentTicks <= silentTicksMax) return this.sendStatus(this.silentTicks > 1);
+    this.fail(new WalcastError("not_streaming", "replication: nothing was heard from Postgres for wal_sender_timeout"));
   }
 
   private receive(chunk: Buffer): void {
@@ -163,41 +197,61 @@ export class Stream {
   private receiveData(chunk: Buffer): void {
     this.lag.note(chunk);
     const transaction = this.assembler.receive(chunk, XLOG_HEADER_BYTES, chunk.length);
-    if (!transaction) return;
-    this.completed.push(transaction);
-    this.received = transaction.commitEnd;
+    if (transaction) this.completed.push(transaction);
   }
 
   private receiveKeepalive(chunk: Buffer): void {
     const walEnd = lsnFromHalves(chunk.readUInt32BE(1), chunk.readUInt32BE(5));
     if (walEnd > this.received) this.received = walEnd;
+    // Also where a transaction that still runs has been sent in part: it is sent again, whole, unless its commit is
+    // acknowledged, and that will be further on.
     if (!this.assembler.inTransaction) this.quietAt = walEnd;
     if (chunk[17] === 1) this.sendStatus(false);
   }
 
   private endOfRead(): void {
     this.reads++;
-    this.heardAt = performance.now();
-    if (this.completed.length > 0) this.handOn();
-    if (this.quietAt !== undefined) this.events.onQuiet(this.quietAt);
-    this.quietAt = undefined;
+    this.silentTicks = 0;
+    this.handOn();
     if (this.lag.isBehind) this.pool();
+    else if (this.isHeldUp) this.pause();
   }
 
   private handOn(): void {
-    const transactions = this.completed;
-    this.completed = [];
-    this.events.onTransactions(transactions);
+    if (this.over) return;
+    const transactions = this.completed.take();
+    if (transactions.length > 0) {
+      this.received = transactions.at(-1)!.commitEnd;
+      this.events.onTransactions(transactions);
+    }
+    if (this.completed.isWaiting || this.quietAt === undefined) return;
+    this.events.onQuiet(this.quietAt);
+    this.quietAt = undefined;
   }
+
+  // ── Not reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Lets the kernel gather more before the next read. */
   private pool(): void {
-    const stream = this.connection?.stream;
-    if (!stream || stream.destroyed) return;
     this.pooledReads++;
     this.lag.reset();
+    this.pause();
+  }
+
+  private pause(): void {
+    const stream = this.connection?.stream;
+    if (!stream || stream.destroyed) return;
     stream.pause();
-    this.poolTimer = setTimeout(() => stream.resume(), poolMs);
+    clearTimeout(this.pauseTimer);
+    this.pauseTimer = setTimeout(() => (this.isHeldUp ? this.pause() : stream.resume()), pauseMs);
+  }
+
+  private get isHeldUp(): boolean {
+    return (
+      this.completed.isWaiting ||
+      this.staging.pendingBytes > stagingPendingBytesMax ||
+      this.events.pendingBytes() > logPendingBytesMax
+    );
   }
 }
 
@@ -214,15 +268,17 @@ class DirectPlugin extends PgoutputPlugin {
   private readonly attach: (connection: ReplicationConnection) => void;
 
   constructor(publication: string, attach: (connection: ReplicationConnection) => void) {
-    // Names in publication_names are identifiers inside a literal: both kinds of quotes are doubled.
-    const name = `"${publication.replaceAll('"', '""').replaceAll("'", "''")}"`;
-    super({ protoVersion: 1, publicationNames: [name], messages: true });
+    super({ protoVersion: 2, publicationNames: [publication] });
     this.attach = attach;
   }
 
+  /** The package would not ask for transactions to be streamed while they run. */
   override start(client: pg.Client, slot: string, lsn: string): Promise<unknown> {
     this.attach((client as unknown as { connection: ReplicationConnection }).connection);
-    return super.start(client, slot, lsn);
+    // Names in publication_names are identifiers inside a literal: both kinds of quotes are doubled.
+    const publication = `"${this.options.publicationNames[0]!.replaceAll('"', '""').replaceAll("'", "''")}"`;
+    const options = `proto_version '2', publication_names '${publication}', messages 'true', streaming 'on'`;
+    return client.query(`START_REPLICATION SLOT "${slot}" LOGICAL ${lsn} (${options})`);
   }
 
   override parse(): never {

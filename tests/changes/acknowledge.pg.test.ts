@@ -9,6 +9,7 @@ import { Stream } from "../../engine/changes/stream.ts";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import { formatLsn, type Lsn, zeroLsn } from "../../engine/protocol.ts";
 import { testDatabase, type TestDatabase } from "../support/postgres.ts";
+import { stagingDirectory } from "../support/staging.ts";
 
 test("of two commits without a byte between them, the second is sent again exactly if it was not acknowledged", async (t) => {
   const db = await testDatabase(t);
@@ -91,10 +92,17 @@ async function receive(
   count: number,
   acknowledged: () => Lsn,
 ): Promise<{ transactions: Transaction[] }> {
-  const { recentXid, walSenderTimeoutMs } = await readHistory(db.pool, slot);
+  const { recentXid, walSenderTimeoutMs } = await readHistory({ databaseUrl: db.url, slot, publication: "walcast" });
   const transactions: Transaction[] = [];
   const stream = new Stream(
-    { databaseUrl: db.url, slot, publication: "walcast", walSenderTimeoutMs, recentXid },
+    {
+      databaseUrl: db.url,
+      slot,
+      publication: "walcast",
+      walSenderTimeoutMs,
+      recentXid,
+      stagingDirectory: stagingDirectory(),
+    },
     {
       onTransactions: (received) => {
         transactions.push(...received);
@@ -102,6 +110,7 @@ async function receive(
       },
       onQuiet: () => {},
       acknowledged,
+      pendingBytes: () => 0,
     },
   );
   await stream.run(() => {});

@@ -28,6 +28,8 @@ export interface Scenario {
   readonly name: string;
   readonly sql: readonly string[];
   readonly messages: readonly CapturedMessage[];
+  /** The same, as protocol 2 has it where Postgres sends every change at once, in hex. */
+  readonly streamed: readonly string[];
 }
 
 export interface CapturedMessage {
@@ -102,6 +104,21 @@ const scenarios: Readonly<Record<string, readonly string[]>> = {
     `begin; select pg_replication_origin_session_setup('elsewhere'), pg_replication_origin_xact_setup('A/1234ABCD', now());
      insert into by_nothing values (2, 'o'); commit; select pg_replication_origin_session_reset()`,
   ],
+  "savepoints rolled back": [
+    `begin; insert into by_key values (20, 'kept', 1, null);
+     savepoint a; insert into by_key values (21, 'gone', 1, null);
+     savepoint b; insert into by_row values (22, 'gone', 1, null); release b;
+     rollback to a; insert into by_key values (23, 'kept', 1, null);
+     savepoint c; insert into by_key values (24, 'kept', 1, null); release c;
+     commit`,
+  ],
+  "a table altered in a savepoint that is rolled back": [
+    `begin; insert into by_index values (30, 'before', 'n');
+     savepoint a; alter table by_index add extra int; insert into by_index values (31, 'gone', 'n', 1); rollback to a;
+     insert into by_index values (32, 'after', 'n');
+     commit`,
+  ],
+  "a transaction rolled back": ["begin; insert into by_key values (40, 'gone', 1, null); rollback"],
   // What bench/decode.ts repeats: the shape of a busy table's day.
   orders: [
     `begin;
@@ -130,12 +147,13 @@ try {
 async function capture(): Promise<Capture> {
   await client.query(tables);
   await client.query(
-    "select pg_create_logical_replication_slot('captured', 'pgoutput'), pg_replication_origin_create('elsewhere')",
+    `select pg_create_logical_replication_slot('captured', 'pgoutput'), pg_create_logical_replication_slot('streamed', 'pgoutput'),
+      pg_replication_origin_create('elsewhere'), set_config('debug_logical_replication_streaming', 'immediate', false)`,
   );
   const captured: Scenario[] = [];
   for (const [name, sql] of Object.entries(scenarios)) {
     for (const statement of sql) await client.query(statement);
-    captured.push({ name, sql, messages: await messages() });
+    captured.push({ name, sql, messages: await messages(), streamed: await streamed() });
   }
   const { rows } = await client.query<{ server_version: string }>("show server_version");
   return { postgres: rows[0]!.server_version, tables: await catalog(), scenarios: captured };
@@ -148,6 +166,13 @@ async function messages(): Promise<CapturedMessage[]> {
         then (extract(epoch from pg_xact_commit_timestamp(xid) - '2000-01-01Z') * 1e6)::bigint::text end as "commitTime"
     from pg_logical_slot_get_binary_changes('captured', null, null, 'proto_version', '1', 'publication_names', 'captured', 'messages', 'true')`);
   return rows;
+}
+
+async function streamed(): Promise<string[]> {
+  const { rows } = await client.query<{ hex: string }>(`
+    select encode(data, 'hex') as hex
+    from pg_logical_slot_get_binary_changes('streamed', null, null, 'proto_version', '2', 'streaming', 'on', 'publication_names', 'captured', 'messages', 'true')`);
+  return rows.map(({ hex }) => hex);
 }
 
 async function catalog(): Promise<CapturedTable[]> {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
+import { inspect } from "node:util";
 import fc from "fast-check";
 import {
   decodeMessage,
@@ -20,7 +21,28 @@ import { WalcastError } from "../../engine/errors.ts";
 import type { Capture, CapturedMessage, CapturedTable, Scenario } from "./capture-pgoutput.ts";
 
 const capture = JSON.parse(readFileSync(join(import.meta.dirname, "pgoutput.json"), "utf8")) as Capture;
-const everyMessage = capture.scenarios.flatMap((scenario) => scenario.messages.map(bytesOf));
+
+/** A message, and whether it lies in a block of a streamed transaction. */
+interface Sent {
+  readonly bytes: Buffer;
+  readonly streamed: boolean;
+}
+
+const everyMessage: readonly Sent[] = capture.scenarios.flatMap((scenario) => [
+  ...scenario.messages.map((message) => ({ bytes: bytesOf(message), streamed: false })),
+  ...sentInBlocks(scenario),
+]);
+
+function sentInBlocks({ streamed }: Scenario): Sent[] {
+  let inBlock = false;
+  return streamed.map((text) => {
+    const bytes = Buffer.from(text, "hex");
+    if (bytes[0] === messageTags.streamStop) inBlock = false;
+    const sent = { bytes, streamed: inBlock };
+    if (bytes[0] === messageTags.streamStart) inBlock = true;
+    return sent;
+  });
+}
 
 // ── What Postgres said, read back ────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,21 +199,57 @@ test("a user-defined type is named", () => {
 });
 
 test("every kind of message was captured", () => {
-  assert.deepEqual(new Set(everyMessage.map((bytes) => bytes[0])), new Set(Object.values(messageTags)));
+  assert.deepEqual(new Set(everyMessage.map(({ bytes }) => bytes[0])), new Set(Object.values(messageTags)));
+});
+
+test("within a block a message says the same as outside, and whose it is", () => {
+  for (const scenario of capture.scenarios.filter(({ name }) => !name.includes("rolled back"))) {
+    const whole = scenario.messages.map((captured) => inspect(contents(decode(captured)), { depth: null }));
+    for (const { bytes } of sentInBlocks(scenario).filter(({ streamed }) => streamed)) {
+      const message = decodeMessage(bytes, 0, bytes.length, new Message(), true);
+      // Where it was committed at its origin is not known before.
+      if (message.tag === messageTags.origin) continue;
+      assert.ok(whole.includes(inspect(contents(message), { depth: null })));
+      assert.ok(message.xid > 0);
+    }
+  }
+});
+
+test("a streamed transaction's commit is that of the same transaction sent whole", () => {
+  for (const scenario of capture.scenarios.filter(({ streamed }) => streamed.some((text) => text.startsWith("63")))) {
+    const whole = scenario.messages.map(decode).filter(({ tag }) => tag === messageTags.commit);
+    const ended = sentInBlocks(scenario)
+      .map(({ bytes, streamed }) => decodeMessage(bytes, 0, bytes.length, new Message(), streamed))
+      .filter(({ tag }) => tag === messageTags.streamCommit);
+    const essence = ({ lsn, endLsn, time }: Message): unknown => [lsn, endLsn, time];
+    assert.deepEqual(ended.map(essence), whole.map(essence));
+  }
+});
+
+test("a rollback names the subtransaction, those within it too", () => {
+  const scenario = scenarioNamed("savepoints rolled back");
+  const messages = sentInBlocks(scenario).map(({ bytes, streamed }) =>
+    decodeMessage(bytes, 0, bytes.length, new Message(), streamed),
+  );
+  const aborts = messages.filter(({ tag }) => tag === messageTags.streamAbort);
+  const gone = messages.filter((message) => isRow(message) && rowOf(message)[2][1] === "gone").map(({ xid }) => xid);
+  assert.equal(new Set(aborts.map(({ subxid }) => subxid)).size, 2);
+  assert.ok(gone.length > 0 && gone.every((xid) => aborts.some(({ subxid }) => subxid === xid)));
+  for (const { xid, subxid } of aborts) assert.notEqual(xid, subxid);
 });
 
 // ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 test("every truncation of every message is refused", () => {
-  for (const bytes of everyMessage) {
-    for (let length = 0; length < bytes.length; length++) assertRefused(bytes, 0, length);
+  for (const { bytes, streamed } of everyMessage) {
+    for (let length = 0; length < bytes.length; length++) assertRefused(bytes, 0, length, streamed);
   }
 });
 
 test("a message with a byte left over is refused", () => {
-  for (const bytes of everyMessage) {
+  for (const { bytes, streamed } of everyMessage) {
     for (const extra of [0, 1, 0x4e, 0xff])
-      assertRefused(Buffer.concat([bytes, Buffer.of(extra)]), 0, bytes.length + 1);
+      assertRefused(Buffer.concat([bytes, Buffer.of(extra)]), 0, bytes.length + 1, streamed);
   }
 });
 
@@ -199,7 +257,21 @@ test("a message with a byte left over is refused", () => {
 const refusals: readonly (readonly [name: string, bytes: Buffer, says: RegExp])[] = [
   ["nothing", Buffer.of(), /a pgoutput message: expected a message's tag, found the end at byte 0$/],
   ["an unknown tag", Buffer.from("Z"), /expected a message's tag, found 0x5a at byte 0$/],
-  ["a streamed transaction, which we do not ask for", hex("53 00000001 01"), /expected a message's tag, found 0x53/],
+  [
+    "a block with another flag",
+    hex("53 00000001 02"),
+    /decode streamStart: expected a block's flag, 0 or 1, found 0x02/,
+  ],
+  [
+    "a prepared transaction, which we do not ask for",
+    hex("62 00000001"),
+    /expected a message's tag, found 0x62 at byte 0$/,
+  ],
+  [
+    "a streamed transaction's commit with flags",
+    Buffer.concat([hex("63 00000001 01"), Buffer.alloc(24)]),
+    /decode streamCommit: expected a commit's flags, 0, found 0x01 at byte 5$/,
+  ],
   [
     "a binary value",
     hex("49 00000001 4e 0001 62 00000001 00"),
@@ -292,14 +364,14 @@ const tag = fc.constantFrom(...Object.values(messageTags));
 
 test("random bytes are decoded or refused, the same whatever lies around them", () => {
   const bytes = fc.tuple(tag, fc.uint8Array({ maxLength: 60 })).map(([first, rest]) => Buffer.from([first, ...rest]));
-  fc.assert(fc.property(bytes, assertAlone), { numRuns: 20_000 });
+  fc.assert(fc.property(bytes, fc.boolean(), assertAlone), { numRuns: 20_000 });
 });
 
 test("captured messages with bytes changed, cut out or put in are decoded or refused, the same whatever lies around them", () => {
   const mutation = fc.record({ at: fc.nat(200), cut: fc.nat(4), put: fc.uint8Array({ maxLength: 4 }) });
   const mutated = fc.tuple(fc.constantFrom(...everyMessage), fc.array(mutation, { minLength: 1, maxLength: 3 }));
   fc.assert(
-    fc.property(mutated, ([bytes, mutations]) => assertAlone(mutations.reduce(mutate, bytes))),
+    fc.property(mutated, ([{ bytes, streamed }, mutations]) => assertAlone(mutations.reduce(mutate, bytes), streamed)),
     { numRuns: 20_000 },
   );
 });
@@ -313,18 +385,18 @@ function mutate(bytes: Buffer, { at, cut, put }: { at: number; cut: number; put:
 const surroundings = [0x00, 0xff, 0x6e, 0x74, 0x01].map((byte) => Buffer.alloc(70, byte));
 
 /** Decodes the same bytes amid different others: the outcome may not differ, and nothing may lie outside. */
-function assertAlone(bytes: Buffer): void {
-  const alone = outcome(bytes, 0, bytes.length);
+function assertAlone(bytes: Buffer, streamed: boolean): void {
+  const alone = outcome(bytes, 0, bytes.length, streamed);
   for (const around of surroundings) {
     const buffer = Buffer.concat([around, bytes, around]);
-    assert.deepEqual(outcome(buffer, around.length, around.length + bytes.length), alone);
+    assert.deepEqual(outcome(buffer, around.length, around.length + bytes.length, streamed), alone);
   }
 }
 
-function outcome(bytes: Buffer, start: number, end: number): unknown {
+function outcome(bytes: Buffer, start: number, end: number, streamed: boolean): unknown {
   const message = new Message();
   try {
-    decodeMessage(bytes, start, end, message);
+    decodeMessage(bytes, start, end, message, streamed);
   } catch (error) {
     assert.ok(error instanceof WalcastError && error.code === "malformed_message", String(error));
     return error.message;
@@ -343,9 +415,9 @@ function assertWithin(tuple: Tuple, start: number, end: number): void {
   }
 }
 
-function assertRefused(bytes: Buffer, start: number, end: number): void {
+function assertRefused(bytes: Buffer, start: number, end: number, streamed: boolean): void {
   assert.throws(
-    () => decodeMessage(bytes, start, end, new Message()),
+    () => decodeMessage(bytes, start, end, new Message(), streamed),
     { code: "malformed_message" },
     bytes.toString("latin1", start, end),
   );
@@ -409,10 +481,15 @@ function columnsOf(tuple: Tuple): unknown[] {
 
 /** Everything a message of its tag may be asked for. */
 function contents(message: Message): unknown {
-  const { begin, commit, origin, relation, type, truncate } = messageTags;
+  const { begin, commit, origin, relation, type, truncate, streamStart, streamStop, streamCommit, streamAbort } =
+    messageTags;
   if (isRow(message)) return [message.tag, message.relationOid, rowOf(message)];
   if (message.tag === begin) return [message.tag, message.lsn, message.time, message.xid];
   if (message.tag === commit) return [message.tag, message.lsn, message.endLsn, message.time];
+  if (message.tag === streamCommit) return [message.tag, message.xid, message.lsn, message.endLsn, message.time];
+  if (message.tag === streamStart) return [message.tag, message.xid, message.isFirstBlock];
+  if (message.tag === streamAbort) return [message.tag, message.xid, message.subxid];
+  if (message.tag === streamStop) return [message.tag];
   if (message.tag === origin) return [message.tag, message.lsn, message.originName()];
   if (message.tag === relation) return [message.tag, message.relationOid, message.relation()];
   if (message.tag === type) return [message.tag, message.type()];

@@ -7,6 +7,7 @@ import { prepareDatabase } from "../../engine/changes/setup.ts";
 import { Stream } from "../../engine/changes/stream.ts";
 import { type Lsn, zeroLsn } from "../../engine/protocol.ts";
 import { type TestCluster, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { stagingDirectory } from "../support/staging.ts";
 
 const slot = "streamed";
 
@@ -15,12 +16,13 @@ async function streaming(
   db: TestCluster | TestDatabase,
   use: (stream: Stream, received: (wanted: number) => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  const history = await readHistory(db.pool, slot);
+  const at = { databaseUrl: db.url, slot, publication: "walcast" };
+  const { recentXid, walSenderTimeoutMs } = await readHistory(at);
   let count = 0;
   let end = zeroLsn;
   let heard = Promise.withResolvers<void>();
   const stream = new Stream(
-    { databaseUrl: db.url, slot, publication: "walcast", ...history },
+    { ...at, recentXid, walSenderTimeoutMs, stagingDirectory: stagingDirectory() },
     {
       onTransactions: (transactions) => {
         count += transactions.length;
@@ -30,6 +32,7 @@ async function streaming(
       },
       onQuiet: () => {},
       acknowledged: (): Lsn => end,
+      pendingBytes: () => 0,
     },
   );
   const started = Promise.withResolvers<void>();

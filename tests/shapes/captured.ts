@@ -7,6 +7,7 @@ import type { Transaction } from "../../engine/changes/transaction.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
 import { pino } from "pino";
 import { type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { stagingDirectory } from "../support/staging.ts";
 import { transaction } from "../support/transaction.ts";
 
 export interface Capture {
@@ -28,7 +29,7 @@ export async function capture(schema: string): Promise<Capture> {
   const streamed: Transaction[] = [];
   let wake = (): void => {};
   const stream = new Stream(
-    { ...options, walSenderTimeoutMs: 60_000, recentXid: 700n },
+    { ...options, walSenderTimeoutMs: 60_000, recentXid: 700n, stagingDirectory: stagingDirectory(releasing) },
     {
       onTransactions: (transactions) => {
         streamed.push(...transactions);
@@ -36,6 +37,7 @@ export async function capture(schema: string): Promise<Capture> {
       },
       onQuiet: () => {},
       acknowledged: () => zeroLsn,
+      pendingBytes: () => 0,
     },
   );
   const started = Promise.withResolvers<void>();
