@@ -40,16 +40,20 @@ export class Tables {
   }
 
   /**
-   * Those of these tables, by oid, that are not any more what they were: another version, or not ready. For what nobody
-   * notes: event triggers may not be permitted, and rights can change where they do not see it.
+   * Those of these tables, by oid, that are not any more what they were. Where event triggers are permitted, a change of
+   * form comes in the stream, in its place, and only the rest is looked for: rights can change where no trigger sees it.
    */
-  async moved(versions: ReadonlyMap<number, string>): Promise<number[]> {
+  async moved(versions: ReadonlyMap<number, string>, eventTriggers: boolean): Promise<number[]> {
+    const lost = await this.readiness.lost([...versions.keys()]);
+    return eventTriggers ? lost : [...new Set([...lost, ...(await this.otherVersions(versions))])];
+  }
+
+  private async otherVersions(versions: ReadonlyMap<number, string>): Promise<number[]> {
     const { rows } = await this.pool.query<{ oid: number; version: string | null }>(
       "select oid::int8::float8 as oid, walcast.table_version(oid) as version from unnest($1::int8[]::oid[]) as oid",
       [[...versions.keys()]],
     );
-    const others = rows.filter(({ oid, version }) => versions.get(oid) !== version).map(({ oid }) => oid);
-    return [...new Set([...others, ...(await this.readiness.lost([...versions.keys()]))])];
+    return rows.filter(({ oid, version }) => versions.get(oid) !== version).map(({ oid }) => oid);
   }
 
   /** Another history: whatever was made ready was so for another slot. */
