@@ -11,7 +11,7 @@ import type { Transaction } from "../changes/transaction.ts";
 import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
 import { type Chunk, Descriptions } from "./chunks.ts";
 import { type Disk, realDisk, removeFile, removeLogFiles } from "./disk.ts";
-import { largePath, type OpenLarge, removeStrayFiles, takeOver } from "./large.ts";
+import { largePath, removeStrayFiles, takeOver } from "./large-files.ts";
 import { lockDirectory } from "./lock.ts";
 import type { Log, LogBatch, Pin } from "./log.ts";
 import { Reader, runsOf } from "./reader.ts";
@@ -35,12 +35,8 @@ export interface DurableLogOptions {
   readonly onFlushed: () => void;
   /** Writing failed, and is tried again. Told once, until it has succeeded. */
   readonly onFailed: (error: WalcastError) => void;
-  readonly openLarge?: OpenLarge;
   readonly disk?: Disk;
 }
-
-/** Until bodies of large transactions can be made, nobody makes them. */
-const noLarge: OpenLarge = () => assert.fail("a large transaction has somebody who reads its file");
 
 /** A batch that a reader is given. */
 const batchBytes = 1 << 20;
@@ -102,15 +98,11 @@ export class DurableLog implements Log {
 
   private get segmentOptions() {
     const { directory, segmentBytes } = this.options;
-    return { directory, descriptions: this.descriptions, bytesMax: segmentBytes, openLarge: this.openLarge };
+    return { directory, descriptions: this.descriptions, bytesMax: segmentBytes };
   }
 
   private get disk(): Disk {
     return this.options.disk ?? realDisk;
-  }
-
-  private get openLarge(): OpenLarge {
-    return this.options.openLarge ?? noLarge;
   }
 
   private async recover(): Promise<void> {
@@ -149,7 +141,7 @@ export class DurableLog implements Log {
     this.quietEnd = recorded;
     const { onFailed, directory, segmentBytes } = this.options;
     const { descriptions, disk } = this;
-    const onFlushed = (): void => this.flushed();
+    const onFlushed = (): void => this.onFlushed();
     this.writer = new Writer(segments, { directory, segmentBytes, descriptions, disk, onFlushed, onFailed });
   }
 
@@ -227,7 +219,7 @@ export class DurableLog implements Log {
 
   private push(writer: Writer, sent: Transaction): Transaction {
     assert(sent.commitEnd > writer.state.end, "commit positions strictly increase");
-    const transaction = takeOver(sent, this.options.directory, this.openLarge);
+    const transaction = takeOver(sent, this.options.directory);
     writer.append(transaction);
     this.remember(transaction);
     this.waiting.get(transaction.xid)?.resolve(transaction.commitEnd);
@@ -246,18 +238,30 @@ export class DurableLog implements Log {
     if (large) unlink(large.path, () => {});
   }
 
-  private flushed(): void {
+  private onFlushed(): void {
     this.tail.trim(this.writer!.durable.end);
     this.options.onFlushed();
+  }
+
+  /** Resolves when all that was appended is durable, or when the disk refuses it. */
+  async flushed(): Promise<void> {
+    await this.writer?.flushed();
   }
 
   quiet(walEnd: Lsn): void {
     if (walEnd > this.quietEnd) this.quietEnd = walEnd;
   }
 
-  /** What follows goes on under another name: a timeline that was taken up without loss. */
-  setHistory(history: string): void {
-    this.writer!.history(history);
+  /**
+   * What follows goes on under another name: a timeline that was taken up without loss. It left the one before at `until`,
+   * so what was recorded beyond, in quiet, says nothing about it. Resolves when that is durable.
+   */
+  async setHistory(history: string, until: Lsn): Promise<void> {
+    const { end, recorded } = this.writer!.state;
+    const shared = until > end ? until : end;
+    if (this.quietEnd > shared) this.quietEnd = shared;
+    this.writer!.history(history, recorded > shared ? shared : recorded);
+    await this.flushed();
   }
 
   /** Makes durable how far all was streamed and seen, where that moved, and lets retention go on. */
@@ -272,7 +276,7 @@ export class DurableLog implements Log {
   /** Makes durable what there is, if the disk takes it, and lets go of the directory. */
   async close(): Promise<void> {
     this.checkpoint();
-    await this.writer?.flushed();
+    await this.flushed();
     await this.writer?.stop();
     await this.removing;
     this.unlock();

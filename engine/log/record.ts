@@ -12,7 +12,7 @@
 import { crc32 } from "node:zlib";
 import type { DescribedRelation, SchemaChange, Transaction } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
-import type { LargeFile } from "./large.ts";
+import type { LargeFile } from "./large-files.ts";
 
 export const recordKinds = { transaction: 1, relation: 2, position: 3, history: 4 } as const;
 

@@ -8,7 +8,7 @@ import path from "node:path";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { addTables, type Descriptions } from "./chunks.ts";
 import { removeFile } from "./disk.ts";
-import { bodyAt, type LargeFile, type OpenLarge } from "./large.ts";
+import { bodyAt, type LargeFile } from "./large-files.ts";
 import {
   decodeHistory,
   decodePosition,
@@ -30,7 +30,6 @@ export interface RecoverOptions {
   readonly directory: string;
   readonly descriptions: Descriptions;
   readonly bytesMax: number;
-  readonly openLarge: OpenLarge;
 }
 
 export interface Recovered {
@@ -121,19 +120,18 @@ function take(space: Space, at: number, length: number, segment: Segment, descri
     const { number, description } = decodeRelation(space, at, length);
     segment.relations.add(number, description);
   } else if (kind === recordKinds.position) state.seenEnd = decodePosition(space, at, length);
-  else if (kind === recordKinds.history) state.history = decodeHistory(space, at, length);
+  // Another timeline may have been taken up before where the last one had got in quiet.
+  else if (kind === recordKinds.history)
+    Object.assign(state, { history: decodeHistory(space, at, length), recorded: position });
   else throw new WalcastError("log_failed", `open the log: ${segment.path} has a record of kind ${kind}`);
   if (position > state.recorded) state.recorded = position;
   segment.chunks.add({ parts: [space.bytes.subarray(at, at + length)], end: state.end, tables });
   return true;
 }
 
-export function describedBy(
-  { relations }: Segment,
-  { directory, openLarge }: Pick<RecoverOptions, "directory" | "openLarge">,
-): Described {
+export function describedBy({ relations }: Segment, { directory }: Pick<RecoverOptions, "directory">): Described {
   return {
     relationsOf: (view, at, count) => relations.relationsOf(view, at, count),
-    largeBody: (position: Lsn, file: LargeFile) => bodyAt(directory, position, file, openLarge),
+    largeBody: (position: Lsn, file: LargeFile) => bodyAt(directory, position, file),
   };
 }

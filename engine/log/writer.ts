@@ -9,7 +9,7 @@ import { type Lsn, WalcastError } from "../protocol.ts";
 import { Block, blockBytes, type LogState, recordBytes } from "./block.ts";
 import type { Descriptions } from "./chunks.ts";
 import { type Disk, syncDirectory, syncFile } from "./disk.ts";
-import { largePath } from "./large.ts";
+import { largePath } from "./large-files.ts";
 import { encodeDetails, encodeHistory, encodePosition, encodeRelation } from "./record.ts";
 import { newSalt, Segment } from "./segment.ts";
 
@@ -79,10 +79,10 @@ export class Writer {
     this.add(encodePosition(position, seenEnd, this.salt));
   }
 
-  /** What follows belongs to a history of this name, which continues the one before. */
-  history(history: string): void {
+  /** What follows belongs to a history of this name, which continues the one before, and was streamed up to `recorded`. */
+  history(history: string, recorded: Lsn): void {
     this.turnOver();
-    this.state.history = history;
+    Object.assign(this.state, { history, recorded });
     this.add(encodeHistory(this.state.recorded, history, this.salt));
   }
 
@@ -153,7 +153,7 @@ export class Writer {
 
   private async flushAll(): Promise<void> {
     // Everything that the same turn of the event loop appends goes along.
-    await null;
+    await Promise.resolve();
     while (this.blocks.length > 0 && !this.stopping.signal.aborted) await this.persist(this.takeBlocks());
     this.flushing = undefined;
   }

@@ -5,6 +5,7 @@
 import { renameSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
+import { largeBody } from "../changes/large.ts";
 import type { LargeBody, Transaction } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { nameOf, removeFile } from "./disk.ts";
@@ -12,28 +13,20 @@ import { nameOf, removeFile } from "./disk.ts";
 /** What the log keeps of a LargeBody: with the directory and the position it is enough to read it. */
 export type LargeFile = Pick<LargeBody, "length" | "crc" | "aborted">;
 
-/** Makes the body of a file that lies at `path`. The stream's, as the file's form is its own. */
-export type OpenLarge = (file: LargeFile & { readonly path: string }) => LargeBody;
-
 export function largePath(directory: string, position: Lsn): string {
   return nameOf(directory, position, "large");
 }
 
 /** Takes the file over: from now on it is the log's. */
-export function takeOver(transaction: Transaction, directory: string, open: OpenLarge): Transaction {
+export function takeOver(transaction: Transaction, directory: string): Transaction {
   const { large, commitEnd } = transaction;
   if (!large) return transaction;
   renameSync(large.path, largePath(directory, commitEnd));
-  return { ...transaction, large: bodyAt(directory, commitEnd, large, open) };
+  return { ...transaction, large: bodyAt(directory, commitEnd, large) };
 }
 
-export function bodyAt(directory: string, position: Lsn, file: LargeFile, open: OpenLarge): LargeBody {
-  const body = open({
-    path: largePath(directory, position),
-    length: file.length,
-    crc: file.crc,
-    aborted: file.aborted,
-  });
+export function bodyAt(directory: string, position: Lsn, { length, crc, aborted }: LargeFile): LargeBody {
+  const body = largeBody({ path: largePath(directory, position), length, crc, aborted });
   return { ...body, parts: () => partsOf(body) };
 }
 
