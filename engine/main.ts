@@ -14,14 +14,15 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { Claim } from "./changes/claim.ts";
 import { queryConfig } from "./changes/connection.ts";
-import { type HistoryLog, Replication } from "./changes/replication.ts";
+import { giveWay, snapshotApplication } from "./changes/give-way.ts";
+import { Replication } from "./changes/replication.ts";
 import { Snapshots } from "./changes/snapshot.ts";
 import { Tables } from "./changes/tables.ts";
 import type { Transaction } from "./changes/transaction.ts";
 import { Vitals } from "./changes/vitals.ts";
 import { type Config, resolveConfig, type WalcastConfig } from "./config.ts";
 import { mayPass, reasonOf } from "./explain.ts";
-import { MemoryLog } from "./log/log.ts";
+import { DurableLog } from "./log/durable.ts";
 import { createLogger } from "./logger.ts";
 import { type Figures, Metrics } from "./metrics.ts";
 import { formatLsn, type Lsn, zeroLsn } from "./protocol.ts";
@@ -66,33 +67,25 @@ export async function createEngine(config: WalcastConfig, logger?: Logger): Prom
 
 /** How often Postgres is asked what its snapshots see and how much WAL it keeps. */
 const measureEveryMs = 1_000;
+/** How often positions are made durable that no commit is at: a quiet database has to be acknowledged too. */
+const checkpointEveryMs = 1_000;
+/** After a flush; the next one within this time goes along. */
+const acknowledgeAfterMs = 100;
 const catalogPollMs = 5_000;
+/** DDL that waits for a snapshot makes everybody wait who uses the table: not for long. */
+const giveWayEveryMs = 500;
+const giveWayAfterMs = 1_000;
 const claimEveryMs = 500;
 const controlConnections = 4;
 
 /** What is there once the slot is ours. */
 interface Stages {
-  readonly tail: HistoryLog;
+  readonly tail: DurableLog;
   readonly tables: Tables;
   readonly snapshots: Snapshots;
   readonly hub: Hub;
   readonly replication: Replication;
   readonly vitals: Vitals;
-}
-
-class TemporaryLog extends MemoryLog implements HistoryLog {
-  history: string | undefined;
-  readonly pendingBytes = 0;
-  get recorded(): Lsn {
-    return this.acknowledgeable;
-  }
-  override async startAt(position: Lsn, history = ""): Promise<void> {
-    super.startAt(position);
-    this.history = history;
-  }
-  async setHistory(history: string): Promise<void> {
-    this.history = history;
-  }
 }
 
 class RunningEngine implements Engine {
@@ -107,12 +100,13 @@ class RunningEngine implements Engine {
   private readonly stopping = new AbortController();
   private stages: Stages | undefined;
   private waitingFor: string | undefined;
+  private acknowledging: NodeJS.Timeout | undefined;
 
   constructor(config: Config, log: Logger) {
     this.config = config;
     this.log = log;
     this.control = this.pool("walcast control", controlConnections);
-    this.snapshotPool = this.pool("walcast snapshot", config.limits.snapshots);
+    this.snapshotPool = this.pool(snapshotApplication, config.limits.snapshots);
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.metrics = new Metrics(() => this.figures());
     this.server = new Server({
@@ -143,8 +137,10 @@ class RunningEngine implements Engine {
       continues: (epoch, position) => replication.continues(epoch, position),
     });
     this.every(measureEveryMs, () => this.measure());
+    this.every(checkpointEveryMs, () => tail.checkpoint());
     this.every(this.config.positionEveryMs, () => hub.sendPositions());
-    this.every(catalogPollMs, () => (replication.eventTriggers ? undefined : this.pollCatalog()));
+    this.every(catalogPollMs, () => this.pollCatalog());
+    this.every(giveWayEveryMs, () => giveWay(this.control, giveWayAfterMs, this.log));
     this.log.info({ url: this.url, slot: this.config.slot, epoch: replication.epoch }, "streaming");
   }
 
@@ -152,13 +148,20 @@ class RunningEngine implements Engine {
     if (this.stopping.signal.aborted) return;
     this.stopping.abort();
     for (const timer of this.timers) clearInterval(timer);
+    clearTimeout(this.acknowledging);
     this.server.close();
-    this.stages?.snapshots.close();
-    await this.measure().catch(() => {});
-    await this.stages?.replication.stop();
+    if (this.stages) await this.closeStages(this.stages);
     await this.claim.release();
     await Promise.all([this.snapshotPool.end(), this.control.end()]);
     this.metrics.close();
+  }
+
+  private async closeStages({ tail, snapshots, replication }: Stages): Promise<void> {
+    snapshots.close();
+    tail.checkpoint();
+    await tail.flushed();
+    await replication.stop();
+    await tail.close();
   }
 
   /** Another engine may have the slot, as in a rolling deploy: it will let go. */
@@ -182,7 +185,7 @@ class RunningEngine implements Engine {
   private async build(): Promise<Stages> {
     const { config, control, claim, log } = this;
     const { databaseUrl, publication, slot, limits } = config;
-    const tail = new TemporaryLog(config.log.tailBytes);
+    const tail = await this.openLog();
     const tables = new Tables(control, { publication, slot, log });
     const snapshots = new Snapshots(this.snapshotPool, control, tail, path.join(config.dataDir, "spool"));
     const onTableChanged = (oid: number): void => tables.forget(oid);
@@ -197,7 +200,7 @@ class RunningEngine implements Engine {
         tail,
         log,
         stagingDirectory: path.join(config.dataDir, "staging", slot),
-        largeTransactionBytes: Infinity,
+        largeTransactionBytes: limits.largeTransactionBytes,
       },
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
@@ -208,6 +211,19 @@ class RunningEngine implements Engine {
     const { retainedWalBytes } = limits;
     const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
     return { tail, tables, snapshots, hub, replication, vitals };
+  }
+
+  private openLog(): Promise<DurableLog> {
+    const { dataDir, slot, log } = this.config;
+    return DurableLog.open({
+      directory: path.join(dataDir, "log", slot),
+      retentionMs: log.retentionMs,
+      bytesMax: log.maxBytes,
+      segmentBytes: log.segmentBytes,
+      tailBytes: log.tailBytes,
+      onFlushed: () => this.acknowledgeSoon(),
+      onFailed: (error) => this.log.error({ err: error }, reasonOf(error)),
+    });
   }
 
   // ── From the replication socket to the clients ──────────────────────────────────────────────────────────────────────
@@ -228,23 +244,24 @@ class RunningEngine implements Engine {
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private async measure(): Promise<void> {
-    if (!this.stages) return;
-    const { vitals, tail, replication } = this.stages;
+    const { vitals, tail, replication } = this.stages!;
     const { snapshot, publicationOid } = await vitals.measure();
     tail.learn(snapshot);
-    replication.acknowledge();
     await replication.check(publicationOid);
   }
 
+  private acknowledgeSoon(): void {
+    this.acknowledging ??= setTimeout(() => {
+      this.acknowledging = undefined;
+      this.stages?.replication.acknowledge();
+    }, acknowledgeAfterMs);
+  }
+
   /** Where event triggers are not permitted. */
+  /** What nobody notes: DDL where event triggers are not permitted, and rights that change outside of this database. */
   private async pollCatalog(): Promise<void> {
-    const { hub } = this.stages!;
-    const versions = hub.live.versions();
-    const { rows } = await this.control.query<{ oid: string; version: string | null }>(
-      "select oid::text, walcast.table_version(oid) as version from unnest($1::int8[]::oid[]) as oid",
-      [[...versions.keys()]],
-    );
-    for (const { oid, version } of rows) if (versions.get(Number(oid)) !== version) hub.tableChanged(Number(oid));
+    const { hub, tables, replication } = this.stages!;
+    for (const oid of await tables.moved(hub.live.versions(), replication.eventTriggers)) hub.tableChanged(oid);
   }
 
   private every(ms: number, run: () => void | Promise<void>): void {
@@ -276,7 +293,7 @@ class RunningEngine implements Engine {
 
   health(): Health {
     const { replication, tail, vitals } = this.stages ?? {};
-    const reason = replication?.reason ?? this.waitingFor;
+    const reason = replication?.reason ?? tail?.failure?.message ?? this.waitingFor;
     return {
       status: replication?.status ?? "starting",
       position: formatLsn(tail?.end ?? zeroLsn),
@@ -316,7 +333,7 @@ class RunningEngine implements Engine {
         sendsDropped: hub?.counters.sendsDropped ?? 0,
         clientsFallenBehind: hub?.counters.fellBehind ?? 0,
         catchUpPasses: hub?.catchUp.passesTotal ?? 0,
-        catchUpBytes: 0,
+        catchUpBytes: tail?.bytesRead ?? 0,
       },
     };
   }

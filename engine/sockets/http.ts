@@ -33,12 +33,11 @@ export function serveHealth(res: HttpResponse, { health }: HttpServices): void {
   answerJson(res, state.status === "live" ? "200 OK" : "503 Service Unavailable", state);
 }
 
-export function serveMetrics(res: HttpResponse, { metrics }: HttpServices): void {
+export async function serveMetrics(res: HttpResponse, { metrics }: HttpServices): Promise<void> {
   let aborted = false;
   res.onAborted(() => (aborted = true));
-  void metrics().then((text) => {
-    if (!aborted) write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4; charset=utf-8"]], text);
-  });
+  const text = await metrics();
+  if (!aborted) write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4; charset=utf-8"]], text);
 }
 
 export function answer(res: HttpResponse, status: string, error: WalcastError): void {

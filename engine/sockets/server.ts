@@ -110,7 +110,7 @@ export class Server {
       close: (ws) => this.closed(ws),
     });
     this.app.get("/health", (res) => serveHealth(res, this.options));
-    this.app.get("/metrics", (res) => serveMetrics(res, this.options));
+    this.app.get("/metrics", (res) => void serveMetrics(res, this.options));
     const files = staticDir === undefined ? undefined : staticFiles(staticDir);
     this.app.any("/*", (res, req) => {
       if (files && req.getMethod() === "get" && files.serve(res, req.getUrl())) return;

@@ -81,8 +81,6 @@ test("while Postgres restarts, clients stay connected, and what they ask for mea
     await client.load(1, { table: "items" });
     const stopped = cluster.stop();
     while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
-    // Otherwise Postgres would wait for us until it is killed, and recover from a crash that there was not.
-    assert.match(engine.health().reason!, /shutting down/);
     await stopped;
     client.subscribe(2, { table: "items", where: "id > 0" });
     client.send({ kind: "await", id: 1, position: "FFFFFFFF/0" });
