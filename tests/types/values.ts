@@ -1,0 +1,186 @@
+/** Types and values that are written the same everywhere or not at all: what a column of a synced table may hold. */
+import { quoteLiteral } from "../../engine/shapes/name.ts";
+import { postgresMajor } from "../versions/programs.ts";
+
+/** What the types below need. `citext` and `hstore` come with every Postgres that has its contrib modules. */
+export const typesSchema = `
+  create extension citext;
+  create extension hstore;
+  create type mood as enum ('calm', 'it''s ''so''', 'NULL', '', ' spaced ', 'a,b{"c"}', 'Größe 😀');
+  create domain a_domain as mood;
+  create domain outer_domain as a_domain check (value::text::mood <> '');
+  create domain short_numbers as numeric(6,2)[];
+  create type pair as (a int, b text);
+  create type nest as (p pair, moods mood[], "odd ""name""" pair[]);
+  create domain a_pair as pair;
+  create type moods as range (subtype = mood);
+  create type words as range (subtype = text, collation = "und-x-icu");
+  create type span as range (subtype = float8, multirange_type_name = spans);
+  create function a_function(mood) returns int language sql as 'select 1'`;
+
+const odd = "tab\tnewline\nreturn\rvertical\u000bbell\u0008feed\fescape\u001bdelete\u007f";
+const interval = postgresMajor() < 17 ? [] : ["infinity", "-infinity"];
+
+/** By type: what may stand in a column of it, as a literal says it. */
+export const values: Readonly<Record<string, readonly string[]>> = {
+  bool: ["t", "f"],
+  int2: ["-32768", "32767"],
+  int4: ["2147483647", "-2147483648", "0"],
+  int8: ["-9223372036854775808", "9223372036854775807", "9007199254740993"],
+  oid: ["4294967295", "0"],
+  xid: ["4294967295"],
+  cid: ["7"],
+  tid: ["(0,1)", "(4294967295,65535)"],
+  xid8: ["18446744073709551615"],
+  numeric: [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1.10",
+    "-0.000",
+    "1e1000",
+    "9".repeat(131_072),
+    `0.${"1".repeat(16_383)}`,
+    "-99999999999999999999.000000000000000000001",
+  ],
+  "numeric(12,4)": ["1", "-0.00005", "NaN"],
+  "numeric(2,-3)": postgresMajor() < 15 ? [] : ["12345"],
+  float4: ["0.1", "-0", "NaN", "Infinity", "1e-45", "3.4028235e38", "1.17549435e-38"],
+  float8: ["0.1", "-0", "NaN", "-Infinity", "5e-324", "1.7976931348623157e308", "0.30000000000000004", "1e15", "1e16"],
+  money: ["1234567.895", "-0.01", "92233720368547758.07"],
+  text: ["", "\\", "\\N", "\\.", odd, "é😀", "e\u0301", "\ufeff", "\u2028", "'\"", "NULL", " a ", "a".repeat(100_000)],
+  varchar: ["trailing  "],
+  "varchar(3)": ["abc", "é😀 "],
+  "char(5)": ["a", "", "é", "abcde"],
+  bpchar: ["a  "],
+  '"char"': ["a", "", "\\377", "\\"],
+  name: ["a name", "n".repeat(63)],
+  bytea: ["\\x", "\\x00ff5c0a", "\\x5c4e"],
+  date: ["2026-03-01", "0044-03-15 BC", "infinity", "-infinity", "5874897-12-31", "4714-11-24 BC", "0001-01-01"],
+  time: ["24:00", "00:00:00.000001", "23:59:60"],
+  "time(3)": ["12:00:00.0005"],
+  timetz: ["23:59:59.999999+15:59", "00:00-03", "24:00-15:59:59"],
+  timestamp: ["2026-03-01 12:00", "0001-01-01 BC", "294276-12-31 23:59:59.999999", "infinity", "-infinity"],
+  "timestamp(0)": ["2026-03-01 12:00:00.5"],
+  timestamptz: [
+    "2026-03-01 12:00+05:30",
+    "1883-11-18 12:00 America/New_York",
+    "-infinity",
+    "4714-11-24 00:00+00 BC",
+    "294276-12-31 23:59:59.999999+00",
+  ],
+  interval: [
+    "1 year -2 mons 3 days -04:05:06.7",
+    "0",
+    "-1 day +23:59:59",
+    "178000000 years",
+    "-178000000 years",
+    "1 mon",
+    "24:00",
+    "1 day",
+    "00:00:00.000001 ago",
+    ...interval,
+  ],
+  "interval day to second(2)": ["1 day 02:03:04.567"],
+  uuid: ["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "00000000-0000-0000-0000-000000000000"],
+  json: [
+    "null",
+    '"null"',
+    '{"a" : 1,  "a":2, "é":"\\u0000"}',
+    '"\\t"',
+    "1e400",
+    "123456789012345678901234567890.10",
+    "[ ]",
+  ],
+  jsonb: [
+    "null",
+    '"null"',
+    '{"b":1.10, "a": [1e3, "\\\\"], "__proto__": {}}',
+    "1e400",
+    "12345678901234567890.0100",
+    "{}",
+  ],
+  jsonpath: ["$.a[*] ? (@ > 1)", 'strict $."a b"'],
+  // A mere <?xml version="1.0"?> is dropped by xml's own output function, so no client of Postgres ever sees it.
+  xml: ["<a b='1'>é&amp;</a>", "text", '<?xml version="1.0" standalone="yes"?><a/>', ""],
+  "bit(5)": ["10101", "00000"],
+  "bit varying": ["", "101", "0".repeat(1_000)],
+  "varbit(4)": ["1111"],
+  inet: ["10.0.0.1/8", "::ffff:1.2.3.4", "255.255.255.255", "::/0"],
+  cidr: ["10.0.0.0/8", "2001:db8::/32"],
+  macaddr: ["08-00-2b-01-02-03"],
+  macaddr8: ["08:00:2b:01:02:03:04:05"],
+  point: ["(1,-0)", "(NaN,Infinity)", "(5e-324,0.1)"],
+  box: ["((1,2),(3,4))"],
+  circle: ["<(0.1,2),3>"],
+  path: ["[(1,2),(3,4)]", "((1,2))"],
+  line: ["{1,2,3}"],
+  lseg: ["[(1,2),(3,4)]"],
+  polygon: ["((1,2),(3,4),(5,6))"],
+  tsvector: ["'a':1A 'é b':2", "", "'it''s' '\\\\'"],
+  tsquery: ["'a' & !'b' <-> 'c'", "", "'a':*AB <3> 'it''s'"],
+  pg_lsn: ["16/B374D848", "0/0", "FFFFFFFF/FFFFFFFF"],
+  pg_snapshot: ["10:20:10,14,15"],
+  txid_snapshot: ["10:20:"],
+  oidvector: ["1 2 4294967295", ""],
+  int2vector: ["-1 2", ""],
+  refcursor: ["a cursor"],
+  aclitem: ["postgres=r/postgres"],
+  regclass: ["public.all_types", "pg_class", "0", "4294967295"],
+  regtype: ["public.mood", "integer", "interval"],
+  regproc: ["public.a_function", "now"],
+  regprocedure: ["public.a_function(public.mood)"],
+  regoper: ["||/"],
+  regoperator: ["+(integer,integer)"],
+  regnamespace: ["public"],
+  regrole: ["postgres"],
+  regconfig: ["simple"],
+  regdictionary: ["simple"],
+  regcollation: ['"C"'],
+  "regclass[]": ["{public.all_types,NULL}"],
+  int4range: ["empty", "[1,5)", "(,)", "[1,]"],
+  int8range: ["[9007199254740993,9223372036854775807)"],
+  numrange: ["(1.10,NaN)", "[1.0,1.00]", "[,Infinity]"],
+  tsrange: ['["2026-01-01 00:00","infinity"]'],
+  tstzrange: ['["2026-01-01 00:00+02",infinity)'],
+  daterange: ["[2026-01-01,2026-01-02]", "(,infinity)"],
+  int4multirange: ["{}", "{[1,2),[5,7)}", "{(,)}"],
+  nummultirange: ["{[1.0,2.00],(3,)}"],
+  tstzmultirange: ['{["2026-01-01 00:00+02",infinity)}'],
+  "int4[]": ["{}", "[-2:0]={1,NULL,3}", "{{1,2},{3,4}}", "[2:3][-1:0]={{1,2},{NULL,4}}"],
+  "text[]": ['{"",NULL,"NULL","a,b","\\"\\\\",é,null," "}', '{{{"{"}}}'],
+  "numeric[]": ["{NaN,1.10,-Infinity}"],
+  "bool[]": ["{t,f,NULL}"],
+  "timestamptz[]": ["{2026-03-01 12:00+05,infinity}"],
+  "bytea[]": ['{"\\\\x00ff","\\\\x"}'],
+  "json[]": ['{"{\\"a\\" : 1}",NULL,"null"}'],
+  "interval[]": ["{1 day,-00:00:01}"],
+  "box[]": ["{(1,2),(3,4);(5,6),(7,8)}"],
+  "char(3)[]": ["{a,NULL}"],
+  "varchar(3)[]": ["{abc}"],
+  "int4range[]": ['{"[1,2)",empty}'],
+  "public.mood": ["calm", "it's 'so'", "NULL", "", "Größe 😀", 'a,b{"c"}'],
+  "public.mood[]": ['[0:3]={calm,NULL,"NULL",""}', '{"a,b{\\"c\\"}"}'],
+  "public.a_domain": ["calm", ""],
+  "public.outer_domain": ["it's 'so'"],
+  "public.outer_domain[]": ["{calm,NULL}"],
+  "public.short_numbers": ["{1.005,NULL}", "{}", "[5:5]={1}"],
+  "public.pair": ['(1,"a ""b"" \\\\")', "(,)", '(,"")', '(1,"NULL")', '(1," ")'],
+  "public.a_pair": ["(2,b)"],
+  "public.pair[]": ['{"(1,\\"x y\\")",NULL}'],
+  "public.nest": ['("(1,""a """"b"""" ,(\\\\\\\\)"")","{calm,NULL,""NULL""}","{""(1,)"",NULL}")', "(,,)"],
+  "public.nest[]": ['{"(\\"(1,\\"\\"x\\"\\"\\"\\"\\"\\")\\",{},)"}'],
+  "public.moods": ["[calm,calm]", "empty"],
+  "public.moods_multirange": ["{[calm,NULL)}"],
+  "public.words": ["[a,B)", "empty", '["a b",)'],
+  "public.words_multirange": ["{[a,B)}"],
+  "public.span": ["[0.1,Infinity)", "(-0,5e-324]"],
+  "public.spans": ["{[0.1,0.2],(1,)}"],
+  "public.citext": ["MiXed", "", "é"],
+  "public.citext[]": ["{MiXed,NULL}"],
+  "public.hstore": ['a=>1, "b c"=>NULL, "\\"d\\""=>"\\\\"', ""],
+};
+
+export function literal(value: string | undefined, type: string): string {
+  return value === undefined ? "null" : `${quoteLiteral(value)}::${type}`;
+}
