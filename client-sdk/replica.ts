@@ -564,7 +564,12 @@ export class Replica {
     const aside = isKnown
       ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${crypto.randomUUID()}`)}`]
       : [];
-    return [`CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`, ...aside, sql.createType(type, opaque)];
+    return [
+      `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`,
+      ...aside,
+      sql.createType(type, opaque),
+      `COMMENT ON TYPE ${name} IS ${sql.quoteLiteral(sql.mark)}`,
+    ];
   }
 
   private runAll(runs: readonly Run[]): void {

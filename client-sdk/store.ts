@@ -9,7 +9,7 @@
 import { type Lsn, parseLsn, type TableDescription, type TypeDescription, zeroLsn } from "../engine/protocol.ts";
 import { type Database, type Row, type Run } from "./database.ts";
 import { forgetStaged, stagingTable } from "./staging.ts";
-import { qualified } from "./tables.ts";
+import { mark, qualified } from "./tables.ts";
 
 /** Counted up when what follows is changed. */
 const FORMAT = 1;
@@ -117,23 +117,23 @@ function loads(database: Database): string[] {
   );
 }
 
+/** What is ours is found by its mark, whatever has become of the lists. */
 function empty(database: Database): void {
-  const tables = tolerant(() => namesOf(database.rows("SELECT name FROM walcast.tables")));
-  const types = tolerant(() => namesOf(database.rows("SELECT name FROM walcast.types")));
+  const tables = namesOf(
+    database.rows(
+      "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND obj_description(oid, 'pg_class') = $1",
+      [mark],
+    ),
+  );
+  const types = namesOf(
+    database.rows("SELECT oid::regtype::text AS name FROM pg_type WHERE obj_description(oid, 'pg_type') = $1", [mark]),
+  );
   database.transaction(() => {
     for (const name of tables) database.script(`DROP TABLE IF EXISTS ${name} CASCADE`);
     for (const name of types) database.script(`DROP TYPE IF EXISTS ${name} CASCADE`);
     database.script("DROP SCHEMA walcast CASCADE");
   });
   database.forgetStatements();
-}
-
-function tolerant(work: () => string[]): string[] {
-  try {
-    return work();
-  } catch {
-    return [];
-  }
 }
 
 function namesOf(rows: readonly Row[]): string[] {

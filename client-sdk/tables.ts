@@ -57,6 +57,9 @@ function unquote(text: string): string {
     : text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }
 
+/** The comment on everything that is ours in an application's schemas. */
+export const mark = "kept by walcast";
+
 // ── Types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const typePattern = new RegExp(String.raw`^(${identifier})\.(${identifier})(.*)$`, "u");
@@ -110,7 +113,10 @@ export function addedLabels(before: TypeDescription, now: TypeDescription): stri
 /** Without its key: rows are loaded first, twice as fast. */
 export function createTable(name: string, description: TableDescription): string {
   const opaque = opaqueTypesOf(description.types);
-  return `CREATE TABLE ${name} (${description.columns.map((column) => `${quoteIdentifier(column.name)} ${localType(column.type, opaque)}`).join(", ")})`;
+  const columns = description.columns.map(
+    ({ name: column, type }) => `${quoteIdentifier(column)} ${localType(type, opaque)}`,
+  );
+  return `CREATE TABLE ${name} (${columns.join(", ")}); COMMENT ON TABLE ${name} IS ${quoteLiteral(mark)}`;
 }
 
 export function addPrimaryKey(name: string, description: TableDescription): string {

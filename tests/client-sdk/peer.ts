@@ -141,6 +141,10 @@ export class PeerConnection {
     this.frame({ kind: "join", position: position as Lsn, sections: sections(subscriptions) });
   }
 
+  catchUp(subscriptions: Readonly<Record<number, readonly Commit[]>>): void {
+    this.frame({ kind: "catchUp", position: 0n as Lsn, sections: sections(subscriptions) });
+  }
+
   commits(position: bigint, subscriptions: Readonly<Record<number, readonly Commit[]>>, boundary = true): void {
     this.frame({ kind: "commits", position: position as Lsn, boundary, sections: sections(subscriptions) });
   }

@@ -1,0 +1,183 @@
+/** What an earlier process left on the replica. */
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
+import { all, becomes, orders, reached, sharedReplica, synced } from "./clients.ts";
+import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
+
+const insert = (id: number) => ({ kind: "insert", row: [String(id), "new"] }) as const;
+const items = table("items", ["id integer", "status text"]);
+
+/** A client with `orders` joined at position 16, closed. */
+async function left(t: TestContext, work?: (client: Client, server: PeerConnection, id: number) => unknown) {
+  const { peer, client, server, id } = await synced(t);
+  await work?.(client, server, id);
+  await client.close();
+  return peer;
+}
+
+function reopen(t: TestContext, peer: Peer): Client {
+  const client = createClient({ url: peer.url, replica: sharedReplica(), backoff: { baseMs: 1, maxMs: 20 } });
+  t.after(() => client.close());
+  return client;
+}
+
+async function goOn(server: PeerConnection): Promise<number> {
+  const { id } = await server.message("subscribe");
+  server.send({ kind: "resumed", id });
+  return id;
+}
+
+test("a replica that is opened again has its rows before anything is connected, and goes on from its position", async (t) => {
+  const peer = await left(t, async (client, server, id) => {
+    server.commits(32n, { [id]: [commit(32n, insert(3))] });
+    await client.awaitPosition(text(32n));
+  });
+  const client = reopen(t, peer);
+  const shape = client.sync({ table: "public.Orders" });
+  await shape.ready;
+  assert.equal(shape.status, "ready");
+  assert.equal(client.position, text(32n));
+  assert.equal((await client.query(all)).length, 3);
+  const { connection, hello } = await peer.resuming();
+  assert.deepEqual(hello, { kind: "hello", epoch: "epoch", position: text(32n) });
+  const { id, identity } = await connection.message("subscribe");
+  assert.equal(identity, "orders");
+  connection.send({ kind: "resumed", id });
+  connection.commits(48n, { [id]: [commit(48n, { kind: "delete", key: ["1"] })] });
+  await client.awaitPosition(text(48n));
+  assert.equal((await client.query(all)).length, 2);
+  assert.equal(client.inspect().refetches, 0);
+});
+
+test("shapes that share a table find their own rows again", async (t) => {
+  const where = { table: "orders", where: "id > $1", params: [1] };
+  const peer = await left(t, async (client, server) => {
+    const second = client.sync(where);
+    await server.serve(
+      { ...orders, identity: "id > 1" },
+      [
+        ["2", "new"],
+        ["3", "new"],
+      ],
+      20n,
+    );
+    await second.ready;
+  });
+  const client = reopen(t, peer);
+  const [whole, some] = [client.sync({ table: "orders" }), client.sync(where)];
+  const { connection } = await peer.resuming();
+  const first = await connection.message("subscribe");
+  const second = await connection.message("subscribe");
+  assert.deepEqual([first.identity, second.identity], ["orders", "id > 1"]);
+  for (const { id } of [first, second]) connection.send({ kind: "resumed", id });
+  connection.commits(32n, {
+    [first.id]: [commit(32n, { kind: "delete", key: ["2"] })],
+    [second.id]: [commit(32n, { kind: "delete", key: ["2"] })],
+  });
+  await client.awaitPosition(text(32n));
+  assert.deepEqual(await client.query("select id from orders order by id"), [{ id: 1 }, { id: 3 }]);
+  await some.unsubscribe();
+  assert.deepEqual(await client.query("select id from orders order by id"), [{ id: 1 }]);
+  assert.equal(whole.status, "ready");
+});
+
+test("rows that nobody asked for stay behind when the position moves on: asked for later they are loaded anew", async (t) => {
+  const peer = await left(t, async (client, server) => {
+    const second = client.sync({ table: "items" });
+    await server.serve(items, [["7", "old"]], 20n);
+    await second.ready;
+  });
+  const client = reopen(t, peer);
+  const shape = client.sync({ table: "items" });
+  await shape.ready;
+  const { connection } = await peer.resuming();
+  connection.commits(32n, { [await goOn(connection)]: [commit(32n, { kind: "delete", key: ["7"] })] });
+  await client.awaitPosition(text(32n));
+  const late = client.sync({ table: "orders" });
+  assert.equal(late.status, "resyncing");
+  assert.equal((await client.query(all)).length, 2);
+  assert.equal((await connection.message("subscribe")).identity, undefined);
+});
+
+test("rows that nobody asked for leave a table in which others move on", async (t) => {
+  const peer = await left(t, async (client, server) => {
+    const second = client.sync({ table: "orders", where: "id > 2" });
+    await server.serve({ ...orders, identity: "id > 2" }, [["3", "new"]], 20n);
+    await second.ready;
+  });
+  const client = reopen(t, peer);
+  await client.sync({ table: "orders" }).ready;
+  assert.equal((await client.query(all)).length, 3);
+  const { connection } = await peer.resuming();
+  connection.commits(32n, { [await goOn(connection)]: [commit(32n, { kind: "delete", key: ["1"] })] });
+  await client.awaitPosition(text(32n));
+  assert.deepEqual(await client.query(all), [{ id: 2, status: "new" }]);
+});
+
+test("what was resyncing when the process ended is not taken for current", async (t) => {
+  const peer = await left(t, async (client, server, id) => {
+    server.send({ kind: "resync", id, cause: { code: "schema_changed", message: "" } });
+    server.commits(32n, {});
+    await client.awaitPosition(text(32n), { timeoutMs: 1 }).catch(() => {});
+    await client.query("select 1");
+    await reached(client, "catching-up");
+  });
+  const client = reopen(t, peer);
+  const shape = client.sync({ table: "orders" });
+  await becomes(shape, "resyncing");
+  assert.equal((await client.query(all)).length, 2);
+  const { connection } = await peer.resuming();
+  assert.equal((await connection.message("subscribe")).identity, undefined);
+});
+
+test("another history replaces what was stored, and is stored itself", async (t) => {
+  const peer = await left(t);
+  const client = reopen(t, peer);
+  const shape = client.sync({ table: "orders" });
+  const server = await peer.connection();
+  await server.message("hello");
+  server.send({ kind: "welcome", epoch: "another", position: text(4n), positionEveryMs: 60_000 });
+  await becomes(shape, "resyncing");
+  await server.serve(orders, [["5", "other"]], 8n);
+  await reached(client, "live");
+  await client.close();
+  const again = reopen(t, peer);
+  await again.sync({ table: "orders" }).ready;
+  assert.deepEqual(await again.query(all), [{ id: 5, status: "other" }]);
+  const { hello } = await peer.resuming();
+  assert.deepEqual(hello, { kind: "hello", epoch: "another", position: text(8n) });
+});
+
+test("rows of a table that comes with other columns make way for it", async (t) => {
+  const peer = await left(t);
+  const client = reopen(t, peer);
+  const shape = client.sync({ table: "orders", columns: ["id"] });
+  const { connection } = await peer.resuming();
+  await connection.serve(table("orders", ["id integer"], ["id"], { identity: "narrow" }), [["9"]], 20n);
+  await shape.ready;
+  assert.deepEqual(await client.query("select * from orders"), [{ id: 9 }]);
+});
+
+const damages: Record<string, string> = {
+  "of an older format": "UPDATE walcast.state SET format = 0",
+  "without a column it knew": "ALTER TABLE walcast.state DROP COLUMN epoch",
+  "whose table has lost a column": "ALTER TABLE orders DROP COLUMN status",
+  "whose table is gone": "DROP TABLE orders",
+  "whose position is gone": "DELETE FROM walcast.state",
+  "whose descriptions are gone": "DROP TABLE walcast.tables",
+};
+
+for (const [what, damage] of Object.entries(damages)) {
+  test(`a store ${what} is reported, emptied and filled again`, async (t) => {
+    const peer = await left(t);
+    await sharedReplica().exec(`BEGIN READ WRITE; ${damage}; COMMIT`);
+    const client = reopen(t, peer);
+    const shape: Shape = client.sync({ table: "orders" });
+    const server = await peer.greeted();
+    assert.equal(client.inspect().lastError?.code, "replica_failed");
+    await server.serve(orders, [["6", "new"]], 64n);
+    await shape.ready;
+    assert.deepEqual(await client.query(all), [{ id: 6, status: "new" }]);
+  });
+}
