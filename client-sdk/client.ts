@@ -194,7 +194,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const replica = await this.database.exclusive(() => new Replica(this.database));
     this.replica = replica;
     this.epoch = replica.epoch;
-    if (replica.emptied !== undefined) this.lastError = emptied(replica.emptied);
+    const damage = this.database.damage ?? replica.emptied;
+    if (damage !== undefined) this.lastError = emptied(damage);
     this.lanes.restore(replica);
     return replica;
   }

@@ -8,6 +8,7 @@
 import { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
+import { Directory } from "./directory.ts";
 import { type ArrayTypes, type DecodeValue, decodeField, decoderOf, encodeParameter } from "./values.ts";
 import {
   findError,
@@ -79,7 +80,10 @@ const BINARY = 1;
 const inUse = new WeakSet<PGlite>();
 
 export class Database {
-  readonly pglite: PGlite;
+  pglite: PGlite;
+  /** Why what was in its directory could not be opened. */
+  damage: string | undefined;
+  private readonly directory: Directory | undefined;
   /** Nothing of an earlier process can be in it. */
   readonly isFresh: boolean;
   private readonly owned: boolean;
@@ -97,13 +101,14 @@ export class Database {
         "open a replica: expected a PGlite of its own, found one that another client uses",
       );
     if (given) inUse.add(given);
-    this.isFresh = replica === "memory://";
-    this.pglite = given ?? new PGlite(replica as string, this.isFresh ? { startParams: inMemory } : {});
+    this.isFresh = typeof replica === "string" && replica.startsWith("memory:");
+    this.directory = given || this.isFresh ? undefined : new Directory(replica as string);
+    this.pglite = given ?? this.create();
     this.owned = given === undefined;
   }
 
   async open(): Promise<void> {
-    await this.pglite.waitReady;
+    await this.ready();
     await this.exclusive(() => {
       for (const [name, value] of Object.entries(settings)) this.script(`SET ${name} = ${value}`);
       this.readArrayTypes();
@@ -112,8 +117,8 @@ export class Database {
 
   async close(): Promise<void> {
     // A PGlite that is still starting cannot be closed; one that failed to start needs no closing.
+    if (this.owned) return this.closeOwn();
     await this.pglite.waitReady;
-    if (this.owned) return this.pglite.close();
     inUse.delete(this.pglite);
     if (this.pglite.closed) return;
     await this.exclusive(() => {
@@ -121,6 +126,31 @@ export class Database {
       for (const { name } of this.statements.values()) this.messages.closeStatement(name);
       this.exec(this.messages.sync());
     });
+  }
+
+  private create(): PGlite {
+    return this.directory ? new PGlite(this.directory.path) : new PGlite("memory://", { startParams: inMemory });
+  }
+
+  /** Files that PGlite cannot open are of no use; what was in them can be had again. */
+  private async ready(): Promise<void> {
+    try {
+      await this.pglite.waitReady;
+    } catch (error) {
+      if (!this.directory) throw error;
+      this.damage = `${error instanceof Error ? error.message : String(error)}; it is kept as ${this.directory.setAside()}`;
+      this.pglite = this.create();
+      await this.pglite.waitReady;
+    }
+  }
+
+  private async closeOwn(): Promise<void> {
+    try {
+      await this.pglite.waitReady;
+      await this.pglite.close();
+    } finally {
+      this.directory?.release();
+    }
   }
 
   get arrayTypes(): ArrayTypes {

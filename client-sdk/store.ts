@@ -80,7 +80,7 @@ function read(database: Database): Stored {
   for (const { name } of members)
     if (!tables.some((table) => table.name === name)) throw new Error(`expected the table ${name}, found none`);
   return {
-    epoch: state.epoch === null ? undefined : String(state.epoch),
+    epoch: (state.epoch as string | null) ?? undefined,
     position: parseLsn(String(state.position)),
     tables,
     members,

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { all, becomes, orders, reached, sharedReplica, synced } from "./clients.ts";
-import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
+import { commit, type Peer, type PeerConnection, table, text } from "./peer.ts";
 
 const insert = (id: number) => ({ kind: "insert", row: [String(id), "new"] }) as const;
 const items = table("items", ["id integer", "status text"]);

@@ -1,0 +1,81 @@
+/**
+ * A replica's directory, in Node: one process at a time, since two would destroy it, and set aside where PGlite cannot
+ * open what is in it. Node's modules are asked for at run time only: the same code runs in browsers.
+ */
+import type * as FileSystem from "node:fs";
+import type * as Path from "node:path";
+import { WalcastError } from "../engine/protocol.ts";
+
+// In this process, where the operating system could not tell two clients apart.
+const taken = new Set<string>();
+
+export class Directory {
+  readonly path: string;
+  private readonly lock: string;
+  private readonly fs: typeof FileSystem;
+
+  /** Takes it for this process. Throws `config_invalid`. */
+  constructor(text: string) {
+    const { fs, path } = nodeModules(text);
+    this.fs = fs;
+    this.path = path.resolve(text);
+    this.lock = `${this.path}.lock`;
+    fs.mkdirSync(path.dirname(this.path), { recursive: true });
+    this.take();
+  }
+
+  /** Under another name, for whoever wants to look into it. Returns that name. */
+  setAside(): string {
+    const aside = `${this.path}.damaged-${new Date().toISOString().replaceAll(":", "-")}`;
+    this.fs.renameSync(this.path, aside);
+    return aside;
+  }
+
+  release(): void {
+    taken.delete(this.path);
+    this.fs.rmSync(this.lock, { force: true });
+  }
+
+  private take(): void {
+    const holder = taken.has(this.path) ? process.pid : this.holder();
+    if (holder !== undefined) throw inUse(this.path, this.lock, holder);
+    this.fs.writeFileSync(this.lock, String(process.pid));
+    taken.add(this.path);
+  }
+
+  /** The process that has it; undefined also where that one was killed. */
+  private holder(): number | undefined {
+    if (!this.fs.existsSync(this.lock)) return undefined;
+    const pid = Number(this.fs.readFileSync(this.lock, "utf8"));
+    return pid !== process.pid && isAlive(pid) ? pid : undefined;
+  }
+}
+
+function nodeModules(text: string): { fs: typeof FileSystem; path: typeof Path } {
+  const builtin = (globalThis as { process?: Partial<NodeJS.Process> }).process?.getBuiltinModule;
+  if (!builtin)
+    throw new WalcastError(
+      "config_invalid",
+      `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(text)}`,
+      { hint: "A directory can be one in Node 20.16 or later. Replicas in a browser's storage are not there yet." },
+    );
+  return { fs: builtin("node:fs"), path: builtin("node:path") };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it is somebody else's, but it is.
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+function inUse(path: string, lock: string, holder: number): WalcastError {
+  return new WalcastError(
+    "config_invalid",
+    `open a replica: expected ${path} to be this client's alone, found process ${holder} using it`,
+    { hint: `If that process is none of ours, remove ${lock}.` },
+  );
+}
