@@ -40,11 +40,13 @@ export class CommitOrder {
 
   private wait(awaited: Promise<Transaction>): void {
     this.pending++;
-    awaited.then((transaction) => {
-      this.queue[this.queue.indexOf(awaited)] = transaction;
-      this.pending--;
-      this.onReady();
-    }, this.onFailed);
+    awaited.then((transaction) => this.ready(awaited, transaction), this.onFailed);
+  }
+
+  private ready(awaited: Promise<Transaction>, transaction: Transaction): void {
+    this.queue[this.queue.indexOf(awaited)] = transaction;
+    this.pending--;
+    this.onReady();
   }
 }
 

@@ -54,10 +54,12 @@ async function adjacentCommits(db: TestDatabase, slot: string): Promise<{ first:
   try {
     // Others write to the same log, a checkpoint's note for instance: it is tried until nothing came between.
     for (let id = 1; ; id += 2) {
-      const first = await write(one, id);
-      const second = await write(other, id + 1);
+      const written = [await write(one, id), await write(other, id + 1)];
       await Promise.all([one.query("commit"), other.query("commit")]);
-      if (await touch(db, slot)) return { first, second };
+      const xids = await touching(db, slot);
+      // Either may have been the first to commit.
+      const [first, second] = written.toSorted((a, b) => xids.indexOf(Number(a)) - xids.indexOf(Number(b)));
+      if (xids.length === 2) return { first: first!, second: second! };
       await db.query("select pg_replication_slot_advance($1, pg_current_wal_lsn())", [slot]);
     }
   } finally {
@@ -73,16 +75,17 @@ async function write(client: Pick<Client, "query">, id: number): Promise<bigint>
   return BigInt(rows[0]!.xid);
 }
 
-/** Begin says where its transaction's commit record starts, Commit where it ends. */
-async function touch(db: TestDatabase, slot: string): Promise<boolean> {
+/** The xids of the two transactions, if they touch: Begin says where the commit record starts, Commit where it ends. */
+async function touching(db: TestDatabase, slot: string): Promise<number[]> {
   const { rows } = await db.query(
     "select data from pg_logical_slot_peek_binary_changes($1, null, null, 'proto_version', '1', 'publication_names', 'walcast')",
     [slot],
   );
   const messages = rows.map(({ data }) => data as Buffer);
-  const begins = messages.filter(([tag]) => tag === 0x42).map((message) => message.readBigUInt64BE(1));
+  const begins = messages.filter(([tag]) => tag === 0x42);
   const ends = messages.filter(([tag]) => tag === 0x43).map((message) => message.readBigUInt64BE(10));
-  return begins.length === 2 && begins[1] === ends[0];
+  const touch = begins.length === 2 && begins[1]!.readBigUInt64BE(1) === ends[0];
+  return touch ? begins.map((begin) => begin.readUInt32BE(17)) : [];
 }
 
 /** Streams until so many transactions have come, acknowledges, and hangs up. */

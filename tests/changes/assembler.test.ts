@@ -96,7 +96,7 @@ test("between Begin and Commit, and only there, it is in a transaction", () => {
   const assembler = assemblerFor(700n);
   for (const message of messages) {
     const bytes = Buffer.from(message.hex, "hex");
-    assembler.receive(bytes, 0, bytes.length);
+    void assembler.receive(bytes, 0, bytes.length);
     if (tagOf(message) === "B") assert.equal(assembler.inTransaction, true);
     if (tagOf(message) === "C") assert.equal(assembler.inTransaction, false);
   }

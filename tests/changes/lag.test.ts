@@ -50,3 +50,25 @@ test("nothing is known before the first Begin, nor after a reset until the next 
   lag.note(message(noon + second));
   assert.equal(lag.isBehind, true);
 });
+
+/** An XLogData message of a block, or around it: only its tag says anything. */
+function aroundBlock(tag: string, committed?: number): Buffer {
+  const chunk = message(noon + 60 * second);
+  chunk[25] = tag.charCodeAt(0);
+  if (committed !== undefined) chunk.writeBigInt64BE(BigInt(committed), 25 + 22);
+  return chunk;
+}
+
+test("within a block of a transaction that still runs there is more, and after it nothing is known of it", () => {
+  const lag = lagAfter(message(noon + 300, noon), aroundBlock("S"), aroundBlock("I"));
+  assert.equal(lag.isBehind, true);
+  lag.note(aroundBlock("E"));
+  assert.equal(lag.isBehind, false);
+});
+
+test("a streamed transaction is measured against its commit, not its rows", () => {
+  const late = lagAfter(aroundBlock("S"), aroundBlock("E"), aroundBlock("c", noon + 59 * second));
+  assert.equal(late.isBehind, true);
+  const early = lagAfter(aroundBlock("S"), aroundBlock("E"), aroundBlock("c", noon + 60 * second - 300));
+  assert.equal(early.isBehind, false);
+});
