@@ -166,7 +166,7 @@ create function walcast.rights(wanted oid, reader oid) returns text
 language sql stable set search_path = pg_catalog as $$
   select json_build_array(has_schema_privilege(role.oid, c.relnamespace, 'USAGE'),
     case when not has_table_privilege(role.oid, c.oid, 'SELECT') then
-      (select json_agg(a.attnum order by a.attnum) from pg_attribute a
+      (select coalesce(json_agg(a.attnum order by a.attnum), '[]') from pg_attribute a
        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and has_column_privilege(role.oid, c.oid, a.attnum, 'SELECT')) end,
     c.relrowsecurity and not (role.rolsuper or role.rolbypassrls)
       and (c.relforcerowsecurity or not pg_has_role(role.oid, c.relowner, 'USAGE')))::text
@@ -178,7 +178,8 @@ $$`;
 const knownTables = `
 create function walcast.known_tables() returns setof oid
 language sql stable set search_path = pg_catalog as $$
-  select table_oid from walcast.ready_tables union select prrelid from pg_publication_rel
+  select table_oid from walcast.ready_tables
+  union select prrelid from pg_publication_rel where prrelid <> 'walcast.schema_changes'::regclass
 $$`;
 
 // A table that cannot be described is noted without a description, and whoever shows it loads it anew.
@@ -302,6 +303,7 @@ begin
     select c.oid from walcast.known_tables() as known join pg_class c on c.oid = known
     where exists (select from dropped where object_type in ('table', 'foreign table')) and (c.relkind = 'p' or c.relhassubclass)
       or exists (select from dropped where object_type = 'index') and c.relreplident = 'i'
+        and not exists (select from pg_index where indrelid = c.oid and indisreplident)
   ) as affected (oid);
   perform walcast.note_tables(noted);
   if exists (select from pg_event_trigger_dropped_objects() where object_type like 'publication%') then

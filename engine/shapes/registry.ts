@@ -10,6 +10,7 @@ import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
 import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import type { Payload } from "../protocol.ts";
+import { Leaves, Rearranged, type RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
 import { PredicateIndex } from "./predicate-index.ts";
 import type { Shape } from "./shape.ts";
@@ -38,7 +39,9 @@ export interface Routed<Subscriber> {
 export class Registry<Subscriber> {
   private readonly payloadBytesMax: number;
   private readonly tables = new Map<number, TableShapes<Subscriber>>();
+  private readonly leaves = new Leaves<TableShapes<Subscriber>>();
   private readonly message = new Message();
+  private readonly rearranged = new Rearranged();
 
   constructor(payloadBytesMax: number) {
     this.payloadBytesMax = payloadBytesMax;
@@ -46,13 +49,18 @@ export class Registry<Subscriber> {
 
   add(shape: Shape, subscriber: Subscriber): void {
     let shapes = this.tables.get(shape.table.oid);
-    if (!shapes) this.tables.set(shape.table.oid, (shapes = new TableShapes(shape)));
+    if (!shapes) {
+      this.tables.set(shape.table.oid, (shapes = new TableShapes(shape)));
+      this.leaves.add(shape.table, shapes);
+    }
     shapes.add(shape, subscriber, this.payloadBytesMax);
   }
 
   delete(shape: Shape, subscriber: Subscriber): void {
     const shapes = this.tables.get(shape.table.oid);
-    if (shapes?.delete(shape, subscriber)) this.tables.delete(shape.table.oid);
+    if (!shapes?.delete(shape, subscriber)) return;
+    this.tables.delete(shape.table.oid);
+    this.leaves.delete(shape.table, shapes);
   }
 
   /** Distinct shapes. */
@@ -71,9 +79,11 @@ export class Registry<Subscriber> {
     return this.tables.get(oid)?.version;
   }
 
-  /** All shapes of a table. */
+  /** All shapes of a table, and of those that it is a partition of. */
   entriesOf(oid: number): ShapeEntry<Subscriber>[] {
-    return [...(this.tables.get(oid)?.entries.values() ?? [])];
+    const own = this.tables.get(oid);
+    const all = [...(own ? [own] : []), ...this.leaves.of(oid).map(({ root }) => root)];
+    return all.flatMap((shapes) => [...shapes.entries.values()]);
   }
 
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
@@ -94,6 +104,7 @@ export class Registry<Subscriber> {
     for (const { oid, signature } of transaction.relations) {
       const shapes = this.tables.get(oid);
       if (shapes && shapes.signature !== signature) shapes.breakInto(broken);
+      for (const leaf of this.leaves.of(oid)) if (leaf.signature !== signature) leaf.root.breakInto(broken);
     }
     for (const { tableOid, version } of transaction.schemaChanges) {
       const shapes = this.tables.get(tableOid);
@@ -102,8 +113,7 @@ export class Registry<Subscriber> {
   }
 
   private concerns(transaction: Transaction): boolean {
-    for (const { oid } of transaction.relations) if (this.tables.has(oid)) return true;
-    return false;
+    return transaction.relations.some(({ oid }) => this.tables.has(oid) || this.leaves.of(oid).length > 0);
   }
 
   private routeOne(
@@ -115,21 +125,31 @@ export class Registry<Subscriber> {
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
       if (bytes[start] === messageTags.truncate) {
-        this.truncate(transaction, start, starts[i + 1]!, touched);
+        const { relationOids } = decodeMessage(bytes, start, starts[i + 1]!, this.message);
+        this.truncate(transaction, relationOids, touched, broken);
         continue;
       }
-      const shapes = this.tables.get(bytes.readUInt32BE(start + 1));
-      if (shapes) shapes.route(transaction, decodeMessage(bytes, start, starts[i + 1]!, this.message), touched, broken);
+      const oid = bytes.readUInt32BE(start + 1);
+      const shapes = this.tables.get(oid);
+      const leaves = this.leaves.of(oid);
+      if (!shapes && leaves.length === 0) continue;
+      const message = decodeMessage(bytes, start, starts[i + 1]!, this.message);
+      shapes?.route(transaction, message, touched, broken);
+      for (const { root, columns } of leaves)
+        root.route(transaction, columns ? this.rearranged.of(message, columns) : message, touched, broken);
     }
   }
 
-  private truncate(transaction: Transaction, start: number, end: number, touched: Set<ShapeEntry<Subscriber>>): void {
-    for (const oid of decodeMessage(transaction.bytes, start, end, this.message).relationOids) {
-      for (const entry of this.tables.get(oid)?.entries.values() ?? []) {
-        entry.writer.truncate(transaction);
-        touched.add(entry);
-      }
-    }
+  private truncate(
+    transaction: Transaction,
+    oids: readonly number[],
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
+    const { emptied, unknown } = this.leaves.truncated(oids);
+    for (const oid of oids) this.tables.get(oid)?.truncate(transaction, touched);
+    for (const root of emptied) root.truncate(transaction, touched);
+    for (const root of unknown) root.breakInto(broken);
   }
 }
 
@@ -182,9 +202,16 @@ class TableShapes<Subscriber> {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 
+  truncate(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>): void {
+    for (const entry of this.entries.values()) {
+      entry.writer.truncate(transaction);
+      touched.add(entry);
+    }
+  }
+
   route(
     transaction: Transaction,
-    message: Message,
+    message: RowChange,
     touched: Set<ShapeEntry<Subscriber>>,
     broken: Set<ShapeEntry<Subscriber>>,
   ): void {
@@ -272,7 +299,7 @@ class TableShapes<Subscriber> {
    * Values stored out of line that the update left alone do not travel again: the old tuple has them where they belong to
    * the replica identity, which under FULL is everything.
    */
-  private withOld({ old, new: row }: Message): Tuple {
+  private withOld({ old, new: row }: RowChange): Tuple {
     if (!hasUnchanged(row)) return row;
     const { merged } = this;
     merged.reset(row.bytes, row.count);

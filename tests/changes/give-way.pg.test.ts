@@ -10,7 +10,7 @@ import { testDatabase } from "../support/postgres.ts";
 const log = pino({ level: "silent" });
 
 test("a snapshot that DDL waits for is cancelled, and no other reader, nor one that nobody waits for", async (t) => {
-  const db = await testDatabase(t as never);
+  const db = await testDatabase(t);
   await db.query("create table wanted (id int primary key); create table other (id int primary key)");
   const reader = async (application: string, table: string): Promise<{ over: Promise<unknown>; client: pg.Client }> => {
     const client = new pg.Client(queryConfig(db.url, application));

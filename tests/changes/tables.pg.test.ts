@@ -31,4 +31,110 @@ describe("a table", () => {
     await assert.rejects(tables.get("public", "secret", false), { code: "unknown_table" });
     assert.equal((await tables.get("public", "other", false)).oid, open.oid);
   });
+
+  const refresh = (): void => tables.forgetAll();
+
+  test("that was taken out of the publication and put in again waits for those who wrote it meanwhile", async () => {
+    await db.query("create table gapped (id int primary key)");
+    await tables.get("public", "gapped", true);
+    await db.query("alter publication walcast drop table gapped");
+    const writer = await db.pool.connect();
+    await writer.query("begin; insert into gapped values (1)");
+    await db.query("alter publication walcast add table gapped");
+    refresh();
+    let isReady = false;
+    const ready = tables.get("public", "gapped", true).then(() => (isReady = true));
+    // Its state is asked for again and again while it waits.
+    for (let i = 0; i < 20; i++) await db.query("select pg_sleep(0.01)");
+    assert.equal(isReady, false);
+    await writer.query("commit");
+    writer.release();
+    await ready;
+  });
+
+  test("that somebody took out of the publication is put in again", async () => {
+    await db.query("create table taken_out (id int primary key)");
+    await tables.get("public", "taken_out", true);
+    await db.query("alter publication walcast drop table taken_out");
+    refresh();
+    await tables.get("public", "taken_out", true);
+    const { rowCount } = await db.query("select from pg_publication_tables where tablename = 'taken_out'");
+    assert.equal(rowCount, 1);
+  });
+
+  const parts = [
+    ["a row filter", "alter publication walcast add table partial where (id > 5)"],
+    ["a column list", "alter publication walcast add table partial (id)"],
+    ["fewer operations", "alter publication walcast set (publish = 'insert')"],
+    ["partitions under their root's name", "alter publication walcast set (publish_via_partition_root = true)"],
+  ] as const;
+  for (const [what, statement] of parts) {
+    test(`whose publication has ${what} is refused with what to run, and served once that was run`, async () => {
+      await db.query("drop table if exists partial; create table partial (id int primary key, v text)");
+      await db.query(statement);
+      refresh();
+      const refused = tables.get("public", "partial", true);
+      await assert.rejects(refused, { code: "table_unsupported", hint: /ALTER PUBLICATION "walcast"/ });
+      const { hint } = (await refused.catch((error: unknown) => error)) as { hint: string };
+      for (const [, mend] of hint.matchAll(/`([^`]*)`/g)) await db.query(mend!).catch(() => {});
+      await tables.get("public", "partial", true);
+    });
+  }
+
+  test("that nobody could update any more once it is published is refused before it is", async () => {
+    await db.query(
+      "create table bare (id int primary key, v text); alter table bare replica identity nothing; insert into bare values (1)",
+    );
+    await assert.rejects(tables.get("public", "bare", false), {
+      code: "replica_identity_missing",
+      hint: /REPLICA IDENTITY FULL/,
+    });
+    await db.query("create table keyless (v text); insert into keyless values ('x')");
+    await tables.get("public", "keyless", true);
+    await db.query("update bare set v = 'y'; update keyless set v = 'y'");
+    await tables.get("public", "bare", true);
+    await db.query("update bare set v = 'z'");
+  });
+
+  test("that is partitioned gets a whole old row on each leaf, also on one that comes later", async () => {
+    await db.query(`create table parted (id int primary key) partition by range (id); create table leaf_1 partition of parted for values from (0) to (10);
+      create table inner_parted partition of parted for values from (10) to (30) partition by range (id); create table leaf_2 partition of inner_parted for values from (10) to (20)`);
+    const identities = async (): Promise<unknown> =>
+      (await db.query("select relname, relreplident from pg_class where relname ~ '^leaf_.$' order by 1")).rows.map(
+        ({ relname, relreplident }: { relname: string; relreplident: string }) => `${relname} ${relreplident}`,
+      );
+    const first = await tables.get("public", "parted", true);
+    assert.deepEqual(
+      [first.leaves!.length, first.replicaIdentity, await identities()],
+      [2, "f", ["leaf_1 f", "leaf_2 f"]],
+    );
+    await db.query("create table leaf_3 partition of inner_parted for values from (20) to (30)");
+    tables.forget(first.oid);
+    const second = await tables.get("public", "parted", true);
+    assert.deepEqual(
+      [second.leaves!.length, second.replicaIdentity, await identities()],
+      [3, "f", ["leaf_1 f", "leaf_2 f", "leaf_3 f"]],
+    );
+    assert.notEqual(first.version, second.version);
+  });
+
+  test("without a key is looked at again each time, and has one when it was given one", async () => {
+    await db.query("create table late (id int not null)");
+    assert.deepEqual((await tables.get("public", "late", true)).key, []);
+    await db.query("alter table late add primary key (id)");
+    const table = await tables.get("public", "late", true);
+    assert.deepEqual([table.key, table.replicaIdentity], [[0], "f"]);
+  });
+
+  test("is told to have moved by its version, where nobody notes it, and by what made it ready", async () => {
+    await db.query("create table watched (id int primary key); create table steady (id int primary key)");
+    const [watched, steady] = [await tables.get("public", "watched", true), await tables.get("public", "steady", true)];
+    const versions = new Map([watched, steady].map(({ oid, version }) => [oid, version]));
+    assert.deepEqual(await tables.moved(versions, false), []);
+    await db.query("alter table watched add column v int");
+    assert.deepEqual(await tables.moved(versions, false), [watched.oid]);
+    assert.deepEqual(await tables.moved(versions, true), []);
+    await db.query("alter publication walcast drop table watched; alter publication walcast add table watched");
+    assert.deepEqual(await tables.moved(versions, true), [watched.oid]);
+  });
 });
