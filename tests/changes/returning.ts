@@ -1,0 +1,97 @@
+/** An engine that is started and stopped on the same files, and a client that leaves and comes back, over raw sockets. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import type { WalcastConfig } from "../../engine/config.ts";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import type { ErrorJson, Lsn } from "../../engine/protocol.ts";
+import { type LeftOff, RawClient, rowsOf } from "../sockets/raw-client.ts";
+import type { Releasing } from "../support/postgres.ts";
+
+const shape = { table: "items" };
+
+/** What a client knows that has left. */
+export interface Visited {
+  readonly left: LeftOff;
+  readonly identity: string;
+}
+
+export interface Engines {
+  readonly dataDir: string;
+  /** Every line that the engines logged, as JSON text. */
+  readonly logged: string[];
+  start(config?: WalcastConfig): Promise<Engine>;
+}
+
+/** Engines on one data directory, one after the other; closed after the test. */
+export async function engines(databaseUrl: string, slot: string, t: Releasing): Promise<Engines> {
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
+  const logged: string[] = [];
+  const logger = pino({ level: "debug" }, { write: (line) => void logged.push(line) });
+  const started: Engine[] = [];
+  t.after(async () => {
+    for (const engine of started) await engine.close();
+    await rm(dataDir, { recursive: true, force: true });
+  });
+  return {
+    dataDir,
+    logged,
+    async start(config = {}) {
+      const engine = await createEngine({ databaseUrl, slot, dataDir, port: 0, tables: "all", ...config }, logger);
+      started.push(engine);
+      return engine;
+    },
+  };
+}
+
+/** Loads the table `items` and leaves. */
+export async function visit(engine: Engine): Promise<Visited> {
+  const client = await RawClient.greeted(engine.url);
+  const { table } = await client.load(1, shape);
+  await client.close();
+  return { left: client.left, identity: table.identity };
+}
+
+/** Comes back, and goes on where it was: gives the rows that were inserted meanwhile, of which there must be `count`. */
+export async function goesOn(engine: Engine, { left, identity }: Visited, count: number): Promise<unknown[]> {
+  const client = await RawClient.greeted(engine.url, undefined, left);
+  assert.equal(client.welcome!.resumes, true, JSON.stringify(client.welcome!.cause));
+  client.claim(1, shape, identity);
+  client.send({ kind: "resume" });
+  await client.control("resumed");
+  const rows: unknown[] = [];
+  while (rows.length < count)
+    for (const operation of (await client.commit(1)).operations)
+      rows.push(operation.kind === "insert" && operation.row);
+  await client.close();
+  return rows;
+}
+
+/** Comes back, is told why it cannot go on, and loads the table anew. */
+export async function startsAnew(engine: Engine, { left }: Visited): Promise<{ cause: ErrorJson; rows: unknown[] }> {
+  const client = await RawClient.greeted(engine.url, undefined, left);
+  const { resumes, cause } = client.welcome!;
+  assert.notEqual(resumes, true);
+  const rows = rowsOf((await client.load(1, shape)).lines);
+  await client.close();
+  return { cause: cause!, rows };
+}
+
+/** Until it says so. */
+export async function healthSays(url: string, pattern: RegExp): Promise<void> {
+  for (;;) {
+    const health = await fetch(`${url}/health`).then(
+      (response) => response.text(),
+      () => "",
+    );
+    if (pattern.test(health)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export function lsnOf(text: string): Lsn {
+  const [high, low] = text.split("/");
+  return ((BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)) as Lsn;
+}
