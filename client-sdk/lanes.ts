@@ -305,7 +305,10 @@ export class Lanes {
         "frame_out_of_order",
         "read a frame: expected its position not to be before the last one's",
       );
-    if (this.lanes.values().some(({ stage }) => stage === "resuming")) throw unexpected("a boundary", "resuming");
+    // Where we are, it may tell us at any time.
+    const isElsewhere = position !== this.position || joining.length > 0;
+    if (isElsewhere && this.lanes.values().some(({ stage }) => stage === "resuming"))
+      throw unexpected("a boundary", "resuming");
     this.position = position;
     const joins = joining.flatMap((section) => this.joining(section) ?? []);
     const staged = this.staged.take();

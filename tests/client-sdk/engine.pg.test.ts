@@ -1,5 +1,7 @@
 /** The client against the real engine and a real Postgres: what an application sees from one end to the other. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect as netConnect, createServer, type Socket } from "node:net";
 import { after, before, type TestContext, test } from "node:test";
 import { PGlite } from "@electric-sql/pglite";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
@@ -149,3 +151,94 @@ test("a shape that may not be, says why", async (t) => {
     await handle.unsubscribe();
   }
 });
+
+test("a client whose connection is cut again and again goes on each time, and never shows a state that was not", async (t) => {
+  await world.db.query(
+    "CREATE TABLE purses (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO purses SELECT n, 100 FROM generate_series(1, 40) n",
+  );
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url, backoff: { baseMs: 1, maxMs: 5 } });
+  const shapes = [
+    client.sync({ table: "purses", where: "id <= 30" }),
+    client.sync({ table: "purses", where: "id > 10" }),
+  ];
+  const events: number[] = [];
+  const channel = client.channel<{ id: number }>("purses").on("UPDATE", ({ row }) => events.push(row!.id));
+  await Promise.all([...shapes.map(({ ready }) => ready), channel.subscribe().ready]);
+  const live = client.live<{ sum: number }>("SELECT sum(balance)::int AS sum FROM purses");
+  const sums: number[] = [];
+  live.subscribe(([row]) => sums.push(row!.sum));
+  const cuts = new Promise<void>((resolve) => {
+    let left = 12;
+    client.onStatus((status) => {
+      if (status === "live" && left === 0) resolve();
+      if (status === "live" && left-- > 0) setImmediate(() => network.cut());
+    });
+    network.cut();
+  });
+  let moves = 0;
+  for (let isOver = false; !isOver; moves++) {
+    void cuts.then(() => (isOver = true));
+    const from = (moves % 20) + 1;
+    await world.transaction(
+      `UPDATE purses SET balance = balance + CASE WHEN id = ${from} THEN -1 ELSE 1 END WHERE id IN (${from}, ${from + 20})`,
+    );
+  }
+  await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") });
+  assert.deepEqual(new Set(sums), new Set([4000]));
+  assert.equal(events.length, 2 * moves, "a channel gets every event once");
+  const query = "SELECT id, balance FROM purses ORDER BY id";
+  assert.deepEqual(await client.query(query), await upstream(query));
+  const { refetches, resyncs, resumes } = client.inspect();
+  assert.deepEqual({ refetches, resyncs }, { refetches: 0, resyncs: 0 });
+  assert.ok(resumes >= 12, `${resumes} resumes`);
+});
+
+test("a transaction of 100,000 rows is shown whole, also where the connection breaks in its middle", async (t) => {
+  await world.db.query("CREATE TABLE bulk (id int PRIMARY KEY, body text)");
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url, backoff: { baseMs: 1, maxMs: 5 } });
+  await client.sync({ table: "bulk" }).ready;
+  const live = client.live<{ count: number }>("SELECT count(*)::int AS count FROM bulk");
+  const counts: number[] = [];
+  live.subscribe(([row]) => counts.push(row!.count));
+  network.cutAfter(3 << 20);
+  const xid = await world.transaction("INSERT INTO bulk SELECT n, repeat('x', 80) FROM generate_series(1, 100000) n");
+  await client.awaitPosition({ xid }, { timeoutMs: 60_000 });
+  assert.deepEqual(counts, [0, 100_000]);
+  assert.equal(client.inspect().refetches, 0);
+  assert.equal(client.inspect().resumes, 1);
+});
+
+/** A network that breaks when it is told to. */
+async function cuttable(
+  t: TestContext,
+  to: string,
+): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void }> {
+  const sockets = new Set<Socket>();
+  let left = Infinity;
+  const cut = (): void => {
+    left = Infinity;
+    for (const socket of sockets) socket.destroy();
+  };
+  const server = createServer((near) => {
+    const far = netConnect(Number(new URL(to).port), "127.0.0.1");
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(one);
+      one.on("error", () => {}).on("close", () => sockets.delete(one) && other.destroy());
+      one.pipe(other);
+    }
+    far.on("data", ({ length }: Buffer) => (left -= length) < 0 && cut());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    cut();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes) };
+}
