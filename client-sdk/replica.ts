@@ -542,14 +542,19 @@ export class Replica {
    */
   ensureTypes(types: readonly TypeDescription[]): void {
     const opaque = sql.opaqueTypesOf(types);
-    for (const type of types) if (type.kind !== "opaque") this.ensureType(type, opaque);
+    const remade = new Set<string>();
+    for (const type of types) if (type.kind !== "opaque") this.ensureType(type, opaque, remade);
   }
 
-  private ensureType(type: TypeDescription, opaque: sql.OpaqueTypes): void {
+  /** What stands on a type that was made anew still means the old one, and is made anew as well. */
+  private ensureType(type: TypeDescription, opaque: sql.OpaqueTypes, remade: Set<string>): void {
     const name = sql.qualified(type);
     const known = this.types.get(name);
-    if (known && JSON.stringify(known) === JSON.stringify(type)) return;
-    const scripts = (known && sql.addedLabels(known, type)) ?? this.typeScripts(type, opaque, known !== undefined);
+    const standsOnRemade = sql.typesUnder(type).some((one) => remade.has(one));
+    if (known && !standsOnRemade && JSON.stringify(known) === JSON.stringify(type)) return;
+    const added = known && !standsOnRemade ? sql.addedLabels(known, type) : undefined;
+    const scripts = added ?? this.typeScripts(type, opaque, known);
+    if (!added) remade.add(name);
     this.database.transaction(() => {
       this.runScripts(scripts);
       this.runAll([store.saveType(name, type)]);
@@ -558,17 +563,14 @@ export class Replica {
     this.database.readArrayTypes();
   }
 
-  private typeScripts(type: TypeDescription, opaque: sql.OpaqueTypes, isKnown: boolean): string[] {
-    const name = sql.qualified(type);
+  private typeScripts(type: TypeDescription, opaque: sql.OpaqueTypes, known: TypeDescription | undefined): string[] {
     // The old type goes on serving the old rows until their table is replaced.
-    const aside = isKnown
-      ? [`ALTER TYPE ${name} RENAME TO ${sql.quoteIdentifier(`walcast_old_${crypto.randomUUID()}`)}`]
-      : [];
+    const aside = known ? sql.setTypeAside(known, () => `walcast_old_${crypto.randomUUID()}`) : [];
     return [
       `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`,
       ...aside,
       sql.createType(type, opaque),
-      `COMMENT ON TYPE ${name} IS ${sql.quoteLiteral(sql.mark)}`,
+      `COMMENT ON TYPE ${sql.qualified(type)} IS ${sql.quoteLiteral(sql.mark)}`,
     ];
   }
 

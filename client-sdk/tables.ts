@@ -71,12 +71,45 @@ export function opaqueTypesOf(types: readonly TypeDescription[]): OpaqueTypes {
   return new Set(types.filter(({ kind }) => kind === "opaque").map(qualified));
 }
 
-/** A column's type here: the server's own spelling, or text where the type is opaque. */
+// A value of these is a number that stands for something of the server's catalog, written as its name: here, nothing has it.
+const namesOfTheCatalog =
+  /^(aclitem|reg(class|collation|config|database|dictionary|namespace|oper|operator|proc|procedure|role|type))(\[\])?$/;
+
+/** A column's type here: the server's own spelling, or text where a replica may not know the type or its values. */
 export function localType(type: string, opaque: OpaqueTypes): string {
-  const parts = typePattern.exec(type);
-  const isOpaque = parts && opaque.has(qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) }));
-  if (!isOpaque) return type;
+  if (namesOfTheCatalog.test(type)) return type.endsWith("[]") ? "text[]" : "text";
+  const userType = userTypeOf(type);
+  if (userType === undefined || !opaque.has(userType)) return type;
   return type.endsWith("[]") ? "text[]" : "text";
+}
+
+/** Names of the user's types that this one is made of. */
+export function typesUnder(type: TypeDescription): string[] {
+  const parts =
+    type.kind === "composite"
+      ? type.attributes.map((attribute) => attribute.type)
+      : type.kind === "domain"
+        ? [type.base]
+        : type.kind === "range"
+          ? [type.subtype]
+          : [];
+  return parts.flatMap((part) => userTypeOf(part) ?? []);
+}
+
+/** Gives a type other names. A range comes with a multirange, and both with functions of their names. */
+export function setTypeAside(type: TypeDescription, newName: () => string): string[] {
+  const rename = (of: TableName): string => `ALTER TYPE ${qualified(of)} RENAME TO ${quoteIdentifier(newName())}`;
+  if (type.kind !== "range") return [rename(type)];
+  const both = [type, type.multirange].map((one) => `${quoteLiteral(qualified(one))}::regtype`).join(", ");
+  const constructors = `DO $do$ DECLARE function regprocedure; BEGIN
+    FOR function IN SELECT p.oid FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype AND t.typname = p.proname WHERE t.oid IN (${both})
+    LOOP EXECUTE format('ALTER FUNCTION %s RENAME TO %I', function, ${quoteLiteral(newName())}); END LOOP; END $do$`;
+  return [constructors, rename(type), rename(type.multirange)];
+}
+
+function userTypeOf(type: string): string | undefined {
+  const parts = typePattern.exec(type);
+  return parts ? qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) }) : undefined;
 }
 
 export function createType(type: TypeDescription, opaque: OpaqueTypes): string {
@@ -89,7 +122,7 @@ export function createType(type: TypeDescription, opaque: OpaqueTypes): string {
     case "composite":
       return `CREATE TYPE ${name} AS (${type.attributes.map((a) => `${quoteIdentifier(a.name)} ${localType(a.type, opaque)}`).join(", ")})`;
     case "range":
-      return `CREATE TYPE ${name} AS RANGE (SUBTYPE = ${localType(type.subtype, opaque)})`;
+      return `CREATE TYPE ${name} AS RANGE (SUBTYPE = ${localType(type.subtype, opaque)}, MULTIRANGE_TYPE_NAME = ${qualified(type.multirange)})`;
     case "opaque":
       throw new Error(`an opaque type (${name}) is not created`);
   }

@@ -58,14 +58,21 @@ set extra_float_digits = '1' set lc_monetary = 'C' as $$
     select needs.need from needed join needs on needs.oid = needed.oid
   ), types as (
     select json_agg(json_build_object('oid', t.oid::int8, 'schema', n.nspname, 'name', t.typname,
-      'kind', case when t.typcategory = 'A' and t.typelem <> 0 then 'array' else t.typtype::text end,
+      'kind', case when t.typcategory = 'A' and t.typelem <> 0 then 'array' when range.portable is false then 'b' else t.typtype::text end,
       'labels', (select json_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
       'base', case t.typtype when 'd' then format_type(t.typbasetype, t.typtypmod)
-        when 'r' then (select format_type(r.rngsubtype, null) from pg_range r where r.rngtypid = t.oid) end,
+        when 'r' then format_type(range.rngsubtype, null) end,
+      'multirange', case t.typtype when 'r' then (select json_build_object('schema', mn.nspname, 'name', m.typname)
+        from pg_type m join pg_namespace mn on mn.oid = m.typnamespace where m.oid = range.rngmultitypid) end,
       'attributes', (select json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod)) order by a.attnum)
         from pg_attribute a where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped),
       'needs', (select json_agg(need::int8 order by need) from needs where needs.oid = t.oid)) order by t.oid) as types
     from needed join pg_type t on t.oid = needed.oid join pg_namespace n on n.oid = t.typnamespace
+    left join lateral (
+      select r.*, r.rngcollation = 0 and o.opcdefault and (s.oid < 16384 or s.typtype <> 'b') as portable
+      from pg_range r join pg_opclass o on o.oid = r.rngsubopc join pg_type s on s.oid = r.rngsubtype
+      where t.oid in (r.rngtypid, r.rngmultitypid)
+    ) as range on true
     where t.oid >= 16384
   ), columns as (
     select json_agg(json_build_object('attnum', a.attnum, 'name', a.attname, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod,

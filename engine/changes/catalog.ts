@@ -174,6 +174,7 @@ interface TypeForm {
   readonly kind: string;
   readonly labels: readonly string[] | null;
   readonly base: string | null;
+  readonly multirange: { readonly schema: string; readonly name: string } | null;
   readonly attributes: readonly { readonly name: string; readonly type: string }[] | null;
   readonly needs: readonly number[] | null;
 }
@@ -191,7 +192,7 @@ function inDependencyOrder(types: readonly TypeForm[]): TypeForm[] {
 }
 
 // An array type comes into being with its element's, a multirange with its range.
-function asTypeDescription({ schema, name, kind, labels, base, attributes }: TypeForm): TypeDescription[] {
+function asTypeDescription({ schema, name, kind, labels, base, multirange, attributes }: TypeForm): TypeDescription[] {
   switch (kind) {
     case "array":
     case "m":
@@ -203,7 +204,7 @@ function asTypeDescription({ schema, name, kind, labels, base, attributes }: Typ
     case "c":
       return [{ kind: "composite", schema, name, attributes: attributes ?? [] }];
     case "r":
-      return [{ kind: "range", schema, name, subtype: base! }];
+      return [{ kind: "range", schema, name, subtype: base!, multirange: multirange! }];
     default:
       return [{ kind: "opaque", schema, name }];
   }

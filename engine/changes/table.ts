@@ -73,6 +73,15 @@ export type TypeDescription =
       readonly name: string;
       readonly attributes: readonly { readonly name: string; readonly type: string }[];
     }
-  | { readonly kind: "range"; readonly schema: string; readonly name: string; readonly subtype: string }
-  /** An extension's or a C type, which a replica may not have: the client stores its text. */
+  | {
+      readonly kind: "range";
+      readonly schema: string;
+      readonly name: string;
+      readonly subtype: string;
+      readonly multirange: { readonly schema: string; readonly name: string };
+    }
+  /**
+   * A replica may not have it, so the client stores its text: an extension's or a C type, or a range whose bounds are in
+   * an order of its own (a collation's, an operator class'), by which a legal value could seem to be upside down.
+   */
   | { readonly kind: "opaque"; readonly schema: string; readonly name: string };

@@ -65,7 +65,13 @@ describe("the catalog", () => {
     );
     assert.deepEqual(
       types.find((type) => type.name === "price_range"),
-      { kind: "range", schema: "public", name: "price_range", subtype: "numeric" },
+      {
+        kind: "range",
+        schema: "public",
+        name: "price_range",
+        subtype: "numeric",
+        multirange: { schema: "public", name: "price_multirange" },
+      },
     );
     assert.deepEqual(
       columns.map((column) => column.type),

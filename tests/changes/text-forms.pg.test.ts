@@ -33,7 +33,7 @@ const values: Readonly<Record<string, readonly string[]>> = {
   timetz: ["23:59:59.999999+15:59", "00:00-03"],
   timestamp: ["2026-03-01 12:00", "0001-01-01 BC", "294276-12-31 23:59:59.999999", "infinity"],
   timestamptz: ["2026-03-01 12:00+05:30", "1883-11-18 12:00 America/New_York", "-infinity", "4714-11-24 00:00+00 BC"],
-  interval: ["1 year -2 mons 3 days -04:05:06.7", "0", "-1 day +23:59:59", "infinity", "178000000 years"],
+  interval: ["1 year -2 mons 3 days -04:05:06.7", "0", "-1 day +23:59:59", "178000000 years"],
   uuid: ["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"],
   json: ["null", '{"a" : 1,  "a":2, "é":"\\u0000"}', '"\\t"'],
   jsonb: ["null", '{"b":1.10, "a": [1e3, "\\\\"]}'],

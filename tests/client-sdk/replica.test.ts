@@ -214,6 +214,32 @@ test("an enum gains labels in place, and is made anew where they changed otherwi
   assert.deepEqual(contents("SELECT id FROM items ORDER BY mood"), [[2], [1]]);
 });
 
+test("a type that is made anew takes along what is made of it", () => {
+  const replica = new Subject();
+  const withLabels = (...labels: string[]): TableDescription =>
+    table("items", ["id integer", "a public.feeling", "b public.pair", "c public.moods", "d public.mood_set"], ["id"], {
+      version: labels.join(),
+      types: [
+        { kind: "enum", schema: "public", name: "mood", labels },
+        { kind: "domain", schema: "public", name: "feeling", base: "public.mood" },
+        { kind: "composite", schema: "public", name: "pair", attributes: [{ name: "m", type: "public.feeling[]" }] },
+        {
+          kind: "range",
+          schema: "public",
+          name: "moods",
+          subtype: "public.mood",
+          multirange: { schema: "public", name: "mood_set" },
+        },
+      ],
+    });
+  for (const label of ["calm", "quiet", "calm"]) {
+    replica.load(1, withLabels(label), [["1", label, `({${label}})`, `[${label},${label}]`, `{[${label},)}`]]);
+    assert.deepEqual(contents("SELECT a::text, b::text, c::text, d::text FROM items"), [
+      [label, `({${label}})`, `[${label},${label}]`, `{[${label},)}`],
+    ]);
+  }
+});
+
 test("names of every kind are names here, too", () => {
   const replica = new Subject();
   const name = { schema: 'My Schema"."Ta"ble', name: "x\\'y" };
@@ -311,7 +337,13 @@ test("a value of every type keeps its text, loaded, one by one and set-based", (
           { name: "t x", type: "text" },
         ],
       },
-      { kind: "range", schema: "public", name: "spans", subtype: "double precision" },
+      {
+        kind: "range",
+        schema: "public",
+        name: "spans",
+        subtype: "double precision",
+        multirange: { schema: "public", name: "many_spans" },
+      },
       { kind: "opaque", schema: "public", name: "citext" },
       { kind: "opaque", schema: "public", name: "Odd Type" },
     ],
