@@ -73,8 +73,14 @@ export class Block {
     if (!copied) this.body = transaction.bytes;
     addTables(this.tables, transaction);
     if (transaction.large) this.larges.push({ position: transaction.commitEnd, length: transaction.large.length });
-    this.state.end = this.state.recorded = transaction.commitEnd;
+    advance(this.state, transaction.commitEnd);
   }
+}
+
+/** A transaction was appended. What had been streamed in quiet is never taken back by it. */
+export function advance(state: LogState, commitEnd: Lsn): void {
+  state.end = commitEnd;
+  if (commitEnd > state.recorded) state.recorded = commitEnd;
 }
 
 /** What the transaction's record takes of a block's buffer. */

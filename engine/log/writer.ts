@@ -6,7 +6,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Transaction } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
-import { Block, blockBytes, type LogState, recordBytes } from "./block.ts";
+import { advance, Block, blockBytes, type LogState, recordBytes } from "./block.ts";
 import type { Descriptions } from "./chunks.ts";
 import { type Disk, syncDirectory, syncFile } from "./disk.ts";
 import { largePath } from "./large-files.ts";
@@ -68,7 +68,7 @@ export class Writer {
     const block = this.blockFor(recordBytes(transaction, details));
     const before = block.bytes;
     block.addTransaction(transaction, numbers, details);
-    this.state.end = this.state.recorded = transaction.commitEnd;
+    advance(this.state, transaction.commitEnd);
     this.count(block.bytes - before);
   }
 

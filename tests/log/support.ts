@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import type { DescribedRelation, SchemaChange, Transaction } from "../../engine/changes/transaction.ts";
+import type { PgSnapshot } from "../../engine/changes/pg-snapshot.ts";
+import { type Disk, realDisk } from "../../engine/log/disk.ts";
 import { DurableLog, type DurableLogOptions } from "../../engine/log/durable.ts";
 import type { Log } from "../../engine/log/log.ts";
 import { type Lsn, zeroLsn } from "../../engine/protocol.ts";
@@ -25,10 +27,16 @@ export function transaction(xid: number, commitEnd: number, content: Content = {
     commitEnd: lsn(commitEnd),
     commitTime: BigInt(commitEnd) * 1_000n,
     bytes: Buffer.alloc(bytes, `${xid},`),
-    starts: Array.from({ length: messages + 1 }, (_, i) => Math.floor((bytes * i) / messages)),
+    starts: Array.from({ length: messages + 1 }, (_, i) => Math.floor((bytes * i) / Math.max(messages, 1))),
     relations: tables.map(relation),
     schemaChanges,
   };
+}
+
+/** The transaction number `index` of a log that is written by rule, so that what is found can be told from what was written. */
+export function transactionAt(index: number): Transaction {
+  const bytes = 1 + ((index * 37) % 500);
+  return transaction(index, index * 10, { bytes, tables: [1 + (index % 3)], messages: 1 + (index % 4) });
 }
 
 const relations = new Map<number, DescribedRelation>();
@@ -115,4 +123,58 @@ export async function readAll(log: Log, after: Lsn = zeroLsn, tables?: ReadonlyS
   const found: Transaction[] = [];
   for await (const { transactions } of log.read(after, tables)) found.push(...transactions);
   return found;
+}
+
+/** A snapshot that sees everything below `xmax` but `xip`. */
+export function sees(xmax: number, ...xip: number[]): PgSnapshot {
+  return { xmin: BigInt(Math.min(xmax, ...xip)), xmax: BigInt(xmax), xip: new Set(xip.map(BigInt)) };
+}
+
+/** A disk that makes nothing durable until it is told to, or refuses with an error. */
+export class GatedDisk implements Disk {
+  private gate: PromiseWithResolvers<void> | undefined;
+  private reached = Promise.withResolvers<void>();
+  private refusals = 0;
+  private watching: (() => void) | undefined;
+  /** What it refuses every write with. */
+  refusal: NodeJS.ErrnoException | undefined;
+
+  hold(): void {
+    this.gate = Promise.withResolvers();
+    this.reached = Promise.withResolvers();
+  }
+
+  release(): void {
+    this.gate?.resolve();
+    this.gate = undefined;
+  }
+
+  /** Resolves when a sync is being held. */
+  get held(): Promise<void> {
+    return this.reached.promise;
+  }
+
+  /** Resolves when so many calls have been refused. */
+  async refused(times: number): Promise<void> {
+    while (this.refusals < times) await new Promise<void>((resolve) => (this.watching = resolve));
+  }
+
+  private refuse(): void {
+    if (!this.refusal) return;
+    this.refusals++;
+    this.watching?.();
+    throw this.refusal;
+  }
+
+  async write(fd: number, parts: readonly Buffer[], position: number): Promise<void> {
+    this.refuse();
+    await realDisk.write(fd, parts, position);
+  }
+
+  async sync(fd: number): Promise<void> {
+    this.refuse();
+    if (this.gate) this.reached.resolve();
+    await this.gate?.promise;
+    await realDisk.sync(fd);
+  }
 }
