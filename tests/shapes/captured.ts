@@ -25,7 +25,11 @@ export async function capture(schema: string): Promise<Capture> {
   const db = await testDatabase(releasing);
   const options = { databaseUrl: db.url, publication: "captured", slot: db.name };
   await prepareDatabase({ ...options, log: pino({ level: "silent" }) });
-  await db.query(`${schema}; alter publication captured add tables in schema public`);
+  await db.query(schema);
+  const { rows } = await db.query(
+    "select string_agg(oid::regclass::text, ', ') as tables from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
+  );
+  await db.query(`alter publication captured add table ${rows[0].tables}`);
   const streamed: Transaction[] = [];
   let wake = (): void => {};
   const stream = new Stream(
