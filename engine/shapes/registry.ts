@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
-import { relationSignature, type Transaction } from "../changes/transaction.ts";
+import { type Part, relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import type { Payload } from "../protocol.ts";
 import { Leaves, Rearranged, type RowChange } from "./partitions.ts";
@@ -86,17 +86,40 @@ export class Registry<Subscriber> {
     return all.flatMap((shapes) => [...shapes.entries.values()]);
   }
 
+  /** Whether a shape can be added: those of its table that are here are of the same form. */
+  fits({ table }: Shape): boolean {
+    return (this.versionOf(table.oid) ?? table.version) === table.version;
+  }
+
+  /** Transactions that are in memory. */
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
     const touched = new Set<ShapeEntry<Subscriber>>();
     const broken = new Set<ShapeEntry<Subscriber>>();
     for (const transaction of transactions) {
       this.collectBroken(transaction, broken);
-      if (this.concerns(transaction)) this.routeOne(transaction, touched, broken);
+      if (this.concerns(transaction)) this.routeMessages(transaction, transaction, touched, broken);
     }
-    const changed = [...touched]
-      .map((entry) => ({ entry, payloads: entry.writer.finish() }))
-      .filter(({ entry }) => !broken.has(entry));
-    return { changed, broken: [...broken] };
+    return routed(touched, broken);
+  }
+
+  /** Before the parts of a large transaction: shapes whose table it changes. */
+  examine(transaction: Transaction): ShapeEntry<Subscriber>[] {
+    const broken = new Set<ShapeEntry<Subscriber>>();
+    this.collectBroken(transaction, broken);
+    return [...broken];
+  }
+
+  /** A part of a large transaction, after those before it, with nothing else in between. */
+  routePart(transaction: Transaction, part: Part): Routed<Subscriber> {
+    const touched = new Set<ShapeEntry<Subscriber>>();
+    const broken = new Set<ShapeEntry<Subscriber>>();
+    this.routeMessages(transaction, part, touched, broken);
+    return routed(touched, broken);
+  }
+
+  /** Whether it may have rows for a shape. */
+  concerns(transaction: Transaction): boolean {
+    return transaction.relations.some(({ oid }) => this.tables.has(oid) || this.leaves.of(oid).length > 0);
   }
 
   /** Rows of the old form and of the new one never mix: the whole transaction that changes a table is the new one's. */
@@ -112,16 +135,12 @@ export class Registry<Subscriber> {
     }
   }
 
-  private concerns(transaction: Transaction): boolean {
-    return transaction.relations.some(({ oid }) => this.tables.has(oid) || this.leaves.of(oid).length > 0);
-  }
-
-  private routeOne(
+  private routeMessages(
     transaction: Transaction,
+    { bytes, starts }: Part,
     touched: Set<ShapeEntry<Subscriber>>,
     broken: Set<ShapeEntry<Subscriber>>,
   ): void {
-    const { bytes, starts } = transaction;
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
       if (bytes[start] === messageTags.truncate) {
@@ -151,6 +170,16 @@ export class Registry<Subscriber> {
     for (const root of emptied) root.truncate(transaction, touched);
     for (const root of unknown) root.breakInto(broken);
   }
+}
+
+function routed<Subscriber>(
+  touched: ReadonlySet<ShapeEntry<Subscriber>>,
+  broken: ReadonlySet<ShapeEntry<Subscriber>>,
+): Routed<Subscriber> {
+  const changed = [...touched]
+    .map((entry) => ({ entry, payloads: entry.writer.finish() }))
+    .filter(({ entry }) => !broken.has(entry));
+  return { changed, broken: [...broken] };
 }
 
 /** The shapes of one table in one form. */

@@ -11,7 +11,10 @@ import { qualifiedName, quoteIdentifier } from "./name.ts";
 import { both, compileWhere, everything, type Predicate } from "./where.ts";
 
 export interface Shape {
-  /** The shape's identity: table, version, columns and effective predicate, hashed. */
+  /**
+   * The shape's identity, in two halves. The first is a hash of what is asked for and may be read: table, columns, effective
+   * predicate. The second is the table's version.
+   */
   readonly key: string;
   readonly table: Table;
   /** Positions in `table.columns`, ascending. */
@@ -37,7 +40,14 @@ export function resolveShape(
   const columns = resolveColumns(request, table, readable);
   const predicate = effectivePredicate(request, table, rule, readable);
   requireIdentity(table, predicate, columns, changes);
-  return { key: identityOf(table, columns, predicate, changes), table, columns, predicate, changes };
+  const every = (request.columns ?? readable) === undefined;
+  return {
+    key: identityOf(table, every ? undefined : columns, predicate, changes),
+    table,
+    columns,
+    predicate,
+    changes,
+  };
 }
 
 function effectivePredicate(
@@ -106,9 +116,25 @@ function requireIdentity(table: Table, predicate: Predicate, columns: readonly n
   );
 }
 
-function identityOf(table: Table, columns: readonly number[], predicate: Predicate, changes: boolean): string {
-  const meaning = JSON.stringify([table.oid, table.version, columns, predicate.canonical, changes]);
-  return createHash("sha256").update(meaning).digest("base64url").slice(0, 22);
+/** A shape of every column, whichever they are, stays the same when the table gets another one. */
+function identityOf(
+  table: Table,
+  columns: readonly number[] | undefined,
+  predicate: Predicate,
+  changes: boolean,
+): string {
+  const names = columns?.map((position) => table.columns[position]!.name) ?? null;
+  const meaning = JSON.stringify([table.oid, names, predicate.canonical, changes]);
+  return `${createHash("sha256").update(meaning).digest("base64url").slice(0, 22)}.${table.version}`;
+}
+
+/** Whether an identity was given for the same rows and columns, if of another version of the table. */
+export function isSameAccess(identity: string, { key }: Shape): boolean {
+  return accessOf(identity) === accessOf(key);
+}
+
+function accessOf(identity: string): string {
+  return identity.slice(0, identity.indexOf("."));
 }
 
 /** The rows of the shape, as one SELECT without parameters: COPY takes none. */

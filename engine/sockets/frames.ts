@@ -1,8 +1,9 @@
 /**
- * One connection's outgoing side: numbers every message, chains the checksums, watches the budget. Nothing is dropped
- * silently: a client that does not take what it is sent is closed with a code, and starts anew when it comes back.
+ * One connection's outgoing side: numbers every message, chains the checksums, knows how much waits in the socket. Who
+ * sends changes or rows asks for room first, so what waits here for a slow client is bounded by the budget; a single
+ * frame that is larger than the budget is let out when nothing else waits. Nothing is dropped silently.
  */
-import assert from "node:assert/strict";
+import { must, noteBreach } from "../invariants.ts";
 import {
   closeCodes,
   encodeFrameHeader,
@@ -28,44 +29,66 @@ export interface Socket {
 const joinedBytesMax = 16 * 1024;
 
 /** Bulk rows are sent only while less than this waits in the socket, so that live frames do not queue behind megabytes. */
-const windowBytes = 512 * 1024;
+const windowBytesMax = 512 * 1024;
+
+/**
+ * Answers are small, and owed whatever the budget says. Only a client that goes on asking without ever taking an answer
+ * gets here.
+ */
+const unreadAnswerBytesMax = 1 << 20;
 
 const DROPPED = 2;
 
-type Unnumbered<T> = T extends unknown ? Omit<T, "frame"> : never;
+export type Unnumbered<T> = T extends unknown ? Omit<T, "frame"> : never;
 
 export interface FrameCounters {
   sendsDropped: number;
-  slowConsumers: number;
 }
 
 export class Frames {
   private readonly socket: Socket;
   private readonly budgetBytes: number;
+  private readonly windowBytes: number;
   private readonly counters: FrameCounters;
   private number = 0;
   private numberAtLastLook = 0;
   private checksum = 0;
+  private answerBytes = 0;
   private draining: (() => void)[] = [];
-  private over = false;
+  /** Bytes of all frames so far. */
+  sentBytes = 0;
+  /** The socket is gone, or about to be. */
+  over = false;
   /** What the client shows once it has applied everything sent. */
   position: Lsn = zeroLsn;
+  /** Commits were sent that no boundary has followed yet. */
+  insideCommit = false;
 
   constructor(socket: Socket, budgetBytes: number, counters: FrameCounters) {
     this.socket = socket;
     this.budgetBytes = budgetBytes;
+    this.windowBytes = Math.min(windowBytesMax, budgetBytes / 2);
     this.counters = counters;
   }
 
   control(message: Unnumbered<ServerMessage>): void {
     if (this.over) return;
     const text = JSON.stringify({ frame: ++this.number, ...message });
+    if (this.buffered === 0) this.answerBytes = 0;
+    this.answerBytes += text.length;
     this.sent(this.socket.send(text, false, false));
+    if (this.answerBytes > unreadAnswerBytesMax) this.close(closeCodes.tooMany, "slow_consumer");
   }
 
   frame(kind: FrameKind, boundary: boolean, position: Lsn, sections: readonly SectionOut[]): void {
     if (this.over) return;
-    assert(position >= this.position, "a connection's position never goes back");
+    must(position >= this.position, "position_order", "a connection's position never goes back");
+    must(
+      kind === "commits" || !boundary || !this.insideCommit,
+      "joined_whole",
+      "a commit is shown whole or not at all",
+    );
+    if (kind === "commits") this.insideCommit = !boundary;
     this.position = position;
     const { bytes, checksum } = encodeFrameHeader(
       { kind, boundary, number: ++this.number, position },
@@ -76,18 +99,34 @@ export class Frames {
     this.write(bytes, sections);
   }
 
+  /** Whatever was sent since the last boundary is to be forgotten: it comes again. */
+  rewind(): void {
+    if (!this.insideCommit) return;
+    this.insideCommit = false;
+    this.control({ kind: "rewind" });
+  }
+
   /** Whether nothing was sent since this was last asked. */
   idle(): boolean {
     const idle = this.number === this.numberAtLastLook;
     this.numberAtLastLook = this.number;
-    return idle;
+    return idle && this.buffered === 0;
   }
 
-  /** Resolves when the socket has room for bulk data, or is over. */
-  async room(): Promise<void> {
-    while (!this.over && this.socket.getBufferedAmount() > windowBytes) {
-      await new Promise<void>((resolve) => this.draining.push(resolve));
-    }
+  /** Whether a frame of this size keeps to the budget. */
+  takes(bytes: number): boolean {
+    const { buffered } = this;
+    return buffered === 0 || buffered + bytes <= this.budgetBytes;
+  }
+
+  /** Whether bulk may be sent: first rows, and what a client that is behind has to catch up with. */
+  takesBulk(bytes: number): boolean {
+    return this.buffered <= this.windowBytes && this.takes(bytes);
+  }
+
+  /** Resolves when the socket has room for bulk, or is over. */
+  async room(bytes = 0): Promise<void> {
+    while (!this.over && !this.takesBulk(bytes)) await new Promise<void>((resolve) => this.draining.push(resolve));
   }
 
   /** The socket took something. */
@@ -103,9 +142,20 @@ export class Frames {
     this.drained();
   }
 
+  close(code: number, reason: string): void {
+    if (this.over) return;
+    this.end();
+    this.socket.end(code, reason);
+  }
+
+  /** Bytes that wait for the client in our memory. */
+  get buffered(): number {
+    return this.over ? 0 : this.socket.getBufferedAmount();
+  }
+
   private write(header: Uint8Array, sections: readonly SectionOut[]): void {
-    let size = header.length;
-    for (const { payload } of sections) size += payload.bytes.length;
+    const size = header.length + sectionBytes(sections);
+    this.sentBytes += size;
     if (sections.length === 0 || size <= joinedBytesMax)
       this.sent(this.socket.send(join(header, sections, size), true, false));
     else this.socket.cork(() => this.writeFragments(header, sections));
@@ -122,15 +172,19 @@ export class Frames {
     this.sent(status);
   }
 
+  /** Nothing should ever be dropped, as the library has no limit of its own. If it is, this connection has a gap, and ends. */
   private sent(status: number): void {
-    if (status === DROPPED) this.counters.sendsDropped++;
-    // The library may have closed the socket within the call, and a closed one must not be touched.
-    if (this.over) return;
-    if (status !== DROPPED && this.socket.getBufferedAmount() <= this.budgetBytes) return;
-    this.counters.slowConsumers++;
-    this.end();
-    this.socket.end(closeCodes.tooMany, "slow_consumer");
+    if (status !== DROPPED) return;
+    this.counters.sendsDropped++;
+    noteBreach("send_seen");
+    this.close(closeCodes.goingAway, "invariant");
   }
+}
+
+export function sectionBytes(sections: readonly SectionOut[]): number {
+  let size = 0;
+  for (const { payload } of sections) size += payload.bytes.length;
+  return size;
 }
 
 function join(header: Uint8Array, sections: readonly SectionOut[], size: number): Uint8Array {

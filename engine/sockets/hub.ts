@@ -1,15 +1,19 @@
 /**
  * From the log to the connections: takes what one read brought, finds the shapes it changes, and gives each connection
- * one frame that covers all of its joined shapes. Everything here happens within one turn of the event loop, so a
- * connection's position is always that of the log's end or waits in its socket.
+ * that is live what its joined shapes get of it. Everything here happens within one turn of the event loop, so between
+ * two turns a live connection is at the log's end. Who cannot keep up, and whom a large transaction concerns, falls
+ * behind and is brought up again from the log.
  */
 import type { Logger } from "pino";
 import type { Snapshots } from "../changes/snapshot.ts";
 import type { Transaction } from "../changes/transaction.ts";
 import type { Log } from "../log/log.ts";
-import type { ErrorCode, Lsn, SectionOut } from "../protocol.ts";
+import { closeCodes, type ErrorCode, type Lsn } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
-import type { FrameCounters, Frames } from "./frames.ts";
+import { CatchUp } from "./catch-up.ts";
+import { type FrameSections, framesByFeed, runs } from "./delivery.ts";
+import type { Feed } from "./feed.ts";
+import { type FrameCounters, sectionBytes } from "./frames.ts";
 import type { Lane } from "./lane.ts";
 
 export interface HubOptions {
@@ -28,11 +32,12 @@ export class Hub {
   readonly snapshots: Snapshots;
   readonly log: Logger;
   readonly frameBytes: number;
-  readonly counters: FrameCounters = { sendsDropped: 0, slowConsumers: 0 };
+  readonly counters: FrameCounters & { fellBehind: number } = { sendsDropped: 0, fellBehind: 0 };
   /** Resyncs so far, by the code of their cause. */
   readonly resyncs = new Map<ErrorCode, number>();
   /** Every greeted connection. */
-  readonly connections = new Set<Frames>();
+  readonly connections = new Set<Feed>();
+  readonly catchUp: CatchUp;
   private readonly onTableChanged: (oid: number) => void;
   private readonly waiting = new Set<Waiting>();
 
@@ -43,15 +48,24 @@ export class Hub {
     this.log = options.log;
     this.frameBytes = options.frameBytes;
     this.onTableChanged = options.onTableChanged;
+    this.catchUp = new CatchUp(this);
   }
 
-  /** What the log has just appended. */
-  deliver(transactions: readonly Transaction[]): void {
+  /** Where every live connection is, between two turns of the event loop. */
+  get position(): Lsn {
+    return this.tail.end;
+  }
+
+  /** What the log has just appended, after `before`. */
+  deliver(transactions: readonly Transaction[], before: Lsn): void {
     this.forgetChanged(transactions);
-    const routed = this.live.route(transactions);
-    // First: no client may take a shape that misses these transactions for one that has reached their position.
-    this.resync(routed.broken);
-    this.send(routed);
+    let at = before;
+    for (const run of runs(transactions)) {
+      if (run[0]!.large) this.leaveToCatchUp(run[0]!, at);
+      else this.deliverRun(run, at);
+      at = run.at(-1)!.commitEnd;
+    }
+    this.catchUp.streamed(at);
     this.wakeWaiting();
   }
 
@@ -65,28 +79,55 @@ export class Hub {
     this.onTableChanged(oid);
   }
 
+  /** Shapes that cannot be continued as they are. */
+  resync(broken: Routed<Lane>["broken"]): void {
+    for (const { shape, subscribers } of broken) {
+      this.onTableChanged(shape.table.oid);
+      const cause = {
+        code: "schema_changed",
+        message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again`,
+      } as const;
+      for (const lane of [...subscribers]) lane.resync(cause);
+    }
+  }
+
+  /** The connection has everything up to the hub's position. */
+  goLive(feed: Feed): void {
+    const cause = { code: "schema_changed", message: "the table changed: its rows are loaded again" } as const;
+    for (const lane of feed.moveTo(this.live)) lane.resync(cause);
+    feed.becomeLive();
+    this.sendPosition(feed);
+  }
+
   /** The connection is over: nothing is sent to it, and it waits for nothing. */
-  disconnected(frames: Frames): void {
-    this.connections.delete(frames);
-    for (const waiting of this.waiting) if (waiting.frames === frames) this.release(waiting);
+  disconnected(feed: Feed): void {
+    this.connections.delete(feed);
+    feed.end();
+    for (const waiting of this.waiting) if (waiting.feed === feed) this.release(waiting);
   }
 
   /** Idle connections learn how far the stream is, and that they are still connected, though nothing may have changed. */
   sendPositions(): void {
-    for (const frames of this.connections) if (frames.idle()) frames.frame("position", true, this.tail.end, []);
+    for (const { frames, isLive } of this.connections)
+      if (frames.idle() && !frames.insideCommit)
+        frames.frame("position", true, isLive ? this.position : frames.position, []);
   }
 
-  sendPosition(frames: Frames): void {
-    if (frames.position < this.tail.end) frames.frame("position", true, this.tail.end, []);
+  sendPosition({ frames }: Feed): void {
+    if (frames.position < this.position) frames.frame("position", true, this.position, []);
   }
 
   /**
-   * Resolves when the log has reached the position, or the connection is over; a barrier sees to it that an idle database
+   * Resolves when the connection is live at the position or further, or over; a barrier sees to it that an idle database
    * gets there too.
    */
-  async reached(position: Lsn, frames: Frames): Promise<void> {
-    if (this.tail.end >= position) return;
-    const passed = new Promise<void>((resolve) => this.waiting.add({ position, frames, resolve }));
+  async reached(position: Lsn, feed: Feed): Promise<void> {
+    if (this.position < position) await this.streamed(position, feed);
+    await feed.live();
+  }
+
+  private async streamed(position: Lsn, feed: Feed): Promise<void> {
+    const passed = new Promise<void>((resolve) => this.waiting.add({ position, feed, resolve }));
     await Promise.race([passed, this.snapshots.commitBarrier()]);
     await passed;
   }
@@ -96,40 +137,41 @@ export class Hub {
       for (const { tableOid } of schemaChanges) this.onTableChanged(tableOid);
   }
 
-  private send({ changed }: Routed<Lane>): void {
-    const rounds = changed.reduce((most, { payloads }) => Math.max(most, payloads.length), 0);
-    for (let round = 0; round < rounds; round++) this.sendRound(changed, round, round === rounds - 1);
+  private deliverRun(transactions: readonly Transaction[], before: Lsn): void {
+    const { changed, broken } = this.live.route(transactions);
+    // First: no client may take a shape that misses these transactions for one that has reached their position.
+    this.resync(broken);
+    const end = transactions.at(-1)!.commitEnd;
+    for (const [feed, frames] of framesByFeed(changed, this.frameBytes)) this.send(feed, frames, before, end);
   }
 
-  /** Large payloads leave in rounds; only the last one is a boundary, so nobody shows a part. */
-  private sendRound(changed: Routed<Lane>["changed"], round: number, last: boolean): void {
-    const sections = new Map<Frames, SectionOut[]>();
-    for (const { entry, payloads } of changed) {
-      const payload = payloads[round];
-      for (const { frames, id } of entry.subscribers) {
-        const list = sections.get(frames) ?? [];
-        if (list.length === 0) sections.set(frames, list);
-        if (payload) list.push({ subscription: id, payload });
-      }
+  /** What goes wrong with one connection is its own affair. */
+  private send(feed: Feed, frames: readonly FrameSections[], before: Lsn, end: Lsn): void {
+    try {
+      if (!sendAtOnce(feed, frames, end)) this.fallBehind(feed, before);
+    } catch (error) {
+      this.log.error({ err: error }, "sending to a connection failed: it is closed");
+      feed.frames.close(closeCodes.goingAway, "invariant");
     }
-    const { end } = this.tail;
-    for (const [frames, list] of sections)
-      if (last || list.length > 0) frames.frame("commits", last, last ? end : frames.position, list);
   }
 
-  private resync(broken: Routed<Lane>["broken"]): void {
-    for (const { shape, subscribers } of broken) {
-      this.onTableChanged(shape.table.oid);
-      const cause = {
-        code: "schema_changed",
-        message: `the table ${shape.table.schema}.${shape.table.name} changed: its rows are loaded again`,
-      } as const;
-      for (const lane of subscribers) lane.resync(cause);
-    }
+  /** Those who have shapes of its tables get it from the log, as fast as they take it; all others go on. */
+  private leaveToCatchUp(large: Transaction, before: Lsn): void {
+    this.resync(this.live.examine(large));
+    const concerned = new Set<Feed>();
+    for (const { oid } of large.relations)
+      for (const { subscribers } of this.live.entriesOf(oid)) for (const { feed } of subscribers) concerned.add(feed);
+    for (const feed of concerned) this.fallBehind(feed, before);
+  }
+
+  private fallBehind(feed: Feed, at: Lsn): void {
+    this.counters.fellBehind++;
+    feed.becomeBehind(at);
+    this.catchUp.enter(feed);
   }
 
   private wakeWaiting(): void {
-    for (const waiting of this.waiting) if (waiting.position <= this.tail.end) this.release(waiting);
+    for (const waiting of this.waiting) if (waiting.position <= this.position) this.release(waiting);
   }
 
   private release(waiting: Waiting): void {
@@ -138,8 +180,18 @@ export class Hub {
   }
 }
 
+/** False where it does not fit into the budget: a part may have been sent, without a boundary. */
+function sendAtOnce({ frames }: Feed, list: readonly FrameSections[], end: Lsn): boolean {
+  for (const [i, sections] of list.entries()) {
+    if (!frames.takes(sectionBytes(sections))) return false;
+    const isLast = i === list.length - 1;
+    frames.frame("commits", isLast, isLast ? end : frames.position, sections);
+  }
+  return true;
+}
+
 interface Waiting {
   readonly position: Lsn;
-  readonly frames: Frames;
+  readonly feed: Feed;
   readonly resolve: () => void;
 }

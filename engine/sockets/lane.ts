@@ -2,8 +2,10 @@
  * One subscription of one connection, from its first row to its last. While it loads it is a lane with a position of its
  * own: rows of a snapshot, then the transactions that the snapshot did not see, then it *joins* the connection at a
  * commit boundary and its changes come with everybody else's. If its table changes, it goes through all that again
- * beside the rows that the client still shows.
+ * beside the rows that the client still shows. One that resumes has its rows, and joins where the client left off.
  *
+ *     resuming ─────┐
+ *        │ other    ▼
  *     loading ──▶ joined ──▶ over
  *        ▲          │
  *        └─ resync ─┘        (over: unsubscribed, refused, or the connection is gone)
@@ -11,19 +13,27 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { crc32 } from "node:zlib";
+import { must } from "../invariants.ts";
 import { sees } from "../changes/pg-snapshot.ts";
+import { oidsOf } from "../changes/table.ts";
 import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
 import type { Spool } from "../changes/spool.ts";
 import { isPostgresAway } from "../changes/connection.ts";
-import { type ErrorJson, type Lsn, type Payload, type SectionOut, WalcastError, zeroLsn } from "../protocol.ts";
-import { Registry } from "../shapes/registry.ts";
-import { describeShape, type Shape } from "../shapes/shape.ts";
+import type { Transaction } from "../changes/transaction.ts";
+import { type ErrorJson, type Lsn, type Payload, type SectionOut, WalcastError } from "../protocol.ts";
+import { Registry, type Routed } from "../shapes/registry.ts";
+import { describeShape, isSameAccess, type Shape } from "../shapes/shape.ts";
+import { runs, touches } from "./delivery.ts";
+import type { Feed } from "./feed.ts";
 import type { Frames } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 
 const copyFrameBytes = 256 * 1024;
 const retryMs = 200;
 const retryMsMax = 5_000;
+
+/** What is replayed in the turn in which a lane joins, as WAL bytes of its table. More is read batch by batch before. */
+const lastStretchBytes = 1 << 20;
 
 export interface LaneOptions {
   /** The subscription's. */
@@ -37,18 +47,19 @@ export interface LaneOptions {
 
 export class Lane {
   readonly id: number;
-  readonly frames: Frames;
+  readonly feed: Feed;
+  private readonly frames: Frames;
   private readonly hub: Hub;
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
-  private joined = false;
   private over = false;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
-  constructor(hub: Hub, frames: Frames, options: LaneOptions) {
+  constructor(hub: Hub, feed: Feed, options: LaneOptions) {
     this.hub = hub;
-    this.frames = frames;
+    this.feed = feed;
+    this.frames = feed.frames;
     this.id = options.id;
     this.options = options;
   }
@@ -63,7 +74,24 @@ export class Lane {
         if (!mayRetry(error)) return this.fail(error);
         if (this.shape) this.hub.forget(this.shape.table.oid);
         this.announceResync(causeOf(error));
-        await delay(Math.min(retryMs * 2 ** attempt, retryMsMax) * Math.random());
+        await delay(backoffMs(attempt));
+      }
+    }
+  }
+
+  /**
+   * The client has this shape at its connection's position, and knows it by this identity. Ends when the client was told
+   * whether it still is what it was; if not, it loads.
+   */
+  async resume(identity: string): Promise<void> {
+    this.described = true;
+    for (let attempt = 0; !this.over; attempt++) {
+      try {
+        return this.compare(identity, await this.options.resolve());
+      } catch (error) {
+        if (this.over) return;
+        if (!isPostgresAway(error)) return this.fail(error);
+        await delay(backoffMs(attempt));
       }
     }
   }
@@ -81,15 +109,27 @@ export class Lane {
   }
 
   private withdraw(): void {
-    if (this.joined && this.shape) this.hub.live.delete(this.shape, this);
-    this.joined = false;
+    this.feed.leave(this);
   }
 
-  private announceResync(cause: ErrorJson): void {
+  private compare(identity: string, shape: Shape): void {
+    if (this.over) return;
+    if (identity === shape.key) {
+      this.shape = shape;
+      this.frames.control({ kind: "resumed", id: this.id });
+      return this.feed.join(this, shape);
+    }
+    if (isSameAccess(identity, shape)) this.announceResync(changedMeanwhile);
+    else this.announceResync(otherAccess, true);
+    void this.load();
+  }
+
+  /** `purge`: what the client shows is not what it may read, or not what it asks for. */
+  private announceResync(cause: ErrorJson, purge = false): void {
     if (!this.described) return;
     this.described = false;
     this.hub.resyncs.set(cause.code, (this.hub.resyncs.get(cause.code) ?? 0) + 1);
-    this.frames.control({ kind: "resync", id: this.id, cause });
+    this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
   }
 
   private fail(error: unknown): void {
@@ -109,6 +149,7 @@ export class Lane {
     this.shape = shape;
     const snapshot = await this.hub.snapshots.open(shape);
     try {
+      await this.frames.room();
       this.describe(shape, snapshot.estimatedRows);
       await this.sendRows(snapshot.spool);
       await snapshot.barrier;
@@ -138,35 +179,82 @@ export class Lane {
   }
 
   /**
-   * Replays what the snapshot did not see, in rounds while there is much of it, and joins in the same turn of the event
-   * loop in which nothing was left: between the last round and the join no transaction can come.
+   * Replays what the snapshot did not see, batch by batch while there is much of it, and joins in the same turn of the
+   * event loop in which nothing was left: between the last replay and the join no transaction can come. A connection that
+   * is behind is waited for, as it has one position for all that has joined.
    */
   private async catchUp(shape: Shape, snapshot: Snapshot): Promise<void> {
-    let after = zeroLsn;
+    const alone = new Registry<Lane>(this.hub.frameBytes);
+    alone.add(shape, this);
+    const tables = new Set(oidsOf(shape.table));
+    let after = snapshot.pin.from;
     while (!this.over) {
-      const end = this.hub.tail.end;
-      const payloads = this.replay(shape, snapshot, after);
-      if (payloads.length <= 1) return this.join(shape, end, payloads);
-      for (const payload of payloads) {
-        this.frames.frame("catchUp", false, this.frames.position, [this.section(payload)]);
-        await this.frames.room();
+      await this.feed.live();
+      const rest = this.unseen(this.hub.tail.recent(after), tables, snapshot);
+      if (!rest || !isShort(rest)) {
+        after = await this.readOn(alone, tables, snapshot, after);
+        continue;
       }
+      const end = this.hub.position;
+      const payloads = this.replayed(alone.route(rest));
+      if (payloads.length <= 1 && this.feed.isLive) return this.join(shape, end, payloads);
+      await this.sendReplayed(payloads);
       after = end;
     }
   }
 
-  private replay(shape: Shape, snapshot: Snapshot, after: Lsn): readonly Payload[] {
-    const alone = new Registry<Lane>(this.hub.frameBytes);
-    alone.add(shape, this);
-    const unseen = snapshot.pin.read(after);
-    const { changed, broken } = alone.route(filter(unseen, (transaction) => !sees(snapshot.token, transaction.xid)));
+  /** Up to about the log's end. Gives where that was. */
+  private async readOn(
+    alone: Registry<Lane>,
+    tables: ReadonlySet<number>,
+    snapshot: Snapshot,
+    after: Lsn,
+  ): Promise<Lsn> {
+    let end = after;
+    for await (const batch of this.hub.tail.read(after, tables)) {
+      for (const run of runs(batch.transactions.filter(({ xid }) => !sees(snapshot.token, xid)))) {
+        if (run[0]!.large) await this.replayLarge(alone, run[0]!);
+        else await this.sendReplayed(this.replayed(alone.route(run)));
+      }
+      end = batch.end;
+      if (this.over) return end;
+    }
+    return end;
+  }
+
+  private async replayLarge(alone: Registry<Lane>, transaction: Transaction): Promise<void> {
+    this.replayed({ changed: [], broken: alone.examine(transaction) });
+    if (!alone.concerns(transaction)) return;
+    for await (const part of transaction.large!.parts()) {
+      await this.sendReplayed(this.replayed(alone.routePart(transaction, part)));
+      if (this.over) return;
+    }
+  }
+
+  private async sendReplayed(payloads: readonly Payload[]): Promise<void> {
+    for (const payload of payloads) {
+      await this.frames.room(payload.bytes.length);
+      if (this.over) return;
+      this.frames.frame("catchUp", false, this.frames.position, [this.section(payload)]);
+    }
+  }
+
+  private replayed({ changed, broken }: Routed<Lane>): readonly Payload[] {
     if (broken.length > 0) throw new TableMoved();
     // What was committed before the join is no news to those who want changes only.
-    return shape.changes ? [] : (changed[0]?.payloads ?? []);
+    return this.options.changes ? [] : (changed[0]?.payloads ?? []);
+  }
+
+  private unseen(
+    transactions: readonly Transaction[] | undefined,
+    tables: ReadonlySet<number>,
+    { token }: Snapshot,
+  ): readonly Transaction[] | undefined {
+    return transactions?.filter((transaction) => touches(transaction, tables) && !sees(token, transaction.xid));
   }
 
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {
-    assert(!this.joined, "a lane joins once");
+    must(!this.feed.joined.has(this), "joined_whole", "a lane joins once");
     this.makeRoomFor(shape);
     this.frames.frame(
       "join",
@@ -174,8 +262,7 @@ export class Lane {
       position,
       payloads.map((payload) => this.section(payload)).concat(payloads.length === 0 ? [this.section(nothing)] : []),
     );
-    this.joined = true;
-    this.hub.live.add(shape, this);
+    this.feed.join(this, shape);
   }
 
   /** Where the catalog has to be polled, others may not know yet that the table changed: they hear of it now. */
@@ -209,20 +296,39 @@ async function wholeLines(spool: Spool, offset: number, bytes: Buffer): Promise<
   }
 }
 
-function* filter<T>(items: Iterable<T>, keep: (item: T) => boolean): Iterable<T> {
-  for (const item of items) if (keep(item)) yield item;
+function isShort(transactions: readonly Transaction[]): boolean {
+  return (
+    transactions.every(({ large }) => !large) &&
+    transactions.reduce((sum, { bytes }) => sum + bytes.length, 0) <= lastStretchBytes
+  );
+}
+
+const changedMeanwhile: ErrorJson = {
+  code: "schema_changed",
+  message: "resume: the table changed meanwhile: its rows are loaded again",
+};
+
+const otherAccess: ErrorJson = {
+  code: "access_changed",
+  message: "resume: what this client asks for, or may read, is not what it has: its rows are loaded anew",
+};
+
+function backoffMs(attempt: number): number {
+  return Math.min(retryMs * 2 ** attempt, retryMsMax) * Math.random();
 }
 
 function mayRetry(error: unknown): boolean {
   return (
     error instanceof TableMoved ||
     isPostgresAway(error) ||
-    (error instanceof WalcastError && error.code === "snapshot_failed")
+    (error instanceof WalcastError && (error.code === "snapshot_failed" || error.code === "position_too_old"))
   );
 }
 
 function causeOf(error: unknown): ErrorJson {
-  if (error instanceof WalcastError) return error.toJSON();
+  if (error instanceof WalcastError && error.code !== "position_too_old") return error.toJSON();
+  if (error instanceof WalcastError)
+    return { code: "snapshot_failed", message: "the log let go of what this shape needs before it was loaded" };
   if (error instanceof TableMoved)
     return { code: "schema_changed", message: "the table changed while its rows were read" };
   return { code: "snapshot_failed", message: "Postgres cannot be asked just now; it is tried again" };

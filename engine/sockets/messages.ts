@@ -2,18 +2,28 @@
 import { WalcastError } from "../errors.ts";
 import type { ClientMessage, ShapeRequest } from "../protocol.ts";
 
+const clientKinds = ["hello", "subscribe", "resume", "unsubscribe", "await", "audited"];
+
 export function parseClientMessage(text: string): ClientMessage {
   const message = asObject(parseJson(text), "a message");
   switch (message["kind"]) {
     case "hello":
-      return { kind: "hello", ...optional("token", message["token"], asText) };
+      return {
+        kind: "hello",
+        ...optional("token", message["token"], asText),
+        ...optional("epoch", message["epoch"], asText),
+        ...optional("position", message["position"], asText),
+      };
     case "subscribe":
       return {
         kind: "subscribe",
         id: asId(message["id"]),
         shape: asShape(message["shape"]),
         ...optional("changes", message["changes"], asBoolean),
+        ...optional("identity", message["identity"], asText),
       };
+    case "resume":
+      return { kind: "resume" };
     case "unsubscribe":
       return { kind: "unsubscribe", id: asId(message["id"]) };
     case "await":
@@ -23,8 +33,10 @@ export function parseClientMessage(text: string): ClientMessage {
         ...optional("position", message["position"], asText),
         ...optional("xid", message["xid"], asXid),
       };
+    case "audited":
+      return { kind: "audited", id: asId(message["id"]), matches: asBoolean(message["matches"], "matches") };
     default:
-      throw malformed(`expected kind hello, subscribe, unsubscribe or await, found ${shown(message["kind"])}`);
+      throw malformed(`expected kind ${clientKinds.join(", ")}, found ${shown(message["kind"])}`);
   }
 }
 

@@ -1,14 +1,27 @@
 /**
- * One client's connection: greeted with a token, then any number of subscriptions, until either side ends it.
+ * One client's connection: greeted with a token, then any number of subscriptions, until either side ends it. A client
+ * that was here before says where it left off; what it has is compared, and it goes on from there.
  *
  *     greeting ──hello──▶ verifying ──▶ open ──▶ over
+ *                             │           ▲
+ *                             └─resuming──┘
  */
 import { type Auth, type Config, ruleFor } from "../config.ts";
 import type { Tables } from "../changes/tables.ts";
 import { unknownTable } from "../changes/catalog.ts";
-import { type ClientMessage, closeCodes, formatLsn, parseLsn, type ShapeRequest, WalcastError } from "../protocol.ts";
+import {
+  type ClientMessage,
+  closeCodes,
+  type ErrorJson,
+  formatLsn,
+  type Lsn,
+  parseLsn,
+  type ShapeRequest,
+  WalcastError,
+} from "../protocol.ts";
 import { parseTableName } from "../shapes/name.ts";
 import { readRule, resolveShape, type Shape } from "../shapes/shape.ts";
+import { Feed } from "./feed.ts";
 import { Frames, type Socket } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import { Lane } from "./lane.ts";
@@ -22,42 +35,42 @@ export interface SessionServices {
   readonly xids: Xids;
   /** Identifies this history of this database. */
   readonly epoch: () => string;
+  /** Why a client that left off at this position of that epoch cannot go on from there; undefined where it can. */
+  readonly continues: (epoch: string, position: Lsn) => ErrorJson | undefined;
 }
 
 /** Each holds a promise and perhaps a query; a client that waits for its own writes has a handful. */
 const awaitsPerConnection = 100;
 
-type State = "greeting" | "verifying" | "open" | "over";
+type State = "greeting" | "verifying" | "resuming" | "open" | "over";
+type Hello = Extract<ClientMessage, { kind: "hello" }>;
+type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 
 export class Session {
-  readonly frames: Frames;
-  private readonly socket: Socket;
+  private readonly feed: Feed;
   private readonly services: SessionServices;
   private readonly lanes = new Map<number, Lane>();
-  private readonly helloTimer: NodeJS.Timeout;
+  private readonly comparing: Promise<void>[] = [];
+  private helloTimer: NodeJS.Timeout;
   private expiryTimer: NodeJS.Timeout | undefined;
-  private state: State = "greeting";
+  private phase: State = "greeting";
   private auth: Auth = { claims: {}, scopes: [] };
   private lastId = 0;
   private awaiting = 0;
 
   constructor(socket: Socket, services: SessionServices) {
-    this.socket = socket;
     this.services = services;
     const { limits } = services.config;
-    this.frames = new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters);
-    this.helloTimer = setTimeout(
-      () =>
-        this.refuse(
-          new WalcastError("hello_timeout", `greet: expected hello within ${limits.helloMs} ms`),
-          closeCodes.tooSlowToGreet,
-        ),
-      limits.helloMs,
-    );
+    this.feed = new Feed(new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters));
+    this.helloTimer = this.expect("hello");
+  }
+
+  get state(): State | "live" | "catching_up" {
+    return this.phase !== "open" ? this.phase : this.feed.isLive ? "live" : "catching_up";
   }
 
   receive(bytes: Buffer, isBinary: boolean): void {
-    if (this.state === "over") return;
+    if (this.phase === "over") return;
     const { messageBytes } = this.services.config.limits;
     if (bytes.length > messageBytes)
       return this.refuse(
@@ -77,51 +90,59 @@ export class Session {
   }
 
   drained(): void {
-    this.frames.drained();
+    this.feed.frames.drained();
   }
 
   /** The socket is gone. */
   closed(): void {
-    this.state = "over";
+    this.phase = "over";
     clearTimeout(this.helloTimer);
     clearTimeout(this.expiryTimer);
-    this.frames.end();
-    this.services.hub.disconnected(this.frames);
+    this.feed.frames.end();
     for (const lane of this.lanes.values()) lane.end();
     this.lanes.clear();
+    this.services.hub.disconnected(this.feed);
   }
 
   close(code: number, reason: string): void {
-    if (this.state === "over") return;
+    if (this.phase === "over") return;
+    this.feed.frames.close(code, reason);
     this.closed();
-    this.socket.end(code, reason);
+  }
+
+  /** What opens a connection has to come in time. */
+  private expect(what: "hello" | "resume"): NodeJS.Timeout {
+    const { helloMs } = this.services.config.limits;
+    const error = new WalcastError("hello_timeout", `greet: expected ${what} within ${helloMs} ms`);
+    return setTimeout(() => this.refuse(error, closeCodes.tooSlowToGreet), helloMs);
   }
 
   private refuse(error: WalcastError, code: number): void {
-    this.frames.control({ kind: "error", error: error.toJSON() });
+    this.feed.frames.control({ kind: "error", error: error.toJSON() });
     this.close(code, error.code);
   }
 
   private handle(message: ClientMessage): void {
     if (message.kind === "hello") {
-      if (this.state !== "greeting")
+      if (this.phase !== "greeting")
         throw new WalcastError("malformed_message", "greet: expected one hello, found another");
-      return void this.greet(message.token);
+      return void this.greet(message);
     }
-    if (this.state !== "open")
+    if (this.phase !== "open" && this.phase !== "resuming")
       throw new WalcastError(
         "hello_expected",
         `expected hello, and welcome before anything else, found ${message.kind}`,
       );
-    if (message.kind === "subscribe") this.subscribe(message.id, message.shape, message.changes ?? false);
+    if (message.kind === "subscribe") this.subscribe(message);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else if (message.kind === "await") void this.await(message);
+    else if (message.kind === "resume") this.resume();
   }
 
-  private async greet(token: string | undefined): Promise<void> {
-    this.state = "verifying";
+  private async greet(hello: Hello): Promise<void> {
+    this.phase = "verifying";
     try {
-      this.auth = await this.services.config.auth.verify(token);
+      this.auth = await this.services.config.auth.verify(hello.token);
     } catch (error) {
       const refusal =
         error instanceof WalcastError
@@ -129,23 +150,53 @@ export class Session {
           : new WalcastError("unauthenticated", "verify the token: the verifier failed", { cause: error });
       return this.refuse(refusal, closeCodes.unauthenticated);
     }
-    if ((this.state as State) === "over") return;
+    if ((this.phase as State) === "over") return;
     clearTimeout(this.helloTimer);
-    this.state = "open";
     this.expireAt(this.auth.expiresAt);
-    this.welcome();
+    this.welcome(hello);
   }
 
-  private welcome(): void {
-    const { hub, config, epoch } = this.services;
-    this.frames.position = hub.tail.end;
-    hub.connections.add(this.frames);
-    this.frames.control({
+  private welcome({ epoch, position }: Hello): void {
+    const { hub, config, continues } = this.services;
+    const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
+    const cause = from === undefined ? undefined : continues(epoch!, from);
+    hub.connections.add(this.feed);
+    this.feed.frames.control({
       kind: "welcome",
-      epoch: epoch(),
-      position: formatLsn(hub.tail.end),
+      epoch: this.services.epoch(),
+      position: formatLsn(hub.position),
       positionEveryMs: config.positionEveryMs,
+      ...(from === undefined ? {} : cause ? { cause } : { resumes: true }),
     });
+    if (from === undefined || cause) this.begin();
+    else this.beginAt(from);
+  }
+
+  private begin(): void {
+    this.phase = "open";
+    this.feed.frames.position = this.services.hub.position;
+    this.services.hub.goLive(this.feed);
+  }
+
+  private beginAt(position: Lsn): void {
+    this.phase = "resuming";
+    this.feed.frames.position = this.feed.reached = position;
+    this.helloTimer = this.expect("resume");
+  }
+
+  /** Everything that the client has was named. */
+  private resume(): void {
+    if (this.phase !== "resuming")
+      throw new WalcastError("malformed_message", "resume: expected it once, after a welcome that says `resumes`");
+    this.phase = "open";
+    clearTimeout(this.helloTimer);
+    void this.goOn();
+  }
+
+  /** Once all is compared, the connection goes on from its position. */
+  private async goOn(): Promise<void> {
+    await Promise.all(this.comparing.splice(0));
+    if (this.phase !== "over") this.services.hub.catchUp.enter(this.feed);
   }
 
   private expireAt(expiresAt: number | undefined): void {
@@ -161,11 +212,16 @@ export class Session {
     );
   }
 
-  private subscribe(id: number, request: ShapeRequest, changes: boolean): void {
+  private subscribe({ id, shape: request, changes = false, identity }: Subscribe): void {
     if (id <= this.lastId)
       throw new WalcastError(
         "malformed_message",
         `subscribe: expected an id above ${this.lastId}, found ${id}: ids are never used again`,
+      );
+    if (identity !== undefined && this.phase !== "resuming")
+      throw new WalcastError(
+        "malformed_message",
+        "subscribe: expected an identity only between a welcome that says `resumes` and resume",
       );
     this.lastId = id;
     const { shapesPerConnection } = this.services.config.limits;
@@ -175,16 +231,17 @@ export class Session {
         `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`,
         { hint: "unsubscribe from some, or raise limits.shapesPerConnection" },
       );
-      return this.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
+      return this.feed.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
     }
-    const lane = new Lane(this.services.hub, this.frames, {
+    const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
       resolve: () => this.resolve(request, changes),
       onFailed: () => this.lanes.delete(id),
     });
     this.lanes.set(id, lane);
-    void lane.load();
+    if (identity === undefined) void lane.load();
+    else this.comparing.push(lane.resume(identity));
   }
 
   /** Deny by default: a table that the config does not name does not exist, as far as anybody can tell. */
@@ -204,21 +261,21 @@ export class Session {
   private unsubscribe(id: number): void {
     this.lanes.get(id)?.end();
     this.lanes.delete(id);
-    this.frames.control({ kind: "unsubscribed", id });
+    this.feed.frames.control({ kind: "unsubscribed", id });
   }
 
   private async await({ id, position, xid }: Extract<ClientMessage, { kind: "await" }>): Promise<void> {
     this.awaiting++;
     try {
       await this.reach(position, xid);
-      this.services.hub.sendPosition(this.frames);
-      this.frames.control({ kind: "awaited", id, position: formatLsn(this.frames.position) });
+      this.services.hub.sendPosition(this.feed);
+      this.feed.frames.control({ kind: "awaited", id, position: formatLsn(this.feed.frames.position) });
     } catch (error) {
       const failure =
         error instanceof WalcastError
           ? error
           : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
-      this.frames.control({ kind: "error", await: id, error: failure.toJSON() });
+      this.feed.frames.control({ kind: "error", await: id, error: failure.toJSON() });
     } finally {
       this.awaiting--;
     }
@@ -229,8 +286,8 @@ export class Session {
     if (this.awaiting > awaitsPerConnection)
       throw new WalcastError("too_many", `await: expected at most ${awaitsPerConnection} at a time`);
     if (xid !== undefined)
-      await hub.reached(await xids.positionOf(BigInt(xid), () => this.state === "over"), this.frames);
-    else if (position !== undefined) await hub.reached(parseLsn(position), this.frames);
+      await hub.reached(await xids.positionOf(BigInt(xid), () => this.phase === "over"), this.feed);
+    else if (position !== undefined) await hub.reached(parseLsn(position), this.feed);
     else throw new WalcastError("malformed_message", "await: expected a position or an xid, found neither");
   }
 }

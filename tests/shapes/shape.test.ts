@@ -39,7 +39,6 @@ const same: readonly (readonly [string, Partial<ShapeRequest>, Partial<ShapeRequ
   ],
   ["a parameter for a literal", { where: "customer = 1" }, { where: "customer = $1", params: [1] }],
   ["the order of columns, and one named twice", { columns: ["status", "id"] }, { columns: ["id", "status", "id"] }],
-  ["every column, named or not", {}, { columns: ["id", "customer", "status", 'a"b'] }],
 ];
 for (const [what, one, other] of same) {
   test(`requests that differ in ${what} make one shape`, () => {
@@ -52,6 +51,8 @@ test("shapes that differ in anything that a client could see have different keys
     shape({}),
     shape({}, orders, { changes: true }),
     shape({ columns: ["id"] }),
+    // Today the same columns; the first has tomorrow's too.
+    shape({ columns: ["id", "customer", "status", 'a"b'] }),
     shape({ where: "customer = 1" }),
     shape({ where: "customer = 2" }),
     shape({}, { ...orders, version: "2" }),

@@ -10,12 +10,15 @@ import {
   type Commit,
   decodeCommits,
   decodeFrame,
+  formatLsn,
   type Frame,
+  type Lsn,
   parseLsn,
   type ServerMessage,
   type ShapeRequest,
   subprotocol,
   type TableDescription,
+  zeroLsn,
 } from "../../engine/protocol.ts";
 
 export type Control<K extends ServerMessage["kind"] = ServerMessage["kind"]> = Extract<ServerMessage, { kind: K }>;
@@ -30,9 +33,17 @@ export interface Loaded {
   readonly commits: readonly Commit[];
 }
 
+export interface LeftOff {
+  readonly epoch: string;
+  readonly position: Lsn;
+}
+
 export class RawClient {
   readonly socket: WebSocket;
   readonly received: Received[] = [];
+  welcome: Control<"welcome"> | undefined;
+  /** Of the last boundary. */
+  position: Lsn = zeroLsn;
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
   private number = 0;
   private checksum = 0;
@@ -53,13 +64,19 @@ export class RawClient {
     });
   }
 
-  /** Connected, greeted and welcomed. */
-  static async greeted(url: string, token?: string): Promise<RawClient> {
+  /** Connected, greeted and welcomed. With `left`, it was here before, and left off there. */
+  static async greeted(url: string, token?: string, left?: LeftOff): Promise<RawClient> {
     const client = new RawClient(url);
     await once(client.socket, "open");
-    client.send(token === undefined ? { kind: "hello" } : { kind: "hello", token });
-    await client.control("welcome");
+    const position = left === undefined ? undefined : formatLsn(left.position);
+    client.send({ kind: "hello", token, epoch: left?.epoch, position });
+    client.welcome = await client.control("welcome");
     return client;
+  }
+
+  /** What it would say in its next hello. */
+  get left(): LeftOff {
+    return { epoch: this.welcome!.epoch, position: this.position };
   }
 
   send(message: unknown): void {
@@ -68,6 +85,11 @@ export class RawClient {
 
   subscribe(id: number, shape: ShapeRequest, changes = false): void {
     this.send({ kind: "subscribe", id, shape, ...(changes ? { changes } : {}) });
+  }
+
+  /** Says that it has this shape. */
+  claim(id: number, shape: ShapeRequest, identity: string, changes = false): void {
+    this.send({ kind: "subscribe", id, shape, identity, ...(changes ? { changes } : {}) });
   }
 
   /** Subscribes, and resolves when the subscription has joined. */
@@ -185,6 +207,7 @@ export class RawClient {
   private asFrame(data: Buffer): Received {
     const frame = decodeFrame(data, { number: ++this.number, previousChecksum: this.checksum });
     this.checksum = frame.checksum;
+    if (frame.boundary) this.position = frame.position;
     return { frame };
   }
 }

@@ -7,14 +7,15 @@ import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { transaction } from "../support/transaction.ts";
-import { RawClient } from "./raw-client.ts";
+import { type LeftOff, RawClient } from "./raw-client.ts";
 
 export interface Running {
   readonly engine: Engine;
   readonly db: TestDatabase;
   /** Every line that the engine logged, as JSON text. */
   readonly logged: readonly string[];
-  greeted(token?: string): Promise<RawClient>;
+  greeted(token?: string, left?: LeftOff): Promise<RawClient>;
+  metric(name: string): Promise<number>;
   /** Runs statements as one transaction; gives its xid. */
   transaction(...statements: readonly string[]): Promise<string>;
   close(): Promise<void>;
@@ -37,10 +38,19 @@ export async function running(config: WalcastConfig = {}, setup = ""): Promise<R
     engine,
     db,
     logged,
-    async greeted(token) {
-      const client = await RawClient.greeted(engine.url, token);
+    async greeted(token, left) {
+      const client = await RawClient.greeted(engine.url, token, left);
       clients.push(client);
       return client;
+    },
+    async metric(name) {
+      const text = await (await fetch(`${engine.url}/metrics`)).text();
+      return Number(
+        text
+          .split("\n")
+          .find((line) => line.startsWith(`${name} `))!
+          .split(" ")[1],
+      );
     },
     transaction: (...statements) => transaction(db, statements),
     async close() {

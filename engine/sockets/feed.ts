@@ -1,0 +1,99 @@
+/**
+ * One connection as the stream sees it: its outgoing side, the lanes that have joined, and how far they are. All of them
+ * are at one position.
+ *
+ *     live ──── over its budget, or a large transaction ───▶ behind
+ *       ▲                                                      │
+ *       └──── nothing is left that the log has and it not ─────┘      (a connection that resumes begins behind)
+ *
+ * Live, its lanes are in the hub's registry and get what comes in the turn in which it comes. Behind, they are in the
+ * registry of a pass over the log, or in none: then its position is all that is kept for it.
+ */
+import { oidsOf } from "../changes/table.ts";
+import { type Lsn, zeroLsn } from "../protocol.ts";
+import type { Registry } from "../shapes/registry.ts";
+import type { Shape } from "../shapes/shape.ts";
+import type { Frames } from "./frames.ts";
+import type { Lane } from "./lane.ts";
+
+export class Feed {
+  readonly frames: Frames;
+  /** The lanes that have joined, each with what it shows. */
+  readonly joined = new Map<Lane, Shape>();
+  isLive = false;
+  /** Behind: everything up to here was sent, or does not concern it. */
+  reached: Lsn = zeroLsn;
+  /** A pass left it behind: it gets one of its own. */
+  isSlow = false;
+  private home: Registry<Lane> | undefined;
+  private waiting: (() => void)[] = [];
+
+  constructor(frames: Frames) {
+    this.frames = frames;
+  }
+
+  get isOver(): boolean {
+    return this.frames.over;
+  }
+
+  join(lane: Lane, shape: Shape): void {
+    this.joined.set(lane, shape);
+    this.home?.add(shape, lane);
+  }
+
+  leave(lane: Lane): void {
+    const shape = this.joined.get(lane);
+    if (!shape) return;
+    this.joined.delete(lane);
+    this.home?.delete(shape, lane);
+  }
+
+  /** Under which oids changes of its joined lanes come. */
+  tables(): Set<number> {
+    return new Set(this.joined.values().flatMap(({ table }) => oidsOf(table)));
+  }
+
+  /** From here on `registry` routes to its lanes; none does where it is undefined. Gives those whose table has another form there. */
+  moveTo(registry: Registry<Lane> | undefined): Lane[] {
+    for (const [lane, shape] of this.joined) this.home?.delete(shape, lane);
+    this.home = registry;
+    const unfit: Lane[] = [];
+    for (const [lane, shape] of this.joined)
+      if (!registry || registry.fits(shape)) registry?.add(shape, lane);
+      else unfit.push(lane);
+    return unfit;
+  }
+
+  /** Its lanes are in the hub's registry, at the hub's position. */
+  becomeLive(): void {
+    this.isLive = true;
+    this.isSlow = false;
+    this.wake();
+  }
+
+  becomeBehind(at: Lsn): void {
+    this.isLive = false;
+    this.reached = at;
+    this.moveTo(undefined);
+    this.frames.rewind();
+  }
+
+  /** Resolves when it is live, or over. */
+  async live(): Promise<void> {
+    while (!this.isLive && !this.isOver) await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
+  /** The connection is gone. */
+  end(): void {
+    this.isLive = false;
+    this.moveTo(undefined);
+    this.joined.clear();
+    this.wake();
+  }
+
+  private wake(): void {
+    const { waiting } = this;
+    this.waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}
