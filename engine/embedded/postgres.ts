@@ -168,7 +168,7 @@ async function startOn(
   const ready = Promise.withResolvers<boolean>();
   const lines = lastLines(
     child,
-    (line) => line.includes("database system is ready to accept connections") && ready.resolve(true),
+    (line) => /database system is ready to accept (read-only )?connections/.test(line) && ready.resolve(true),
   );
   const ended = once(child, "close").then(() => ready.resolve(false));
   if (await ready.promise) return { child, port, ended };

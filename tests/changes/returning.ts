@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pino } from "pino";
 import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
-import type { ErrorJson, Lsn } from "../../engine/protocol.ts";
+import { decodeCommits, type ErrorJson, type Lsn } from "../../engine/protocol.ts";
 import { type LeftOff, RawClient, rowsOf } from "../sockets/raw-client.ts";
 import type { Releasing } from "../support/postgres.ts";
 
@@ -62,9 +62,11 @@ export async function goesOn(engine: Engine, { left, identity }: Visited, count:
   client.send({ kind: "resume" });
   await client.control("resumed");
   const rows: unknown[] = [];
-  while (rows.length < count)
-    for (const operation of (await client.commit(1)).operations)
-      rows.push(operation.kind === "insert" && operation.row);
+  while (rows.length < count) {
+    const { sections } = await client.frame(({ kind }) => kind === "commits");
+    for (const { operations } of sections.flatMap(({ payload }) => decodeCommits(payload)))
+      for (const operation of operations) rows.push(operation.kind === "insert" && operation.row);
+  }
   await client.close();
   return rows;
 }
