@@ -13,8 +13,9 @@ import {
 } from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
 import { type Pile, type Segment, type Spill, spillsOf } from "./pile.ts";
-import type { Join, Load, Member, Replica } from "./replica.ts";
-import { deleteSpilled, readSpilled, writeSpill } from "./staging.ts";
+import type { Member } from "./local-tables.ts";
+import type { Join, Load, Replica } from "./replica.ts";
+import { deleteSpilled, readSpilled } from "./staging.ts";
 import { operationsOf, stepsOf, type Telling } from "./steps.ts";
 
 /** What subscribes: a shape, or a channel (`changes`). It is told, and asks nothing. */
@@ -186,7 +187,7 @@ export class Backlog {
       case "removeUnclaimed":
         return void tell.push(this.hooks.applied(replica.removeUnclaimed()));
       case "spill":
-        return writeSpill(replica.database, work.spill);
+        return replica.spill(work.spill);
       case "unspill":
         return replica.database.transaction(() => replica.database.script(deleteSpilled(work.numbers)));
       case "told":
@@ -301,7 +302,7 @@ export class Backlog {
 
   private prepareTypes(replica: Replica, segment: Segment): void {
     if (segment.kind === "altered" && segment.alteration.lane.isApplied)
-      replica.ensureTypes(segment.alteration.table.types);
+      replica.types.ensure(segment.alteration.table.types);
   }
 
   /** Events come before anybody is told that the position is reached, where they are at hand. */

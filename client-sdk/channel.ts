@@ -14,7 +14,7 @@ import { type Database, type Row, setField } from "./database.ts";
 import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";
-import type { Member } from "./replica.ts";
+import type { Member } from "./local-tables.ts";
 import { type DecodeValue, decoderOf } from "./values.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";

@@ -223,6 +223,11 @@ export class Database {
     }
   }
 
+  /** One after another, inside a transaction. */
+  runAll(runs: readonly Run[]): void {
+    for (const { sql, values } of runs) this.run(this.prepare(sql), values);
+  }
+
   /** Runs `work` in one read-only transaction, planning `sql` afresh: a kept plan could fail in its middle. */
   readOnly<T>(sql: string, work: () => T): T {
     this.forget(sql);

@@ -15,29 +15,23 @@ import {
   type Lsn,
   type Operation,
   type TableDescription,
-  type TypeDescription,
   type Value,
   WalcastError,
   zeroLsn,
 } from "../engine/protocol.ts";
 import { type Audit, auditOf } from "./audit.ts";
 import type { EpochKeeps } from "./backlog.ts";
-import { type Database, type Run, sqlStateOf } from "./database.ts";
+import type { Database, Run } from "./database.ts";
+import { Leftovers } from "./leftovers.ts";
+import { isShared, type LocalTable, LocalTables, type Member, numberOf, without } from "./local-tables.ts";
+import { LocalTypes } from "./local-types.ts";
 import { dropUnheld, letGo, materialise, sharedRuns, takeOver } from "./membership.ts";
+import type { Spill } from "./pile.ts";
 import { type NetChange, type NetChanges, reduce } from "./reduce.ts";
+import { emptyStaging, isStagingEmpty, writeSpill } from "./staging.ts";
 import * as store from "./store.ts";
 import * as sql from "./tables.ts";
 import { runsFor } from "./writes.ts";
-
-/** A shape's place on the replica: the same across reconnects. */
-export interface Member {
-  /** Equal texts ask for the same rows. */
-  readonly request: string;
-  /** Given by the replica, and never used again on it. */
-  number: number | undefined;
-  /** Indexes wanted on the local table, as between the parentheses of CREATE INDEX. */
-  readonly indexes: readonly string[];
-}
 
 /** First rows on their way in. */
 export interface Load {
@@ -67,17 +61,6 @@ export type Step =
       readonly added: readonly AddedColumn[];
     };
 
-/** Immutable, so that a local transaction that fails leaves the list of tables as it was. */
-interface LocalTable {
-  readonly qualified: string;
-  readonly description: TableDescription;
-  readonly layout: string;
-  readonly statements: sql.WriteStatements;
-  /** Shapes whose rows stand here. From two on, `holders` says whose is which. */
-  readonly members: ReadonlySet<Member>;
-  readonly holders: string;
-}
-
 // PGlite has no autovacuum. Vacuuming after this many changed rows costs a microsecond for each.
 const VACUUM_AFTER_ROWS = 20_000;
 
@@ -91,14 +74,13 @@ export class Replica {
   position: Lsn;
   /** Where the rows are as the server counts; behind `position` only while a server catches up with an earlier one. */
   reached: Lsn;
-  private tables = new Map<string, LocalTable>();
-  private readonly types: Map<string, TypeDescription>;
-  /** Left by an earlier process, and not asked for in this one; with their identity while it holds. */
-  private readonly unclaimed = new Map<Member, string | undefined>();
-  private areUnclaimedCurrent = true;
+  readonly types: LocalTypes;
+  private readonly tables: LocalTables;
+  private readonly leftovers: Leftovers;
   /** Rows changed since the table was last vacuumed, by the table's name. */
   private readonly changedRows = new Map<string, number>();
   private readonly loads = new Set<Load>();
+  private hasSpilled = false;
   private memberCount = 0;
   private loadCount = 0;
 
@@ -108,32 +90,29 @@ export class Replica {
     this.emptied = stored.emptied;
     this.epoch = stored.epoch;
     this.position = this.reached = stored.position;
-    this.types = new Map(stored.types);
-    for (const table of stored.tables) this.restore(table, stored.members);
-    this.forgetForgotten();
+    this.types = new LocalTypes(database, stored.types);
+    this.tables = new LocalTables(database);
+    this.leftovers = new Leftovers(database, this.tables, stored);
+    this.memberCount = Math.max(0, ...stored.members.map(({ number }) => number));
   }
 
-  /** What the table of a shape from an earlier process holds, if it is there. `identity`: while its rows are at `reached`. */
-  claim(member: Member): { identity: string | undefined; description: TableDescription } | undefined {
-    const found = this.unclaimed.entries().find(([{ request }]) => request === member.request);
-    if (!found) return undefined;
-    const [stored, identity] = found;
-    const table = this.tableOf(stored)!;
-    this.unclaimed.delete(stored);
-    member.number = stored.number;
-    this.tables.set(table.qualified, { ...table, members: new Set([...without(table.members, stored), member]) });
-    return { identity, description: table.description };
+  /**
+   * The rows that an earlier process left of a shape, if there are any; `identity`: while they are at `reached`. Outside a
+   * turn, unlike everything else: only what is in memory changes, until `claimed`.
+   */
+  claim(member: Member): { identity: string | undefined } | undefined {
+    return this.leftovers.claim(member);
   }
 
-  /** Outside a turn, unlike everything else: only what is in memory changes, until `claimed`. */
   claimed(member: Member, isCurrent: boolean): void {
     const runs = [store.claimMember(numberOf(member)), ...(isCurrent ? [] : [store.outdateMember(numberOf(member))])];
-    this.database.transaction(() => this.runAll(runs));
+    this.database.transaction(() => this.database.runAll(runs));
   }
 
   /** Its rows stay where they are while the position moves on. */
   outdate(member: Member): void {
-    if (this.tableOf(member)) this.database.transaction(() => this.runAll([store.outdateMember(numberOf(member))]));
+    if (!this.tables.of(member)) return;
+    this.database.transaction(() => this.database.runAll([store.outdateMember(numberOf(member))]));
   }
 
   /** A server has told us which history it counts in. */
@@ -141,26 +120,26 @@ export class Replica {
     const isLost = keeps !== "everything";
     if (!isLost && epoch === this.epoch) return;
     this.database.transaction(() =>
-      this.runAll([
+      this.database.runAll([
         store.setEpoch(epoch),
         ...(isLost ? [store.setPosition(formatLsn(zeroLsn)), store.outdateAllMembers] : []),
       ]),
     );
     this.epoch = epoch;
     if (isLost) this.reached = zeroLsn;
-    if (isLost) for (const member of this.unclaimed.keys()) this.unclaimed.set(member, undefined);
+    if (isLost) this.leftovers.outdate();
     if (keeps === "nothing") this.position = zeroLsn;
   }
 
   /** Makes the types, the empty table if there is none, and a place for the rows to come. */
   describe(member: Member, description: TableDescription): Load {
     this.refuseOtherColumns(member, description);
-    this.ensureTypes(description.types);
+    this.types.ensure(description.types);
     member.number ??= ++this.memberCount;
     const load = { member, description, staging: `load ${++this.loadCount}` };
-    this.changingTables(() => {
+    this.tables.transaction(() => {
       this.database.script(sql.createTable(stagingOf(load), description));
-      if (!this.tables.has(sql.qualified(description))) this.createEmpty(description);
+      if (!this.tables.get(sql.qualified(description))) this.tables.createEmpty(description);
     });
     this.loads.add(load);
     return load;
@@ -179,19 +158,20 @@ export class Replica {
 
   /** Returns the names of the tables that changed. */
   commit(steps: Iterable<Step>, joins: readonly Join[], position: Lsn): Set<string> {
-    const changed = this.leaveUnclaimedBehind(position);
+    const changed = position === this.reached ? new Set<string>() : this.leftovers.stayBehind();
     const pending = this.pendingOf(steps);
     const last = store.setPosition(formatLsn(position));
     if (joins.length === 0 && pending.rest === undefined)
       this.database.pipeline([...this.runsOfAll(pending.first, changed), last]);
     else
-      this.changingTables(() => {
-        this.runAll(this.runsOfAll(pending.first, changed));
+      this.tables.transaction(() => {
+        this.database.runAll(this.runsOfAll(pending.first, changed));
         for (const step of pending.rest ?? []) this.take(step, changed);
         for (const join of joins) changed.add(this.join(join));
-        this.runAll([last]);
+        this.database.runAll([last]);
       });
     for (const { load } of joins) this.loads.delete(load);
+    this.leftovers.settle();
     this.reached = position;
     if (position > this.position) this.position = position;
     return changed;
@@ -199,31 +179,45 @@ export class Replica {
 
   /** The shape's rows leave, except those that other shapes hold. Returns the table's name if it had rows in one. */
   remove(member: Member): string | undefined {
-    const table = this.tableOf(member);
+    const table = this.tables.of(member);
     if (!table) return undefined;
-    this.changingTables(() => this.leave(table, member));
+    this.tables.remove([member]);
     return table.qualified;
   }
 
   /** Every row leaves, whoever asked for it. Returns the names of the tables. */
   removeAll(): Set<string> {
-    return this.removeMembers(this.tables.values().flatMap(({ members }) => members));
+    const names = this.tables.remove(this.tables.members);
+    this.leftovers.settle();
+    return names;
   }
 
   removeUnclaimed(): Set<string> {
-    return this.removeMembers(this.unclaimed.keys());
+    return this.leftovers.remove();
   }
 
   /** How many rows the shape has, and what they add up to. */
   audit(member: Member): Audit {
-    const table = this.tableOf(member);
+    const table = this.tables.of(member);
     if (!table) throw new WalcastError("invariant", "audit a shape: expected its rows in a table, found none");
     return auditOf(this.database, table, isShared(table) ? numberOf(member) : undefined);
   }
 
+  /** Payloads that wait for their boundary. */
+  spill(spill: Spill): void {
+    writeSpill(this.database, spill);
+    this.hasSpilled = true;
+  }
+
   /** For when nothing else is to be done: takes back the space of rows that are gone, or nothing would. */
   tidy(): void {
-    const due = this.changedRows.entries().find(([name, count]) => count >= VACUUM_AFTER_ROWS && this.tables.has(name));
+    if (this.hasSpilled && isStagingEmpty(this.database)) {
+      this.database.script(emptyStaging);
+      this.hasSpilled = false;
+    }
+    const due = this.changedRows
+      .entries()
+      .find(([name, count]) => count >= VACUUM_AFTER_ROWS && this.tables.get(name) !== undefined);
     if (!due) return;
     this.database.script(`VACUUM ${due[0]}`);
     this.changedRows.delete(due[0]);
@@ -236,15 +230,14 @@ export class Replica {
     const iterator = Iterator.from(steps);
     const { value: first, done } = iterator.next();
     if (done) return { first: [], rest: undefined };
-    if (first.kind === "altered") return { first: [], rest: [first, ...iterator] };
+    if (first.kind === "altered") return { first: [], rest: chain(first, iterator) };
     const { value: second, done: isOnly } = iterator.next();
     return { first: first.changes, rest: isOnly ? undefined : chain(second, iterator) };
   }
 
   private take(step: Step, changed: Set<string>): void {
-    if (step.kind === "changes") return this.runAll(this.runsOfAll(step.changes, changed));
-    const table = this.alter(step);
-    changed.add(table);
+    if (step.kind === "changes") return this.database.runAll(this.runsOfAll(step.changes, changed));
+    changed.add(this.alter(step));
   }
 
   private runsOfAll(changes: readonly Change[], changed: Set<string>): Run[] {
@@ -252,7 +245,7 @@ export class Replica {
   }
 
   private runsOf({ member, operations }: Change, changed: Set<string>): Run[] {
-    const table = this.tableOf(member);
+    const table = this.tables.of(member);
     if (!table)
       throw new WalcastError("invariant", "apply a transaction: expected its shape to have joined a table, found none");
     const net = this.completed(reduce(operations, table.description), table.qualified, table.description);
@@ -291,13 +284,13 @@ export class Replica {
 
   /** The first of the shapes on a table brings it to its new form, for all of them. */
   private alter({ member, description, added }: Extract<Step, { kind: "altered" }>): string {
-    const table = this.tableOf(member);
+    const table = this.tables.of(member);
     if (!table) throw new WalcastError("invariant", "alter a table: expected its shape to have joined it, found none");
     if (table.layout !== sql.layoutOf(description)) {
       this.runScripts(sql.addColumns(table.qualified, table.description, description, added));
       this.database.forgetStatements();
     }
-    this.setTable(description, table.members, table.holders);
+    this.tables.set(description, table.members, table.holders);
     this.saveMember(member, description);
     return table.qualified;
   }
@@ -314,7 +307,7 @@ export class Replica {
         this.database.runOnce(run.sql, run.values);
     }
     const name = sql.qualified(description);
-    this.clearUnclaimed(name);
+    this.leftovers.leaveTable(name);
     const table = this.tables.get(name)!;
     const others = without(table.members, member);
     // Rows of two layouts cannot stand in one table. The other shapes are being loaded again as well and follow.
@@ -322,14 +315,6 @@ export class Replica {
     else this.replace(table, load);
     this.saveMember(member, description);
     return name;
-  }
-
-  /** Rows that nobody asks for do not stand among those that somebody does. */
-  private clearUnclaimed(name: string): void {
-    for (const member of this.unclaimed.keys()) {
-      const table = this.tableOf(member);
-      if (table?.qualified === name) this.leave(table, member);
-    }
   }
 
   /** The loaded table takes the real one's place, its indexes included. */
@@ -349,8 +334,8 @@ export class Replica {
       for (const index of indexes) this.database.script(index);
     }
     if (!isSameLayout) this.database.forgetStatements();
-    this.runAll(Array.from(without(table.members, load.member), (other) => store.dropMember(numberOf(other))));
-    this.setTable(load.description, new Set([load.member]));
+    this.database.runAll(Array.from(without(table.members, load.member), (other) => store.dropMember(numberOf(other))));
+    this.tables.set(load.description, new Set([load.member]));
     this.createIndexes(load.member, table.qualified);
   }
 
@@ -375,65 +360,16 @@ export class Replica {
       dropUnheld(table),
       `DROP TABLE ${staging}`,
     ]);
-    this.tables.set(table.qualified, { ...table, members: new Set([...table.members, load.member]) });
+    this.tables.setMembers(table, [...table.members, load.member]);
     this.createIndexes(load.member, table.qualified);
   }
 
   private saveMember(member: Member, description: TableDescription): void {
     const { request } = member;
     const name = sql.qualified(description);
-    this.runAll([store.saveMember({ number: numberOf(member), request, name, identity: description.identity })]);
-  }
-
-  // ── Leaving ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private removeMembers(members: Iterable<Member>): Set<string> {
-    const tables = new Set<string>();
-    this.changingTables(() => {
-      for (const member of [...members]) {
-        const table = this.tableOf(member)!;
-        tables.add(table.qualified);
-        this.leave(table, member);
-      }
-    });
-    return tables;
-  }
-
-  private leave(table: LocalTable, member: Member): void {
-    const members = without(table.members, member);
-    this.runAll([store.dropMember(numberOf(member))]);
-    this.unclaimed.delete(member);
-    this.tables.set(table.qualified, { ...table, members });
-    if (members.size === 0) return this.database.script(`DELETE FROM ${table.qualified}`);
-    this.runScripts([letGo(table, numberOf(member)), dropUnheld(table)]);
-    if (members.size === 1) this.database.script(`DROP TABLE ${table.holders}`);
-  }
-
-  /**
-   * Before the position moves for the first time: what nobody has asked for by now stays where it is. Beside rows that move
-   * on it cannot stay. Returns the names of the tables that changed.
-   */
-  private leaveUnclaimedBehind(position: Lsn): Set<string> {
-    const changed = new Set<string>();
-    if (!this.areUnclaimedCurrent || position === this.reached) return changed;
-    this.areUnclaimedCurrent = false;
-    if (this.unclaimed.size === 0) return changed;
-    this.changingTables(() => {
-      for (const member of [...this.unclaimed.keys()]) {
-        const table = this.tableOf(member)!;
-        const isAmongOthers = table.members.values().some((other) => !this.unclaimed.has(other));
-        if (isAmongOthers) changed.add(table.qualified);
-        if (isAmongOthers) this.leave(table, member);
-        else this.runAll([store.outdateMember(numberOf(member))]);
-        if (!isAmongOthers) this.unclaimed.set(member, undefined);
-      }
-    });
-    return changed;
-  }
-
-  private forgetForgotten(): void {
-    const numbers = new Set(this.database.rows(store.forgotten).map(({ number }) => Number(number)));
-    if (numbers.size > 0) this.removeMembers(this.unclaimed.keys().filter((member) => numbers.has(numberOf(member))));
+    this.database.runAll([
+      store.saveMember({ number: numberOf(member), request, name, identity: description.identity }),
+    ]);
   }
 
   // ── Indexes ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -457,63 +393,6 @@ export class Replica {
     return this.database.rows(query, [qualified]).length > 0;
   }
 
-  // ── Tables and types ───────────────────────────────────────────────────────────────────────────────────────────────
-
-  private tableOf(member: Member): LocalTable | undefined {
-    return this.tables.values().find(({ members }) => members.has(member));
-  }
-
-  /** Inside a transaction: the list of tables is kept with them. */
-  private setTable(description: TableDescription, members: ReadonlySet<Member>, holders = this.newHolders()): void {
-    const table = localTable(description, members, holders);
-    this.tables.set(table.qualified, table);
-    this.runAll([store.saveTable(table.qualified, description, holders)]);
-  }
-
-  private newHolders(): string {
-    // Beside those of earlier processes, whose count is not known.
-    return `walcast.${sql.quoteIdentifier(`holders ${crypto.randomUUID()}`)}`;
-  }
-
-  private restore({ name, description, holders }: store.StoredTable, stored: readonly store.StoredMember[]): void {
-    const members = new Set<Member>();
-    for (const { number, request, identity } of stored.filter((one) => one.name === name)) {
-      const member: Member = { number, request, indexes: [] };
-      members.add(member);
-      this.unclaimed.set(member, identity ?? undefined);
-      this.memberCount = Math.max(this.memberCount, number);
-    }
-    this.tables.set(name, localTable(description, members, holders));
-  }
-
-  /** One local transaction; if it fails, the list of tables is as it was as well. */
-  private changingTables(work: () => void): void {
-    const before = new Map(this.tables);
-    try {
-      this.database.transaction(work);
-    } catch (error) {
-      this.tables = before;
-      throw error;
-    }
-  }
-
-  private createEmpty(description: TableDescription): void {
-    const name = sql.qualified(description);
-    try {
-      this.database.script(
-        `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(description.schema)}; ${sql.createTable(name, description)}; ${sql.addPrimaryKey(name, description)}`,
-      );
-    } catch (error) {
-      if (sqlStateOf(error) !== "42P07") throw error;
-      throw new WalcastError(
-        "config_invalid",
-        `create the local table ${name}: the PGlite it was given has one already, and not from Walcast`,
-        { cause: error },
-      );
-    }
-    this.setTable(description, new Set());
-  }
-
   /** Of this form of the table, whether shapes that are there or on their way have the same columns. */
   private refuseOtherColumns(member: Member, description: TableDescription): void {
     const others = this.loads
@@ -521,7 +400,7 @@ export class Replica {
       .filter((load) => load.member !== member)
       .map((load) => load.description);
     const table = this.tables.get(sql.qualified(description));
-    const isHeld = table?.members.values().some((other) => other !== member && !this.unclaimed.has(other));
+    const isHeld = table?.members.values().some((other) => other !== member && !this.leftovers.has(other));
     const other = [...(table && isHeld ? [table.description] : []), ...others].find(
       (one) =>
         sql.qualified(one) === sql.qualified(description) &&
@@ -536,63 +415,9 @@ export class Replica {
     );
   }
 
-  /**
-   * Before the transaction that needs them: a label cannot be used in the one that adds it. Nobody minds a type that is
-   * ahead of its tables. https://www.postgresql.org/docs/current/sql-altertype.html
-   */
-  ensureTypes(types: readonly TypeDescription[]): void {
-    const opaque = sql.opaqueTypesOf(types);
-    const remade = new Set<string>();
-    for (const type of types) if (type.kind !== "opaque") this.ensureType(type, opaque, remade);
-  }
-
-  /** What stands on a type that was made anew still means the old one, and is made anew as well. */
-  private ensureType(type: TypeDescription, opaque: sql.OpaqueTypes, remade: Set<string>): void {
-    const name = sql.qualified(type);
-    const known = this.types.get(name);
-    const standsOnRemade = sql.typesUnder(type).some((one) => remade.has(one));
-    if (known && !standsOnRemade && JSON.stringify(known) === JSON.stringify(type)) return;
-    const added = known && !standsOnRemade ? sql.addedLabels(known, type) : undefined;
-    const scripts = added ?? this.typeScripts(type, opaque, known);
-    if (!added) remade.add(name);
-    this.database.transaction(() => {
-      this.runScripts(scripts);
-      this.runAll([store.saveType(name, type)]);
-    });
-    this.types.set(name, type);
-    this.database.readArrayTypes();
-  }
-
-  private typeScripts(type: TypeDescription, opaque: sql.OpaqueTypes, known: TypeDescription | undefined): string[] {
-    // The old type goes on serving the old rows until their table is replaced.
-    const aside = known ? sql.setTypeAside(known, () => `walcast_old_${crypto.randomUUID()}`) : [];
-    return [
-      `CREATE SCHEMA IF NOT EXISTS ${sql.quoteIdentifier(type.schema)}`,
-      ...aside,
-      sql.createType(type, opaque),
-      `COMMENT ON TYPE ${sql.qualified(type)} IS ${sql.quoteLiteral(sql.mark)}`,
-    ];
-  }
-
-  private runAll(runs: readonly Run[]): void {
-    for (const run of runs) this.database.run(this.database.prepare(run.sql), run.values);
-  }
-
   private runScripts(scripts: readonly string[]): void {
     for (const script of scripts) this.database.script(script);
   }
-}
-
-function localTable(description: TableDescription, members: ReadonlySet<Member>, holders: string): LocalTable {
-  const qualified = sql.qualified(description);
-  return {
-    qualified,
-    description,
-    layout: sql.layoutOf(description),
-    statements: sql.writeStatements(qualified, description),
-    members,
-    holders,
-  };
 }
 
 function* chain<Item>(first: Item, rest: Iterator<Item>): Generator<Item> {
@@ -600,19 +425,6 @@ function* chain<Item>(first: Item, rest: Iterator<Item>): Generator<Item> {
   for (let next = rest.next(); !next.done; next = rest.next()) yield next.value;
 }
 
-function numberOf({ number }: Member): number {
-  if (number === undefined) throw new WalcastError("invariant", "use a shape's number: expected one, found none yet");
-  return number;
-}
-
 function stagingOf({ staging }: Load): string {
   return `walcast.${sql.quoteIdentifier(staging)}`;
-}
-
-function isShared({ members }: LocalTable): boolean {
-  return members.size > 1;
-}
-
-function without(members: ReadonlySet<Member>, member: Member): ReadonlySet<Member> {
-  return new Set([...members].filter((other) => other !== member));
 }

@@ -5,7 +5,7 @@
 import type { ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
-import type { Member } from "./replica.ts";
+import type { Member } from "./local-tables.ts";
 import { parseTableName, qualified, requestKey } from "./tables.ts";
 
 /** What to keep on the replica. `table` and `where` as in SQL, `$1`… in `where` are `params`. */

@@ -11,6 +11,13 @@ export const stagingTable = `
 
 export const forgetStaged = "DELETE FROM walcast.staged";
 
+/** Gives the space back, which deleting does not. */
+export const emptyStaging = "BEGIN READ WRITE; TRUNCATE walcast.staged; COMMIT";
+
+export function isStagingEmpty(database: Database): boolean {
+  return database.rows("SELECT FROM walcast.staged LIMIT 1").length === 0;
+}
+
 export function writeSpill(database: Database, { number, payloads }: Spill): void {
   database.copy("walcast.staged", "segment, part, bytes", [binaryCopy(number, payloads)], "(FORMAT binary)");
 }

@@ -177,8 +177,9 @@ test("a client whose connection is cut again and again goes on each time, and ne
     network.cut();
   });
   let moves = 0;
-  for (let isOver = false; !isOver; moves++) {
-    void cuts.then(() => (isOver = true));
+  const over = { is: false };
+  void cuts.then(() => (over.is = true));
+  for (; !over.is; moves++) {
     const from = (moves % 20) + 1;
     await world.transaction(
       `UPDATE purses SET balance = balance + CASE WHEN id = ${from} THEN -1 ELSE 1 END WHERE id IN (${from}, ${from + 20})`,

@@ -38,6 +38,7 @@ test("a commit of any size is put aside on the replica, and shown at its boundar
   assert.equal(runs(), before + 1);
   assert.deepEqual(await client.query("select status from orders where id = 1001"), [{ status: "y" }]);
   assert.deepEqual(await client.query(stagedRows), [{ count: 0 }]);
+  assert.deepEqual(await client.query("select pg_relation_size('walcast.staged')::int as bytes"), [{ bytes: 0 }]);
 });
 
 test("what was put aside is dropped by a rewind, and by a connection that ends", async (t) => {

@@ -4,7 +4,8 @@ import { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
 import { Database } from "../../client-sdk/database.ts";
-import { type Load, type Member, Replica } from "../../client-sdk/replica.ts";
+import type { Member } from "../../client-sdk/local-tables.ts";
+import { type Load, Replica } from "../../client-sdk/replica.ts";
 import { decodeCommits, type Lsn, type Operation, type TableDescription, type Value } from "../../engine/protocol.ts";
 import { copyLine, encodeCommits } from "../support/payload.ts";
 import { forgetEverything } from "./emptied.ts";
