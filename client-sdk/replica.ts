@@ -270,7 +270,7 @@ export class Replica {
     name: string,
     description: TableDescription,
   ): NetChange {
-    const where = description.key.map((column, i) => `${sql.quoteIdentifier(column)} = $${i + 1}`).join(" AND ");
+    const where = sql.keyIs(description);
     const known = this.database.texts(`SELECT ${sql.columnList(description)} FROM ${name} WHERE ${where}`, base)[0];
     if (!known)
       throw new WalcastError(

@@ -216,7 +216,7 @@ export function writeStatements(name: string, description: TableDescription): Wr
   return {
     upsertOne: `INSERT INTO ${name} (${columns}) VALUES (${values}) ${conflict}`,
     upsertMany: `INSERT INTO ${name} (${columns}) SELECT ${castColumns(description)} FROM ${unnested(description.columns.length)} ${conflict}`,
-    deleteOne: `DELETE FROM ${name} WHERE ${description.key.map((key, i) => `${quoteIdentifier(key)} = $${i + 1}`).join(" AND ")}`,
+    deleteOne: `DELETE FROM ${name} WHERE ${keyIs(description)}`,
     deleteMany: `DELETE FROM ${name} t USING ${unnestedKeys(description)} WHERE ${keysEqual(description, "t", "k")}`,
     deleteAll: `DELETE FROM ${name}`,
   };
@@ -257,6 +257,30 @@ export function unnestedKeys(description: TableDescription, first = 1): string {
   return `(SELECT ${keys.map(({ cast }) => cast).join(", ")} FROM ${source}) k`;
 }
 
-export function keysEqual({ key }: TableDescription, left: string, right: string): string {
-  return key.map((name) => `${left}.${quoteIdentifier(name)} = ${right}.${quoteIdentifier(name)}`).join(" AND ");
+export function keysEqual(description: TableDescription, left: string, right: string): string {
+  return description.key
+    .map((name) => ({ column: quoteIdentifier(name), cast: castToBase(description, name) }))
+    .map(({ column, cast }) => `${left}.${column}${cast} = ${right}.${column}${cast}`)
+    .join(" AND ");
+}
+
+/** Key columns as parameters, from `$1`. */
+export function keyIs(description: TableDescription): string {
+  return description.key
+    .map((name, i) => `${quoteIdentifier(name)}${castToBase(description, name)} = $${i + 1}`)
+    .join(" AND ");
+}
+
+/** Postgres finds no `=` for a domain over an enum, an array, a range or a composite, but it does for what lies below. */
+function castToBase({ columns, types }: TableDescription, key: string): string {
+  const type = columns.find(({ name }) => name === key)!.type;
+  const base = baseOf(type, types);
+  return base === type ? "" : `::${localType(base, opaqueTypesOf(types))}`;
+}
+
+function baseOf(type: string, types: readonly TypeDescription[]): string {
+  // An array of domains is no domain.
+  const name = type.endsWith("[]") ? undefined : userTypeOf(type);
+  const domain = types.find((one) => one.kind === "domain" && qualified(one) === name);
+  return domain?.kind === "domain" ? baseOf(domain.base, types) : type;
 }
