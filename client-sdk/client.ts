@@ -3,7 +3,8 @@
  *
  *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed tables─▶ LiveQueries
  *
- * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes.
+ * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes. Only where an earlier
+ * process may have left rows, the replica is opened first: the server has to be told where it is.
  */
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";

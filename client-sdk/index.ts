@@ -49,8 +49,8 @@ export interface ClientOptions<Name extends string = string> {
   /** Sent when connecting. A function is asked before every connection. */
   readonly token?: Token;
   /**
-   * Where the rows live: `"memory://"` (the default) for a PGlite of its own, or a PGlite of yours, which `close` then
-   * leaves open. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
+   * Where the rows live: `"memory://"` (the default) for a PGlite of its own; a directory, in Node, where they outlive the
+   * process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
    * becomes read-only by default: begin with `BEGIN READ WRITE` to write tables of your own.
    */
   readonly replica?: "memory://" | (string & {}) | PGlite;
@@ -64,8 +64,8 @@ export interface ClientOptions<Name extends string = string> {
 
 /**
  * - `connecting`: an attempt is under way.
- * - `catching-up`: connected; first rows of a shape are on their way.
- * - `live`: connected, and every shape is complete.
+ * - `catching-up`: connected; first rows of a shape are on their way, or what happened since the connection before.
+ * - `live`: connected, and every shape is complete and as new as the server.
  * - `offline`: not connected; rows can be read, and the next attempt will come.
  * - `closed`: `close` was called.
  */
@@ -87,7 +87,10 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   /** What is applied: the commit-end LSN, as Postgres writes it ("0/16B3748"; `parseLsn` makes it comparable). Never goes backwards within one `epoch`. */
   readonly position: string;
 
-  /** Keeps the rows of a table that match on the replica. Shapes of one table share the local table, and need the same columns. Throws `config_invalid`. */
+  /**
+   * Keeps the rows of a table that match on the replica. Shapes of one table share the local table, and need the same
+   * columns: `ready` rejects with `config_invalid` otherwise. Throws it for what is no table's name.
+   */
   sync(shape: ShapeOptions): Shape;
   /** Resolves when every declared shape is complete; rejects with the first one's error. */
   preload(): Promise<void>;
@@ -118,7 +121,7 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
     target: string | bigint | { readonly xid: string | number | bigint },
     options?: { timeoutMs?: number },
   ): Promise<void>;
-  /** Another token from now on. Reconnects with it; rows that it may not see leave the replica. */
+  /** Another token from now on. Reconnects with it, and goes on from the same position; rows that it may not see leave the replica as soon as the server has answered. */
   setToken(token: Token): void;
   /** What a developer wants to see. Plain data. */
   inspect(): Inspection;

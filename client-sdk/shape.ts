@@ -16,8 +16,9 @@ export interface ShapeOptions extends ShapeRequest {
 
 /**
  * - `loading`: its first rows are on their way; the local table is there as soon as it is described, and empty.
- * - `ready`: complete, and at `client.position` with all other ready shapes.
- * - `resyncing`: readable, but as of an earlier position; fresh rows are on their way and will replace them at once.
+ * - `ready`: complete, and at `client.position` with all other ready shapes; stays so while the client is offline.
+ * - `resyncing`: readable, but as of an earlier position; fresh rows are on their way and will replace them at once. Empty
+ *   where what this client may read has changed.
  * - `error`: the server or the replica refused it; see `error`. Nothing more will come.
  */
 export type ShapeStatus = "loading" | "ready" | "resyncing" | "error";
