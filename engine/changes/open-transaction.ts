@@ -5,6 +5,7 @@
  * One that comes whole is collected in memory until it is too large for that; one that comes while it runs may wait for
  * hours beside many others, so it is staged from the start.
  */
+import { isDeepStrictEqual } from "node:util";
 import { Relations } from "./relations.ts";
 import type { StagedBody, Staging } from "./staging.ts";
 import type { DescribedRelation, LargeBody, Part, SchemaChange, Transaction } from "./transaction.ts";
@@ -101,10 +102,15 @@ export class OpenTransaction {
     return { commitEnd, xid, commitTime, bytes: nothing, starts: [0], relations, schemaChanges, large: body };
   }
 
+  private isUsed(relation: DescribedRelation): boolean {
+    return this.usersByRelation.get(relation)!.some((xid) => !this.aborted.has(xid));
+  }
+
   private usedRelations(): DescribedRelation[] {
-    const relations = [...this.usersByRelation.keys()];
-    if (this.aborted.size === 0) return relations;
-    return relations.filter((one) => this.usersByRelation.get(one)!.some((xid) => !this.aborted.has(xid)));
+    if (this.aborted.size === 0) return [...this.usersByRelation.keys()];
+    const relations = [...this.usersByRelation.keys()].filter((one) => this.isUsed(one));
+    // A change that was rolled back in between leaves two descriptions that are equal.
+    return relations.filter((one, at) => !relations.slice(0, at).some((other) => isDeepStrictEqual(one, other)));
   }
 }
 

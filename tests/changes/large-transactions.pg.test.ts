@@ -28,6 +28,7 @@ for (const [where, steps, options] of variants) {
     const random = Random.fromEnvironment();
     t.diagnostic(`WALCAST_SEED=${random.seed}`);
     const db = await testDatabase(t);
+    if (!(await knows(db, Object.keys(options.settings!)))) return t.skip("this Postgres has no such setting");
     const streaming = new Streaming(db, options);
     await streaming.prepare(tables);
     const oracle = await Oracle.on(db);
@@ -354,6 +355,11 @@ class Writer {
 }
 
 // ── What there is ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function knows(db: TestDatabase, settings: readonly string[]): Promise<boolean> {
+  const { rows } = await db.query("select from pg_settings where name = any($1)", [settings]);
+  return rows.length === settings.length;
+}
 
 async function files({ directory }: Streaming): Promise<string[]> {
   return readdir(directory).catch(() => []);

@@ -42,7 +42,9 @@ export class Streaming {
   async prepare(tables: string): Promise<void> {
     const { db, slot } = this;
     await prepareDatabase({ databaseUrl: db.url, publication: "walcast", slot, log: pino({ level: "silent" }) });
-    await db.query(`${tables}; alter publication walcast add tables in schema public`);
+    await db.query(tables);
+    const { rows } = await db.query("select quote_ident(tablename) as name from pg_tables where schemaname = 'public'");
+    await db.query(`alter publication walcast add table ${rows.map(({ name }) => name as string).join(", ")}`);
   }
 
   async start(): Promise<void> {
