@@ -74,7 +74,7 @@ export interface Limits {
   readonly whereBytes: number;
   /** The largest message a client may send. */
   readonly messageBytes: number;
-  /** What may wait for a slow client before its connection is closed. */
+  /** What may wait in memory for a slow client; beyond it, it is brought up to date from the log when it gets on. */
   readonly backlogBytesPerConnection: number;
   /** How long a client may take to say hello; then 4408. */
   readonly helloMs: number;
@@ -207,8 +207,8 @@ const limitDefaults: Limits = {
   whereBytes: 64 * 1024,
   // Room for a subscribe message with its where and params at their limits.
   messageBytes: MiB,
-  // A phone that pauses for seconds under heavy traffic stays; one that is gone costs no more than this.
-  backlogBytesPerConnection: 16 * MiB,
+  // Beyond it a client is caught up from the log when it takes what waits: so one that is gone costs no more than this.
+  backlogBytesPerConnection: MiB,
   // Covers fetching a token on a slow network; what says nothing for longer is not a client of ours.
   helloMs: 10_000,
   // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.

@@ -216,3 +216,29 @@ export class RawClient {
 export function rowsOf(lines: readonly string[]): (string | null)[][] {
   return lines.map((line) => line.split("\t").map((value) => (value === "\\N" ? null : value)));
 }
+
+/** The transactions of a subscription that a client shows: whole, as what comes without a boundary is only staged. */
+export function shownCommits({ received }: RawClient, id: number): Commit[] {
+  const shown: Commit[] = [];
+  let staged: Commit[] = [];
+  for (const one of received) {
+    if ("control" in one) {
+      if (one.control.kind === "rewind") staged = [];
+      continue;
+    }
+    const { kind, sections, boundary } = one.frame;
+    if (kind === "commits")
+      for (const { subscription, payload } of sections) if (subscription === id) staged.push(...decodeCommits(payload));
+    if (!boundary) continue;
+    for (const commit of staged) merge(shown, commit);
+    staged = [];
+  }
+  return shown;
+}
+
+/** What one payload could not hold goes on in the next. */
+function merge(shown: Commit[], commit: Commit): void {
+  const last = shown.at(-1);
+  if (last?.xid !== commit.xid) shown.push(commit);
+  else shown[shown.length - 1] = { ...last, operations: [...last.operations, ...commit.operations] };
+}
