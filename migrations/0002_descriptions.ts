@@ -20,9 +20,14 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 }
 
 /**
+ * Stored generated columns are sent from PostgreSQL 18 on, and there they have to be: without them nobody could update a
+ * table with REPLICA IDENTITY FULL. Virtual ones never are.
+ */
+const isSent = "(a.attgenerated = '' or a.attgenerated = 's' and current_setting('server_version_num')::int >= 180000)";
+
+/**
  * Null where there is no such table. Columns, keys and leaves are told by number or name as the catalog has them; the
- * engine turns them into positions. Generated columns do not travel in pgoutput unless the publication says so, and we
- * do not let it: they are no part of the table.
+ * engine turns them into positions. Generated columns that are not sent are no part of the table.
  *
  * `missing` is what rows from before a column have in it (PostgreSQL keeps it in one place instead of rewriting them). It is
  * no part of the version, because VACUUM FULL clears it. The settings are those under which values travel.
@@ -37,7 +42,7 @@ set extra_float_digits = '1' set lc_monetary = 'C' as $$
   with recursive bases as (
     select a.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod as typmod
     from pg_attribute a join pg_type t on t.oid = a.atttypid
-    where a.attrelid = described and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+    where a.attrelid = described and a.attnum > 0 and not a.attisdropped and ${isSent}
     union all
     select b.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod, case when b.typtypmod >= 0 then b.typtypmod else b.typmod end
     from bases b join pg_type t on t.oid = b.typbasetype
@@ -53,7 +58,7 @@ set extra_float_digits = '1' set lc_monetary = 'C' as $$
     where need <> 0
   ), needed as (
     select a.atttypid as oid from pg_attribute a
-    where a.attrelid = described and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+    where a.attrelid = described and a.attnum > 0 and not a.attisdropped and ${isSent}
     union
     select needs.need from needed join needs on needs.oid = needed.oid
   ), types as (
@@ -96,7 +101,7 @@ set extra_float_digits = '1' set lc_monetary = 'C' as $$
     from pg_partition_tree(described) p join pg_class l on l.oid = p.relid cross join columns
     cross join lateral (
       select array_agg(a.attname order by a.attnum) as names from pg_attribute a
-      where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+      where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped and ${isSent}
     ) as leaf
     where p.isleaf and l.oid <> described and l.relkind <> 'p'
   ), form as (
@@ -153,7 +158,7 @@ language sql stable set search_path = pg_catalog as $$
   with publication as (
     select p.oid, p.puballtables from pg_publication p
     where p.pubname = published_by and p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate and not p.pubviaroot
-      and coalesce(to_jsonb(p) ->> 'pubgencols', 'n') in ('n', 'false')
+      and coalesce(to_jsonb(p) ->> 'pubgencols', 's') = 's'
       and (p.puballtables or exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = 'walcast.schema_changes'::regclass))
   ), members as (
     select r.oid, r.prrelid in (select wanted union select relid from pg_partition_ancestors(wanted)) as publishes,
@@ -212,6 +217,27 @@ begin
 end
 $$`;
 
+/**
+ * PostgreSQL lets nobody update a published table that has REPLICA IDENTITY FULL and a virtual generated column. FULL is our
+ * wish: it goes when such a column comes.
+ */
+const spareUpdates = `
+create function walcast.spare_updates(altered oid[]) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+  spared oid;
+begin
+  for spared in
+    select c.oid from pg_class c
+    where c.oid = any (altered) and c.relkind = 'r' and c.relreplident = 'f' and c.oid in (select walcast.known_tables())
+      and exists (select from pg_attribute a where a.attrelid = c.oid and a.attgenerated = 'v' and not a.attisdropped)
+  loop
+    execute format('alter table %s replica identity default', spared::regclass);
+  end loop;
+exception when others then null;
+end
+$$`;
+
 /** Whatever was ready, and is not in the same way now, is noted as if it had been rewritten. Null means all tables. */
 const noteUnready = `
 create function walcast.note_unready(suspects oid[]) returns void
@@ -266,6 +292,7 @@ begin
   where c.relkind in ('r', 'p') and c.relpersistence = 'p' and (
     c.oid in (select oid from above) and (tg_tag like 'ALTER %' or c.oid <> all (changed))
     or tg_tag like 'ALTER %' and c.oid in (select oid from below) and c.oid in (select walcast.known_tables()));
+  perform walcast.spare_updates(noted);
   perform walcast.note_tables(noted);
   -- A partition that was detached is not published by what it was a partition of.
   if tg_tag like 'ALTER %' then
@@ -354,6 +381,7 @@ const definitions = [
   readiness,
   knownTables,
   noteTables,
+  spareUpdates,
   noteUnready,
   forgetNotes,
   noteSchemaChange,

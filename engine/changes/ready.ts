@@ -36,6 +36,7 @@ export class Ready {
   async make(oid: number, name: string, full: boolean): Promise<void> {
     const state = await this.stateOf(oid);
     if (!state.keyed) return;
+    if (state.readiness === null) await ensurePublication(this.pool, this.options.publication);
     if (!state.member) await this.publish(state, name, full);
     else if (full) await this.alter(identityFull(state)).catch(ignore(insufficientPrivilege, name));
     if (!state.ready) while (!(await this.become(oid, name)));
@@ -62,8 +63,7 @@ export class Ready {
    */
   private async publish(state: State, name: string, full: boolean): Promise<void> {
     const { publication } = this.options;
-    if (state.bare && !full) throw identityMissing(name);
-    await ensurePublication(this.pool, publication);
+    if (state.bare && !(full && state.fullable)) throw identityMissing(name);
     const join = `alter publication ${quoteIdentifier(publication)} add table ${name}`;
     await this.alter([join, ...(full ? identityFull(state) : [])]).catch(ignore(duplicateObject, name));
   }
@@ -134,7 +134,9 @@ interface State {
   /** Null where the publication does not send all of it. */
   readonly readiness: string | null;
   readonly ready: boolean;
-  /** Names of those that do not have REPLICA IDENTITY FULL: itself, or its leaves. */
+  /** No virtual generated column is in the way of REPLICA IDENTITY FULL: nobody could update such a table any more. */
+  readonly fullable: boolean;
+  /** Names of those that do not have it and can: itself, or its leaves. */
   readonly notFull: readonly string[] | null;
   /** Old rows, or some leaf's, carry nothing at all. */
   readonly bare: boolean;
@@ -148,11 +150,15 @@ const isReady = `exists (select from walcast.ready_tables r where r.slot_name = 
 const ownRows =
   "select l.oid from pg_class l where l.relkind = 'r' and (l.oid = wanted or l.oid in (select relid from pg_partition_tree(wanted)))";
 
+const hasVirtual =
+  "exists (select from pg_attribute a where a.attrelid = l.oid and a.attgenerated = 'v' and not a.attisdropped)";
+
 const stateQuery = `
   select walcast.key_columns(wanted) is not null as keyed, ${readiness} as readiness, ${isReady} as ready,
     exists (select from pg_publication p where p.pubname = $3 and (p.puballtables or exists (
       select from pg_publication_rel r where r.prpubid = p.oid and (r.prrelid = wanted or r.prrelid in (select relid from pg_partition_ancestors(wanted)))))) as member,
-    (select json_agg(l.oid::regclass::text) from pg_class l where l.oid in (${ownRows}) and l.relreplident <> 'f') as "notFull",
+    (select json_agg(l.oid::regclass::text) from pg_class l where l.oid in (${ownRows}) and l.relreplident <> 'f' and not ${hasVirtual}) as "notFull",
+    not exists (select from pg_class l where l.oid in (${ownRows}) and ${hasVirtual}) as fullable,
     exists (select from pg_class l where l.oid in (${ownRows}) and json_array_length(walcast.identity_columns(l.oid)) = 0) as bare
   from (select $1::int8::oid as wanted) as asked`;
 
@@ -192,7 +198,7 @@ function sentInPart(name: string, publication: string): WalcastError {
     "table_unsupported",
     `sync ${name}: expected the publication ${quoted} to send every change of it, found a row filter, a column list or other options`,
     {
-      hint: `run \`ALTER PUBLICATION ${quoted} DROP TABLE ${name}\` (Walcast adds it again), and for the options \`ALTER PUBLICATION ${quoted} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)\``,
+      hint: `run \`ALTER PUBLICATION ${quoted} DROP TABLE ${name}\` (Walcast adds it again), and for the options \`ALTER PUBLICATION ${quoted} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)\`, with publish_generated_columns = stored from PostgreSQL 18 on`,
     },
   );
 }

@@ -94,4 +94,15 @@ export async function ensurePublication(client: Pick<pg.Client, "query">, public
   const name = quoteIdentifier(publication);
   if (!rows[0]) await client.query(`create publication ${name} for table walcast.schema_changes`);
   else if (!rows[0].complete) await client.query(`alter publication ${name} add table walcast.schema_changes`);
+  await publishGenerated(client, publication);
+}
+
+/** From PostgreSQL 18 on nobody could update a table with REPLICA IDENTITY FULL whose generated columns are not published. */
+async function publishGenerated(client: Pick<pg.Client, "query">, publication: string): Promise<void> {
+  const { rowCount } = await client.query(
+    "select from pg_publication p where pubname = $1 and to_jsonb(p) ->> 'pubgencols' <> 's'",
+    [publication],
+  );
+  if (rowCount)
+    await client.query(`alter publication ${quoteIdentifier(publication)} set (publish_generated_columns = stored)`);
 }

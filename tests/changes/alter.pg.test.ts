@@ -41,7 +41,6 @@ const inPlace: readonly (readonly [string, readonly AddedColumn[]])[] = [
   ],
   ["alter table v.t add column x int default 7; alter table v.t alter x set default 8", [{ name: "x", value: "7" }]],
   ["alter table v.t add column x int; alter table v.t alter x set default 8", [{ name: "x", value: null }]],
-  ["alter table v.t add column x int generated always as (id * 2) stored", []],
   ["alter type v.mood add value 'late'", []],
   ["alter type v.mood add value 'first' before 'calm'", []],
 ];

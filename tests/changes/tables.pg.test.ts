@@ -137,4 +137,18 @@ describe("a table", () => {
     await db.query("alter publication walcast drop table watched; alter publication walcast add table watched");
     assert.deepEqual(await tables.moved(versions, true), [watched.oid]);
   });
+
+  test("with generated columns can still be updated by everybody once it is published", async () => {
+    const { rows } = await db.query("select current_setting('server_version_num')::int as version");
+    const virtual = (rows[0] as { version: number }).version >= 180_000 ? "virtual" : "stored";
+    await db.query(`create table generated (id int primary key, n int, g int generated always as (n * 2) stored); insert into generated values (1, 1);
+      create table virtual (id int primary key, n int, g int generated always as (n * 2) ${virtual}); insert into virtual values (1, 1);
+      create table later (id int primary key, n int); insert into later values (1, 1)`);
+    const generated = await tables.get("public", "generated", true);
+    const found = await tables.get("public", "virtual", true);
+    assert.deepEqual([generated.replicaIdentity, found.replicaIdentity], ["f", virtual === "virtual" ? "d" : "f"]);
+    await tables.get("public", "later", true);
+    await db.query(`alter table later add column g int generated always as (n * 2) ${virtual}`);
+    await db.query("update generated set n = 2; update virtual set n = 2; update later set n = 2; delete from later");
+  });
 });
