@@ -142,6 +142,8 @@ const settings: Readonly<Record<string, string>> = {
   TimeZone: "Japan",
   bytea_output: "escape",
   extra_float_digits: "0",
+  xmloption: "document",
+  standard_conforming_strings: "off",
   client_encoding: "LATIN1",
   search_path: "public",
 };
@@ -159,7 +161,7 @@ const shown = [
 const oneRow =
   "'2026-03-01', '2026-03-01 12:00+05:30', '1 day 2 hours', '\\x00ff', 0.30000000000000004, '€', 'public.forms', '1.5'";
 
-for (const by of ["ALTER ROLE … SET", "options in the database's URL"]) {
+for (const by of ["ALTER ROLE … SET", "ALTER DATABASE … SET", "options in the database's URL"]) {
   test(`no setting by ${by} changes a value's text`, async (t) => {
     const db = await testDatabase();
     const role = db.name;
@@ -176,8 +178,10 @@ for (const by of ["ALTER ROLE … SET", "options in the database's URL"]) {
           .map(([name, value]) => `-c ${name}=${value}`)
           .join(" "),
       );
-    else
-      for (const [name, value] of Object.entries(settings)) await db.query(`alter role ${role} set ${name} = ${value}`);
+    else {
+      const altered = by.startsWith("ALTER ROLE") ? `role ${role}` : `database ${db.name}`;
+      for (const [name, value] of Object.entries(settings)) await db.query(`alter ${altered} set ${name} = ${value}`);
+    }
     const engine = await createEngine({
       databaseUrl: url.href,
       port: 0,
