@@ -157,11 +157,12 @@ export class Backlog {
   /** One turn on the replica. What it leads to is told after the turn, when the replica is free again. */
   private async turn(replica: Replica): Promise<void> {
     const tell: (() => void)[] = [];
-    await replica.database.exclusive(() => {
+    await replica.database.exclusive(async () => {
       const work = this.queue.shift()!;
       if (work.kind === "transaction") this.apply(replica, work, tell);
       else this.workOn(replica, work, tell);
       if (this.queue.length === 0) replica.tidy();
+      await replica.database.flush();
     });
     for (const call of tell) call();
   }

@@ -165,6 +165,11 @@ export class Database {
     return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
   }
 
+  /** To where a given PGlite keeps its files, if that is elsewhere; between local transactions, so rows and position go together. */
+  async flush(): Promise<void> {
+    if (!this.owned) await this.pglite.syncToFs();
+  }
+
   /** A turn that lasts until what it resolves with is called. */
   hold(): Promise<() => void> {
     return new Promise((resolve, reject) => {

@@ -171,7 +171,7 @@ export class Replica {
         this.database.runAll([last]);
       });
     for (const { load } of joins) this.loads.delete(load);
-    this.leftovers.settle();
+    if (joins.length > 0) this.leftovers.settle();
     this.reached = position;
     if (position > this.position) this.position = position;
     return changed;
