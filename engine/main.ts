@@ -228,7 +228,18 @@ class RunningEngine implements Engine {
 
   // ── From the replication socket to the clients ──────────────────────────────────────────────────────────────────────
 
+  /** What must hold and does not ends the stream and every connection: all go on from what the log has. */
   private onTransactions(transactions: readonly Transaction[]): void {
+    try {
+      this.append(transactions);
+    } catch (error) {
+      this.log.error({ err: error }, "changes could not be passed on: every connection starts again from the log");
+      this.server.disconnectAll("invariant");
+      throw error;
+    }
+  }
+
+  private append(transactions: readonly Transaction[]): void {
     const { tail, hub } = this.stages!;
     const before = tail.end;
     const fresh = tail.append(transactions);
@@ -325,7 +336,7 @@ class RunningEngine implements Engine {
       slot: vitals?.slot,
       log: tail,
       shapes: hub?.live.size ?? 0,
-      clients: new Map([["connected", this.server.connections]]),
+      clients: this.server.states,
       resyncs: hub?.resyncs ?? new Map(),
       counts: {
         snapshots: snapshots?.total ?? 0,

@@ -7,6 +7,7 @@
  * Stream Abort says later what became of them. Both come out alike: in memory, or in a file where they are large.
  */
 import assert from "node:assert/strict";
+import { must } from "../invariants.ts";
 import { parseDescription } from "./catalog.ts";
 import { widenXid } from "./pg-snapshot.ts";
 import { decodeMessage, Message, messageTags, STREAMED_HEADER_BYTES } from "./pgoutput.ts";
@@ -159,7 +160,7 @@ export class TransactionAssembler {
 
   private use(into: OpenTransaction, oid: number, xid: number): DescribedRelation {
     const relation = (this.block ? into.relations : this.relations).get(oid);
-    assert(relation, "a Relation message comes before the first row of its table");
+    must(relation, "row_in_transaction", "a Relation message comes before the first row of its table");
     into.use(relation, xid);
     return relation;
   }
@@ -167,8 +168,9 @@ export class TransactionAssembler {
 
 /** Outside a transaction there may only be messages that were not transactional, and Type and Origin announcements. */
 function assertNoRow(tag: number): undefined {
-  assert(
+  must(
     tag === messageTags.message || tag === messageTags.type || tag === messageTags.origin,
+    "row_in_transaction",
     "no row is decoded outside Begin and Commit",
   );
 }

@@ -113,10 +113,13 @@ export class Stream {
       const streaming = this.service.subscribe(plugin, this.options.slot, "0/00000000");
       setImmediate(() => this.listenEarly());
       await streaming;
-      if (this.failure !== undefined) throw this.failure;
+    } catch (error) {
+      // Where we broke it off ourselves, the reason came first.
+      this.failure ??= error;
     } finally {
       await this.end();
     }
+    if (this.failure !== undefined) throw this.failure;
   }
 
   private async end(): Promise<void> {
@@ -156,9 +159,9 @@ export class Stream {
   private attach(connection: ReplicationConnection, onStart: () => void): void {
     this.connection = connection;
     connection.removeAllListeners("copyData");
-    connection.on("copyData", ({ chunk }) => this.receive(chunk));
+    connection.on("copyData", ({ chunk }) => this.guard(() => this.receive(chunk)));
     // pg's parser listens first, so this runs when the read has been taken apart.
-    connection.stream.on("data", () => this.endOfRead());
+    connection.stream.on("data", () => this.guard(() => this.endOfRead()));
     connection.stream.setNoDelay(true);
     connection.once("replicationStart", () => {
       this.startStatusTimer();
@@ -182,6 +185,16 @@ export class Stream {
     this.silentTicks = this.connection!.stream.isPaused() ? 0 : this.silentTicks + 1;
     if (this.silentTicks <= silentTicksMax) return this.sendStatus(this.silentTicks > 1);
     this.fail(new WalcastError("not_streaming", "replication: nothing was heard from Postgres for wal_sender_timeout"));
+  }
+
+  /** What must hold and does not ends this connection, not the process. Nothing that follows in the same read is looked at. */
+  private guard(run: () => void): void {
+    if (this.failure !== undefined) return;
+    try {
+      run();
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   private receive(chunk: Buffer): void {

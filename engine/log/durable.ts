@@ -8,6 +8,7 @@ import { unlink } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import type { PgSnapshot } from "../changes/pg-snapshot.ts";
 import type { Transaction } from "../changes/transaction.ts";
+import { must } from "../invariants.ts";
 import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
 import { type Chunk, Descriptions } from "./chunks.ts";
 import { type Disk, realDisk, removeFile, removeLogFiles } from "./disk.ts";
@@ -218,7 +219,7 @@ export class DurableLog implements Log {
   }
 
   private push(writer: Writer, sent: Transaction): Transaction {
-    assert(sent.commitEnd > writer.state.end, "commit positions strictly increase");
+    must(sent.commitEnd > writer.state.end, "commit_order", "commit positions strictly increase");
     const transaction = takeOver(sent, this.options.directory);
     writer.append(transaction);
     this.remember(transaction);

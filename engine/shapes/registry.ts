@@ -5,10 +5,10 @@
  *
  * The live stream and a shape that catches up go through the same code: the latter through a registry of its own.
  */
-import assert from "node:assert/strict";
 import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
 import { type Part, relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
+import { must, noteBreach } from "../invariants.ts";
 import type { Payload } from "../protocol.ts";
 import { Leaves, Rearranged, type RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
@@ -205,7 +205,7 @@ class TableShapes<Subscriber> {
   }
 
   add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
-    assert.equal(shape.table.version, this.version, "shapes of one table in one registry are of one version");
+    must(shape.table.version === this.version, "one_version", "shapes of one table in one registry are of one version");
     let entry = this.entries.get(shape.key);
     if (!entry) {
       entry = new ShapeEntry(shape, payloadBytesMax);
@@ -245,11 +245,18 @@ class TableShapes<Subscriber> {
     broken: Set<ShapeEntry<Subscriber>>,
   ): void {
     // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
-    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return;
+    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return this.foundOtherForm(broken);
     if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
     else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, touched);
     else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, touched);
     else this.update(transaction, message.old, this.withOld(message), touched, broken);
+  }
+
+  /** A form that does not fit and was not found by its signature: a bug of ours, and these shapes are loaded anew. */
+  private foundOtherForm(broken: Set<ShapeEntry<Subscriber>>): void {
+    if (this.entries.values().every((entry) => broken.has(entry))) return;
+    noteBreach("column_count");
+    this.breakInto(broken);
   }
 
   private insert(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {

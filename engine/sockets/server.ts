@@ -81,6 +81,13 @@ export class Server {
     return this.sessions.size;
   }
 
+  /** Connections by what they are at. */
+  get states(): ReadonlyMap<string, number> {
+    const states = new Map(["greeting", "resuming", "catching_up", "live"].map((state) => [state, 0]));
+    for (const { state } of this.sessions) states.set(state, (states.get(state) ?? 0) + 1);
+    return states;
+  }
+
   /** Ends every connection; clients come back by themselves. */
   disconnectAll(reason: string): void {
     for (const session of [...this.sessions]) session.close(closeCodes.goingAway, reason);

@@ -49,6 +49,10 @@ async function streaming(
   } finally {
     await stream.stop();
     await over;
+    await db.query(
+      "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = $1 and active",
+      [slot],
+    );
     await db.query("select pg_drop_replication_slot($1)", [slot]);
   }
 }

@@ -103,7 +103,7 @@ describe("over HTTP", () => {
     for (const line of text.split("\n").filter((one) => one !== ""))
       assert.match(line, /^(# (HELP|TYPE) walcast_|walcast_[a-z_]+(\{[a-z]+="[a-z_.0-9]+"\})? \d+(\.\d+)?(e-\d+)?$)/);
     assert.match(text, /^walcast_up 1$/m);
-    assert.match(text, /^walcast_clients\{state="connected"\} [1-9]/m);
+    assert.match(text, /^walcast_clients\{state="live"\} [1-9]/m);
     assert.match(text, /^walcast_shapes 1$/m);
     assert.match(text, /^walcast_resyncs_total\{cause="schema_changed"\} 0$/m);
     await server.transaction("alter table items add column v text");
