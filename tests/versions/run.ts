@@ -10,7 +10,7 @@ const core = [
   "tests/shapes/registry.pg.test.ts",
   "tests/splice/out-of-line.pg.test.ts",
   "tests/sockets/lane.pg.test.ts",
-  "tests/types/*.pg.test.ts",
+  "tests/types/every-type.pg.test.ts",
 ];
 
 const runner = fileURLToPath(new URL("../run.ts", import.meta.url));
