@@ -1,8 +1,11 @@
 /** Every benchmark, in the order in which rows flow. */
 import type { Bench } from "./bench.ts";
+import { catchUp } from "./catch-up.ts";
 import { decode } from "./decode.ts";
 import { firstSync } from "./first-sync.ts";
+import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
 import { match } from "./match.ts";
+import { slowConsumers } from "./slow-consumers.ts";
 
-export const benches: readonly Bench[] = [decode, match, latency, firstSync];
+export const benches: readonly Bench[] = [decode, match, latency, firstSync, catchUp, largeTransaction, slowConsumers];

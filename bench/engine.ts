@@ -1,13 +1,13 @@
-/** The engine itself, on any free port. */
+/** The engine itself, on any free port. Tables are named with commas between them. */
 import { createEngine } from "../engine/index.ts";
 import { say, whenDismissed } from "./processes.ts";
 
-const [databaseUrl = "", table = "", dataDir = ""] = process.argv.slice(2);
+const [databaseUrl = "", tables = "", dataDir = ""] = process.argv.slice(2);
 const engine = await createEngine({
   databaseUrl,
   dataDir,
   port: 0,
-  tables: { [table]: { read: true } },
+  tables: Object.fromEntries(tables.split(",").map((table) => [table, { read: true }])),
   logLevel: "error",
 });
 whenDismissed(() => engine.close());

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
+import { copyOut } from "./first-sync/copy-out.ts";
 import { type Bench, type Conditions, type Figure, figure, type Progress } from "./bench.ts";
 import { addKey, createTable, digestOf, insertRows, type Loaded } from "./first-sync/rows.ts";
 import { inTurn, median } from "./measure.ts";
@@ -67,14 +67,14 @@ async function measure(
   await query("set timezone = 'UTC'");
   const [expected] = await query<{ digest: string }>(digestOf(table));
   const file = join(directory, "rows");
-  await writeFile(file, (await copyOut(url)).lines);
+  await writeFile(file, (await copyOut(url, table)).lines);
   const engine = new Part(join(import.meta.dirname, "engine.ts"), url, table, join(directory, "engine"));
   try {
     const port = await engine.says<number>();
     const contenders = {
       ours: () => loaded(progress, `${rows} rows into a client`, expected!.digest, "client.ts", `${port}`),
       floor: () => loaded(progress, `${rows} rows into a bare PGlite`, expected!.digest, "floor.ts", file),
-      out: async () => (await copyOut(url)).ms,
+      out: async () => (await copyOut(url, table)).ms,
     };
     return await inTurn(rounds, contenders, { warmUp });
   } finally {
@@ -110,18 +110,4 @@ async function loaded(
   } finally {
     await part.stop();
   }
-}
-
-/** Straight from the connection: what a stream would make of it is not Postgres' work. */
-async function copyOut(url: string): Promise<{ ms: number; lines: Buffer }> {
-  const client = new pg.Client({ connectionString: url, options: "-c timezone=UTC" });
-  await client.connect();
-  const { connection } = client as unknown as { connection: NodeJS.EventEmitter };
-  const chunks: Buffer[] = [];
-  connection.on("copyData", ({ chunk }: { chunk: Buffer }) => chunks.push(Buffer.from(chunk)));
-  const started = performance.now();
-  await client.query(`copy ${table} to stdout`);
-  const ms = performance.now() - started;
-  await client.end();
-  return { ms, lines: Buffer.concat(chunks) };
 }

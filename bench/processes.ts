@@ -27,6 +27,15 @@ export class Part {
     return message;
   }
 
+  /** The process's id, for those who look at its memory. */
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  tell(message: unknown): void {
+    this.child.send(message as object);
+  }
+
   async stop(): Promise<void> {
     if (this.child.connected) this.child.disconnect();
     await this.exited;
@@ -36,6 +45,12 @@ export class Part {
 /** In the child: tells the parent. */
 export function say(message: unknown): void {
   process.send!(message);
+}
+
+/** In the child: what the parent tells next. */
+export async function told<Message>(): Promise<Message> {
+  const [message] = (await once(process, "message")) as [Message];
+  return message;
 }
 
 /** In the child: what to do when the parent has heard enough, or is gone. */

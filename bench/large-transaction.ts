@@ -1,0 +1,153 @@
+/**
+ * One huge transaction: when all of it stands in a client, what memory it took in the engine, and whether others noticed. It
+ * is decoded while it still runs, staged on disk, and applied by the client in one local transaction.
+ */
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { parseLsn } from "../engine/protocol.ts";
+import { type Bench, type Conditions, type Figure, figure, type Progress } from "./bench.ts";
+import { copyOut } from "./first-sync/copy-out.ts";
+import { addKey, createTable, insertRows, type Loaded } from "./first-sync/rows.ts";
+import { percentile } from "./measure.ts";
+import { type BenchPostgres, benchPostgres } from "./postgres.ts";
+import { Part } from "./processes.ts";
+
+interface Parameters {
+  /** Rows of one transaction each, smallest first. */
+  readonly sizes: readonly number[];
+  readonly otherCommits: number;
+}
+
+export const largeTransaction: Bench<Parameters> = {
+  name: "large-transaction",
+  question:
+    "How long after COMMIT are all rows of a large transaction shown by a client, and what does the engine need for it?",
+  notMeasured:
+    "A network, a browser. The writer, Postgres, the engine and two clients share the machine's cores. The floor is one COPY of as many rows into a bare PGlite, and its primary key.",
+  real: { sizes: [10_000, 100_000, 500_000], otherCommits: 200 },
+  small: { sizes: [100], otherCommits: 5 },
+  run,
+};
+
+const table = "bench_orders";
+const other = "bench_other";
+
+async function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
+  const postgres = await benchPostgres();
+  const directory = await mkdtemp(join(tmpdir(), "walcast-bench-large-"));
+  try {
+    await postgres.query(
+      `${createTable(table)}; ${addKey(table)}; create table ${other} (id int primary key, n int not null); insert into ${other} values (1, 0)`,
+    );
+    const figures: Figure[] = [];
+    for (const rows of parameters.sizes)
+      figures.push(...(await measure(postgres, join(directory, String(rows)), rows, parameters, progress)));
+    return figures;
+  } finally {
+    await postgres.stop();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function measure(
+  postgres: BenchPostgres,
+  directory: string,
+  rows: number,
+  parameters: Parameters,
+  progress: Progress,
+): Promise<Figure[]> {
+  await postgres.query(`truncate ${table}`);
+  const engine = new Part(join(import.meta.dirname, "engine.ts"), postgres.url, `${table},${other}`, directory);
+  const parts = [engine];
+  try {
+    const port = String(await engine.says<number>());
+    const client = part("client.ts", port, table);
+    parts.unshift(client);
+    await client.says();
+    const reader = part("reader.ts", port, other);
+    parts.unshift(reader);
+    await reader.says();
+    const before = await rssMib(engine.pid, "VmRSS");
+    progress(`a transaction of ${rows} rows`);
+    const shown = await visible(postgres, client, rows, parameters.otherCommits);
+    reader.tell(String(shown.otherCommitted.at(-1)!.position));
+    const late = lateness(await reader.says<At[]>(), shown.otherCommitted);
+    const peak = await rssMib(engine.pid, "VmHWM");
+    progress(`${rows} rows into a bare PGlite`);
+    const conditions: Conditions = { postgres: postgres.version, rows, otherCommits: parameters.otherCommits };
+    return [
+      figure("visible_ms", "ms", shown.ms, await bare(postgres.url, directory), { conditions }),
+      { figure: "engine_rss_growth_mib", value: peak - before, unit: "MiB", conditions },
+      { figure: "others_p50_ms", value: percentile(late, 0.5), unit: "ms", conditions },
+      { figure: "others_p99_ms", value: percentile(late, 0.99), unit: "ms", conditions },
+    ];
+  } finally {
+    for (const one of parts) await one.stop();
+  }
+}
+
+/** From the acknowledgement of COMMIT to the live query's callback. Others commit meanwhile, one row at a time. */
+async function visible(
+  { url, query }: BenchPostgres,
+  client: Part,
+  rows: number,
+  otherCommits: number,
+): Promise<{ ms: number; otherCommitted: At[] }> {
+  client.tell(rows);
+  await client.says();
+  const writer = new pg.Client({ connectionString: url });
+  await writer.connect();
+  await writer.query("begin");
+  await writer.query(insertRows(table, rows));
+  const shown = client.says<string>();
+  await writer.query("commit");
+  const committedNs = process.hrtime.bigint();
+  const otherCommitted: At[] = [];
+  for (let i = 0; i < otherCommits; i++) {
+    await query(`update ${other} set n = n + 1`);
+    const ns = process.hrtime.bigint();
+    // Behind this commit's record, and before the next one's.
+    const [row] = await query<{ lsn: string }>("select pg_current_wal_insert_lsn()::text as lsn");
+    otherCommitted.push({ ns, position: parseLsn(row!.lsn) });
+  }
+  await query(`update ${other} set n = n + 1`);
+  await writer.end();
+  return { ms: Number(BigInt(await shown) - committedNs) / 1e6, otherCommitted };
+}
+
+/** An instant, and how far the stream was then. */
+interface At {
+  readonly position: bigint;
+  readonly ns: bigint;
+}
+
+/** Of each but the first: its frame is the first beyond the position at which the commit before it was over. */
+function lateness(arrived: readonly At[], committed: readonly At[]): number[] {
+  return committed.slice(1).map(({ ns }, i) => {
+    const frame = arrived.find(({ position }) => position > committed[i]!.position);
+    return Number(frame!.ns - ns) / 1e6;
+  });
+}
+
+/** Milliseconds in which a bare PGlite takes the same rows. */
+async function bare(url: string, directory: string): Promise<number> {
+  const file = join(directory, "rows");
+  await writeFile(file, (await copyOut(url, table)).lines);
+  const floor = new Part(join(import.meta.dirname, "first-sync", "floor.ts"), file, table);
+  try {
+    return (await floor.says<Loaded>()).loadMs;
+  } finally {
+    await floor.stop();
+  }
+}
+
+function part(file: string, ...args: readonly string[]): Part {
+  return new Part(join(import.meta.dirname, "large-transaction", file), ...args);
+}
+
+async function rssMib(pid: number, field: "VmRSS" | "VmHWM"): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(status)![1]) / 1024;
+}
