@@ -68,8 +68,34 @@ export function nameOf(directory: string, position: bigint, extension: string): 
   return path.join(directory, `${position.toString(16).padStart(16, "0")}.${extension}`);
 }
 
+/**
+ * A segment that is not needed any more is kept as the next one, since its room is made: the salt tells its old records from
+ * new ones. There is one such file; the next takes its place.
+ */
+export async function setAside(directory: string, file: string): Promise<void> {
+  await renameIfThere(file, path.join(directory, spareName));
+}
+
+/** Whether there was one, which now is the file of this name. */
+export function reuse(directory: string, file: string): Promise<boolean> {
+  return renameIfThere(path.join(directory, spareName), file);
+}
+
+const spareName = "spare";
+
+async function renameIfThere(from: string, to: string): Promise<boolean> {
+  try {
+    await fs.promises.rename(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
+}
+
 /** The oldest first: what a crash leaves is then a log that begins later. */
 export async function removeLogFiles(directory: string): Promise<void> {
   const names = await fs.promises.readdir(directory);
-  for (const name of names.sort()) if (/\.(?:segment|large)$/.test(name)) await removeFile(path.join(directory, name));
+  for (const name of names.sort())
+    if (/\.(?:segment|large)$|^spare$/.test(name)) await removeFile(path.join(directory, name));
 }

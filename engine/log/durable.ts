@@ -11,7 +11,7 @@ import type { Transaction } from "../changes/transaction.ts";
 import { must } from "../invariants.ts";
 import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
 import { type Chunk, Descriptions } from "./chunks.ts";
-import { type Disk, realDisk, removeFile, removeLogFiles } from "./disk.ts";
+import { type Disk, realDisk, removeFile, removeLogFiles, setAside } from "./disk.ts";
 import { largePath, removeStrayFiles, takeOver } from "./large-files.ts";
 import { lockDirectory } from "./lock.ts";
 import type { Log, LogBatch, Pin } from "./log.ts";
@@ -324,6 +324,8 @@ export class DurableLog implements Log {
       return { transactions, end: chunk.end };
     } catch (error) {
       if (!isDamage(error)) throw error;
+      // What retention let go of meanwhile may be another segment's file by now.
+      if (!this.segments.includes(segment)) throw tooOld(from, this.start);
       this.lose(segment);
       throw tooOld(from, this.start, error);
     }
@@ -374,7 +376,8 @@ export class DurableLog implements Log {
   // ── Letting go ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private retain(nowMs: number): void {
-    this.remove(expiredSegments(this.segments, this.options, this.needed(), nowMs));
+    const isFull = totalBytes(this.segments) > this.options.bytesMax;
+    this.remove(expiredSegments(this.segments, this.options, this.needed(), nowMs), isFull);
     // One slow reader must not take the whole disk: it is the one to start again.
     if (totalBytes(this.segments) > 2 * this.options.bytesMax && this.loseOldestPin()) this.retain(nowMs);
   }
@@ -393,18 +396,18 @@ export class DurableLog implements Log {
     return true;
   }
 
-  /** The start moves at once; the files follow. */
-  private remove(count: number): void {
+  /** The start moves at once; the files follow. A log that is always full needs each file again. */
+  private remove(count: number, isFull: boolean): void {
     const removed = this.segments.splice(0, count);
     this.removing = removed.reduce(
-      (before, segment) => before.then(() => this.removeSegment(segment)).catch(() => {}),
+      (before, segment) => before.then(() => this.removeSegment(segment, isFull)).catch(() => {}),
       this.removing,
     );
   }
 
-  private async removeSegment({ path, state }: Segment): Promise<void> {
+  private async removeSegment({ path, state }: Segment, isFull: boolean): Promise<void> {
     const { directory } = this.options;
-    await removeFile(path);
+    await (isFull ? setAside(directory, path) : removeFile(path));
     for (const { position } of state.larges) await removeFile(largePath(directory, position));
   }
 
@@ -414,7 +417,7 @@ export class DurableLog implements Log {
     this.lostEnd = segment.state.end;
     const index = this.segments.indexOf(segment);
     if (segment.sealedAt === undefined) segment.encoded = Infinity;
-    this.remove(segment.sealedAt === undefined ? index : index + 1);
+    this.remove(segment.sealedAt === undefined ? index : index + 1, false);
   }
 }
 

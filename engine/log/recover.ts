@@ -7,7 +7,7 @@ import { open, readdir, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { addTables, type Descriptions } from "./chunks.ts";
-import { removeFile } from "./disk.ts";
+import { nameOf, removeFile } from "./disk.ts";
 import { bodyAt, type LargeFile } from "./large-files.ts";
 import {
   decodeHistory,
@@ -68,7 +68,8 @@ async function recoverSegment(name: string, options: RecoverOptions): Promise<Se
   try {
     const { size, mtimeMs } = await file.stat();
     const header = decodeHeader((await readAt(file, 0, Math.min(size, headerBytesMax)))!);
-    if (!header) return undefined;
+    // A file that was to become this segment, and still has the header of the one that it was.
+    if (!header || nameOf(options.directory, header.first, "segment") !== name) return undefined;
     const footer = await readFooter(file, size, header.salt);
     if (footer) return new Segment(header, options, footer);
     const segment = new Segment(header, options);

@@ -11,7 +11,7 @@ import { crc32 } from "node:zlib";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import type { Block, LogState } from "./block.ts";
 import { type Chunk, Chunks, type Descriptions, SegmentRelations } from "./chunks.ts";
-import { type Disk, nameOf, syncDirectory } from "./disk.ts";
+import { type Disk, nameOf, reuse, syncDirectory } from "./disk.ts";
 
 const headerMagic = "WALCAST\n";
 const footerMagic = "walcast\n";
@@ -83,20 +83,20 @@ export class Segment {
     return this.state.larges.reduce((sum, { length }) => sum + length, this.chunks.length);
   }
 
-  /** Makes the file, durable with its header. */
+  /** Makes the file, durable with its header; out of one that is not needed any more, where there is one. */
   async create(disk: Disk): Promise<void> {
     if (this.file) return;
-    const file = await open(this.path, "w+", 0o600);
+    const file = await open(this.path, (await reuse(this.directory, this.path)) ? "r+" : "w+", 0o600);
     try {
       await disk.write(file.fd, [encodeHeader(this.header)], 0);
       await disk.sync(file.fd);
       await syncDirectory(this.directory);
+      this.allocated = Math.max((await file.stat()).size, this.chunks.length);
     } catch (error) {
       await file.close();
       throw error;
     }
     this.file = file;
-    this.allocated = this.chunks.length;
   }
 
   /** Opens what an earlier process wrote, and cuts off what is not part of it. */

@@ -18,7 +18,7 @@ import { test, type TestContext } from "node:test";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import type { DurableLog } from "../../engine/log/durable.ts";
 import type { Lsn } from "../../engine/protocol.ts";
-import { flushed, lsn, open, openLog, readAll, transaction } from "./support.ts";
+import { flushed, lsn, open, openLog, readAll, sees, transaction } from "./support.ts";
 
 /** A log of one segment, as a crash leaves it, and where in its file the last record lies. */
 async function crashed(
@@ -191,11 +191,38 @@ test("a log of which a segment is missing, or lost its records, begins behind th
 });
 
 test("a segment whose file was only just made is nothing", async (t) => {
-  const { directory, reopen, all } = await sealed(t);
+  const { directory, files, reopen, all } = await sealed(t);
   for (const [index, bytes] of ["", "WALCAST\n", "\0".repeat(5_000)].entries())
     await writeFile(path.join(directory, `${(1_000 + index).toString(16).padStart(16, "0")}.segment`), bytes);
+  // One that was made of an older segment's file, and has its header and its records still.
+  await copyFile(files[0]!, path.join(directory, "0000000000001000.segment"));
   const log = await reopen();
   assert.deepEqual([await readAll(log), log.damages], [all, 0]);
+});
+
+test("a full log writes over the files that it needs no more, and never takes their records for new ones", async (t) => {
+  const { directory, log, reopen } = await openLog(t, { segmentBytes: 2_000, bytesMax: 6_000 });
+  // Of one size, so that old records lie where new ones could.
+  for (let i = 1; i <= 60; i++) {
+    log.append([transaction(i, i * 10)]);
+    log.learn(sees(i + 1));
+    log.checkpoint();
+    await flushed(log);
+  }
+  const copies = await mkdtemp(path.join(tmpdir(), "walcast-torn-"));
+  t.after(() => rm(copies, { recursive: true, force: true }));
+  // As a crash leaves it: the last segment is not cut to its length.
+  for (const name of await readdir(directory))
+    if (name.endsWith(".segment")) await copyFile(path.join(directory, name), path.join(copies, name));
+  const { start, end } = log;
+  await log.close();
+  const found = await open({ directory: copies });
+  assert.deepEqual([found.end, found.damages], [end, 0]);
+  assert.deepEqual((await readAll(found, start)).at(-1), transaction(60, 600));
+  await found.close();
+  await writeFile(path.join(directory, "spare"), randomBytes(5_000));
+  await (await reopen()).startAt(lsn(5), "another");
+  assert.ok(!(await readdir(directory)).includes("spare"));
 });
 
 test("files of a form that this version does not know are left alone", async (t) => {
