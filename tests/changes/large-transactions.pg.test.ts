@@ -37,7 +37,8 @@ for (const [where, steps, options] of variants) {
     await streaming.caughtUp();
     await oracle.agreesWith(streaming);
     await streaming.stop();
-    assert.ok((await streamedTransactions(streaming)) > 0, "some were sent while they ran");
+    const streamed = await streamedTransactions(streaming);
+    assert.equal(streamed > 0, await streamsOn(db), "some were sent while they ran");
   });
 }
 
@@ -117,6 +118,7 @@ test("a schema change counts if its savepoint does, and rows are described as th
 
 test("a transaction that is cut off in the middle comes again, whole, although a later position was acknowledged", async (t) => {
   const db = await testDatabase(t);
+  if (!(await streamsOn(db))) return t.skip("this Postgres sends whole transactions");
   let acknowledged = zeroLsn;
   const events = { acknowledged: () => acknowledged };
   const streaming = new Streaming(db, { settings: streamedEarly, largeTransactionBytes: 10_000, events });
@@ -359,6 +361,12 @@ class Writer {
 async function knows(db: TestDatabase, settings: readonly string[]): Promise<boolean> {
   const { rows } = await db.query("select from pg_settings where name = any($1)", [settings]);
   return rows.length === settings.length;
+}
+
+/** Whether this Postgres is asked to send transactions while they run. */
+async function streamsOn(db: TestDatabase): Promise<boolean> {
+  const { rows } = await db.query("show server_version_num");
+  return Number(rows[0].server_version_num) >= 160_000;
 }
 
 async function files({ directory }: Streaming): Promise<string[]> {
