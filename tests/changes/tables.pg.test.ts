@@ -69,7 +69,10 @@ describe("a table", () => {
     ["partitions under their root's name", "alter publication walcast set (publish_via_partition_root = true)"],
   ] as const;
   for (const [what, statement] of parts) {
-    test(`whose publication has ${what} is refused with what to run, and served once that was run`, async () => {
+    test(`whose publication has ${what} is refused with what to run, and served once that was run`, async (t) => {
+      const { rows } = await db.query("select current_setting('server_version_num')::int as version");
+      if (what.startsWith("a ") && (rows[0] as { version: number }).version < 150_000)
+        return t.skip("from PostgreSQL 15 on");
       await db.query("drop table if exists partial; create table partial (id int primary key, v text)");
       await db.query(statement);
       refresh();

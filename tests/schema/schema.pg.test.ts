@@ -1,0 +1,145 @@
+/**
+ * Schema changes as a replica lives through them: whatever is done to a table, every state that a live query shows is one
+ * that Postgres had at some commit, in their order, and in the end the replica has the new form and the right rows. Once
+ * with the engine there, and once with the engine down while it is done.
+ */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { pino } from "pino";
+import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import { lowPort, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { transaction } from "../support/transaction.ts";
+import { type SchemaCase, schemaCases } from "./cases.ts";
+
+class Watched {
+  readonly of: SchemaCase;
+  readonly table: string;
+  /** What Postgres had, commit by commit, and what the replica showed. */
+  readonly had: string[] = [];
+  readonly shown: string[] = [];
+  shape!: Shape;
+
+  constructor(of: SchemaCase, number: number) {
+    this.of = of;
+    this.table = `t${number}`;
+  }
+
+  sql(text: string): string {
+    return text.replaceAll("%", this.table);
+  }
+
+  get query(): string {
+    // Virtual generated columns are not on a replica; stored ones are where they are sent.
+    return this.sql(
+      "select coalesce(json_agg(to_jsonb(r) - 'g' - 'virtual' order by r.id::text), '[]')::text as state from % r",
+    );
+  }
+
+  async note(db: TestDatabase): Promise<void> {
+    const { rows } = await db.query(this.query);
+    this.had.push((rows[0] as { state: string }).state);
+  }
+
+  watch(client: Client): void {
+    this.shape = client.sync({ table: this.table });
+  }
+
+  look(client: Client): void {
+    client.live<{ state: string }>(this.query).subscribe((rows) => {
+      const { state } = rows[0]!;
+      // Another table under that name: what was shown may not be shown any more, and nothing is for as long as it says so.
+      if (state === "[]" && this.shape.status === "resyncing") return;
+      if (this.shown.at(-1) !== state) this.shown.push(state);
+    });
+  }
+}
+
+for (const isUp of [true, false])
+  describe(`a replica, with the engine ${isUp ? "there" : "down"}`, () => {
+    const watched = schemaCases.map((one, i) => new Watched(one, i));
+    const port = lowPort();
+    let db: TestDatabase;
+    let engine: Engine;
+    let client: Client;
+    let dataDir: string;
+
+    const start = async (): Promise<void> => {
+      const config = { databaseUrl: db.url, port, tables: "all", slot: db.name, dataDir } as const;
+      engine = await createEngine(config, pino({ level: process.env.WALCAST_LOG ?? "fatal" }));
+    };
+
+    before(async () => {
+      db = await testDatabase({ after: () => {} });
+      dataDir = await mkdtemp(join(tmpdir(), "walcast-schema-"));
+      for (const one of watched) await db.query(one.sql(one.of.given));
+      await start();
+      client = createClient({ url: engine.url });
+      for (const one of watched) one.watch(client);
+      await Promise.all(watched.map(({ shape }) => shape.ready));
+      for (const one of watched) {
+        await one.note(db);
+        one.look(client);
+      }
+      await changeAll();
+      await settled();
+    });
+
+    after(async () => {
+      await client.close();
+      await engine.close();
+      await rm(dataDir, { recursive: true, force: true });
+      await db.drop();
+    });
+
+    async function changeAll(): Promise<void> {
+      if (!isUp) await engine.close();
+      for (const one of watched)
+        for (const statements of one.of.transactions) {
+          await transaction(db, [one.sql(statements)]);
+          await one.note(db);
+        }
+      if (!isUp) await start();
+    }
+
+    /** Every shape is ready at the last commit, or has said that it never will be. */
+    async function settled(): Promise<void> {
+      const { rows } = await db.query("select pg_current_wal_insert_lsn()::text as lsn");
+      await client.awaitPosition((rows[0] as { lsn: string }).lsn);
+      for (const { shape } of watched) await isSettled(shape);
+    }
+
+    function isSettled(shape: Shape): Promise<void> {
+      return new Promise((resolve) => {
+        const check = (): void => {
+          if (shape.status !== "ready" && shape.status !== "error") return;
+          stop();
+          resolve();
+        };
+        const stop = shape.on("status", check);
+        check();
+      });
+    }
+
+    for (const one of watched)
+      test(`follows when ${one.of.name}`, async () => {
+        assert.equal(one.shape.error, undefined);
+        const [found] = await client.query<{ state: string }>(one.query);
+        assert.equal(found!.state, one.had.at(-1), "the rows and columns in the end");
+        let at = 0;
+        for (const state of one.shown) {
+          const next = one.had.indexOf(state, at);
+          assert.notEqual(
+            next,
+            -1,
+            `shown, and never so in Postgres, or not any more:\n${state}\n\n${one.had.join("\n")}`,
+          );
+          at = next;
+        }
+      });
+
+    test("comes to no breach", () => assert.equal(client.inspect().breaches, 0));
+  });
