@@ -7,7 +7,8 @@ import { queryConfig } from "../changes/connection.ts";
 import { resolveConfig } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { type CommandLine, readConfig } from "./command.ts";
-import { examine, type Finding } from "./examine.ts";
+import { examine } from "./examine.ts";
+import type { Finding } from "./finding.ts";
 
 export async function doctor(line: CommandLine): Promise<number> {
   const config = resolveConfig(await readConfig(line));

@@ -4,17 +4,12 @@
  */
 import { Client } from "pg";
 import { queryConfig, replicationConfig } from "../changes/connection.ts";
-import { type Config, ruleFor } from "../config.ts";
+import { readSlot } from "../changes/slot.ts";
+import { type Config, isLoopback } from "../config.ts";
 import { WalcastError } from "../errors.ts";
-import { parseTableName, quoteIdentifier } from "../shapes/name.ts";
-
-export interface Finding {
-  /** fail: the engine would not start, or could not be right. warn: it works, and something will hurt. */
-  readonly state: "ok" | "warn" | "fail";
-  readonly what: string;
-  /** What to run or to set. */
-  readonly mend?: string;
-}
+import { quoteIdentifier } from "../shapes/name.ts";
+import { publication, servedTables } from "./examine-tables.ts";
+import { fail, type Finding, ok, oneRow, warn } from "./finding.ts";
 
 /** Rejects with `database_unreachable` where there is nobody to ask. */
 export async function examine(config: Config): Promise<Finding[]> {
@@ -43,6 +38,8 @@ const questions: readonly Question[] = [
   version,
   primary,
   pooler,
+  encryption,
+  connections,
   walLevel,
   replicationRights,
   schemaRights,
@@ -50,6 +47,8 @@ const questions: readonly Question[] = [
   slotState,
   walRetention,
   senderTimeout,
+  eventTriggers,
+  publication,
   servedTables,
 ];
 
@@ -85,6 +84,35 @@ async function pooler(client: Client): Promise<Finding[]> {
   if ((client as unknown as { processID: number | null }).processID === pid)
     return [ok("connected directly, with no pooler between")];
   return [fail("a pooler is between Walcast and Postgres", "use the direct connection's host and port")];
+}
+
+async function encryption(client: Client, { databaseUrl }: Config): Promise<Finding[]> {
+  const { ssl } = await oneRow<{ ssl: boolean | null }>(
+    client,
+    "select (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as ssl",
+  );
+  if (ssl === true || isLoopback(new URL(databaseUrl).hostname)) return [];
+  return [
+    warn("the connection is not encrypted", "add sslmode=verify-full to the URL, or keep the network to yourself"),
+  ];
+}
+
+/** For questions, the stream, the lock, what comes and goes; and one for each load at a time. */
+const connectionsNeeded = 8;
+
+async function connections(client: Client, { limits }: Config): Promise<Finding[]> {
+  const { free } = await oneRow<{ free: number }>(
+    client,
+    "select current_setting('max_connections')::int - (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as free",
+  );
+  const needed = connectionsNeeded + limits.snapshots;
+  if (free >= needed) return [];
+  return [
+    warn(
+      `${free} connections are free, and the engine takes up to ${needed}`,
+      "raise max_connections, or use fewer elsewhere",
+    ),
+  ];
 }
 
 async function walLevel(client: Client): Promise<Finding[]> {
@@ -177,11 +205,12 @@ async function slotState(client: Client, { slot }: Config): Promise<Finding[]> {
   if (!row) return [ok(`the slot ${slot} will be made at the first start`)];
   if (row.plugin !== "pgoutput" || !row.here)
     return [fail(`the slot ${slot} belongs to ${row.plugin} in ${row.database}`, "choose another with --slot")];
-  if (row.wal_status === "lost")
+  const invalid = (await readSlot(client, slot))?.invalid ?? null;
+  if (invalid !== null)
     return [
-      fail(
-        `the slot ${slot} is lost: Postgres has dropped WAL it needed`,
-        "run walcast doctor --drop-slot; clients start anew",
+      warn(
+        `Postgres has given up the slot ${slot} (${invalid})`,
+        "the next start makes it anew and clients load again; raise max_slot_wal_keep_size",
       ),
     ];
   const what = `the slot ${slot} is ${row.active ? "in use" : "idle"} and keeps ${row.retained} of WAL`;
@@ -213,89 +242,16 @@ async function senderTimeout(client: Client): Promise<Finding[]> {
     : [];
 }
 
-// ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-interface TableRow {
-  readonly kind: string;
-  readonly readable: boolean;
-  readonly owned: boolean;
-  readonly published: boolean;
-  readonly keyed: boolean;
-  readonly identity: string;
-  /** Row-level security would filter what this role reads. */
-  readonly secured: boolean;
-}
-
-async function servedTables(client: Client, config: Config): Promise<Finding[]> {
-  if (config.tables === "all") return [];
-  const findings: Finding[] = [];
-  for (const name of config.tables.keys()) findings.push(...(await oneTable(client, config, name)));
-  return findings;
-}
-
-async function oneTable(client: Client, config: Config, name: string): Promise<Finding[]> {
-  const row = await tableRow(client, config, name);
-  if (!row) return [fail(`there is no table ${name}`, "create it, or take it out of the config")];
-  const full = ruleFor(config, parseTableName(name))?.replicaIdentity !== "keep";
-  const found = tableFindings(row, name, full);
-  return found.length > 0 ? found : [ok(`${name} can be served`)];
-}
-
-async function tableRow(client: Client, { publication }: Config, name: string): Promise<TableRow | undefined> {
-  const table = parseTableName(name);
-  const sql = `select c.relkind::text as kind, has_table_privilege(c.oid, 'SELECT') as readable, pg_has_role(c.relowner, 'USAGE') as owned,
-      exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3 and r.prrelid = c.oid) as published,
-      exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyed, c.relreplident::text as identity,
-      c.relrowsecurity and row_security_active(c.oid) as secured
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`;
-  const { rows } = await client.query<TableRow>(sql, [table.schema, table.name, publication]);
-  return rows[0];
-}
-
-function tableFindings(row: TableRow, name: string, full: boolean): Finding[] {
-  if (row.kind !== "r" && row.kind !== "p")
-    return [fail(`${name} is not a table`, "only tables have changes in the WAL: serve the tables behind it")];
-  const findings: Finding[] = [];
-  if (!row.readable) findings.push(fail(`${name} may not be read`, `run GRANT SELECT ON ${name} TO the role`));
-  if (!row.keyed && row.identity !== "i")
-    findings.push(fail(`${name} has no primary key`, `run ALTER TABLE ${name} ADD PRIMARY KEY (…)`));
-  if (row.secured)
-    findings.push(
-      fail(
-        `${name} has row-level security that applies to this role: it would filter first rows and not changes`,
-        "give the role BYPASSRLS",
-      ),
-    );
-  if (!row.published && !row.owned)
-    findings.push(
-      fail(
-        `${name} is not in the publication and is somebody else's`,
-        "let its owner run ALTER PUBLICATION … ADD TABLE, or make the role its owner",
-      ),
-    );
-  if (row.identity !== "f" && full && !row.owned)
-    findings.push(
-      warn(
-        `${name} does not have REPLICA IDENTITY FULL: only predicates over its key can be served`,
-        `let its owner run ALTER TABLE ${name} REPLICA IDENTITY FULL`,
-      ),
-    );
-  return findings;
-}
-
-async function oneRow<Row extends object>(client: Client, sql: string, params: readonly unknown[] = []): Promise<Row> {
-  const { rows } = await client.query<Row>(sql, [...params]);
-  return rows[0]!;
-}
-
-function ok(what: string): Finding {
-  return { state: "ok", what };
-}
-
-function warn(what: string, mend: string): Finding {
-  return { state: "warn", what, mend };
-}
-
-function fail(what: string, mend: string): Finding {
-  return { state: "fail", what, mend };
+async function eventTriggers(client: Client): Promise<Finding[]> {
+  const { there, may } = await oneRow<{ there: boolean; may: boolean }>(
+    client,
+    "select exists (select from pg_event_trigger where evtname = 'walcast_schema_change') as there, (select rolsuper from pg_roles where rolname = current_user) as may",
+  );
+  if (there || may) return [];
+  return [
+    warn(
+      "the role may not make event triggers, so schema changes are looked for every few seconds",
+      "run walcast start once as a role that may, if sooner matters",
+    ),
+  ];
 }

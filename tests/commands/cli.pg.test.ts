@@ -104,6 +104,7 @@ test("doctor finds what is wrong with a server, a role and its tables", async (t
   await cluster.query("create role app login password 'app'");
   await cluster.query("grant select on keyless, seen to app");
   await cluster.query("revoke create on database postgres from public");
+  await cluster.query("create publication walcast for table keyless where (x > 1) with (publish = 'insert')");
   const dir = await emptyDirectory(t);
   await writeFile(
     join(dir, "walcast.config.ts"),
@@ -120,6 +121,9 @@ const expectedOfDoctor = [
   /^fail  the role may not make .*; run GRANT CREATE ON DATABASE "postgres" TO "app"$/m,
   /^warn  a stopped engine makes Postgres keep WAL until the disk is full; set max_slot_wal_keep_size/m,
   /^warn  wal_sender_timeout is 0/m,
+  /^warn  the role may not make event triggers/m,
+  /^fail  the publication walcast does not publish every operation; run ALTER PUBLICATION walcast SET/m,
+  /^fail  the publication walcast has row filters or column lists/m,
   /^fail  "public"\."keyless" has no primary key; run ALTER TABLE "public"\."keyless" ADD PRIMARY KEY/m,
   /^fail  "public"\."secured" may not be read; run GRANT SELECT ON "public"\."secured"/m,
   /^fail  "public"\."secured" has row-level security/m,
