@@ -5,11 +5,13 @@
  *
  * The live stream and a shape that catches up go through the same code: the latter through a registry of its own.
  */
+import { alteration } from "../changes/alter.ts";
 import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
-import { type Part, relationSignature, type Transaction } from "../changes/transaction.ts";
+import { oidsOf, type Table } from "../changes/table.ts";
+import { type Part, relationSignature, type SchemaChange, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import { must, noteBreach } from "../invariants.ts";
-import type { Payload } from "../protocol.ts";
+import { type AddedColumn, type Payload, WalcastError } from "../protocol.ts";
 import { Leaves, Rearranged, type RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
 import { PredicateIndex } from "./predicate-index.ts";
@@ -34,6 +36,12 @@ export interface Routed<Subscriber> {
   readonly changed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly payloads: readonly Payload[] }[];
   /** Shapes whose table is not any more what it was: nothing of these transactions may be shown, they must be loaded anew. */
   readonly broken: readonly ShapeEntry<Subscriber>[];
+}
+
+/** A shape whose table has another form from a transaction on, and what old rows have in columns that are new to it. */
+export interface Altered<Subscriber> {
+  readonly entry: ShapeEntry<Subscriber>;
+  readonly added: readonly AddedColumn[];
 }
 
 export class Registry<Subscriber> {
@@ -91,6 +99,31 @@ export class Registry<Subscriber> {
     return (this.versionOf(table.oid) ?? table.version) === table.version;
   }
 
+  /**
+   * Before the transaction is routed, where it changes a table so that the rows which are there can be brought to the new
+   * form in place: its shapes are of that form from here on. All of them, or they break when it is routed.
+   */
+  alter(transaction: Transaction): Altered<Subscriber>[] {
+    return lastChanges(transaction).flatMap(({ tableOid, table }) => {
+      const shapes = this.tables.get(tableOid);
+      if (!shapes || !table || table.version === shapes.version) return [];
+      return this.alterTable(shapes, table, transaction);
+    });
+  }
+
+  private alterTable(before: TableShapes<Subscriber>, table: Table, { relations }: Transaction): Altered<Subscriber>[] {
+    const added = alteration(before.table, table);
+    const after = added && before.at(table, this.payloadBytesMax);
+    const oids = oidsOf(table);
+    // Rows that this transaction wrote before its change are of the old form.
+    if (!after || relations.some(({ oid, signature }) => oids.includes(oid) && signature !== after.signature))
+      return [];
+    this.leaves.delete(before.table, before);
+    this.tables.set(table.oid, after);
+    this.leaves.add(table, after);
+    return [...after.entries.values()].map((entry) => ({ entry, added: added.filter(isIn(entry.shape)) }));
+  }
+
   /** Transactions that are in memory. */
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
     const touched = new Set<ShapeEntry<Subscriber>>();
@@ -129,7 +162,7 @@ export class Registry<Subscriber> {
       if (shapes && shapes.signature !== signature) shapes.breakInto(broken);
       for (const leaf of this.leaves.of(oid)) if (leaf.signature !== signature) leaf.root.breakInto(broken);
     }
-    for (const { tableOid, version } of transaction.schemaChanges) {
+    for (const { tableOid, version } of lastChanges(transaction)) {
       const shapes = this.tables.get(tableOid);
       if (shapes && shapes.version !== version) shapes.breakInto(broken);
     }
@@ -172,6 +205,16 @@ export class Registry<Subscriber> {
   }
 }
 
+/** Of several changes to one table the last one says what it is afterwards. */
+function lastChanges({ schemaChanges }: Transaction): readonly SchemaChange[] {
+  if (schemaChanges.length < 2) return schemaChanges;
+  return [...new Map(schemaChanges.map((change) => [change.tableOid, change])).values()];
+}
+
+function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
+  return ({ name }) => columns.some((column) => table.columns[column]!.name === name);
+}
+
 function routed<Subscriber>(
   touched: ReadonlySet<ShapeEntry<Subscriber>>,
   broken: ReadonlySet<ShapeEntry<Subscriber>>,
@@ -187,6 +230,7 @@ class TableShapes<Subscriber> {
   readonly entries = new Map<string, ShapeEntry<Subscriber>>();
   readonly signature: string;
   readonly version: string;
+  readonly table: Table;
   private readonly index = new PredicateIndex<ShapeEntry<Subscriber>>();
   private readonly key: readonly number[];
   private readonly columns: number;
@@ -197,6 +241,7 @@ class TableShapes<Subscriber> {
   private readonly merged = new Tuple();
 
   constructor({ table }: Shape) {
+    this.table = table;
     this.signature = relationSignature(table.columns);
     this.version = table.version;
     this.key = table.key;
@@ -213,6 +258,19 @@ class TableShapes<Subscriber> {
       this.index.add(shape.predicate, entry);
     }
     entry.subscribers.add(subscriber);
+  }
+
+  /** The same shapes with the same subscribers, of the table's new form; undefined where one of them cannot be served any more. */
+  at(table: Table, payloadBytesMax: number): TableShapes<Subscriber> | undefined {
+    const shapes = [...this.entries.values()].map((entry) => ({ entry, shape: reformed(entry.shape, table) }));
+    const [first] = shapes;
+    if (!first?.shape) return undefined;
+    const after = new TableShapes<Subscriber>(first.shape);
+    for (const { entry, shape } of shapes) {
+      if (!shape) return undefined;
+      for (const subscriber of entry.subscribers) after.add(shape, subscriber, payloadBytesMax);
+    }
+    return after;
   }
 
   /** True when that was the table's last. */
@@ -351,6 +409,15 @@ class TableShapes<Subscriber> {
   private sameKey(old: Tuple, row: Tuple): boolean {
     for (const column of this.key) if (!sameValue(old, row, column)) return false;
     return true;
+  }
+}
+
+function reformed(shape: Shape, table: Table): Shape | undefined {
+  try {
+    return shape.at(table);
+  } catch (error) {
+    if (error instanceof WalcastError) return undefined;
+    throw error;
   }
 }
 

@@ -22,6 +22,8 @@ export interface Shape {
   readonly predicate: Predicate;
   /** Whole old rows in changes, and no rows first. */
   readonly changes: boolean;
+  /** The same request under the same rule, of the table in another form. Throws where that form cannot serve it. */
+  at(table: Table): Shape;
 }
 
 /** What the config lets this client read of a table: all of it, none, or the rows that a predicate selects. */
@@ -47,6 +49,7 @@ export function resolveShape(
     columns,
     predicate,
     changes,
+    at: (other) => resolveShape(request, other, rule, readable, changes),
   };
 }
 

@@ -1,7 +1,7 @@
 /** From what a registry routed to frames: a connection's sections together, in frames of about `frameBytes`. */
 import type { Transaction } from "../changes/transaction.ts";
 import type { SectionOut } from "../protocol.ts";
-import type { Routed } from "../shapes/registry.ts";
+import type { Registry, Routed } from "../shapes/registry.ts";
 import type { Feed } from "./feed.ts";
 import type { Lane } from "./lane.ts";
 
@@ -36,12 +36,16 @@ function cut(sections: readonly SectionOut[], frameBytes: number): FrameSections
 /** Routed in one go without holding up anything else. */
 const runBytesMax = 1 << 20;
 
-/** Transactions in order, in pieces that can each be routed at once: ordinary ones together, a large one alone. */
+/**
+ * Transactions in order, in pieces that can each be routed at once: ordinary ones together, a large one alone, and one that
+ * changes a table's form at the beginning of its piece.
+ */
 export function* runs(transactions: readonly Transaction[]): Iterable<readonly Transaction[]> {
   let run: Transaction[] = [];
   let bytes = 0;
   for (const transaction of transactions) {
-    if (run.length > 0 && (transaction.large || bytes + transaction.bytes.length > runBytesMax)) {
+    const isOwn = transaction.large || transaction.schemaChanges.length > 0;
+    if (run.length > 0 && (isOwn || bytes + transaction.bytes.length > runBytesMax)) {
       yield run;
       run = [];
       bytes = 0;
@@ -55,4 +59,16 @@ export function* runs(transactions: readonly Transaction[]): Iterable<readonly T
 /** Whether a transaction may have rows of these tables, or change their form. */
 export function touches({ relations, schemaChanges }: Transaction, tables: ReadonlySet<number>): boolean {
   return relations.some(({ oid }) => tables.has(oid)) || schemaChanges.some(({ tableOid }) => tables.has(tableOid));
+}
+
+/** Brings shapes whose table changes in place to its new form. The last frame of the transaction makes it so at the client. */
+export function alter(registry: Registry<Lane>, transaction: Transaction): Set<Feed> {
+  const feeds = new Set<Feed>();
+  if (transaction.schemaChanges.length === 0) return feeds;
+  for (const { entry, added } of registry.alter(transaction))
+    for (const lane of entry.subscribers) {
+      lane.feed.alter(lane, entry.shape, added);
+      feeds.add(lane.feed);
+    }
+  return feeds;
 }

@@ -10,9 +10,9 @@
  * registry of a pass over the log, or in none: then its position is all that is kept for it.
  */
 import { oidsOf } from "../changes/table.ts";
-import { type Lsn, zeroLsn } from "../protocol.ts";
+import { type AddedColumn, type Lsn, zeroLsn } from "../protocol.ts";
 import type { Registry } from "../shapes/registry.ts";
-import type { Shape } from "../shapes/shape.ts";
+import { describeShape, type Shape } from "../shapes/shape.ts";
 import type { Frames } from "./frames.ts";
 import type { Lane } from "./lane.ts";
 
@@ -25,6 +25,8 @@ export class Feed {
   reached: Lsn = zeroLsn;
   /** A pass left it behind: it gets one of its own. */
   isSlow = false;
+  /** What lanes showed whose table was altered since the last boundary. */
+  private readonly unaltered = new Map<Lane, Shape>();
   private home: Registry<Lane> | undefined;
   private waiting: (() => void)[] = [];
 
@@ -46,6 +48,14 @@ export class Feed {
     if (!shape) return;
     this.joined.delete(lane);
     this.home?.delete(shape, lane);
+  }
+
+  /** The home has the lane in its table's new form already. The client does, from the next boundary on. */
+  alter(lane: Lane, shape: Shape, added: readonly AddedColumn[]): void {
+    if (!this.frames.insideCommit) this.unaltered.clear();
+    if (!this.unaltered.has(lane)) this.unaltered.set(lane, this.joined.get(lane)!);
+    this.joined.set(lane, shape);
+    this.frames.alter(lane.id, describeShape(shape), added);
   }
 
   /** Under which oids changes of its joined lanes come. */
@@ -75,6 +85,7 @@ export class Feed {
     this.isLive = false;
     this.reached = at;
     this.moveTo(undefined);
+    if (this.frames.insideCommit) this.unalter();
     this.frames.rewind();
   }
 
@@ -89,6 +100,11 @@ export class Feed {
     this.moveTo(undefined);
     this.joined.clear();
     this.wake();
+  }
+
+  private unalter(): void {
+    for (const [lane, shape] of this.unaltered) if (this.joined.has(lane)) this.joined.set(lane, shape);
+    this.unaltered.clear();
   }
 
   private wake(): void {

@@ -5,12 +5,14 @@
  */
 import { must, noteBreach } from "../invariants.ts";
 import {
+  type AddedColumn,
   closeCodes,
   encodeFrameHeader,
   type FrameKind,
   type Lsn,
   type SectionOut,
   type ServerMessage,
+  type TableDescription,
   zeroLsn,
 } from "../protocol.ts";
 
@@ -36,6 +38,8 @@ const windowBytesMax = 512 * 1024;
  * gets here.
  */
 const unreadAnswerBytesMax = 1 << 20;
+
+const answers: ReadonlySet<ServerMessage["kind"]> = new Set(["unsubscribed", "awaited", "error"]);
 
 const DROPPED = 2;
 
@@ -75,7 +79,7 @@ export class Frames {
     if (this.over) return;
     const text = JSON.stringify({ frame: ++this.number, ...message });
     if (this.buffered === 0) this.answerBytes = 0;
-    this.answerBytes += text.length;
+    if (answers.has(message.kind)) this.answerBytes += text.length;
     this.sent(this.socket.send(text, false, false));
     if (this.answerBytes > unreadAnswerBytesMax) this.close(closeCodes.tooMany, "slow_consumer");
   }
@@ -97,6 +101,12 @@ export class Frames {
     );
     this.checksum = checksum;
     this.write(bytes, sections);
+  }
+
+  /** Takes effect with the boundary of the transaction that it comes before. */
+  alter(id: number, table: TableDescription, added: readonly AddedColumn[]): void {
+    this.insideCommit = true;
+    this.control({ kind: "altered", id, table, added });
   }
 
   /** Whatever was sent since the last boundary is to be forgotten: it comes again. */

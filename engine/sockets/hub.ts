@@ -11,10 +11,13 @@ import type { Log } from "../log/log.ts";
 import { closeCodes, type ErrorCode, type Lsn } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
 import { CatchUp } from "./catch-up.ts";
-import { type FrameSections, framesByFeed, runs } from "./delivery.ts";
+import { alter, type FrameSections, framesByFeed, runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import { type FrameCounters, sectionBytes } from "./frames.ts";
 import type { Lane } from "./lane.ts";
+
+/** About what a table's description takes. */
+const descriptionBytes = 16 * 1024;
 
 export interface HubOptions {
   readonly tail: Log;
@@ -138,11 +141,21 @@ export class Hub {
   }
 
   private deliverRun(transactions: readonly Transaction[], before: Lsn): void {
+    const altered = this.alter(transactions[0]!, before);
     const { changed, broken } = this.live.route(transactions);
     // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.resync(broken);
     const end = transactions.at(-1)!.commitEnd;
     for (const [feed, frames] of framesByFeed(changed, this.frameBytes)) this.send(feed, frames, before, end);
+    for (const { frames } of altered) if (frames.insideCommit) frames.frame("commits", true, end, []);
+  }
+
+  /** Who has no room even for the new description falls behind with the old one. */
+  private alter(transaction: Transaction, before: Lsn): Set<Feed> {
+    for (const { tableOid } of transaction.schemaChanges)
+      for (const { feed } of this.live.entriesOf(tableOid).flatMap(({ subscribers }) => [...subscribers]))
+        if (feed.isLive && !feed.frames.takes(descriptionBytes)) this.fallBehind(feed, before);
+    return alter(this.live, transaction);
   }
 
   /** What goes wrong with one connection is its own affair. */
@@ -155,11 +168,10 @@ export class Hub {
     }
   }
 
-  /** Those who have shapes of its tables get it from the log, as fast as they take it; all others go on. */
+  /** Those who have shapes of its tables get it from the log, as fast as they take it; all others go on. What it does to the form of a table is found there, too. */
   private leaveToCatchUp(large: Transaction, before: Lsn): void {
-    this.resync(this.live.examine(large));
     const concerned = new Set<Feed>();
-    for (const { oid } of large.relations)
+    for (const oid of [...large.relations.map((one) => one.oid), ...large.schemaChanges.map((one) => one.tableOid)])
       for (const { subscribers } of this.live.entriesOf(oid)) for (const { feed } of subscribers) concerned.add(feed);
     for (const feed of concerned) this.fallBehind(feed, before);
   }

@@ -10,7 +10,7 @@ import { setImmediate as nextTurn, setTimeout as delay } from "node:timers/promi
 import type { Transaction } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
-import { type FrameSections, framesByFeed, runs, touches } from "./delivery.ts";
+import { alter, type FrameSections, framesByFeed, runs, touches } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import { sectionBytes } from "./frames.ts";
 import type { Hub } from "./hub.ts";
@@ -165,12 +165,19 @@ export class Pass {
   private async deliver(transactions: readonly Transaction[], end: Lsn): Promise<void> {
     const [first] = transactions;
     if (!first) return;
+    const altered = alter(this.registry, first);
     if (first.large) await this.deliverLarge(first);
     else
       await this.sendAll(
         this.route(() => this.registry.route(transactions)),
         end,
       );
+    this.endCommit(altered, end);
+  }
+
+  private endCommit(feeds: Iterable<Feed>, end: Lsn): void {
+    for (const feed of feeds)
+      if (this.feeds.has(feed) && feed.frames.insideCommit) feed.frames.frame("commits", true, end, []);
   }
 
   /** Part by part, each sent before the next is read; the boundary comes when all of them were. */
@@ -184,8 +191,7 @@ export class Pass {
       );
       if (this.feeds.size === 0) return;
     }
-    for (const { frames } of this.feeds)
-      if (frames.insideCommit) frames.frame("commits", true, transaction.commitEnd, []);
+    this.endCommit(this.feeds, transaction.commitEnd);
   }
 
   private route(work: () => Routed<Lane>): Map<Feed, FrameSections[]> {
@@ -261,7 +267,12 @@ export class Pass {
   private lastStretch(): readonly Transaction[] | undefined {
     const tables = this.tables();
     const rest = this.hub.tail.recent(this.position)?.filter((transaction) => touches(transaction, tables));
-    if (!rest || rest.some(({ large }) => large) || weight(rest) > lastStretchBytes) return undefined;
+    if (
+      !rest ||
+      rest.some(({ large, schemaChanges }) => large || schemaChanges.length > 0) ||
+      weight(rest) > lastStretchBytes
+    )
+      return undefined;
     const next = this.nextEntry();
     return next !== undefined && next < this.hub.position ? undefined : rest;
   }
