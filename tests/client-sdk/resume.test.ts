@@ -142,11 +142,14 @@ test("a resync on resuming keeps the rows until the swap; one that purges takes 
 test("a rewind forgets what has no boundary yet, whole transactions stay", async (t) => {
   const { client, server, id } = await synced(t);
   server.commits(20n, { [id]: [commit(20n, insert(3))] });
-  server.commits(24n, { [id]: [commit(24n, insert(4))] }, false);
+  server.commits(24n, { [id]: [commit(24n, insert(9))] }, false);
   server.send({ kind: "rewind" });
   server.commits(24n, { [id]: [commit(24n, insert(4), insert(5))] });
   await client.awaitPosition(text(24n));
-  assert.equal((await client.query(all)).length, 5);
+  assert.deepEqual(
+    await client.query("select id from orders order by id"),
+    [1, 2, 3, 4, 5].map((n) => ({ id: n })),
+  );
 });
 
 test("a channel goes on as well: every event once, none left out", async (t) => {
