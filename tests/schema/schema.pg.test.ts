@@ -51,8 +51,8 @@ class Watched {
   look(client: Client): void {
     client.live<{ state: string }>(this.query).subscribe((rows) => {
       const { state } = rows[0]!;
-      // Another table under that name: what was shown may not be shown any more, and nothing is for as long as it says so.
-      if (state === "[]" && this.shape.status === "resyncing") return;
+      // Another table under that name: what was shown may not be shown any more, and nothing is until the new rows are there.
+      if (state === "[]" && this.of.isAnother) return;
       if (this.shown.at(-1) !== state) this.shown.push(state);
     });
   }
