@@ -1,0 +1,142 @@
+/**
+ * Holds every state that a client showed against the history. A table whose shapes are all ready shows exactly what its
+ * queries return after the last commit that the client's position covers; one that is being fetched anew shows what it
+ * last showed rightly, and never nothing.
+ */
+import { formatLsn, type Lsn } from "../../engine/protocol.ts";
+import type { History } from "./history.ts";
+import { fieldsOf, type Observation, type ObservedTable } from "./observer.ts";
+import type { Refetch } from "./watcher.ts";
+
+export class Violation extends Error {}
+
+interface Shown {
+  readonly count: number;
+  readonly hash: number;
+  /** Which shapes: others would have other rows. */
+  readonly shapes: string;
+}
+
+export class Judge {
+  /** Tables in states that were compared, and those that could not be. */
+  compared = 0;
+  passedOver = 0;
+  private readonly history: History;
+  private readonly waiting: Observation[] = [];
+  private readonly refetches: Refetch[] = [];
+  private readonly positions = new Map<string, Lsn>();
+  private readonly lastRight = new Map<string, Shown>();
+
+  constructor(history: History) {
+    this.history = history;
+  }
+
+  /** In the order in which the client showed them. */
+  take(observations: readonly Observation[]): void {
+    for (const { client, position, doing } of observations) {
+      const before = this.positions.get(client);
+      if (before !== undefined && position < before)
+        throw new Violation(`${client} went back from ${formatLsn(before)} to ${formatLsn(position)} (${doing})`);
+      this.positions.set(client, position);
+    }
+    this.waiting.push(...observations);
+  }
+
+  /** Rows may come again where their table has another form, and for no other reason. */
+  takeRefetches(refetches: readonly Refetch[]): void {
+    this.refetches.push(...refetches);
+  }
+
+  get pending(): number {
+    return this.waiting.length + this.refetches.length;
+  }
+
+  /** Everything that the history is far enough for. Throws Violation. */
+  async judge(): Promise<void> {
+    const { knownTo } = this.history;
+    for (const observation of takeWhere(this.waiting, ({ position }) => position <= knownTo))
+      await this.judgeOne(observation);
+    for (const refetch of takeWhere(this.refetches, ({ to }) => to <= knownTo)) this.judgeRefetch(refetch);
+  }
+
+  private judgeRefetch({ client, table, where, params, from, to }: Refetch): void {
+    if (this.history.changedBetween(table, this.history.commitAt(from), this.history.commitAt(to))) return;
+    throw new Violation(
+      `${client} fetched ${table} ${where ?? ""} ${JSON.stringify(params ?? [])} anew between ${formatLsn(from)} and ${formatLsn(to)}, and its table had not changed`,
+    );
+  }
+
+  private async judgeOne(observation: Observation): Promise<void> {
+    for (const table of observation.tables) await this.judgeTable(observation, table);
+  }
+
+  private async judgeTable(observation: Observation, table: ObservedTable): Promise<void> {
+    const filters = table.shapes.filter(({ status }) => status !== "loading");
+    const isStale = filters.every(({ status }) => status === "resyncing");
+    const isExact = filters.every(({ status }) => status === "ready");
+    if (!isExact && !isStale) return void this.passedOver++;
+    this.compared++;
+    const shapes = JSON.stringify(filters.map(({ where, params }) => [where, params]));
+    const at = `${observation.client} ${table.name}`;
+    const commit = this.history.commitAt(observation.position);
+    const expected = await this.history.expected(table.name, filters, commit);
+    const isRight =
+      expected !== undefined &&
+      expected.count === table.count &&
+      expected.hash === table.hash &&
+      (table.count === 0 || expected.columns.join() === table.columns.join());
+    if (isRight) return void this.lastRight.set(at, { count: table.count, hash: table.hash, shapes });
+    const last = this.lastRight.get(at);
+    if (isStale && last?.shapes !== shapes) return void this.passedOver++;
+    if (isStale && last?.count === table.count && last.hash === table.hash) return;
+    throw new Violation(await this.explain(observation, { ...table, shapes: filters }, commit, isStale));
+  }
+
+  private async explain(
+    observation: Observation,
+    table: ObservedTable,
+    commit: number,
+    isStale: boolean,
+  ): Promise<string> {
+    const rows = await this.history.rows(table.name, table.shapes, commit);
+    const expected = new Set(rows.map((row) => short(row)));
+    const found = new Set(table.rows.map((row) => short(fieldsOf(row))));
+    const list = (rows: Iterable<string>): string =>
+      [...rows]
+        .slice(0, 5)
+        .map((row) => `\n      ${row}`)
+        .join("");
+    return [
+      `${observation.client} shows what ${table.name} never was (state ${observation.number}, at ${formatLsn(observation.position)}, ${this.history.describe(commit)}; ${observation.doing})`,
+      ...table.shapes.map(
+        ({ where, params, status }) => `    ${status} ${where ?? "all rows"} ${JSON.stringify(params ?? [])}`,
+      ),
+      `    columns ${table.columns.join(", ")}; expected ${rows.length} rows, found ${table.count}${isStale ? "; and it is not what it showed last" : ""}`,
+      `    missing:${list(expected.difference(found))}`,
+      `    too many:${list(found.difference(expected))}`,
+      `    it would be right after: ${await this.whenRight(table, commit)}`,
+    ].join("\n");
+  }
+
+  /** Commits around, after which these rows would have been the right ones. */
+  private async whenRight(table: ObservedTable, commit: number): Promise<string> {
+    const right: number[] = [];
+    for (let other = Math.max(0, commit - 200); other <= Math.min(this.history.commits, commit + 200); other++) {
+      const expected = await this.history.expected(table.name, table.shapes, other);
+      if (expected?.count === table.count && expected.hash === table.hash) right.push(other);
+    }
+    return right.length === 0 ? "no commit near" : `commits ${right.slice(0, 8).join(", ")}`;
+  }
+}
+
+function takeWhere<T>(list: T[], isWanted: (item: T) => boolean): T[] {
+  const { wanted = [], rest = [] } = Object.groupBy(list, (item) => (isWanted(item) ? "wanted" : "rest"));
+  list.splice(0, list.length, ...rest);
+  return wanted;
+}
+
+function short(row: readonly (string | null)[]): string {
+  return JSON.stringify(
+    row.map((field) => (field !== null && field.length > 40 ? `${field.slice(0, 12)}…${field.length}` : field)),
+  );
+}

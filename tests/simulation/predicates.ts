@@ -1,0 +1,42 @@
+/** Shapes that a client may ask for: everything of a table, or what a predicate over its columns keeps. */
+import type { Random } from "../splice/random.ts";
+import type { Filter } from "./history.ts";
+import { type SimColumn, type SimTable, types } from "./schema.ts";
+
+export function randomFilter(table: SimTable, random: Random): Filter {
+  if (random.chance(0.25)) return {};
+  const first = condition(table, random, 1);
+  if (random.chance(0.6)) return first;
+  const second = condition(table, random, 1 + first.params!.length);
+  const not = random.chance(0.2) ? "not " : "";
+  return {
+    where: `${not}(${first.where}) ${random.pick(["and", "or"])} (${second.where})`,
+    params: [...first.params!, ...second.params!],
+  };
+}
+
+function condition(table: SimTable, random: Random, next: number): Filter {
+  const columns = table.columns.filter(({ type }) => type !== types.long && type !== types.array);
+  const column = random.pick(columns);
+  if (column.nullable && random.chance(0.2))
+    return { where: `${column.name} is ${random.pick(["", "not "])}null`, params: [] };
+  const operator = random.pick(operatorsOf(column));
+  const value = (): unknown => parameter(column, random);
+  if (operator === "any") return { where: `${column.name} = any($${next})`, params: [[value(), value(), value()]] };
+  if (operator === "between")
+    return { where: `${column.name} between $${next} and $${next + 1}`, params: [value(), value()] };
+  return { where: `${column.name} ${operator} $${next}`, params: [value()] };
+}
+
+/** Order in text is a collation's affair, and refused without one. */
+function operatorsOf({ type }: SimColumn): readonly string[] {
+  if (type === types.text || type === types.char || type === types.bool || type === types.mood)
+    return ["=", "<>", "any"];
+  return ["=", "<>", "<", ">=", "any", "between"];
+}
+
+function parameter(column: SimColumn, random: Random): unknown {
+  if (column.name === "region") return random.pick(["north", "south"]);
+  const text = column.type.value(random);
+  return column.type === types.int4 ? Number(text) : text;
+}

@@ -1,0 +1,14 @@
+/** `node tests/simulation/run.ts --seed N --seconds 600`: the simulation for as long as one likes, from a seed or from any. */
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { seed, seconds } = parseArgs({
+  options: { seed: { type: "string" }, seconds: { type: "string", default: "600" } },
+}).values;
+const file = fileURLToPath(new URL("../simulation.test.ts", import.meta.url));
+const child = spawn(process.execPath, ["--conditions=@walcast/source", "--test", "--test-reporter=spec", file], {
+  stdio: "inherit",
+  env: { ...process.env, WALCAST_SECONDS: seconds, ...(seed === undefined ? {} : { WALCAST_SEED: seed }) },
+});
+child.on("exit", (code) => process.exit(code ?? 1));

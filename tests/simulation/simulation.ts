@@ -1,0 +1,281 @@
+/**
+ * A simulation from a seed: a schema, writers, clients that come and go, changes of the schema, and one fault after
+ * another, while every state that any client shows is held against what Postgres committed. All chance comes from the
+ * seed; what machine and kernel do in between does not, so a seed that failed once may need a few runs to fail again.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Client } from "pg";
+import type { WalcastConfig } from "../../engine/config.ts";
+import { formatLsn, type Lsn } from "../../engine/protocol.ts";
+import { Random } from "../splice/random.ts";
+import { type Releasing, testDatabase } from "../support/postgres.ts";
+import { SimulationCluster } from "./cluster.ts";
+import { EngineProcess } from "./engine.ts";
+import { faults } from "./faults.ts";
+import { History } from "./history.ts";
+import { Judge, Violation } from "./judge.ts";
+import { connectAsWalcastReads, isAway, Oracle } from "./oracle.ts";
+import { Schema } from "./schema.ts";
+import { Watcher } from "./watcher.ts";
+import { type Target, Wire } from "./wire.ts";
+import { Writers } from "./writers.ts";
+
+const clientCount = 4;
+/** No progress for so long is a failure of its own. Far above what a busy machine takes. */
+const progressMs = 45_000;
+
+export class Simulation {
+  readonly seed: number;
+  cluster!: SimulationCluster;
+  engine!: EngineProcess;
+  postgresWire!: Wire;
+  readonly wires: Wire[] = [];
+  readonly schema: Schema;
+  judge!: Judge;
+  history!: History;
+  private readonly random: Random;
+  private readonly trace: string[] = [];
+  private readonly watchers: Watcher[] = [];
+  private writers!: Writers;
+  private oracle!: Oracle;
+  private db: Client | undefined;
+  private readonly releases: (() => Promise<unknown>)[] = [];
+  private readonly startedAt = performance.now();
+  private clientsMade = 0;
+
+  constructor(seed: number) {
+    this.seed = seed;
+    this.random = new Random(seed);
+    this.schema = new Schema(new Random(this.random.integer(0, 2 ** 31)));
+  }
+
+  /** Runs for about so long, then looks whether everybody ends up with what Postgres has. */
+  async run(seconds: number, t: Releasing): Promise<void> {
+    try {
+      await this.within(this.open(t), "everything starts");
+      const end = this.elapsedMs + seconds * 1_000;
+      while (this.elapsedMs < end) await this.round();
+      await this.settle();
+    } catch (error) {
+      throw new Error(
+        `${this.report()}\n\n${error instanceof Violation ? error.message : String((error as Error).stack)}`,
+        {
+          cause: error,
+        },
+      );
+    } finally {
+      await this.close();
+    }
+  }
+
+  /** Ends connections of Postgres. */
+  async terminate(which: string): Promise<void> {
+    await this.query(`select pg_terminate_backend(pid) from pg_stat_activity where ${which}`);
+  }
+
+  summary(): string {
+    const { compared, passedOver } = this.judge;
+    return `${this.history.commits} commits, ${this.trace.length} events, ${compared} tables in states compared, ${passedOver} not`;
+  }
+
+  // ── Opening and closing ────────────────────────────────────────────────────────────────────────────────────────────
+
+  private async open(t: Releasing): Promise<void> {
+    this.note("Postgres starts");
+    this.cluster = await SimulationCluster.create();
+    this.after(() => this.cluster.close());
+    this.history = await History.create((await testDatabase(t)).pool);
+    this.judge = new Judge(this.history);
+    this.db = await connectAsWalcastReads(this.cluster.url);
+    this.oracle = await Oracle.create(this.db, this.cluster.url, this.history);
+    this.after(() => this.oracle.close());
+    await this.schema.create(this.db);
+    this.note("the engine starts");
+    await this.startEngine();
+    this.note("clients start");
+    this.writers = new Writers(this.cluster.url, this.schema, this.fork());
+    this.after(() => this.writers.end());
+    for (let i = 0; i < clientCount; i++) await this.openWatcher();
+    this.writers.resume();
+    this.note("everything runs");
+  }
+
+  private async startEngine(): Promise<void> {
+    const dataDir = await mkdtemp(join(tmpdir(), "walcast-simulation-data-"));
+    this.after(() => rm(dataDir, { recursive: true, force: true }));
+    this.postgresWire = await this.openWire(() => ({ host: "127.0.0.1", port: this.cluster.port }));
+    const databaseUrl = new URL(this.cluster.url);
+    databaseUrl.port = String(this.postgresWire.port);
+    const config: WalcastConfig = {
+      databaseUrl: databaseUrl.href,
+      port: 0,
+      tables: "all",
+      dataDir,
+      positionEveryMs: 200,
+    };
+    this.engine = new EngineProcess("the engine", config);
+    this.after(() => this.engine.kill());
+    await this.engine.start();
+  }
+
+  private async openWatcher(): Promise<void> {
+    const wire = await this.openWire(() => this.engine.target);
+    this.wires.push(wire);
+    const watcher = await Watcher.open(`client ${++this.clientsMade}`, `ws://127.0.0.1:${wire.port}`, this.fork());
+    this.after(() => watcher.close());
+    this.watchers.push(watcher);
+    for (let i = this.random.integer(1, 3); i > 0; i--) watcher.subscribe(this.random.pick(this.schema.tables));
+  }
+
+  private async openWire(target: () => Target | undefined): Promise<Wire> {
+    const wire = await Wire.open(target, this.fork());
+    this.after(() => wire.close());
+    return wire;
+  }
+
+  private async close(): Promise<void> {
+    for (const release of this.releases.reverse()) await release();
+    await this.disconnect();
+  }
+
+  private after(release: () => Promise<unknown>): void {
+    this.releases.push(release);
+  }
+
+  /** Chance of its own, so that what one part does with it leaves the others' alone. */
+  private fork(): Random {
+    return new Random(this.random.integer(0, 2 ** 31));
+  }
+
+  // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private async round(): Promise<void> {
+    const chance = this.random.next();
+    if (chance < 0.45) await this.changeMinds();
+    else if (chance < 0.6) await this.changeSchema();
+    else if (chance < 0.95) await this.fault();
+    else await this.settle();
+    await delay(this.random.integer(20, 300));
+    await this.check();
+  }
+
+  private async changeMinds(): Promise<void> {
+    const watcher = this.random.pick(this.watchers);
+    this.note(`${watcher.name} changes its mind`);
+    await this.within(watcher.changeMind(this.schema.tables), "a client changes its mind");
+  }
+
+  private async changeSchema(): Promise<void> {
+    try {
+      const db = await this.connection();
+      await db.query("set lock_timeout = '2s'");
+      this.note(await this.schema.change(db));
+    } catch (error) {
+      this.note(`a schema change failed: ${(error as Error).message}`);
+      await this.disconnect();
+    }
+  }
+
+  private async fault(): Promise<void> {
+    const name = this.random.pick(Object.keys(faults));
+    this.note(name);
+    await this.within(faults[name]!(this, this.random), name);
+    this.note(`${name}: over`);
+  }
+
+  /** With nobody writing, every client ends up with every commit. */
+  private async settle(): Promise<void> {
+    this.note("everything settles");
+    await this.writers.pause();
+    await this.oracle.readToTheEnd();
+    for (const watcher of this.watchers) {
+      const end = this.history.lastChange(watcher.tables);
+      await this.within(this.reach(watcher, end), `${watcher.name} reaches ${formatLsn(end)}`);
+    }
+    await this.check();
+    while (this.judge.pending > 0) await this.check();
+    this.writers.resume();
+    this.note("everything has settled");
+  }
+
+  private async reach(watcher: Watcher, end: Lsn): Promise<void> {
+    while (!this.stopped && !watcher.hasReached(end)) await delay(20);
+  }
+
+  private async check(): Promise<void> {
+    if (this.engine.died !== undefined) throw new Violation(this.engine.died);
+    await this.oracle.read();
+    for (const watcher of this.watchers) {
+      this.judge.take(watcher.observations.splice(0));
+      this.judge.takeRefetches(watcher.refetches.splice(0));
+    }
+    await this.judge.judge();
+  }
+
+  private stopped = false;
+
+  /** Fails where nothing comes of it for very long. */
+  private async within(work: Promise<void>, doing: string): Promise<void> {
+    const timer = new AbortController();
+    const late = delay(progressMs, undefined, { signal: timer.signal }).then(
+      () => {
+        this.stopped = true;
+        throw new Violation(`no progress: ${doing}`);
+      },
+      () => {},
+    );
+    await Promise.race([work, late]).finally(() => timer.abort());
+  }
+
+  /** On the last connection, where it still lives. */
+  private async query(sql: string): Promise<void> {
+    for (;;) {
+      const db = await this.connection();
+      try {
+        return void (await db.query(sql));
+      } catch (error) {
+        if (!isAway(error)) throw error;
+        await this.disconnect();
+      }
+    }
+  }
+
+  private async connection(): Promise<Client> {
+    while (!this.db) this.db = await connectAsWalcastReads(this.cluster.url).catch(() => delay(20, undefined));
+    return this.db;
+  }
+
+  private async disconnect(): Promise<void> {
+    const { db } = this;
+    this.db = undefined;
+    await db?.end().catch(() => {});
+  }
+
+  // ── Telling ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  get elapsedMs(): number {
+    return performance.now() - this.startedAt;
+  }
+
+  private note(event: string): void {
+    this.trace.push(`${(this.elapsedMs / 1_000).toFixed(2).padStart(7)} ${event}`);
+    if (process.env.WALCAST_TRACE) console.log(this.trace.at(-1));
+  }
+
+  private report(): string {
+    return [
+      `seed ${this.seed} failed. Again: node tests/simulation/run.ts --seed ${this.seed} --seconds ${Math.ceil(this.elapsedMs / 1_000)}`,
+      "",
+      "what happened last:",
+      ...this.trace.slice(-25),
+      "",
+      ...this.watchers.map((watcher) => watcher.describe()),
+      "",
+      "what the engine said last:",
+      this.engine?.said.split("\n").slice(-20).join("\n") ?? "",
+    ].join("\n");
+  }
+}
