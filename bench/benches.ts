@@ -5,7 +5,17 @@ import { decode } from "./decode.ts";
 import { firstSync } from "./first-sync.ts";
 import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
+import { log } from "./log.ts";
 import { match } from "./match.ts";
 import { slowConsumers } from "./slow-consumers.ts";
 
-export const benches: readonly Bench[] = [decode, match, latency, firstSync, catchUp, largeTransaction, slowConsumers];
+export const benches: readonly Bench[] = [
+  decode,
+  log,
+  match,
+  latency,
+  firstSync,
+  catchUp,
+  largeTransaction,
+  slowConsumers,
+];
