@@ -338,6 +338,7 @@ class RunningEngine implements Engine {
       shapes: hub?.live.size ?? 0,
       clients: this.server.states,
       resyncs: hub?.resyncs ?? new Map(),
+      returned: hub?.returned ?? new Map(),
       counts: {
         snapshots: snapshots?.total ?? 0,
         replicationBreaks: replication?.breaks ?? 0,

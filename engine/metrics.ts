@@ -21,6 +21,7 @@ export interface Figures {
   readonly clients: ReadonlyMap<string, number>;
   readonly counts: Counts;
   readonly resyncs: ReadonlyMap<ErrorCode, number>;
+  readonly returned: ReadonlyMap<string, number>;
 }
 
 export interface LogFigures {
@@ -51,6 +52,8 @@ const resyncCauses: readonly ErrorCode[] = [
   "audit_mismatch",
   "invariant",
 ];
+
+const returnResults = ["resumed", "history_changed", "position_too_old"];
 
 const quantiles = [0.5, 0.99] as const;
 
@@ -111,6 +114,12 @@ export class Metrics {
       "Shapes that were loaded anew, by cause",
       "cause",
       ({ resyncs }) => new Map([...resyncCauses.map((cause) => [cause, 0] as const), ...resyncs]),
+    );
+    this.counters(
+      "clients_returned_total",
+      "Clients that came back, by what became of it",
+      "result",
+      ({ returned }) => new Map([...returnResults.map((result) => [result, 0] as const), ...returned]),
     );
     this.counter(
       "catch_up_passes_total",

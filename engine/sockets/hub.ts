@@ -38,6 +38,8 @@ export class Hub {
   readonly counters: FrameCounters & { fellBehind: number } = { sendsDropped: 0, fellBehind: 0 };
   /** Resyncs so far, by the code of their cause. */
   readonly resyncs = new Map<ErrorCode, number>();
+  /** Clients that came back: "resumed", or the code of why they could not. */
+  readonly returned = new Map<string, number>();
   /** Every greeted connection. */
   readonly connections = new Set<Feed>();
   readonly catchUp: CatchUp;
@@ -100,6 +102,10 @@ export class Hub {
     for (const lane of feed.moveTo(this.live)) lane.resync(cause);
     feed.becomeLive();
     this.sendPosition(feed);
+  }
+
+  noteReturn(result: string): void {
+    this.returned.set(result, (this.returned.get(result) ?? 0) + 1);
   }
 
   /** The connection is over: nothing is sent to it, and it waits for nothing. */

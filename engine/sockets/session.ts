@@ -160,6 +160,7 @@ export class Session {
     const { hub, config, continues } = this.services;
     const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
     const cause = from === undefined ? undefined : continues(epoch!, from);
+    if (from !== undefined) hub.noteReturn(cause?.code ?? "resumed");
     hub.connections.add(this.feed);
     this.feed.frames.control({
       kind: "welcome",
