@@ -98,6 +98,7 @@ test("a column added upstream comes to the replica, and no state mixes the two",
     { order_id: 1, line: 1, amount: "2.00", sku: "none" },
     { order_id: 1, line: 2, amount: "3.00", sku: "abc" },
   ]);
+  assert.equal(client.inspect().refetches, 0, "in place");
 });
 
 test("while writers are at work, every state of overlapping shapes conserves what each transaction conserves", async (t) => {
