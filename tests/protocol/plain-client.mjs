@@ -14,10 +14,13 @@ export class PlainClient {
   checksum = 0;
   listeners = new Set();
 
-  constructor(url) {
+  /** `before`: the client of an earlier connection, whose rows and position this one goes on with. */
+  constructor(url, before) {
+    this.before = before;
     this.socket = new WebSocket(url, "walcast.v1");
     this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => this.send({ kind: "hello" });
+    this.socket.onopen = () =>
+      this.send({ kind: "hello", epoch: before?.epoch, position: before && lsn(before.position) });
     this.socket.onmessage = ({ data }) =>
       typeof data === "string" ? this.control(JSON.parse(data)) : this.frame(new Uint8Array(data));
   }
@@ -44,11 +47,13 @@ export class PlainClient {
 
   control(message) {
     this.countUp(message.frame);
+    if (message.kind === "welcome") this.welcomed(message);
     if (message.kind === "described") {
-      const { columns, key } = message.table;
+      const { columns, key, identity } = message.table;
       const known = this.subscriptions.get(message.id);
       const names = columns.map((column) => column.name);
       this.subscriptions.set(message.id, {
+        identity,
         key: key.map((name) => names.indexOf(name)),
         rows: known?.rows ?? new Map(),
         staged: new Map(),
@@ -56,9 +61,28 @@ export class PlainClient {
         joined: false,
       });
     }
-    if (message.kind === "resync") this.subscriptions.get(message.id).joined = false;
+    if (message.kind === "resync") {
+      const subscription = this.subscriptions.get(message.id);
+      subscription.joined = false;
+      subscription.operations = [];
+      if (message.purge) subscription.rows = new Map();
+    }
+    if (message.kind === "altered") this.subscriptions.get(message.id).operations.push({ ...message, kind: "altered" });
+    if (message.kind === "rewind")
+      for (const subscription of this.subscriptions.values()) if (subscription.joined) subscription.operations = [];
     if (message.kind === "unsubscribed") this.subscriptions.delete(message.id);
     this.tell(message);
+  }
+
+  welcomed({ epoch, resumes }) {
+    this.epoch = epoch;
+    if (resumes) this.position = this.before.position;
+  }
+
+  /** Goes on with a subscription of the connection before, under a new id. */
+  claim(id, shape, known) {
+    this.subscriptions.set(id, { ...known, operations: [] });
+    this.send({ kind: "subscribe", id, shape, identity: known.identity });
   }
 
   frame(bytes) {
@@ -102,7 +126,9 @@ export class PlainClient {
   }
 }
 
-function apply(subscription, { kind, old, row }) {
+function apply(subscription, operation) {
+  if (operation.kind === "altered") return alter(subscription, operation);
+  const { kind, old, row } = operation;
   const { rows, key } = subscription;
   if (kind === "T") return rows.clear();
   const before = old ? old.join("\0") : keyOf(subscription, row);
@@ -115,8 +141,19 @@ function apply(subscription, { kind, old, row }) {
   rows.set(key.map((i) => whole[i]).join("\0"), whole);
 }
 
+/** New columns come last. */
+function alter(subscription, { table, added }) {
+  for (const row of subscription.rows.values()) row.push(...added.map(({ value }) => value));
+  subscription.identity = table.identity;
+}
+
 function keyOf({ key }, row) {
   return key.map((i) => row[i]).join("\0");
+}
+
+/** A position's text form. */
+function lsn(position) {
+  return `${(position >> 32n).toString(16)}/${(position & 0xffffffffn).toString(16)}`;
 }
 
 const escapes = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v", "\\": "\\" };

@@ -12,7 +12,8 @@ const schema = `
 test("a client written from the page alone follows every kind of change", async (t) => {
   const server = await running({ limits: { frameBytes: 20_000 } }, schema);
   t.after(() => server.close());
-  const client = new PlainClient(server.engine.url.replace("http", "ws") + "/v1/sync");
+  const url = server.engine.url.replace("http", "ws") + "/v1/sync";
+  let client = new PlainClient(url);
   t.after(() => client.socket.close());
   await client.next((message) => message.kind === "welcome");
 
@@ -27,6 +28,7 @@ test("a client written from the page alone follows every kind of change", async 
     "delete from items where id % 11 = 0; insert into items values (1, 'again', 1, '\\N'); delete from items where part = 'again'",
     "alter table items add column extra text default 'x'",
     "update items set note = null where part = 'p2'",
+    "alter table items drop column extra",
     "truncate items; insert into items select g, 'z', g * 10, repeat('z', 3000) from generate_series(1, 200) g",
     "update items set amount = 0 where id < 100",
   ];
@@ -34,7 +36,7 @@ test("a client written from the page alone follows every kind of change", async 
     client.send({ kind: "subscribe", id, shape: { table: "items", ...(where ? { where } : {}) } });
   let awaits = 0;
   for (const write of writes) {
-    const resynced = write.startsWith("alter") ? [...queries.keys()].map((id) => joinAgain(client, id)) : [];
+    const resynced = write.includes("drop column") ? [...queries.keys()].map((id) => joinAgain(client, id)) : [];
     const xid = await server.transaction(write);
     await Promise.all(resynced);
     const answered = client.next((message) => message.kind === "awaited");
@@ -44,6 +46,18 @@ test("a client written from the page alone follows every kind of change", async 
       await client.next(({ frame }) => frame === "join");
     for (const [id, { sql }] of queries) assert.deepEqual(shown(client, id), await inPostgres(server, sql), write);
   }
+
+  client.socket.close();
+  const missed = await server.transaction("update items set amount = amount + 7 where id > 50");
+  const before = client;
+  client = new PlainClient(url, before);
+  await client.next((message) => message.kind === "welcome");
+  for (const [id, { where }] of queries)
+    client.claim(id, { table: "items", ...(where ? { where } : {}) }, before.subscriptions.get(id));
+  client.send({ kind: "resume" });
+  client.send({ kind: "await", id: 1, xid: missed });
+  await client.next((message) => message.kind === "awaited");
+  for (const [id, { sql }] of queries) assert.deepEqual(shown(client, id), await inPostgres(server, sql), "resumed");
 });
 
 async function joinAgain(client: PlainClient, id: number): Promise<void> {
