@@ -36,6 +36,8 @@ export const catchUp: Bench<Parameters> = {
 
 const table = "bench_orders";
 const slot = "bench_drain";
+/** As little as it may be: most of what the clients have missed has to be read from the log's files. */
+const tailBytes = 1024 * 1024;
 /** As the engine's own. */
 const windowBytes = 256 * 1024;
 
@@ -128,6 +130,7 @@ class CatchUp {
       this.postgres.url,
       table,
       join(this.directory, "engine"),
+      String(tailBytes),
     );
     const port = await engine.says<number>();
     try {

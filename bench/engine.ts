@@ -2,12 +2,13 @@
 import { createEngine } from "../engine/index.ts";
 import { say, whenDismissed } from "./processes.ts";
 
-const [databaseUrl = "", tables = "", dataDir = ""] = process.argv.slice(2);
+const [databaseUrl = "", tables = "", dataDir = "", tailBytes] = process.argv.slice(2);
 const engine = await createEngine({
   databaseUrl,
   dataDir,
   port: 0,
   tables: Object.fromEntries(tables.split(",").map((table) => [table, { read: true }])),
+  ...(tailBytes === undefined ? {} : { log: { tailBytes: Number(tailBytes) } }),
   logLevel: "error",
 });
 whenDismissed(() => engine.close());

@@ -33,9 +33,9 @@ export const log: Bench<Parameters> = {
   run,
 };
 
-// A round fills several segments, and the first round all that is kept.
-const segmentBytes = 8 * 1024 * 1024;
-const bytesMax = 32 * 1024 * 1024;
+// The first rounds fill what is kept.
+const segmentBytes = 32 * 1024 * 1024;
+const bytesMax = 64 * 1024 * 1024;
 
 /** Between two commits. */
 const walBytes = 300;

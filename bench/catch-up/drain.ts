@@ -30,5 +30,5 @@ function watch(): void {
 }
 
 function position(): bigint {
-  return parseLsn(engine.health().position!);
+  return parseLsn(engine.health().position);
 }

@@ -16,14 +16,12 @@ interface Sent {
 
 const app = uws.App().ws<Sent>("/*", {
   maxBackpressure: 0,
-  upgrade: (res, req, context) =>
-    void res.upgrade(
-      { next: 0 },
-      req.getHeader("sec-websocket-key"),
-      req.getHeader("sec-websocket-protocol"),
-      req.getHeader("sec-websocket-extensions"),
-      context,
-    ),
+  upgrade: (res, req, context) => {
+    const [key, protocol, extensions] = ["key", "protocol", "extensions"].map((name) =>
+      req.getHeader(`sec-websocket-${name}`),
+    );
+    res.upgrade({ next: 0 }, key!, protocol!, extensions!, context);
+  },
   message: sendMore,
   drain: sendMore,
 });
