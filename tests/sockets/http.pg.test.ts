@@ -106,7 +106,7 @@ describe("over HTTP", () => {
     assert.match(text, /^walcast_clients\{state="live"\} [1-9]/m);
     assert.match(text, /^walcast_shapes 1$/m);
     assert.match(text, /^walcast_resyncs_total\{cause="schema_changed"\} 0$/m);
-    await server.transaction("alter table items add column v text");
+    await server.transaction("alter table items alter column id type bigint");
     await client.control("resync");
     assert.match((await get("/metrics")).text, /^walcast_resyncs_total\{cause="schema_changed"\} 1$/m);
     // Measured once a second, and a slot always keeps some.
