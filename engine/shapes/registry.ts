@@ -208,7 +208,16 @@ export class Registry<Subscriber> {
 /** Of several changes to one table the last one says what it is afterwards. */
 function lastChanges({ schemaChanges }: Transaction): readonly SchemaChange[] {
   if (schemaChanges.length < 2) return schemaChanges;
-  return [...new Map(schemaChanges.map((change) => [change.tableOid, change])).values()];
+  const last = new Map<number, SchemaChange>();
+  for (const change of schemaChanges) last.set(change.tableOid, following(last.get(change.tableOid), change));
+  return [...last.values()];
+}
+
+/** What was rewritten stays so, whatever follows; and between two replica identities old rows may have lacked columns. */
+function following(before: SchemaChange | undefined, change: SchemaChange): SchemaChange {
+  if (!before) return change;
+  const isKept = before.version !== null && before.table?.replicaIdentity === change.table?.replicaIdentity;
+  return isKept ? change : { tableOid: change.tableOid, version: null };
 }
 
 function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
