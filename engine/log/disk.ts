@@ -21,7 +21,12 @@ export const realDisk: Disk = {
   sync: (fd) => new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
 };
 
-function writeOnce(fd: number, parts: readonly Buffer[], position: number): Promise<number> {
+/** So little goes into the kernel's memory faster than another thread could be asked to do it. */
+const writtenAtOnceBytesMax = 256 * 1024;
+
+function writeOnce(fd: number, parts: readonly Buffer[], position: number): number | Promise<number> {
+  if (parts.reduce((sum, { length }) => sum + length, 0) <= writtenAtOnceBytesMax)
+    return fs.writevSync(fd, parts, position);
   return new Promise((resolve, reject) => {
     const done = (error: Error | null, written: number): void => (error ? reject(error) : resolve(written));
     if (parts.length === 1) fs.write(fd, parts[0]!, 0, parts[0]!.length, position, done);
