@@ -8,6 +8,7 @@
  * when the barrier has streamed by, the rows plus every streamed transaction that the snapshot does not see are exactly
  * one prefix of the commit order.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { to as copyTo } from "pg-copy-streams";
 import { WalcastError } from "../errors.ts";
@@ -35,6 +36,8 @@ export interface Snapshot {
 
 /** The table is not any more what the shape was resolved against: describe it again. */
 export class TableMoved extends Error {}
+
+const visiblePollMs = 20;
 
 export class Snapshots {
   private readonly pool: pg.Pool;
@@ -112,6 +115,18 @@ export class Snapshots {
     } catch (error) {
       client.release(true);
       throw error instanceof TableMoved ? error : snapshotFailed(shape, error);
+    }
+  }
+
+  /** Resolves when whatever was streamed up to a position is visible to every later query. */
+  async seeing(position: Lsn, cancelled: () => boolean): Promise<void> {
+    while (!cancelled()) {
+      const { rows } = await this.control.query<{ snapshot: string }>("select pg_current_snapshot()::text as snapshot");
+      this.log.learn(parsePgSnapshot(rows[0]!.snapshot));
+      const pin = this.log.pin();
+      pin.release();
+      if (pin.from >= position) return;
+      await delay(visiblePollMs);
     }
   }
 

@@ -144,7 +144,7 @@ export class Lane {
   }
 
   private async loadOnce(): Promise<void> {
-    const shape = await this.options.resolve();
+    const shape = await this.resolveVisible();
     if (this.over) return;
     this.shape = shape;
     const snapshot = await this.hub.snapshots.open(shape);
@@ -156,6 +156,21 @@ export class Lane {
       await this.catchUp(shape, snapshot);
     } finally {
       snapshot.release();
+    }
+  }
+
+  /**
+   * A commit can be streamed before anybody sees it: a table that was made anew may not be there yet for the catalog's
+   * readers. So a refusal of what was served before counts only once all that was streamed is visible.
+   */
+  private async resolveVisible(): Promise<Shape> {
+    try {
+      return await this.options.resolve();
+    } catch (error) {
+      if (!this.shape || !(error instanceof WalcastError)) throw error;
+      await this.hub.snapshots.seeing(this.hub.position, () => this.over);
+      this.hub.forget(this.shape.table.oid);
+      return this.options.resolve();
     }
   }
 
