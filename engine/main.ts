@@ -37,6 +37,8 @@ export interface Engine {
   readonly url: string;
   health(): Health;
   stats(): EngineStats;
+  /** Asks every connected client whether each of its shapes has the rows that Postgres has: see `audit` in docs/protocol.md. */
+  audit(): Promise<void>;
   /** Ends every connection with 1001, makes all that came durable, acknowledges it, and closes every socket and timer. The slot stays. */
   close(): Promise<void>;
 }
@@ -139,6 +141,7 @@ class RunningEngine implements Engine {
     this.every(measureEveryMs, () => this.measure());
     this.every(checkpointEveryMs, () => tail.checkpoint());
     this.every(this.config.positionEveryMs, () => hub.sendPositions());
+    if (this.config.auditEveryMs > 0) this.every(this.config.auditEveryMs, () => hub.audits.sample());
     this.every(catalogPollMs, () => this.pollCatalog());
     this.every(giveWayEveryMs, () => giveWay(this.control, giveWayAfterMs, this.log));
     this.log.info({ url: this.url, slot: this.config.slot, epoch: replication.epoch }, "streaming");
@@ -314,6 +317,10 @@ class RunningEngine implements Engine {
       ...(vitals?.warning !== undefined && { warning: vitals.warning }),
       ...(reason !== undefined && { reason }),
     };
+  }
+
+  async audit(): Promise<void> {
+    await this.stages?.hub.audits.all();
   }
 
   stats(): EngineStats {

@@ -15,7 +15,7 @@ import { WalcastError } from "../errors.ts";
 import type { Log, Pin } from "../log/log.ts";
 import type { Lsn } from "../protocol.ts";
 import { qualifiedName, quoteLiteral } from "../shapes/name.ts";
-import { selectSql, type Shape } from "../shapes/shape.ts";
+import { selectSql, sumSql, type Shape } from "../shapes/shape.ts";
 import { parsePgSnapshot, type PgSnapshot } from "./pg-snapshot.ts";
 import { Spool } from "./spool.ts";
 
@@ -115,6 +115,25 @@ export class Snapshots {
     } catch (error) {
       client.release(true);
       throw error instanceof TableMoved ? error : snapshotFailed(shape, error);
+    }
+  }
+
+  /** What the shape's rows sum up to in a snapshot of its own. Rejects with TableMoved. */
+  async sum(shape: Shape): Promise<{ token: PgSnapshot; rows: string; hash: string }> {
+    const client = await this.pool.connect();
+    this.clients.add(client);
+    let failure: Error | undefined;
+    try {
+      const { token } = await beginAt(client, shape);
+      const { rows } = await client.query<{ rows: string; hash: string }>(sumSql(shape));
+      await client.query("commit");
+      return { token, ...rows[0]! };
+    } catch (error) {
+      failure = error as Error;
+      throw error;
+    } finally {
+      this.clients.delete(client);
+      client.release(failure);
     }
   }
 

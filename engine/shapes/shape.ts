@@ -147,6 +147,13 @@ export function selectSql(shape: Shape): string {
   return `SELECT ${columns.join(", ")} FROM ${nameOf(shape.table)}${where}`;
 }
 
+/** How many rows there are, and the sum of their hashes, as docs/protocol.md has them under `audit`. */
+export function sumSql(shape: Shape): string {
+  const names = shape.columns.map((_, i) => `c${i}`);
+  const row = names.map((name) => `coalesce(length(${name}::text)::text || ':' || ${name}::text, 'n')`).join(" || ");
+  return `SELECT count(*)::text AS rows, coalesce(sum(('x' || left(md5(${row}), 16))::bit(64)::bigint), 0)::text AS hash FROM (${selectSql(shape)}) AS shape (${names.join(", ")})`;
+}
+
 export function describeShape(shape: Shape): TableDescription {
   const { table } = shape;
   return {

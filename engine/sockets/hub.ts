@@ -10,6 +10,7 @@ import type { Transaction } from "../changes/transaction.ts";
 import type { Log } from "../log/log.ts";
 import { closeCodes, type ErrorCode, type Lsn } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
+import { Audits } from "./audit.ts";
 import { CatchUp } from "./catch-up.ts";
 import { alter, type FrameSections, framesByFeed, runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
@@ -43,6 +44,7 @@ export class Hub {
   /** Every greeted connection. */
   readonly connections = new Set<Feed>();
   readonly catchUp: CatchUp;
+  readonly audits: Audits;
   private readonly onTableChanged: (oid: number) => void;
   private readonly waiting = new Set<Waiting>();
 
@@ -54,6 +56,7 @@ export class Hub {
     this.frameBytes = options.frameBytes;
     this.onTableChanged = options.onTableChanged;
     this.catchUp = new CatchUp(this);
+    this.audits = new Audits(this);
   }
 
   /** Where every live connection is, between two turns of the event loop. */

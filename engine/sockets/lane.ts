@@ -13,7 +13,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { crc32 } from "node:zlib";
-import { must } from "../invariants.ts";
+import { must, noteBreach } from "../invariants.ts";
 import { sees } from "../changes/pg-snapshot.ts";
 import { oidsOf } from "../changes/table.ts";
 import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
@@ -53,6 +53,7 @@ export class Lane {
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
   private over = false;
+  private asked = false;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
@@ -101,6 +102,25 @@ export class Lane {
     this.withdraw();
     this.announceResync(cause);
     void this.load();
+  }
+
+  /** The client is asked whether its rows at the last boundary sum up to this. */
+  ask(rows: string, hash: string): void {
+    this.asked = true;
+    this.frames.control({ kind: "audit", id: this.id, rows, hash });
+  }
+
+  /** It was asked, and this is what it says. */
+  answered(matches: boolean): void {
+    if (!this.asked) return;
+    this.asked = false;
+    if (matches || !this.feed.joined.has(this)) return;
+    noteBreach("audit");
+    this.hub.log.error({ table: this.shape?.table.name, subscription: this.id }, "a client's rows are not Postgres'");
+    this.resync({
+      code: "audit_mismatch",
+      message: "audit: the client's rows are not Postgres': they are loaded again",
+    });
   }
 
   end(): void {

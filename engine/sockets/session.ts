@@ -137,6 +137,7 @@ export class Session {
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else if (message.kind === "await") void this.await(message);
     else if (message.kind === "resume") this.resume();
+    else if (message.kind === "audited") this.lanes.get(message.id)?.answered(message.matches);
   }
 
   private async greet(hello: Hello): Promise<void> {

@@ -1,0 +1,53 @@
+/** The engine asks Postgres what a client's rows should sum up to, and the client what they do. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type Running, running } from "./running.ts";
+
+describe("an audit", () => {
+  let server: Running;
+  before(
+    async () =>
+      (server = await running(
+        {},
+        "create table items (id int primary key, v text); insert into items values (1, 'a'), (2, null), (3, 'é')",
+      )),
+  );
+  after(() => server.close());
+
+  const sum = `select sum(('x' || left(md5(row), 16))::bit(64)::bigint)::text as hash from
+    (select length(id::text) || ':' || id || coalesce(length(v) || ':' || v, 'n') as row from items) as rows`;
+
+  test("tells each client how many rows it has and what they sum up to, and not those who want changes only", async () => {
+    const client = await server.greeted();
+    await client.load(1, { table: "items" });
+    await client.load(2, { table: "items", where: "id > 2" });
+    await client.load(3, { table: "items" }, true);
+    await server.engine.audit();
+    const audits = [await client.control("audit"), await client.control("audit")];
+    const { rows } = await server.db.query(sum);
+    assert.deepEqual(
+      audits.map((one) => [one.id, one.rows]),
+      [
+        [1, "3"],
+        [2, "1"],
+      ],
+    );
+    assert.equal(audits[0]!.hash, (rows[0] as { hash: string }).hash);
+    await client.awaitXid(1, await server.transaction("update items set v = 'b' where id = 2"));
+    assert.equal(client.received.filter((one) => "control" in one && one.control.kind === "audit").length, 2);
+    await client.close();
+  });
+
+  test("that does not match is counted, and the shape is loaded anew", async () => {
+    const client = await server.greeted();
+    await client.load(1, { table: "items" });
+    client.send({ kind: "audited", id: 1, matches: false });
+    await server.engine.audit();
+    await client.control("audit");
+    client.send({ kind: "audited", id: 1, matches: false });
+    assert.equal((await client.control("resync")).cause.code, "audit_mismatch");
+    assert.equal((await client.joined(1)).lines.length, 3);
+    assert.equal(await server.metric('walcast_invariant_breaches_total{invariant="audit"}'), 1);
+    await client.close();
+  });
+});
