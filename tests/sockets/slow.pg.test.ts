@@ -12,7 +12,7 @@ describe("a slow client", () => {
   before(
     async () =>
       (server = await running(
-        { limits: { backlogBytesPerConnection, largeTransactionBytes: MiB }, positionEveryMs: 50 },
+        { limits: { backlogBytesPerConnection, largeTransactionBytes: MiB, frameBytes: 4096 }, positionEveryMs: 50 },
         `create table items (id int primary key, v text); create table others (id int primary key, v text);
          create table bulk (id int primary key, v text); create table quiet (id int primary key)`,
       )),
