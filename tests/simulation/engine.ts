@@ -1,6 +1,11 @@
-/** An engine in a process of its own, which can be killed, stopped in its tracks, and started again on the same data. */
+/**
+ * An engine in a process of its own, which can be killed, stopped in its tracks, and started again on the same data. One
+ * process may hold several engines, each on a database of its own.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { WalcastConfig } from "../../engine/config.ts";
@@ -10,28 +15,37 @@ const program = fileURLToPath(new URL("./engine-process.ts", import.meta.url));
 /** Enough of what an engine said last to see what it was doing. */
 const linesKept = 60;
 const startsMax = 8;
+// Compiling our sources is half of what a start costs.
+const env = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "walcast-tests-compiled") };
 
 export class EngineProcess {
   readonly name: string;
-  private readonly config: WalcastConfig;
+  private readonly configs: readonly WalcastConfig[];
   private child: ChildProcess | undefined;
-  private url: URL | undefined;
+  private prepared: ChildProcess | undefined;
   private readonly lines: string[] = [];
+  /** Where the engines listen, in the order of their configs; empty while they do not. */
+  urls: readonly string[] = [];
   /** It ended, and nobody had asked for it. */
   died: string | undefined;
-  starts = 0;
 
-  constructor(name: string, config: WalcastConfig) {
+  constructor(name: string, ...configs: readonly WalcastConfig[]) {
     this.name = name;
-    this.config = config;
+    this.configs = configs;
   }
 
   get target(): Target | undefined {
-    return this.url && { host: this.url.hostname, port: Number(this.url.port) };
+    const url = this.urls[0] === undefined ? undefined : new URL(this.urls[0]);
+    return url && { host: url.hostname, port: Number(url.port) };
   }
 
   get said(): string {
     return this.lines.join("\n");
+  }
+
+  /** What a start needs of the machine is done now: the next one only has to begin. */
+  prepare(): void {
+    this.prepared ??= this.spawn();
   }
 
   /** Resolves when it listens. An engine that cannot start now, because Postgres is away, is started again, a few times. */
@@ -51,6 +65,13 @@ export class EngineProcess {
     await this.end("SIGTERM");
   }
 
+  async close(): Promise<void> {
+    await this.kill();
+    this.child = this.prepared;
+    this.prepared = undefined;
+    await this.kill();
+  }
+
   freeze(): void {
     this.child?.kill("SIGSTOP");
   }
@@ -59,36 +80,38 @@ export class EngineProcess {
     this.child?.kill("SIGCONT");
   }
 
-  async metrics(): Promise<string> {
-    return (await fetch(new URL("/metrics", this.url))).text();
+  private spawn(): ChildProcess {
+    return spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(this.configs)], {
+      stdio: ["pipe", "pipe", "pipe"],
+      env,
+    });
   }
 
   private async startOnce(): Promise<boolean> {
-    this.starts++;
-    const child = spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(this.config)], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const child = this.prepared ?? this.spawn();
+    this.prepared = undefined;
     this.child = child;
-    const isUp = await new Promise<boolean>((resolve) => {
-      createInterface(child.stdout).on("line", (line) => {
-        if (line.startsWith("http")) resolve(this.isUp(new URL(line)));
+    const listening = new Promise<readonly string[] | undefined>((resolve) => {
+      createInterface(child.stdout!).on("line", (line) => {
+        if (line.startsWith("[")) resolve(JSON.parse(line) as string[]);
         else this.keep(line);
       });
-      createInterface(child.stderr).on("line", (line) => this.keep(line));
-      child.on("close", () => resolve(false));
+      createInterface(child.stderr!).on("line", (line) => this.keep(line));
+      child.on("close", () => resolve(undefined));
     });
-    if (isUp) child.on("exit", (code, signal) => this.ended(child, `${code ?? signal}`));
-    return isUp || this.child !== child;
-  }
-
-  private isUp(url: URL): true {
-    this.url = url;
-    return true;
+    child.stdin!.on("error", () => {});
+    child.stdin!.write("\n");
+    const urls = await listening;
+    if (this.child !== child) return true;
+    this.urls = urls ?? [];
+    if (urls) child.on("exit", (code, signal) => this.ended(child, String(code ?? signal)));
+    return urls !== undefined;
   }
 
   private async end(signal: NodeJS.Signals): Promise<void> {
     const { child } = this;
-    this.child = this.url = undefined;
+    this.child = undefined;
+    this.urls = [];
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     child.kill(signal);
     await once(child, "close");
@@ -97,7 +120,7 @@ export class EngineProcess {
   private ended(child: ChildProcess, how: string): void {
     if (this.child !== child) return;
     this.died = `${this.name} ended by itself (${how}):\n${this.said}`;
-    this.url = undefined;
+    this.urls = [];
   }
 
   private keep(line: string): void {

@@ -63,6 +63,8 @@ export async function connectAsWalcastReads(connectionString: string): Promise<C
     TimeZone: "UTC",
     extra_float_digits: "1",
     bytea_output: "hex",
+    // The oracle's slot spills nothing to disk: reading back what was spilled is where Postgres 18.0 to 18.4 may crash.
+    logical_decoding_work_mem: "256MB",
   };
   const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`);
   const client = new Client({ connectionString, options: options.join(" ") });

@@ -117,7 +117,7 @@ export class Simulation {
       positionEveryMs: 200,
     };
     this.engine = new EngineProcess("the engine", config);
-    this.after(() => this.engine.kill());
+    this.after(() => this.engine.close());
     await this.engine.start();
   }
 
