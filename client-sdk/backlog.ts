@@ -245,8 +245,9 @@ export class Backlog {
 
   private forget(replica: Replica, member: Member, done: () => void, tell: (() => void)[]): void {
     const table = replica.remove(member);
+    // At once: no turn in between may find the rows gone from a shape that still says it is only being loaded anew.
+    done();
     if (table !== undefined) tell.push(this.hooks.applied(new Set([table])));
-    tell.push(done);
   }
 
   /** One shape that the replica cannot hold must not take the others with it. */
