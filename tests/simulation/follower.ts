@@ -103,6 +103,7 @@ export class Follower {
         return void this.refetches.push(`${message.cause.code}: ${message.cause.message}`);
       case "error":
         throw new Error(`${message.error.code}: ${message.error.message}`);
+      default:
     }
   }
 
