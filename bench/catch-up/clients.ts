@@ -15,8 +15,11 @@ interface Resume {
 
 const [port = "", count = "", target = "", resumeJson = ""] = process.argv.slice(2);
 const resume = resumeJson === "" ? undefined : (JSON.parse(resumeJson) as Resume);
+const atOnce = 50;
 const sockets: RawSocket[] = [];
-for (let i = 0; i < Number(count); i++) sockets.push(await returned());
+/** The server gives a client some seconds to say that it resumes, so they come together. */
+for (let left = Number(count); left > 0; left -= atOnce)
+  sockets.push(...(await Promise.all(Array.from({ length: Math.min(left, atOnce) }, returned))));
 whenDismissed(() => {
   for (const { socket } of sockets) socket.destroy();
 });
@@ -41,6 +44,7 @@ async function returned(): Promise<RawSocket> {
 function reached(socket: RawSocket): Promise<void> {
   const position = BigInt(target);
   return new Promise((resolve, reject) => {
+    if (socket.socket.destroyed) return reject(new Error("a socket was closed before it could resume"));
     socket.socket.once("close", () => reject(new Error(`a socket was closed at ${socket.position}`)));
     socket.onBinary = (at) => {
       if (at >= position) resolve();
