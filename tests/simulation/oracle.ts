@@ -63,7 +63,7 @@ export async function connectAsWalcastReads(connectionString: string): Promise<C
     TimeZone: "UTC",
     extra_float_digits: "1",
     bytea_output: "hex",
-    // The oracle's slot spills nothing to disk: reading back what was spilled is where Postgres 18.0 to 18.4 may crash.
+    // The cluster's 64 kB are for the engine. With them, Postgres 18 was seen to crash in pg_logical_slot_get_changes.
     logical_decoding_work_mem: "256MB",
   };
   const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`);

@@ -109,7 +109,7 @@ export class Schema {
     await db.query(`create type mood as enum (${firstLabels.map((label) => `'${label}'`).join(", ")})`);
     for (const name of ["accounts", '"Odd Name"', "items", "notes"]) {
       const table = this.randomTable(name);
-      await this.inTransaction(db, [createStatement(table)], [], [table]);
+      await createTable(db, table);
       this.tables.push(table);
     }
   }
@@ -122,7 +122,7 @@ export class Schema {
   async change(db: Client): Promise<string> {
     const table = this.random.pick(this.tables);
     const { after, statements, also = [] } = this.randomChange(table);
-    await this.inTransaction(db, statements, after.name === table.name ? [] : [table], [after, ...also]);
+    await inTransaction(db, statements, after.name === table.name ? [] : [table], [after, ...also]);
     this.tables = this.tables.map((other) => (other === table ? after : other));
     return statements.join("; ");
   }
@@ -208,25 +208,29 @@ export class Schema {
     );
     return { after: table, statements: [`alter type mood add value '${label}'`], also };
   }
+}
 
-  private async inTransaction(
-    db: Client,
-    statements: readonly string[],
-    gone: readonly SimTable[],
-    changed: readonly SimTable[],
-  ): Promise<void> {
-    await db.query("begin");
-    try {
-      for (const statement of statements) await db.query(statement);
-      const layouts: Layout[] = [];
-      for (const table of changed) layouts.push(await layoutOf(db, table));
-      const message: SchemaMessage = { gone: gone.map(({ name }) => decodedName(name)), layouts };
-      await db.query("select pg_logical_emit_message(true, $1, $2)", [messagePrefix, JSON.stringify(message)]);
-      await db.query("commit");
-    } catch (error) {
-      await db.query("rollback");
-      throw error;
-    }
+export async function createTable(db: Client, table: SimTable): Promise<void> {
+  await inTransaction(db, [createStatement(table)], [], [table]);
+}
+
+async function inTransaction(
+  db: Client,
+  statements: readonly string[],
+  gone: readonly SimTable[],
+  changed: readonly SimTable[],
+): Promise<void> {
+  await db.query("begin");
+  try {
+    for (const statement of statements) await db.query(statement);
+    const layouts: Layout[] = [];
+    for (const table of changed) layouts.push(await layoutOf(db, table));
+    const message: SchemaMessage = { gone: gone.map(({ name }) => decodedName(name)), layouts };
+    await db.query("select pg_logical_emit_message(true, $1, $2)", [messagePrefix, JSON.stringify(message)]);
+    await db.query("commit");
+  } catch (error) {
+    await db.query("rollback");
+    throw error;
   }
 }
 

@@ -53,8 +53,7 @@ export class Watcher {
     );
   }
 
-  subscribe(table: SimTable): void {
-    const filter = randomFilter(table, this.random);
+  subscribe(table: SimTable, filter: Filter = randomFilter(table, this.random)): void {
     const handle = this.client.sync({ table: table.name, ...filter });
     const subscription: Subscription = { ...filter, table: decodedName(table.name), handle, leaving: false };
     handle.ready.catch(() => {});

@@ -1,0 +1,123 @@
+/**
+ * Who watches the watchers: one frame is dropped, swapped with the next or rewritten on its way to a client. With its
+ * checks passed by, the simulation must see it; with them, the client must, before it shows anything.
+ */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Client } from "pg";
+import { pino } from "pino";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import type { Lsn } from "../../engine/protocol.ts";
+import { Random } from "../splice/random.ts";
+import { type TestCluster, testCluster, testDatabase } from "../support/postgres.ts";
+import { History } from "./history.ts";
+import { Judge, Violation } from "./judge.ts";
+import { connectAsWalcastReads, Oracle } from "./oracle.ts";
+import { type Lie, Relay } from "./relay.ts";
+import { createTable, type SimTable, types } from "./schema.ts";
+import { Watcher } from "./watcher.ts";
+
+const lies = ["drop", "swap", "rewrite"] as const satisfies readonly Lie[];
+const column = { type: types.int4, nullable: false };
+const ledger: SimTable = {
+  name: "ledger",
+  columns: [
+    { ...column, name: "id" },
+    { ...column, name: "n" },
+  ],
+  key: ["id"],
+};
+
+let cluster: TestCluster;
+let db: Client;
+let engine: Engine;
+let history: History;
+let oracle: Oracle;
+let dataDir: string;
+let count = 0;
+
+before(async () => {
+  cluster = await testCluster();
+  history = await History.create((await testDatabase()).pool);
+  db = await connectAsWalcastReads(cluster.url);
+  oracle = await Oracle.create(db, cluster.url, history);
+  await createTable(db, ledger);
+  await db.query("insert into ledger values (0, 0)");
+  dataDir = await mkdtemp(join(tmpdir(), "walcast-lies-"));
+  const config = { databaseUrl: cluster.url, port: 0, tables: "all", dataDir, positionEveryMs: 50 } as const;
+  engine = await createEngine(config, pino({ level: "silent" }));
+});
+
+after(async () => {
+  await oracle.close();
+  await engine.close();
+  await db.end();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+for (const lie of lies) {
+  test(`${lie}: one frame, and its client cannot know: the simulation does`, async (t) => {
+    const { watcher } = await deceived(t, lie, true);
+    assert.equal(watcher.client.inspect().breaches, 0);
+    await assert.rejects(judged(watcher), (error) => error instanceof Violation && /never was/.test(error.message));
+  });
+
+  test(`${lie}: one frame, and its client notices before it shows anything, and goes on without loading anew`, async (t) => {
+    const { watcher } = await deceived(t, lie, false);
+    assert.equal(watcher.client.inspect().breaches, 1);
+    await judged(watcher);
+    assert.deepEqual(watcher.refetches, []);
+  });
+}
+
+/** Each commit adds a row, and leaves its mark on the one that all share. Two are told wrongly where it takes two. */
+async function deceived(
+  t: { after(release: () => Promise<void>): void },
+  lie: Lie,
+  covered: boolean,
+): Promise<{ watcher: Watcher }> {
+  const relay = await Relay.open(engine.url, covered);
+  const watcher = await Watcher.open(`the client of ${lie}`, relay.url, new Random(1));
+  t.after(async () => {
+    await watcher.close();
+    await relay.close();
+  });
+  watcher.subscribe(ledger, {});
+  await reached(watcher, await commit());
+  await reached(watcher, await commit());
+  const told = relay.lie(lie);
+  await commit();
+  await told;
+  if (lie === "swap") await commit();
+  // What is dropped is told by nothing but what comes after it.
+  if (lie === "drop") await commit();
+  await oracle.readToTheEnd();
+  await reached(watcher, history.lastChange(["public.ledger"]));
+  return { watcher };
+}
+
+async function commit(): Promise<Lsn> {
+  count++;
+  await db.query("begin");
+  await db.query("insert into ledger values ($1, $1)", [count]);
+  await db.query("update ledger set n = $1 where id = 0", [count]);
+  await db.query("commit");
+  await oracle.readToTheEnd();
+  return history.lastChange(["public.ledger"]);
+}
+
+async function reached(watcher: Watcher, position: Lsn): Promise<void> {
+  while (!watcher.hasReached(position)) await delay(5);
+}
+
+async function judged(watcher: Watcher): Promise<void> {
+  const judge = new Judge(history);
+  judge.take(watcher.observations);
+  await judge.judge();
+  assert.equal(judge.pending, 0);
+  assert(judge.compared > 0);
+}
