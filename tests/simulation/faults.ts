@@ -6,16 +6,19 @@ import type { Simulation } from "./simulation.ts";
 export type Fault = (simulation: Simulation, random: Random) => Promise<void>;
 
 export const faults: Readonly<Record<string, Fault>> = {
-  "the engine is killed": async ({ engine }, random) => {
+  "the engine is killed": async ({ engines }, random) => {
+    const { engine } = random.pick(engines);
     await engine.kill();
     await delay(random.integer(0, 300));
     await engine.start();
   },
-  "the engine is stopped and started": async ({ engine }) => {
+  "the engine is stopped and started": async ({ engines }, random) => {
+    const { engine } = random.pick(engines);
     await engine.stop();
     await engine.start();
   },
-  "the engine is frozen": async ({ engine }, random) => {
+  "the engine is frozen": async ({ engines }, random) => {
+    const { engine } = random.pick(engines);
     engine.freeze();
     await delay(random.integer(20, 1_500));
     engine.thaw();
@@ -29,6 +32,19 @@ export const faults: Readonly<Record<string, Fault>> = {
   "Postgres crashes": async ({ cluster }) => {
     await cluster.crash();
     await cluster.start();
+  },
+  "all engines are killed": async ({ engines }) => {
+    await Promise.all(engines.map(({ engine }) => engine.kill()));
+    await Promise.all(engines.map(({ engine }) => engine.start()));
+  },
+  "a client starts again on its replica": async ({ watchers }, random) => {
+    await random.pick(watchers).restart();
+  },
+  "a client's process is killed": async (simulation, random) => {
+    const remote = simulation.remote!;
+    await remote.kill();
+    await delay(random.integer(0, 200));
+    await remote.start(remote.isRefused || random.chance(0.15) ? simulation.randomShapes() : undefined);
   },
   "clients' sockets are reset": async ({ wires }, random) => {
     random.pick(wires).reset();
@@ -50,15 +66,18 @@ export const faults: Readonly<Record<string, Fault>> = {
     await delay(random.integer(200, 1_000));
     for (const wire of wires) wire.slice(false);
   },
-  "the engine's connections to Postgres are reset": async ({ postgresWire }) => {
+  "the engine's connections to Postgres are reset": async ({ engines }, random) => {
+    const { postgresWire } = random.pick(engines);
     postgresWire.reset();
   },
-  "the engine's packets to Postgres go nowhere": async ({ postgresWire }, random) => {
+  "the engine's packets to Postgres go nowhere": async ({ engines }, random) => {
+    const { postgresWire } = random.pick(engines);
     postgresWire.blackhole();
     await delay(random.integer(50, 1_500));
     postgresWire.reset();
   },
-  "the engine's bytes from Postgres come in slices": async ({ postgresWire }, random) => {
+  "the engine's bytes from Postgres come in slices": async ({ engines }, random) => {
+    const { postgresWire } = random.pick(engines);
     postgresWire.slice(true);
     await delay(random.integer(200, 1_000));
     postgresWire.slice(false);

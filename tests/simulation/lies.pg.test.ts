@@ -70,7 +70,7 @@ for (const lie of lies) {
     const { watcher } = await deceived(t, lie, false);
     assert.equal(watcher.client.inspect().breaches, 1);
     await judged(watcher);
-    assert.deepEqual(watcher.refetches, []);
+    assert.deepEqual(watcher.takeRefetches(), []);
   });
 }
 
@@ -116,7 +116,7 @@ async function reached(watcher: Watcher, position: Lsn): Promise<void> {
 
 async function judged(watcher: Watcher): Promise<void> {
   const judge = new Judge(history);
-  judge.take(watcher.observations);
+  judge.take(watcher.takeObservations());
   await judge.judge();
   assert.equal(judge.pending, 0);
   assert(judge.compared > 0);

@@ -18,33 +18,36 @@ import { faults } from "./faults.ts";
 import { History } from "./history.ts";
 import { Judge, Violation } from "./judge.ts";
 import { connectAsWalcastReads, isAway, Oracle } from "./oracle.ts";
+import { randomFilter } from "./predicates.ts";
+import { type RemoteShape, RemoteWatcher } from "./remote.ts";
 import { Schema } from "./schema.ts";
-import { Watcher } from "./watcher.ts";
+import { Watcher, type Watching } from "./watcher.ts";
 import { type Target, Wire } from "./wire.ts";
 import { Writers } from "./writers.ts";
 
-const clientCount = 4;
+const clientCount = 3;
+/** Small, so that there are large ones. */
+const largeTransactionBytes = 40 * 1024;
 /** No progress for so long is a failure of its own. Far above what a busy machine takes. */
 const progressMs = 45_000;
 
 export class Simulation {
   readonly seed: number;
   cluster!: SimulationCluster;
-  engine!: EngineProcess;
-  postgresWire!: Wire;
+  readonly engines: { readonly engine: EngineProcess; readonly postgresWire: Wire }[] = [];
   readonly wires: Wire[] = [];
+  remote: RemoteWatcher | undefined;
   readonly schema: Schema;
   judge!: Judge;
   history!: History;
   private readonly random: Random;
   private readonly trace: string[] = [];
-  private readonly watchers: Watcher[] = [];
+  readonly watchers: Watcher[] = [];
   private writers!: Writers;
   private oracle!: Oracle;
   private db: Client | undefined;
   private readonly releases: (() => Promise<unknown>)[] = [];
   private readonly startedAt = performance.now();
-  private clientsMade = 0;
 
   constructor(seed: number) {
     this.seed = seed;
@@ -93,41 +96,77 @@ export class Simulation {
     this.oracle = await Oracle.create(this.db, this.cluster.url, this.history);
     this.after(() => this.oracle.close());
     await this.schema.create(this.db);
-    this.note("the engine starts");
-    await this.startEngine();
+    this.note("the engines start");
+    for (let i = this.random.integer(1, 2); i > 0; i--) await this.startEngine();
     this.note("clients start");
     this.writers = new Writers(this.cluster.url, this.schema, this.fork());
     this.after(() => this.writers.end());
     for (let i = 0; i < clientCount; i++) await this.openWatcher();
+    await this.openRemote();
     this.writers.resume();
     this.note("everything runs");
   }
 
+  /** Each on the same database, with a slot and a log of its own. */
   private async startEngine(): Promise<void> {
-    const dataDir = await mkdtemp(join(tmpdir(), "walcast-simulation-data-"));
-    this.after(() => rm(dataDir, { recursive: true, force: true }));
-    this.postgresWire = await this.openWire(() => ({ host: "127.0.0.1", port: this.cluster.port }));
+    const number = this.engines.length + 1;
+    const dataDir = await this.directory();
+    const postgresWire = await this.openWire(() => ({ host: "127.0.0.1", port: this.cluster.port }));
     const databaseUrl = new URL(this.cluster.url);
-    databaseUrl.port = String(this.postgresWire.port);
+    databaseUrl.port = String(postgresWire.port);
     const config: WalcastConfig = {
       databaseUrl: databaseUrl.href,
+      slot: `walcast_${number}`,
       port: 0,
       tables: "all",
       dataDir,
       positionEveryMs: 200,
+      limits: { largeTransactionBytes },
     };
-    this.engine = new EngineProcess("the engine", config);
-    this.after(() => this.engine.close());
-    await this.engine.start();
+    const engine = new EngineProcess(`engine ${number}`, config);
+    this.engines.push({ engine, postgresWire });
+    this.after(() => engine.close());
+    await engine.start();
   }
 
   private async openWatcher(): Promise<void> {
-    const wire = await this.openWire(() => this.engine.target);
-    this.wires.push(wire);
-    const watcher = await Watcher.open(`client ${++this.clientsMade}`, `ws://127.0.0.1:${wire.port}`, this.fork());
+    const wire = await this.openClientWire();
+    const watcher = await Watcher.open(`client ${this.wires.length}`, `ws://127.0.0.1:${wire.port}`, this.fork());
     this.after(() => watcher.close());
     this.watchers.push(watcher);
     for (let i = this.random.integer(1, 3); i > 0; i--) watcher.subscribe(this.random.pick(this.schema.tables));
+  }
+
+  private async openRemote(): Promise<void> {
+    const wire = await this.openClientWire();
+    const directory = join(await this.directory(), "replica");
+    const remote = new RemoteWatcher({ name: "the other process", url: `ws://127.0.0.1:${wire.port}`, directory });
+    this.remote = remote;
+    this.after(() => remote.close());
+    await remote.start(this.randomShapes());
+  }
+
+  /** For the client in the other process, which does not change its mind by itself. */
+  randomShapes(): RemoteShape[] {
+    const tables = [this.random.pick(this.schema.tables), this.random.pick(this.schema.tables)];
+    return tables.map((table) => ({ ...randomFilter(table, this.random), table: table.name }));
+  }
+
+  /** A client comes to any engine that runs, and to another one the next time. */
+  private async openClientWire(): Promise<Wire> {
+    const random = this.fork();
+    const wire = await this.openWire(() => {
+      const targets = this.engines.flatMap(({ engine }) => engine.target ?? []);
+      return targets.length === 0 ? undefined : random.pick(targets);
+    });
+    this.wires.push(wire);
+    return wire;
+  }
+
+  private async directory(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), "walcast-simulation-data-"));
+    this.after(() => rm(directory, { recursive: true, force: true }));
+    return directory;
   }
 
   private async openWire(target: () => Target | undefined): Promise<Wire> {
@@ -191,7 +230,7 @@ export class Simulation {
     this.note("everything settles");
     await this.writers.pause();
     await this.oracle.readToTheEnd();
-    for (const watcher of this.watchers) {
+    for (const watcher of this.everybody) {
       const end = this.history.lastChange(watcher.tables);
       await this.within(this.reach(watcher, end), `${watcher.name} reaches ${formatLsn(end)}`);
     }
@@ -201,16 +240,20 @@ export class Simulation {
     this.note("everything has settled");
   }
 
-  private async reach(watcher: Watcher, end: Lsn): Promise<void> {
+  private get everybody(): Watching[] {
+    return [...this.watchers, ...(this.remote === undefined ? [] : [this.remote])];
+  }
+
+  private async reach(watcher: Watching, end: Lsn): Promise<void> {
     while (!this.stopped && !watcher.hasReached(end)) await delay(20);
   }
 
   private async check(): Promise<void> {
-    if (this.engine.died !== undefined) throw new Violation(this.engine.died);
+    for (const { engine } of this.engines) if (engine.died !== undefined) throw new Violation(engine.died);
     await this.oracle.read();
-    for (const watcher of this.watchers) {
-      this.judge.take(watcher.observations.splice(0));
-      this.judge.takeRefetches(watcher.refetches.splice(0));
+    for (const watcher of this.everybody) {
+      this.judge.take(watcher.takeObservations());
+      this.judge.takeRefetches(watcher.takeRefetches());
     }
     await this.judge.judge();
   }
@@ -272,10 +315,10 @@ export class Simulation {
       "what happened last:",
       ...this.trace.slice(-25),
       "",
-      ...this.watchers.map((watcher) => watcher.describe()),
-      "",
-      "what the engine said last:",
-      this.engine?.said.split("\n").slice(-20).join("\n") ?? "",
+      ...this.everybody.map((watcher) => watcher.describe()),
+      ...this.engines.map(
+        ({ engine }) => `\nwhat ${engine.name} said last:\n${engine.said.split("\n").slice(-20).join("\n")}`,
+      ),
     ].join("\n");
   }
 }

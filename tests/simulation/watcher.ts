@@ -18,48 +18,97 @@ export interface Refetch extends Filter {
   readonly to: Lsn;
 }
 
+/** What the simulation asks of a client, wherever it runs. */
+export interface Watching {
+  readonly name: string;
+  readonly tables: ReadonlySet<string>;
+  takeObservations(): Observation[];
+  takeRefetches(): Refetch[];
+  hasReached(position: Lsn): boolean;
+  describe(): string;
+  close(): Promise<void>;
+}
+
 interface Subscription extends Filter {
   readonly table: string;
   readonly handle: Shape;
   leaving: boolean;
 }
 
-export class Watcher {
+export class Watcher implements Watching {
   readonly name: string;
-  readonly client: Client;
+  client: Client;
   readonly subscriptions = new Set<Subscription>();
-  observations: Observation[] = [];
-  refetches: Refetch[] = [];
+  private observations: Observation[] = [];
+  private refetches: Refetch[] = [];
+  private readonly url: string;
   private readonly random: Random;
-  private readonly replica: PGlite;
+  private readonly replica: PGlite | string;
   private doing = "starts";
   private count = 0;
 
-  static async open(name: string, url: string, random: Random): Promise<Watcher> {
-    return new Watcher(name, url, random, await openReplica());
+  /** `tell`: called right after every state that is shown. */
+  static async open(
+    name: string,
+    url: string,
+    random: Random,
+    replica?: string,
+    tell: () => void = () => {},
+  ): Promise<Watcher> {
+    return new Watcher(name, url, random, replica ?? (await openReplica()), tell);
   }
 
-  private constructor(name: string, url: string, random: Random, replica: PGlite) {
+  private constructor(name: string, url: string, random: Random, replica: PGlite | string, tell: () => void) {
     this.name = name;
     this.random = random;
+    this.url = url;
     this.replica = replica;
-    this.client = createClient({ url, replica, backoff: { baseMs: 10, maxMs: 300 } });
+    this.client = this.createClient();
     observe(
-      replica,
+      this.client.pglite,
       () => this.shapes,
       (position, tables) => {
         this.observations.push({ client: name, number: ++this.count, position, tables, doing: this.doing });
+        tell();
       },
     );
   }
 
   subscribe(table: SimTable, filter: Filter = randomFilter(table, this.random)): void {
-    const handle = this.client.sync({ table: table.name, ...filter });
-    const subscription: Subscription = { ...filter, table: decodedName(table.name), handle, leaving: false };
-    handle.ready.catch(() => {});
-    this.subscriptions.add(subscription);
-    this.countRefetches(subscription);
+    this.add({ ...filter, table: decodedName(table.name) }, this.client.sync({ table: table.name, ...filter }));
     this.note(`subscribes to ${table.name} ${filter.where ?? ""} ${JSON.stringify(filter.params ?? [])}`);
+  }
+
+  /** `completeAt`: where the replica is that has its rows from an earlier life. They need not come again. */
+  claim(table: string, { where, params }: Filter, completeAt: Lsn | undefined): void {
+    const filter = { ...(where === undefined ? {} : { where }), ...(params === undefined ? {} : { params }) };
+    const shape = { ...filter, table: decodedName(table) };
+    const { handle } = this.add(shape, this.client.sync({ table, ...filter }));
+    if (completeAt === undefined) return;
+    // The description that precedes rows says that they come.
+    const stop = handle.on("progress", () => {
+      this.refetches.push({ ...shape, client: this.name, from: completeAt, to: this.position });
+      stop();
+    });
+    handle.on("status", (status) => {
+      if (status === "ready") stop();
+    });
+  }
+
+  /** Another client takes over the replica, with the same shapes: those that were complete are so from the start. */
+  async restart(): Promise<void> {
+    this.note("starts again");
+    const held = [...this.subscriptions].filter(({ leaving }) => !leaving);
+    const complete = held.filter(({ handle }) => handle.status === "ready");
+    await this.client.close();
+    this.client = this.createClient();
+    this.subscriptions.clear();
+    for (const { handle, ...shape } of held)
+      this.claim(
+        handle.request.table,
+        shape,
+        complete.some((one) => one.handle === handle) ? this.position : undefined,
+      );
   }
 
   async unsubscribe(subscription: Subscription): Promise<void> {
@@ -81,7 +130,15 @@ export class Watcher {
 
   async close(): Promise<void> {
     await this.client.close();
-    await this.replica.close();
+    if (typeof this.replica === "object") await this.replica.close();
+  }
+
+  takeObservations(): Observation[] {
+    return this.observations.splice(0);
+  }
+
+  takeRefetches(): Refetch[] {
+    return this.refetches.splice(0);
   }
 
   note(doing: string): void {
@@ -114,6 +171,18 @@ export class Watcher {
       `    ${history.join(", ")}; last error: ${JSON.stringify(lastError)} ${errors.join("; ")}`,
       ...shapes,
     ].join("\n");
+  }
+
+  private createClient(): Client {
+    return createClient({ url: this.url, replica: this.replica, backoff: { baseMs: 10, maxMs: 300 } });
+  }
+
+  private add(shape: Filter & { readonly table: string }, handle: Shape): Subscription {
+    const subscription = { ...shape, handle, leaving: false };
+    handle.ready.catch(() => {});
+    this.subscriptions.add(subscription);
+    this.countRefetches(subscription);
+    return subscription;
   }
 
   private get shapes(): ObservedShape[] {

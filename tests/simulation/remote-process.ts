@@ -1,0 +1,32 @@
+/** The program of a RemoteWatcher: a client whose replica is a directory. */
+import { formatLsn, parseLsn } from "../../engine/protocol.ts";
+import { Random } from "../splice/random.ts";
+import type { RemoteTask, Told } from "./remote.ts";
+import { Watcher } from "./watcher.ts";
+
+const { name, url, directory, shapes, completeAt } = JSON.parse(process.argv[2]!) as RemoteTask;
+const tell = (told: Told): void => void process.stdout.write(`${JSON.stringify(told)}\n`);
+// What it does by chance is nothing: it is killed by chance.
+const watcher = await Watcher.open(name, url, new Random(0), directory, tellStates);
+const from = completeAt === undefined ? undefined : parseLsn(completeAt);
+for (const { table, ...filter } of shapes) watcher.claim(table, filter, from);
+setInterval(tellNow, 50);
+
+function tellStates(): void {
+  for (const { position, tables, doing } of watcher.takeObservations()) {
+    const counted = tables.map(({ rows: _, ...table }) => table);
+    tell({ kind: "state", position: formatLsn(position), tables: counted, doing });
+  }
+}
+
+function tellNow(): void {
+  for (const { from, to, ...refetch } of watcher.takeRefetches())
+    tell({ kind: "refetch", refetch, from: formatLsn(from), to: formatLsn(to) });
+  tell({
+    kind: "now",
+    position: watcher.client.position,
+    isComplete: watcher.hasReached(watcher.position),
+    tables: [...watcher.tables],
+    text: watcher.describe(),
+  });
+}

@@ -1,0 +1,146 @@
+/**
+ * A client in a process of its own, with its replica in a directory, so that it can be killed at any moment and go on from
+ * what is on disk. What it shows it tells in lines, before anything else happens.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
+import type { Filter } from "./history.ts";
+import type { Observation, ObservedTable } from "./observer.ts";
+import type { Refetch, Watching } from "./watcher.ts";
+
+const program = fileURLToPath(new URL("./remote-process.ts", import.meta.url));
+
+export interface RemoteOptions {
+  readonly name: string;
+  readonly url: string;
+  readonly directory: string;
+}
+
+export interface RemoteShape extends Filter {
+  /** As in SQL. */
+  readonly table: string;
+}
+
+/** What the program is told. */
+export interface RemoteTask extends RemoteOptions {
+  readonly shapes: readonly RemoteShape[];
+  /** Where the replica is, if an earlier process left it there with all of these shapes complete. */
+  readonly completeAt: string | undefined;
+}
+
+/** A line of the process. */
+export type Told =
+  | {
+      readonly kind: "state";
+      readonly position: string;
+      readonly tables: readonly Omit<ObservedTable, "rows">[];
+      readonly doing: string;
+    }
+  | {
+      readonly kind: "refetch";
+      readonly refetch: Omit<Refetch, "from" | "to">;
+      readonly from: string;
+      readonly to: string;
+    }
+  | {
+      readonly kind: "now";
+      readonly position: string;
+      readonly isComplete: boolean;
+      readonly tables: readonly string[];
+      readonly text: string;
+    };
+
+export class RemoteWatcher implements Watching {
+  readonly name: string;
+  tables: ReadonlySet<string> = new Set();
+  private readonly options: RemoteOptions;
+  private observations: Observation[] = [];
+  private refetches: Refetch[] = [];
+  private shapes: readonly RemoteShape[] = [];
+  private child: ChildProcess | undefined;
+  private position: Lsn = zeroLsn;
+  private isComplete = false;
+  private text = "";
+  private count = 0;
+  private readonly errors: string[] = [];
+
+  constructor(options: RemoteOptions) {
+    this.options = options;
+    this.name = options.name;
+  }
+
+  /** Other shapes than before have to be loaded. Resolves when the process is at work. */
+  async start(shapes: readonly RemoteShape[] = this.shapes): Promise<void> {
+    const completeAt = shapes === this.shapes && this.isComplete ? formatLsn(this.position) : undefined;
+    const task: RemoteTask = { ...this.options, shapes, completeAt };
+    this.shapes = shapes;
+    this.isComplete = false;
+    const child = spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(task)], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.child = child;
+    createInterface(child.stdout).on("line", (line) => this.read(JSON.parse(line) as Told));
+    createInterface(child.stderr).on("line", (line) => void this.errors.push(line));
+    await Promise.race([once(child.stdout, "data"), once(child, "close")]);
+  }
+
+  /** One of its shapes was refused: the schema has changed. */
+  get isRefused(): boolean {
+    return this.text.includes("\n    error ");
+  }
+
+  /** What it told before is read to its end. */
+  async kill(): Promise<void> {
+    const { child } = this;
+    this.child = undefined;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGKILL");
+    await once(child, "close");
+  }
+
+  close(): Promise<void> {
+    return this.kill();
+  }
+
+  takeObservations(): Observation[] {
+    return this.observations.splice(0);
+  }
+
+  takeRefetches(): Refetch[] {
+    return this.refetches.splice(0);
+  }
+
+  hasReached(position: Lsn): boolean {
+    return this.position >= position && this.isComplete;
+  }
+
+  describe(): string {
+    return [this.text || `${this.name} has not said anything`, ...this.errors.slice(-10)].join("\n    ");
+  }
+
+  private read(told: Told): void {
+    const { name: client } = this;
+    switch (told.kind) {
+      case "state": {
+        const tables = told.tables.map((table) => ({ ...table, rows: [] }));
+        return void this.observations.push({
+          ...told,
+          client,
+          number: ++this.count,
+          position: parseLsn(told.position),
+          tables,
+        });
+      }
+      case "refetch":
+        return void this.refetches.push({ ...told.refetch, from: parseLsn(told.from), to: parseLsn(told.to) });
+      case "now":
+        this.position = parseLsn(told.position);
+        this.isComplete = told.isComplete;
+        this.tables = new Set(told.tables);
+        this.text = told.text;
+    }
+  }
+}
