@@ -8,6 +8,8 @@ export interface SchemaCase {
   readonly transactions: readonly string[];
   /** In the end the name is another table's: a client that was not told at once shows nothing until it has its rows. */
   readonly isAnother?: boolean;
+  /** No row has to be sent again for it: with the engine there, nobody loads anything anew. */
+  readonly inPlace?: boolean;
 }
 
 const given = "create table % (id int primary key, n int, s text); insert into % values (1, 10, 'a'), (2, 20, 'b')";
@@ -17,6 +19,7 @@ const parted =
 export const schemaCases: readonly SchemaCase[] = [
   {
     name: "a nullable column is added, and written",
+    inPlace: true,
     given,
     transactions: [
       "alter table % add column x int",
@@ -26,6 +29,7 @@ export const schemaCases: readonly SchemaCase[] = [
   },
   {
     name: "a column with a constant default is added",
+    inPlace: true,
     given,
     transactions: [
       "alter table % add column x text not null default 'it''s'; insert into % values (3, 30, 'c')",
@@ -34,6 +38,7 @@ export const schemaCases: readonly SchemaCase[] = [
   },
   {
     name: "two columns are added at once, and a third right after",
+    inPlace: true,
     given,
     transactions: [
       "alter table % add column x int default 7, add column y numeric",
@@ -54,6 +59,7 @@ export const schemaCases: readonly SchemaCase[] = [
   },
   {
     name: "an addition is rolled back to a savepoint",
+    inPlace: true,
     given,
     transactions: [
       "update % set n = 11; savepoint s; alter table % add column x int; update % set x = 1; rollback to s; update % set s = 'z'",
@@ -106,6 +112,7 @@ export const schemaCases: readonly SchemaCase[] = [
   },
   {
     name: "an enum gains a label in its midst, and then has it",
+    inPlace: true,
     given:
       "create type %_mood as enum ('calm', 'busy'); create table % (id int primary key, m %_mood); insert into % values (1, 'calm')",
     transactions: [
@@ -164,6 +171,7 @@ export const schemaCases: readonly SchemaCase[] = [
   },
   {
     name: "TRUNCATE … CASCADE between inserts",
+    inPlace: true,
     given: `${given}; create table %_child (id int primary key references %)`,
     transactions: [
       "insert into % values (3, 30, 'c'); truncate % cascade; insert into % values (4, 40, 'd')",
@@ -176,7 +184,8 @@ export const schemaCases: readonly SchemaCase[] = [
     transactions: [
       "alter publication walcast drop table %",
       "update % set n = 99",
-      "alter publication walcast add table %",
+      // The engine may have done so already.
+      "do $$ begin alter publication walcast add table %; exception when duplicate_object then null; end $$",
       "update % set s = 'back' where id = 1",
     ],
   },

@@ -21,6 +21,8 @@ class Watched {
   /** What Postgres had, commit by commit, and what the replica showed. */
   readonly had: string[] = [];
   readonly shown: string[] = [];
+  /** What the shape said since it was ready first. */
+  readonly said: string[] = [];
   shape!: Shape;
 
   constructor(of: SchemaCase, number: number) {
@@ -49,6 +51,7 @@ class Watched {
   }
 
   look(client: Client): void {
+    this.shape.on("status", (status) => this.said.push(status));
     client.live<{ state: string }>(this.query).subscribe((rows) => {
       const { state } = rows[0]!;
       // Another table under that name: what was shown may not be shown any more, and nothing is until the new rows are there.
@@ -139,6 +142,7 @@ for (const isUp of [true, false])
           );
           at = next;
         }
+        if (isUp && one.of.inPlace) assert.deepEqual(one.said, [], "nothing is loaded anew");
       });
 
     test("comes to no breach", () => assert.equal(client.inspect().breaches, 0));
