@@ -72,7 +72,7 @@ export class DurableLog implements Log {
   /** Throws `data_dir_in_use` where another process has the directory, and `log_failed` where its files cannot be read. */
   static async open(options: DurableLogOptions): Promise<DurableLog> {
     await mkdir(options.directory, { recursive: true, mode: 0o700 });
-    const log = new DurableLog(options, lockDirectory(options.directory));
+    const log = new DurableLog(options, await lockDirectory(options.directory));
     try {
       await log.recover();
     } catch (error) {

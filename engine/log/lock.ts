@@ -4,16 +4,23 @@
  */
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { WalcastError } from "../protocol.ts";
 
+/** Of a process that was killed a moment ago, the kernel may still be closing the files. */
+const endingMs = 3_000;
+const askAgainMs = 20;
+
 /** Throws `data_dir_in_use`. Gives what lets go of the directory. */
-export function lockDirectory(directory: string): () => void {
+export async function lockDirectory(directory: string): Promise<() => void> {
   const file = path.join(directory, "lock");
   const mine = `${process.pid} ${startOf(process.pid)}`;
+  const until = performance.now() + endingMs;
   while (!tryCreate(file, `${mine}\n`)) {
     const [pid = 0, start = ""] = read(file).trim().split(" ");
-    if (isAlive(Number(pid), start, file)) throw inUse(directory, pid);
-    remove(file);
+    if (!isAlive(Number(pid), start, file)) remove(file);
+    else if (owned.has(file) || performance.now() > until) throw inUse(directory, pid);
+    else await delay(askAgainMs);
   }
   owned.add(file);
   return () => {
@@ -39,6 +46,10 @@ function isAlive(pid: number, start: string, file: string): boolean {
   if (!Number.isSafeInteger(pid) || pid <= 0) return false;
   if (pid === process.pid) return owned.has(file);
   if (start !== "" && startOf(pid) !== "" && startOf(pid) !== start) return false;
+  return isRunning(pid) && !hasEnded(pid);
+}
+
+function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -47,11 +58,22 @@ function isAlive(pid: number, start: string, file: string): boolean {
   }
 }
 
-/** In clock ticks since the machine started, as Linux tells; empty elsewhere. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
+/** In clock ticks since the machine started, as Linux tells; empty elsewhere. */
 function startOf(pid: number): string {
+  return statOf(pid)[19] ?? "";
+}
+
+/** A zombie, which nobody has waited for, is but an exit code; unless it is a first thread that others outlive. */
+function hasEnded(pid: number): boolean {
+  const stat = statOf(pid);
+  return /^[ZX]/.test(stat[0] ?? "") && Number(stat[17]) <= 1;
+}
+
+/** From the third field on. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
+function statOf(pid: number): string[] {
   const stat = read(`/proc/${pid}/stat`);
   // The second field is the command's name in parentheses, and may hold anything.
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
 function read(file: string): string {

@@ -161,6 +161,27 @@ test("a directory that another log has open is refused, in this process and by a
   await (await open({ directory })).close();
 });
 
+test("a process that is about to end is waited for", async (t) => {
+  const { directory, log } = await openLog(t);
+  await log.close();
+  const other = spawn("sleep", ["60"], { stdio: "ignore" });
+  await once(other, "spawn");
+  await writeFile(path.join(directory, "lock"), `${other.pid}\n`);
+  const opening = open({ directory });
+  other.kill();
+  await (await opening).close();
+});
+
+test("a process that has ended does not hold the lock, also if nobody has asked how", async (t) => {
+  const { directory, log } = await openLog(t);
+  await log.close();
+  const parent = spawn("sh", ["-c", "true & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+  t.after(() => parent.kill());
+  const [pid] = (await once(parent.stdout, "data")) as [Buffer];
+  await writeFile(path.join(directory, "lock"), String(pid));
+  await (await open({ directory })).close();
+});
+
 for (const [what, text] of [
   ["a process that is no more", "4194305 123\n"],
   ["an earlier process with the pid of this one", `${process.pid} 1\n`],
