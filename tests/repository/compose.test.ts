@@ -58,9 +58,9 @@ test("the ports are the documented ones, open to this machine alone", () => {
   for (const published of services.postgres.ports) assert.match(published, /^127\.0\.0\.1:\d+:5432$/);
 });
 
-test("continuous integration installs cleanly and runs npm run check", async () => {
+test("continuous integration installs cleanly, runs npm run check, and then what runs on older versions of Postgres", async () => {
   const commands = (await read(".ci/run")).split("\n").filter((line) => line.startsWith("npm "));
-  assert.deepEqual(commands, ["npm ci", "npm run check"]);
+  assert.deepEqual(commands, ["npm ci", "npm run check", "npm ci --prefix tests/versions", "npm run test:versions"]);
   for (const step of ["types", "lint", "format", "unused"])
     assert.ok(manifest.scripts.check?.includes(`check:${step}`));
   assert.ok(manifest.scripts.check?.endsWith("npm test"));
