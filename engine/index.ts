@@ -2,5 +2,6 @@
 export { type Auth, type Authenticator, jwt, type JwtOptions } from "./authenticate.ts";
 export { type Config, defineConfig, type Limits, type Sql, sql, type TableRule, type WalcastConfig } from "./config.ts";
 export { type ErrorCode, WalcastError } from "./errors.ts";
-export { createEngine, type Engine, type EngineStats } from "./main.ts";
+export { createEngine, type Engine } from "./main.ts";
+export type { EngineStats } from "./report.ts";
 export type { Health } from "./sockets/http.ts";

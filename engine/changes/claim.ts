@@ -4,10 +4,14 @@
  * deploy the new engine waits here until the old one is gone, and the lock goes with its session, however that ends.
  * https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { WalcastError } from "../errors.ts";
+import { mayPass, reasonOf } from "../explain.ts";
 import { connect, queryConfig } from "./connection.ts";
-import { requireDirect } from "./history.ts";
+import { requireOwnSession } from "./pooler.ts";
+
+const askAgainMs = 500;
 
 export class Claim {
   private readonly databaseUrl: string;
@@ -24,6 +28,7 @@ export class Claim {
     if (this.session) return;
     const session = await connect(queryConfig(this.databaseUrl, "walcast claim"));
     try {
+      await requireOwnSession(session, this.databaseUrl);
       await lock(session, this.slot);
     } catch (error) {
       await session.end();
@@ -35,6 +40,20 @@ export class Claim {
     this.session = session;
   }
 
+  /** Another engine may have the slot, as in a rolling deploy: it will let go. What cannot pass by itself is thrown. */
+  async whenFree(signal: AbortSignal, onWaiting: (reason: string) => void): Promise<void> {
+    for (let said = ""; ;) {
+      try {
+        return await this.hold();
+      } catch (error) {
+        if (!mayPass(error)) throw error;
+        const reason = reasonOf(error);
+        if (reason !== said) onWaiting((said = reason));
+      }
+      await delay(askAgainMs, undefined, { signal });
+    }
+  }
+
   async release(): Promise<void> {
     const { session } = this;
     this.session = undefined;
@@ -43,13 +62,11 @@ export class Claim {
 }
 
 async function lock(session: pg.Client, slot: string): Promise<void> {
-  const { rows } = await session.query<{ locked: boolean; pid: number }>(
-    "select pg_try_advisory_lock(hashtext('walcast slot'), hashtext($1)) as locked, pg_backend_pid() as pid",
+  const { rows } = await session.query<{ locked: boolean }>(
+    "select pg_try_advisory_lock(hashtext('walcast slot'), hashtext($1)) as locked",
     [slot],
   );
-  const { locked, pid } = rows[0]!;
-  requireDirect(session, pid);
-  if (!locked) throw await heldByAnother(session, slot);
+  if (!rows[0]!.locked) throw await heldByAnother(session, slot);
 }
 
 async function heldByAnother(session: pg.Client, slot: string): Promise<WalcastError> {

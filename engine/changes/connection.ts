@@ -5,6 +5,7 @@
  * https://www.postgresql.org/docs/current/runtime-config-client.html
  */
 import pg from "pg";
+import type { Logger } from "pino";
 import { WalcastError } from "../errors.ts";
 
 const pinned: Readonly<Record<string, string>> = {
@@ -48,6 +49,17 @@ export async function connect(config: pg.ClientConfig): Promise<pg.Client> {
       hint: "check that Postgres runs and that --database-url (or WALCAST_DATABASE_URL) points at it",
     });
   }
+}
+
+/**
+ * A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to its idle
+ * connections only, and an error that nobody listens to would end the process.
+ */
+export function openPool(databaseUrl: string, name: string, max: number, log: Logger): pg.Pool {
+  const pool = new pg.Pool({ ...queryConfig(databaseUrl, name), max });
+  pool.on("connect", (client) => client.on("error", (error) => log.debug({ err: error }, "a connection broke")));
+  pool.on("error", () => {});
+  return pool;
 }
 
 /** pg would let options in the URL take the place of ours; poolers and hosts need theirs, so ours come after them and win. */

@@ -73,27 +73,18 @@ interface Facts {
 }
 
 async function readFacts(client: pg.Client, publication: string): Promise<Facts> {
-  const { rows } = await client.query<Facts & { pid: number; standby: boolean }>(
+  const { rows } = await client.query<Facts & { standby: boolean }>(
     `select (select oid from pg_database where datname = current_database())::text as database,
       (select oid from pg_publication where pubname = ${pg.escapeLiteral(publication)})::text as publication,
-      pg_snapshot_xmax(pg_current_snapshot())::text as xid, pg_backend_pid() as pid, pg_is_in_recovery() as standby,
+      pg_snapshot_xmax(pg_current_snapshot())::text as xid, pg_is_in_recovery() as standby,
       (select setting from pg_settings where name = 'wal_sender_timeout') as timeout`,
   );
-  const { pid, standby, ...facts } = rows[0]!;
-  requireDirect(client, pid);
+  const { standby, ...facts } = rows[0]!;
   if (standby)
     throw new WalcastError("database_unsuitable", "start replication: this server is a standby", {
       hint: "connect to the primary",
     });
   return facts;
-}
-
-/** A pooler hands out process ids of its own in the handshake, and may give each transaction another session. */
-export function requireDirect(client: pg.Client, pid: number): void {
-  if ((client as unknown as { processID: number | null }).processID === pid) return;
-  throw new WalcastError("database_unsuitable", "connect to Postgres: a pooler is between Walcast and Postgres", {
-    hint: "use the direct connection's host and port",
-  });
 }
 
 async function readAncestors(client: pg.Client, timeline: number): Promise<Ancestor[]> {

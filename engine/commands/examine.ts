@@ -4,6 +4,7 @@
  */
 import { Client } from "pg";
 import { queryConfig, replicationConfig } from "../changes/connection.ts";
+import { requireOwnSession } from "../changes/pooler.ts";
 import { readSlot } from "../changes/slot.ts";
 import { type Config, isLoopback } from "../config.ts";
 import { WalcastError } from "../errors.ts";
@@ -78,12 +79,14 @@ async function primary(client: Client): Promise<Finding[]> {
   return standby ? [fail("this server is a standby", "connect to the primary")] : [];
 }
 
-/** A pooler hands out process ids of its own in the handshake. */
-async function pooler(client: Client): Promise<Finding[]> {
-  const { pid } = await oneRow<{ pid: number }>(client, "select pg_backend_pid() pid");
-  if ((client as unknown as { processID: number | null }).processID === pid)
-    return [ok("connected directly, with no pooler between")];
-  return [fail("a pooler is between Walcast and Postgres", "use the direct connection's host and port")];
+async function pooler(client: Client, { databaseUrl }: Config): Promise<Finding[]> {
+  try {
+    await requireOwnSession(client, databaseUrl);
+    return [ok("sessions are ours alone: no pooler shares them")];
+  } catch (error) {
+    if (!(error instanceof WalcastError)) throw error;
+    return [fail(error.message, error.hint ?? "")];
+  }
 }
 
 async function encryption(client: Client, { databaseUrl }: Config): Promise<Finding[]> {

@@ -1,0 +1,70 @@
+/** What an engine says about itself: in `/health`, in `/metrics` and to the program that runs it. Before there are stages, that it starts. */
+import type { Stages } from "./main.ts";
+import type { Counts, Figures } from "./metrics.ts";
+import { formatLsn, zeroLsn } from "./protocol.ts";
+import type { Health } from "./sockets/http.ts";
+import type { Server } from "./sockets/server.ts";
+
+export interface EngineStats {
+  readonly connections: number;
+  /** Distinct shapes that are live. */
+  readonly shapes: number;
+  readonly snapshotsTotal: number;
+  readonly resyncsTotal: number;
+  /** What the log holds, in bytes. */
+  readonly logBytes: number;
+}
+
+/** `waitingFor` is what keeps it from having stages. */
+export function healthOf(stages: Stages | undefined, waitingFor: string | undefined): Health {
+  const { replication, tail, vitals } = stages ?? {};
+  const reason = replication?.reason ?? tail?.failure?.message ?? waitingFor;
+  return {
+    status: replication?.status ?? "starting",
+    position: formatLsn(tail?.end ?? zeroLsn),
+    lagBytes: vitals?.lagBytes ?? 0,
+    lagSeconds: vitals?.lagSeconds ?? 0,
+    ...(vitals?.slot && { slot: vitals.slot }),
+    ...(vitals?.warning !== undefined && { warning: vitals.warning }),
+    ...(reason !== undefined && { reason }),
+  };
+}
+
+export function statsOf(stages: Stages | undefined, server: Server): EngineStats {
+  const { shapes, counts, resyncs, log } = figuresOf(stages, server);
+  return {
+    connections: server.connections,
+    shapes,
+    snapshotsTotal: counts.snapshots,
+    resyncsTotal: resyncs.values().reduce((sum, count) => sum + count, 0),
+    logBytes: log?.bytes ?? 0,
+  };
+}
+
+export function figuresOf(stages: Stages | undefined, server: Server): Figures {
+  const { tail, replication, hub, vitals } = stages ?? {};
+  return {
+    live: replication?.status === "live",
+    lagBytes: vitals?.lagBytes ?? 0,
+    lagSeconds: vitals?.lagSeconds ?? 0,
+    slot: vitals?.slot,
+    log: tail,
+    shapes: hub?.live.size ?? 0,
+    clients: server.states,
+    resyncs: hub?.resyncs ?? new Map(),
+    returned: hub?.returned ?? new Map(),
+    counts: countsOf(stages),
+  };
+}
+
+function countsOf(stages: Stages | undefined): Counts {
+  const { tail, replication, hub, snapshots } = stages ?? {};
+  return {
+    snapshots: snapshots?.total ?? 0,
+    replicationBreaks: replication?.breaks ?? 0,
+    sendsDropped: hub?.counters.sendsDropped ?? 0,
+    clientsFallenBehind: hub?.counters.fellBehind ?? 0,
+    catchUpPasses: hub?.catchUp.passesTotal ?? 0,
+    catchUpBytes: tail?.bytesRead ?? 0,
+  };
+}
