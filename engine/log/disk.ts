@@ -42,6 +42,23 @@ function after(parts: readonly Buffer[], bytes: number): readonly Buffer[] {
   return [parts[skipped]!.subarray(bytes), ...parts.slice(skipped + 1)];
 }
 
+/** Exactly these bytes; undefined where the file does not have them. */
+export async function readAt(
+  file: fs.promises.FileHandle,
+  offset: number,
+  length: number,
+): Promise<Buffer | undefined> {
+  if (offset < 0 || length < 0) return undefined;
+  const bytes = Buffer.allocUnsafeSlow(length);
+  let have = 0;
+  while (have < length) {
+    const { bytesRead } = await file.read(bytes, have, length - have, offset + have);
+    if (bytesRead === 0) return undefined;
+    have += bytesRead;
+  }
+  return bytes;
+}
+
 /** Makes the names in a directory durable: what was created, renamed or removed. */
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await fs.promises.open(directory, "r");

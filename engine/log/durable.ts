@@ -9,16 +9,19 @@ import { mkdir } from "node:fs/promises";
 import type { PgSnapshot } from "../changes/pg-snapshot.ts";
 import type { Transaction } from "../changes/transaction.ts";
 import { must } from "../invariants.ts";
-import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../protocol.ts";
-import { type Chunk, Descriptions } from "./chunks.ts";
-import { type Disk, realDisk, removeFile, removeLogFiles, setAside } from "./disk.ts";
-import { largePath, removeStrayFiles, takeOver } from "./large-files.ts";
+import { type Lsn, type WalcastError, zeroLsn } from "../protocol.ts";
+import { Descriptions } from "./chunks.ts";
+import { Commits } from "./commits.ts";
+import { type Disk, realDisk, removeLogFiles } from "./disk.ts";
+import { newSalt } from "./header.ts";
+import { removeStrayFiles } from "./large-files.ts";
 import { lockDirectory } from "./lock.ts";
 import type { Log, LogBatch, Pin } from "./log.ts";
+import { Pins } from "./pins.ts";
 import { Reader, runsOf } from "./reader.ts";
-import { describedBy, recoverSegments } from "./recover.ts";
-import { expiredSegments, totalBytes } from "./retention.ts";
-import { newSalt, Segment } from "./segment.ts";
+import { recoverSegments } from "./recover.ts";
+import { Segment } from "./segment.ts";
+import { Segments, startOf } from "./segments.ts";
 import { Tail } from "./tail.ts";
 import { Unseen } from "./unseen.ts";
 import { Writer } from "./writer.ts";
@@ -46,25 +49,19 @@ export class DurableLog implements Log {
   private readonly options: DurableLogOptions;
   private readonly unlock: () => void;
   private readonly descriptions = new Descriptions();
-  /** Oldest first; the writer adds, retention takes away. */
-  private segments: Segment[] = [];
+  private segments: Segments;
   private writer: Writer | undefined;
   private tail: Tail;
   private unseen: Unseen;
-  private readonly pins = new Set<{ readonly from: Lsn }>();
-  private readonly waiting = new Map<bigint, PromiseWithResolvers<Lsn>>();
+  private readonly pins = new Pins();
+  private readonly commits = new Commits();
   private quietEnd = zeroLsn;
-  /** Everything up to here is lost, whatever file it is in. */
-  private lostEnd = zeroLsn;
-  private removing: Promise<void> = Promise.resolve();
-  /** Segments that could not be read back, and what was before them: the log's start moved behind. */
-  damages = 0;
-  /** Bytes that readers were given from files. */
-  bytesRead = 0;
+  private readonly counts = { damages: 0, bytesRead: 0 };
 
   private constructor(options: DurableLogOptions, unlock: () => void) {
     this.options = options;
     this.unlock = unlock;
+    this.segments = new Segments(options.directory, [], this.counts);
     this.tail = new Tail(options.tailBytes, zeroLsn);
     this.unseen = new Unseen(zeroLsn);
   }
@@ -88,7 +85,7 @@ export class DurableLog implements Log {
    */
   async startAt(position: Lsn, history: string): Promise<void> {
     await this.writer?.stop();
-    await this.removing;
+    await this.segments.removed;
     this.forgetAll();
     await removeLogFiles(this.options.directory);
     const header = { history, first: position, after: position, seenEnd: position, salt: newSalt() };
@@ -108,7 +105,7 @@ export class DurableLog implements Log {
 
   private async recover(): Promise<void> {
     const { segments, damages } = await recoverSegments(this.segmentOptions);
-    this.damages = damages;
+    this.counts.damages = damages;
     await removeStrayFiles(this.options.directory, startOf(segments), segments.at(-1)?.state.end ?? zeroLsn);
     if (segments.length === 0) return;
     this.begin(segments);
@@ -120,13 +117,13 @@ export class DurableLog implements Log {
     const reader = new Reader();
     try {
       for (let from = this.unseen.end; from < this.end;) {
-        const { transactions, end } = await this.nextPiece(reader, from);
+        const { transactions, end } = await this.segments.pieceAfter(reader, from);
         for (const transaction of transactions) this.remember(transaction);
         from = end;
       }
     } catch (error) {
       if ((error as WalcastError).code !== "position_too_old") throw error;
-      this.begin(this.segments);
+      this.forgetRecent();
       await this.recall();
     } finally {
       await reader.close();
@@ -134,25 +131,27 @@ export class DurableLog implements Log {
   }
 
   private begin(segments: Segment[]): void {
-    const { seenEnd, recorded } = segments.at(-1)!.state;
-    this.segments = segments;
-    const { start } = this;
-    this.unseen = new Unseen(seenEnd > start ? seenEnd : start);
-    this.tail = new Tail(this.options.tailBytes, this.unseen.end);
-    this.quietEnd = recorded;
     const { onFailed, directory, segmentBytes } = this.options;
     const { descriptions, disk } = this;
     const onFlushed = (): void => this.onFlushed();
+    this.segments = new Segments(directory, segments, this.counts);
     this.writer = new Writer(segments, { directory, segmentBytes, descriptions, disk, onFlushed, onFailed });
+    this.quietEnd = this.recorded;
+    this.forgetRecent();
+  }
+
+  /** What is in memory is nothing: it goes on from what was seen, or from the start. */
+  private forgetRecent(): void {
+    const { start } = this;
+    const { seenEnd } = this.writer!.state;
+    this.unseen = new Unseen(seenEnd > start ? seenEnd : start);
+    this.tail = new Tail(this.options.tailBytes, this.unseen.end);
   }
 
   private forgetAll(): void {
-    for (const { reject } of this.waiting.values())
-      reject(new WalcastError("snapshot_failed", "wait for a transaction: the history that it belongs to is over"));
-    this.waiting.clear();
+    this.commits.abandon();
     this.pins.clear();
     this.writer = undefined;
-    this.lostEnd = zeroLsn;
   }
 
   // ── Where it is ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,8 +162,7 @@ export class DurableLog implements Log {
   }
 
   get start(): Lsn {
-    const start = startOf(this.segments);
-    return start > this.lostEnd ? start : this.lostEnd;
+    return this.segments.start;
   }
 
   get end(): Lsn {
@@ -197,7 +195,17 @@ export class DurableLog implements Log {
 
   /** What the files take. */
   get bytes(): number {
-    return totalBytes(this.segments) + this.pendingBytes;
+    return this.segments.bytes + this.pendingBytes;
+  }
+
+  /** How often something could not be read back: the log's start moved behind it. */
+  get damages(): number {
+    return this.counts.damages;
+  }
+
+  /** Bytes that readers were given from files. */
+  get bytesRead(): number {
+    return this.counts.bytesRead;
   }
 
   get hasUnseen(): boolean {
@@ -220,11 +228,10 @@ export class DurableLog implements Log {
 
   private push(writer: Writer, sent: Transaction): Transaction {
     must(sent.commitEnd > writer.state.end, "commit_order", "commit positions strictly increase");
-    const transaction = takeOver(sent, this.options.directory);
+    const transaction = this.segments.takeOver(sent);
     writer.append(transaction);
     this.remember(transaction);
-    this.waiting.get(transaction.xid)?.resolve(transaction.commitEnd);
-    this.waiting.delete(transaction.xid);
+    this.commits.streamed(transaction.xid, transaction.commitEnd);
     return transaction;
   }
 
@@ -279,7 +286,7 @@ export class DurableLog implements Log {
     this.checkpoint();
     await this.flushed();
     await this.writer?.stop();
-    await this.removing;
+    await this.segments.removed;
     this.unlock();
   }
 
@@ -295,7 +302,7 @@ export class DurableLog implements Log {
     let told = after;
     try {
       for (;;) {
-        const piece = this.recentPiece(from) ?? (await this.nextPiece(reader, from, tables));
+        const piece = this.recentPiece(from) ?? (await this.segments.pieceAfter(reader, from, tables));
         if (piece.end === from) break;
         for (const transactions of runsOf(piece.transactions, batchBytes)) {
           told = transactions.at(-1)!.commitEnd;
@@ -314,47 +321,10 @@ export class DurableLog implements Log {
     return transactions && { transactions, end: transactions.at(-1)?.commitEnd ?? from };
   }
 
-  /** A chunk of a file. With nothing in it for these tables it is not even read. */
-  private async nextPiece(reader: Reader, from: Lsn, tables?: ReadonlySet<number>): Promise<LogBatch> {
-    const { segment, chunk } = this.placeAfter(from);
-    if (tables?.isDisjointFrom(chunk.tables)) return { transactions: [], end: chunk.end };
-    try {
-      const transactions = await reader.read(segment, chunk, from, describedBy(segment, this.segmentOptions));
-      this.bytesRead += chunk.length;
-      return { transactions, end: chunk.end };
-    } catch (error) {
-      if (!isDamage(error)) throw error;
-      // What retention let go of meanwhile may be another segment's file by now.
-      if (!this.segments.includes(segment)) throw tooOld(from, this.start);
-      this.lose(segment);
-      throw tooOld(from, this.start, error);
-    }
-  }
-
-  private placeAfter(from: Lsn): { segment: Segment; chunk: Chunk } {
-    if (from < this.start) throw tooOld(from, this.start);
-    const segment = this.segments.find(({ state }) => state.end > from);
-    const chunk = segment?.chunks.after(from);
-    assert(segment && chunk, "what is not in memory any more is in a file");
-    return { segment, chunk };
-  }
-
   // ── Who needs what ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   pin(): Pin {
-    const pin = { from: this.unseen.end };
-    this.pins.add(pin);
-    return { from: pin.from, read: (after) => this.readPinned(pin, after), release: () => void this.pins.delete(pin) };
-  }
-
-  private readPinned(pin: { readonly from: Lsn }, after: Lsn): readonly Transaction[] {
-    const found = this.pins.has(pin) ? this.recent(after > pin.from ? after : pin.from) : undefined;
-    if (found) return found;
-    throw new WalcastError(
-      "snapshot_failed",
-      "catch up: the log let go of what this shape needs: it grew past its bound, or its history is over",
-      { hint: "raise log.tailBytes" },
-    );
+    return this.pins.set(this.unseen.end);
   }
 
   learn(snapshot: PgSnapshot): void {
@@ -367,73 +337,18 @@ export class DurableLog implements Log {
 
   committed(xid: bigint): Promise<Lsn> {
     const position = this.positionOf(xid);
-    if (position !== undefined) return Promise.resolve(position);
-    const waiting = this.waiting.get(xid) ?? Promise.withResolvers<Lsn>();
-    this.waiting.set(xid, waiting);
-    return waiting.promise;
+    return position === undefined ? this.commits.wait(xid) : Promise.resolve(position);
   }
 
   // ── Letting go ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private retain(nowMs: number): void {
-    const isFull = totalBytes(this.segments) > this.options.bytesMax;
-    this.remove(expiredSegments(this.segments, this.options, this.needed(), nowMs), isFull);
+    // What somebody pinned may still be needed, and what a snapshot does not see.
+    const needed = this.pins.lowest(this.unseen.end);
+    this.segments.retain(this.options, needed, nowMs);
     // One slow reader must not take the whole disk: it is the one to start again.
-    if (totalBytes(this.segments) > 2 * this.options.bytesMax && this.loseOldestPin()) this.retain(nowMs);
+    if (this.segments.bytes <= 2 * this.options.bytesMax || needed === this.unseen.end) return;
+    this.pins.lose(needed);
+    this.retain(nowMs);
   }
-
-  /** Everything after it may still be needed: by whoever pinned it, or by a snapshot that does not see it. */
-  private needed(): Lsn {
-    let needed = this.unseen.end;
-    for (const { from } of this.pins) if (from < needed) needed = from;
-    return needed;
-  }
-
-  private loseOldestPin(): boolean {
-    const needed = this.needed();
-    if (needed === this.unseen.end) return false;
-    for (const pin of this.pins) if (pin.from === needed) this.pins.delete(pin);
-    return true;
-  }
-
-  /** The start moves at once; the files follow. A log that is always full needs each file again. */
-  private remove(count: number, isFull: boolean): void {
-    const removed = this.segments.splice(0, count);
-    this.removing = removed.reduce(
-      (before, segment) => before.then(() => this.removeSegment(segment, isFull)).catch(() => {}),
-      this.removing,
-    );
-  }
-
-  private async removeSegment({ path, state }: Segment, isFull: boolean): Promise<void> {
-    const { directory } = this.options;
-    await (isFull ? setAside(directory, path) : removeFile(path));
-    for (const { position } of state.larges) await removeFile(largePath(directory, position));
-  }
-
-  /** What cannot be read back, and what was before it, is not served any more. */
-  private lose(segment: Segment): void {
-    this.damages++;
-    this.lostEnd = segment.state.end;
-    const index = this.segments.indexOf(segment);
-    if (segment.sealedAt === undefined) segment.encoded = Infinity;
-    this.remove(segment.sealedAt === undefined ? index : index + 1, false);
-  }
-}
-
-function startOf(segments: readonly Segment[]): Lsn {
-  return segments[0]?.header.after ?? zeroLsn;
-}
-
-/** Not there, not readable, or not what was written: it will not get better. */
-function isDamage(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === "log_failed" || code === "ENOENT" || code === "EIO";
-}
-
-function tooOld(from: Lsn, start: Lsn, cause?: unknown): WalcastError {
-  const what = `read the log from ${formatLsn(from)}: it begins at ${formatLsn(start)}`;
-  return new WalcastError("position_too_old", cause === undefined ? what : `${what}, as what was before is damaged`, {
-    cause,
-  });
 }

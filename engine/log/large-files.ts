@@ -7,7 +7,7 @@ import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { largeBody } from "../changes/large.ts";
 import type { LargeBody, Transaction } from "../changes/transaction.ts";
-import { type Lsn, WalcastError } from "../protocol.ts";
+import type { Lsn } from "../protocol.ts";
 import { nameOf, removeFile } from "./disk.ts";
 
 /** What the log keeps of a LargeBody: with the directory and the position it is enough to read it. */
@@ -17,27 +17,13 @@ export function largePath(directory: string, position: Lsn): string {
   return nameOf(directory, position, "large");
 }
 
-/** Takes the file over: from now on it is the log's. */
-export function takeOver(transaction: Transaction, directory: string): Transaction {
-  const { large, commitEnd } = transaction;
-  if (!large) return transaction;
-  renameSync(large.path, largePath(directory, commitEnd));
-  return { ...transaction, large: bodyAt(directory, commitEnd, large) };
+/** Takes the file over: from now on it is the log's, under that path. */
+export function takeOver({ large, commitEnd }: Transaction, directory: string): void {
+  if (large) renameSync(large.path, largePath(directory, commitEnd));
 }
 
 export function bodyAt(directory: string, position: Lsn, { length, crc, aborted }: LargeFile): LargeBody {
-  const body = largeBody({ path: largePath(directory, position), length, crc, aborted });
-  return { ...body, parts: () => partsOf(body) };
-}
-
-/** Retention may take the file from a reader, as it may take a segment. */
-async function* partsOf(body: LargeBody): ReturnType<LargeBody["parts"]> {
-  try {
-    yield* body.parts();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw new WalcastError("position_too_old", "read the log: the log let go of a large transaction", { cause: error });
-  }
+  return largeBody({ path: largePath(directory, position), length, crc, aborted });
 }
 
 /** Removes what no record refers to: a crash came between the file's move and the record, or retention was cut short. */

@@ -22,7 +22,10 @@ export interface Log {
   recent(after: Lsn): readonly Transaction[] | undefined;
   /** Takes what one read brought. Gives those that are new: after a reconnect Postgres sends some again. */
   append(transactions: readonly Transaction[]): readonly Transaction[];
-  /** From the first transaction that a snapshot taken from now on may not see, nothing is dropped until `release`. */
+  /**
+   * From the first transaction that a snapshot taken from now on may not see, nothing is dropped until `release`, or until
+   * the log is at twice its bound because of it: then whoever reads on from there is told `position_too_old`.
+   */
   pin(): Pin;
   /** Where the transaction with this xid ended, if the log still knows. */
   positionOf(xid: bigint): Lsn | undefined;
@@ -49,10 +52,5 @@ export interface LogBatch {
 export interface Pin {
   /** Every snapshot taken since the pin was set sees the transactions up to here. */
   readonly from: Lsn;
-  /**
-   * The transactions after `after`, oldest first, among those that were not seen when the pin was set. Throws
-   * `snapshot_failed` where the log had to let go of them: it grew to twice its bound while the pin held it.
-   */
-  read(after: Lsn): Iterable<Transaction>;
   release(): void;
 }

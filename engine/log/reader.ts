@@ -4,6 +4,7 @@ import { crc32 } from "node:zlib";
 import type { Transaction } from "../changes/transaction.ts";
 import type { Lsn } from "../protocol.ts";
 import type { Chunk } from "./chunks.ts";
+import { readAt } from "./disk.ts";
 import {
   damaged,
   decodeTransaction,
@@ -14,7 +15,7 @@ import {
   recordPosition,
   spaceOf,
 } from "./record.ts";
-import { readAt, type Segment } from "./segment.ts";
+import type { Segment } from "./segment.ts";
 
 export class Reader {
   private segment: Segment | undefined;

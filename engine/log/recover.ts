@@ -5,10 +5,12 @@
  */
 import { open, readdir, type FileHandle } from "node:fs/promises";
 import path from "node:path";
-import { type Lsn, WalcastError } from "../protocol.ts";
+import { WalcastError } from "../protocol.ts";
 import { addTables, type Descriptions } from "./chunks.ts";
-import { nameOf, removeFile } from "./disk.ts";
-import { bodyAt, type LargeFile } from "./large-files.ts";
+import { nameOf, readAt, removeFile } from "./disk.ts";
+import { readFooter } from "./footer.ts";
+import { decodeHeader, headerBytesMax } from "./header.ts";
+import { bodyAt } from "./large-files.ts";
 import {
   decodeHistory,
   decodePosition,
@@ -24,7 +26,7 @@ import {
   type Space,
   spaceOf,
 } from "./record.ts";
-import { decodeHeader, headerBytesMax, readAt, readFooter, Segment } from "./segment.ts";
+import { Segment } from "./segment.ts";
 
 export interface RecoverOptions {
   readonly directory: string;
@@ -86,7 +88,7 @@ async function recoverSegment(name: string, options: RecoverOptions): Promise<Se
 const windowBytes = 1 << 20;
 
 async function scan(file: FileHandle, size: number, segment: Segment, options: RecoverOptions): Promise<void> {
-  const described = describedBy(segment, options);
+  const described = describedBy(segment, (position, large) => bodyAt(options.directory, position, large));
   let window: Space | undefined;
   let windowAt = 0;
   for (;;) {
@@ -130,9 +132,6 @@ function take(space: Space, at: number, length: number, segment: Segment, descri
   return true;
 }
 
-export function describedBy({ relations }: Segment, { directory }: Pick<RecoverOptions, "directory">): Described {
-  return {
-    relationsOf: (view, at, count) => relations.relationsOf(view, at, count),
-    largeBody: (position: Lsn, file: LargeFile) => bodyAt(directory, position, file),
-  };
+export function describedBy({ relations }: Segment, largeBody: Described["largeBody"]): Described {
+  return { relationsOf: (view, at, count) => relations.relationsOf(view, at, count), largeBody };
 }

@@ -5,30 +5,13 @@
  * A segment exists in memory first: records are encoded for it, and numbered descriptions of tables with them, before
  * its file is made. Whatever fails here may be tried again from the start.
  */
-import { randomInt } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
-import { crc32 } from "node:zlib";
-import { type Lsn, WalcastError } from "../protocol.ts";
+import type { Lsn } from "../protocol.ts";
 import type { Block, LogState } from "./block.ts";
-import { type Chunk, Chunks, type Descriptions, SegmentRelations } from "./chunks.ts";
+import { Chunks, type Descriptions, SegmentRelations } from "./chunks.ts";
 import { type Disk, nameOf, reuse, syncDirectory } from "./disk.ts";
-
-const headerMagic = "WALCAST\n";
-const footerMagic = "walcast\n";
-const formatVersion = 1;
-
-/** What a segment's first bytes say about it. */
-export interface SegmentHeader {
-  /** Which history the records belong to; see `history.ts`. */
-  readonly history: string;
-  /** Everything up to here had been streamed when it was begun: its name. */
-  readonly first: Lsn;
-  /** Commit-end of the last transaction before it. */
-  readonly after: Lsn;
-  /** Up to here every transaction had been seen by some snapshot. */
-  readonly seenEnd: Lsn;
-  readonly salt: number;
-}
+import { encodeFooter, type FoundFooter } from "./footer.ts";
+import { encodeHeader, headerBytes, type SegmentHeader } from "./header.ts";
 
 /** What its records come to; written into the footer. */
 export interface SegmentState extends LogState {
@@ -171,143 +154,4 @@ export class Segment {
 /** The piece in which a segment is read and skipped. */
 export function chunkBytes(segmentBytes: number): number {
   return Math.min(1 << 20, Math.ceil(segmentBytes / 8));
-}
-
-export function newSalt(): number {
-  return randomInt(2 ** 32);
-}
-
-// ── Header: magic, version u32, length u32, first u64, after u64, seen u64, salt u32, history, CRC-32 ──────────────────
-
-const headerFixedBytes = 44;
-
-function headerBytes({ history }: SegmentHeader): number {
-  return headerFixedBytes + Buffer.byteLength(history) + 4;
-}
-
-function encodeHeader(header: SegmentHeader): Buffer {
-  const bytes = Buffer.alloc(headerBytes(header));
-  bytes.write(headerMagic, 0);
-  bytes.writeUInt32LE(formatVersion, 8);
-  bytes.writeUInt32LE(bytes.length, 12);
-  bytes.writeBigUInt64LE(header.first, 16);
-  bytes.writeBigUInt64LE(header.after, 24);
-  bytes.writeBigUInt64LE(header.seenEnd, 32);
-  bytes.writeUInt32LE(header.salt, 40);
-  bytes.write(header.history, headerFixedBytes);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, -4)), bytes.length - 4);
-  return bytes;
-}
-
-/** Undefined where no header was written whole. Throws where it is of a form that this version does not know. */
-export function decodeHeader(bytes: Buffer): SegmentHeader | undefined {
-  if (bytes.length < headerFixedBytes + 4 || bytes.toString("latin1", 0, 8) !== headerMagic) return undefined;
-  const length = bytes.readUInt32LE(12);
-  if (length < headerFixedBytes + 4 || length > bytes.length) return undefined;
-  if (crc32(bytes.subarray(0, length - 4)) !== bytes.readUInt32LE(length - 4)) return undefined;
-  if (bytes.readUInt32LE(8) !== formatVersion) throw unknownFormat(bytes.readUInt32LE(8));
-  return {
-    first: bytes.readBigUInt64LE(16) as Lsn,
-    after: bytes.readBigUInt64LE(24) as Lsn,
-    seenEnd: bytes.readBigUInt64LE(32) as Lsn,
-    salt: bytes.readUInt32LE(40),
-    history: bytes.toString("utf8", headerFixedBytes, length - 4),
-  };
-}
-
-export const headerBytesMax = 4096;
-
-function unknownFormat(version: number): Error {
-  return new WalcastError(
-    "log_failed",
-    `open the log: its files have format ${version}, this engine knows ${formatVersion}`,
-    {
-      hint: "start the version that wrote them, or give another dataDir",
-    },
-  );
-}
-
-// ── Footer: the index as JSON, its length u32, CRC-32 u32 begun with the salt, magic ──────────────────────────────────
-
-const trailerBytes = 16;
-
-interface Footer {
-  readonly sealedAt: number;
-  readonly history: string;
-  readonly end: string;
-  readonly recorded: string;
-  readonly seenEnd: string;
-  readonly larges: readonly { readonly position: string; readonly length: number }[];
-  readonly relations: readonly string[];
-  readonly chunks: readonly {
-    readonly offset: number;
-    readonly length: number;
-    readonly crc: number;
-    readonly end: string;
-    readonly tables: readonly number[];
-  }[];
-}
-
-function encodeFooter({ state, relations, chunks, header }: Segment, sealedAt: number): Buffer {
-  const footer: Footer = {
-    sealedAt,
-    history: state.history,
-    end: String(state.end),
-    recorded: String(state.recorded),
-    seenEnd: String(state.seenEnd),
-    larges: state.larges.map(({ position, length }) => ({ position: String(position), length })),
-    relations: relations.texts,
-    chunks: chunks.all.map((chunk) => ({ ...chunk, end: String(chunk.end), tables: [...chunk.tables] })),
-  };
-  const json = Buffer.from(JSON.stringify(footer));
-  const trailer = Buffer.alloc(trailerBytes);
-  trailer.writeUInt32LE(json.length, 0);
-  trailer.writeUInt32LE(crc32(json, header.salt), 4);
-  trailer.write(footerMagic, 8);
-  return Buffer.concat([json, trailer]);
-}
-
-export interface FoundFooter {
-  readonly state: SegmentState;
-  readonly chunks: Chunk[];
-  readonly relations: readonly string[];
-  readonly sealedAt: number;
-}
-
-/** Reads it from the end of a file of `size` bytes; undefined where there is none, or not a whole one. */
-export async function readFooter(file: FileHandle, size: number, salt: number): Promise<FoundFooter | undefined> {
-  const trailer = await readAt(file, size - trailerBytes, trailerBytes);
-  if (trailer?.toString("latin1", 8) !== footerMagic) return undefined;
-  const length = trailer.readUInt32LE(0);
-  const json = await readAt(file, size - trailerBytes - length, length);
-  if (!json || crc32(json, salt) !== trailer.readUInt32LE(4)) return undefined;
-  return decodeFooter(JSON.parse(json.toString()) as Footer);
-}
-
-function decodeFooter({ chunks, relations, sealedAt, history, larges, ...positions }: Footer): FoundFooter {
-  return {
-    sealedAt,
-    relations,
-    state: {
-      history,
-      end: BigInt(positions.end) as Lsn,
-      recorded: BigInt(positions.recorded) as Lsn,
-      seenEnd: BigInt(positions.seenEnd) as Lsn,
-      larges: larges.map(({ position, length }) => ({ position: BigInt(position) as Lsn, length })),
-    },
-    chunks: chunks.map((chunk) => ({ ...chunk, end: BigInt(chunk.end) as Lsn, tables: new Set(chunk.tables) })),
-  };
-}
-
-/** Exactly these bytes; undefined where the file does not have them. */
-export async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer | undefined> {
-  if (offset < 0 || length < 0) return undefined;
-  const bytes = Buffer.allocUnsafeSlow(length);
-  let have = 0;
-  while (have < length) {
-    const { bytesRead } = await file.read(bytes, have, length - have, offset + have);
-    if (bytesRead === 0) return undefined;
-    have += bytesRead;
-  }
-  return bytes;
 }

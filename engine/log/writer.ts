@@ -11,7 +11,8 @@ import type { Descriptions } from "./chunks.ts";
 import { type Disk, syncDirectory, syncFile } from "./disk.ts";
 import { largePath } from "./large-files.ts";
 import { encodeDetails, encodeHistory, encodePosition, encodeRelation } from "./record.ts";
-import { newSalt, Segment } from "./segment.ts";
+import { newSalt } from "./header.ts";
+import { Segment } from "./segment.ts";
 
 export interface WriterOptions {
   readonly directory: string;

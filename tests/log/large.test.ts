@@ -1,13 +1,13 @@
 /** Transactions that are too large for memory: their files are the log's from the append on, for as long as their place is. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { copyFile, readdir, unlink, writeFile } from "node:fs/promises";
+import { copyFile, readdir, truncate, unlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { Staging } from "../../engine/changes/staging.ts";
 import type { LargeBody, Transaction } from "../../engine/changes/transaction.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
-import { flushed, openLog, readAll, sees, transaction } from "./support.ts";
+import { flushed, lsn, openLog, readAll, sees, transaction } from "./support.ts";
 
 /** A transaction of these messages, staged on disk; those of subtransaction 2 were rolled back. */
 async function large(
@@ -98,14 +98,37 @@ test("a large transaction goes with its segment, and counts towards the bound; w
   await assert.rejects(textOf(held!), { code: "position_too_old" });
 });
 
-test("a large transaction whose file is gone or damaged is an error to its reader, never another transaction", async (t) => {
-  const { directory, log, reopen } = await openLog(t);
-  log.append([await large(directory, 1, 100, messages)]);
-  await flushed(log);
-  const file = path.join(directory, "0000000000000064.large");
-  const again = await reopen();
-  await writeFile(file, "I am not what was staged, though of some length");
-  await assert.rejects(textOf((await readAll(again))[0]!));
-  await unlink(file);
-  await assert.rejects(textOf((await readAll(again))[0]!), { code: "position_too_old" });
+for (const [what, spoil] of [
+  ["damaged", (file: string) => writeFile(file, "I am not what was staged, though of some length")],
+  ["cut short", (file: string) => truncate(file, 10)],
+  ["gone", unlink],
+] as const)
+  test(`a large transaction whose file is ${what} moves the log's start behind it, as a damaged segment does`, async (t) => {
+    const { directory, log } = await openLog(t, { segmentBytes: 1_000, tailBytes: 1 });
+    for (let i = 1; i <= 9; i++)
+      log.append([i === 5 ? await large(directory, 5, 500, messages) : transaction(i, i * 100)]);
+    await flushed(log);
+    const readers = [await readAll(log), await readAll(log, lsn(400))].map((found) =>
+      found.find(({ large }) => large)!,
+    );
+    await spoil(path.join(directory, "00000000000001f4.large"));
+    for (const held of readers) await assert.rejects(textOf(held), { code: "position_too_old" });
+    assert.deepEqual([log.start, log.damages], [lsn(500), 1]);
+    await assert.rejects(readAll(log, lsn(499)), { code: "position_too_old" });
+    assert.deepEqual(
+      (await readAll(log, log.start)).map(({ xid }) => Number(xid)),
+      [6, 7, 8, 9],
+    );
+    const [first] = (await readdir(directory)).filter((name) => name.endsWith(".segment")).sort();
+    assert.notEqual(first, "0000000000000000.segment", "what only led there is gone");
+  });
+
+test("a reader of a history that is over damages nothing in the one that follows", async (t) => {
+  const { directory, log } = await openLog(t);
+  log.append([await large(directory, 1, 900, messages)]);
+  const [held] = await readAll(log);
+  await log.startAt(lsn(100), "another");
+  log.append([transaction(2, 200)]);
+  await assert.rejects(textOf(held!), { code: "position_too_old" });
+  assert.deepEqual([log.start, (await readAll(log, lsn(100))).length], [lsn(100), 1]);
 });
