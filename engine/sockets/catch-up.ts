@@ -13,8 +13,9 @@ import type { Feed } from "./feed.ts";
 import type { Hub } from "./hub.ts";
 import { Pass } from "./pass.ts";
 
-/** Passes that read at the same time; each holds a batch in memory. Passes for one connection alone are not counted. */
+/** Passes that read at the same time, for many connections and for one alone. Each holds a batch in memory. */
 const sharedPassesMax = 4;
+const alonePassesMax = 16;
 
 /** In bytes of WAL. Nearer than this, waiting for a pass to come by costs less than reading the log once more. */
 const nearBytes = 64n << 20n;
@@ -30,6 +31,8 @@ export class CatchUp {
   private readonly passes = new Set<Pass>();
   /** Behind, with room, and not in a pass yet. */
   private waiting = new Set<Feed>();
+  /** The same, of those that others do not wait for: in the order in which they came. */
+  private readonly slow = new Set<Feed>();
   /** Further than the log: the engine was started anew, and gets there. */
   private readonly ahead = new Set<Feed>();
   private gathering: { readonly until: number; timer: NodeJS.Timeout } | undefined;
@@ -61,7 +64,7 @@ export class CatchUp {
     await feed.frames.room();
     if (feed.isOver) return;
     if (feed.reached > this.hub.position) return void this.ahead.add(feed);
-    this.waiting.add(feed);
+    (feed.isSlow ? this.slow : this.waiting).add(feed);
     this.schedule();
   }
 
@@ -77,15 +80,23 @@ export class CatchUp {
     this.gathering = undefined;
     const waiting = [...this.waiting].filter((feed) => !feed.isOver).sort((a, b) => (a.reached < b.reached ? -1 : 1));
     this.waiting = new Set(waiting.filter((feed) => !this.place(feed)));
+    for (const feed of this.slow) if (feed.isOver || this.placeAlone(feed)) this.slow.delete(feed);
   }
 
   /** Whether there was a place for it. */
   private place(feed: Feed): boolean {
-    if (feed.isSlow) return this.begin(feed, true);
     const nearest = this.nearest(feed.reached);
     if (nearest && feed.reached - nearest.entry <= nearBytes) return nearest.take(feed);
-    if ([...this.passes].filter((pass) => !pass.isAlone).length < sharedPassesMax) return this.begin(feed, false);
+    if (this.passesThatAre({ alone: false }) < sharedPassesMax) return this.begin(feed, false);
     return nearest?.take(feed) ?? false;
+  }
+
+  private placeAlone(feed: Feed): boolean {
+    return this.passesThatAre({ alone: true }) < alonePassesMax && this.begin(feed, true);
+  }
+
+  private passesThatAre({ alone }: { alone: boolean }): number {
+    return [...this.passes].filter(({ isAlone }) => isAlone === alone).length;
   }
 
   /** The pass that will come by this position next. */
@@ -99,7 +110,7 @@ export class CatchUp {
   private begin(feed: Feed, alone: boolean): true {
     const pass = new Pass(this.hub, feed, {
       alone,
-      isCrowded: () => this.waiting.size > 0,
+      isCrowded: () => (alone ? this.slow : this.waiting).size > 0,
       onLive: () => this.caughtUpTotal++,
       onLeft: (left) => this.enter(left),
     });
@@ -119,7 +130,7 @@ export class CatchUp {
       for (const feed of pass.all()) feed.frames.close(closeCodes.goingAway, "log_failed");
     } finally {
       this.passes.delete(pass);
-      if (this.waiting.size > 0) this.schedule();
+      if (this.waiting.size + this.slow.size > 0) this.schedule();
     }
   }
 }

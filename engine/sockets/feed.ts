@@ -25,6 +25,8 @@ export class Feed {
   reached: Lsn = zeroLsn;
   /** A pass left it behind: it gets one of its own. */
   isSlow = false;
+  /** Passes of its own that ended before it was live. */
+  turns = 0;
   /** What lanes showed whose table was altered since the last boundary. */
   private readonly unaltered = new Map<Lane, Shape>();
   private home: Registry<Lane> | undefined;
@@ -78,6 +80,7 @@ export class Feed {
   becomeLive(): void {
     this.isLive = true;
     this.isSlow = false;
+    this.turns = 0;
     this.wake();
   }
 

@@ -177,7 +177,10 @@ export class Hub {
     }
   }
 
-  /** Those who have shapes of its tables get it from the log, as fast as they take it; all others go on. What it does to the form of a table is found there, too. */
+  /**
+   * Those who have shapes of its tables get it from the log, as fast as they take it; all others go on. What it does to the
+   * form of a table is found there, too.
+   */
   private leaveToCatchUp(large: Transaction, before: Lsn): void {
     const concerned = new Set<Feed>();
     for (const oid of [...large.relations.map((one) => one.oid), ...large.schemaChanges.map((one) => one.tableOid)])

@@ -4,7 +4,8 @@
  * through a registry of its own.
  *
  * Sockets set the pace. Those that take what they get are waited for; the others leave with nothing but their position,
- * unless all are like that. A connection that is alone here always gets through, whatever the size of a transaction.
+ * unless all are like that. A connection that is alone here has it for a while, and for twice as long each time that others
+ * wait and it was not enough: so it always gets through, whatever the size of a transaction.
  */
 import { setImmediate as nextTurn, setTimeout as delay } from "node:timers/promises";
 import type { Transaction } from "../changes/transaction.ts";
@@ -12,9 +13,9 @@ import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
 import { alter, type FrameSections, framesByFeed, runs, touches } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
-import { sectionBytes } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
+import { Sending, taken } from "./sending.ts";
 
 /** The last stretch to the stream is made in one turn of the event loop, which must stay short. */
 const lastStretchBytes = 256 * 1024;
@@ -26,8 +27,12 @@ const turnMs = 10;
 const patienceMs = 100;
 const patienceBytes = 1 << 20;
 
+/** How long a connection has a pass alone when others wait for theirs; twice as long each time that it has to come again. */
+const turnOfOneMs = 2_000;
+const turnOfOneMsMax = 600_000;
+
 export interface PassOptions {
-  /** For one connection, which is waited for as long as it takes. */
+  /** For one connection, which is waited for as long as it takes where nobody waits for the pass to end. */
   readonly alone: boolean;
   /** Whether connections wait for a pass to end. */
   readonly isCrowded: () => boolean;
@@ -43,6 +48,7 @@ export class Pass {
   private readonly registry: Registry<Lane>;
   private readonly feeds = new Set<Feed>();
   private readonly entering = new Set<Feed>();
+  private readonly begun = performance.now();
   /** Everything up to here was sent to those who are in. */
   private position: Lsn;
   /** Who is at this position or further can still enter. */
@@ -108,6 +114,7 @@ export class Pass {
   /** It is behind at this pass's position, and gets on in another one. */
   private leave(feed: Feed): void {
     this.drop(feed);
+    if (this.isAlone) feed.turns++;
     feed.isSlow = true;
     feed.becomeBehind(this.position);
     this.options.onLeft(feed);
@@ -243,7 +250,13 @@ export class Pass {
   }
 
   private isHeldUpBy(slow: number): boolean {
-    return !this.isAlone && (slow < this.feeds.size || this.entering.size > 0 || this.options.isCrowded());
+    if (this.isAlone) return this.options.isCrowded() && this.turnIsOver();
+    return slow < this.feeds.size || this.entering.size > 0 || this.options.isCrowded();
+  }
+
+  private turnIsOver(): boolean {
+    const [feed] = this.feeds;
+    return performance.now() - this.begun > Math.min(turnOfOneMs * 2 ** (feed?.turns ?? 0), turnOfOneMsMax);
   }
 
   // ── Up to the stream ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,7 +270,7 @@ export class Pass {
     for (const feed of [...this.feeds]) {
       const sending = new Sending(feed, frames.get(feed) ?? [], end);
       if (sending.sendWhatFits()) this.goLive(feed);
-      else if (this.isAlone) await sending.finish();
+      else if (this.isAlone) await this.waitFor([sending]);
       else this.leave(feed);
     }
     this.position = this.entry = end;
@@ -286,57 +299,6 @@ export class Pass {
 }
 
 const otherForm = { code: "schema_changed", message: "the table changed: its rows are loaded again" } as const;
-
-/** What one connection is to get of one stretch. */
-class Sending {
-  readonly feed: Feed;
-  private readonly frames: readonly FrameSections[];
-  private readonly end: Lsn | undefined;
-  private next = 0;
-  private given = false;
-
-  constructor(feed: Feed, frames: readonly FrameSections[], end: Lsn | undefined) {
-    this.feed = feed;
-    this.frames = frames;
-    this.end = end;
-  }
-
-  get isDone(): boolean {
-    return this.given || this.feed.isOver || this.next === this.frames.length;
-  }
-
-  /** Bytes that its client has taken since the beginning of the connection. */
-  get taken(): number {
-    return this.feed.frames.sentBytes - this.feed.frames.buffered;
-  }
-
-  /** Whether that was all. */
-  sendWhatFits(): boolean {
-    while (!this.isDone && this.feed.frames.takesBulk(sectionBytes(this.frames[this.next]!))) this.sendOne();
-    return this.isDone;
-  }
-
-  /** Ends when all was sent, or it was given up, or the connection is over. */
-  async finish(): Promise<void> {
-    while (!this.sendWhatFits()) await this.feed.frames.room(sectionBytes(this.frames[this.next]!));
-  }
-
-  giveUp(): void {
-    this.given = true;
-    this.feed.frames.drained();
-  }
-
-  private sendOne(): void {
-    const { frames } = this.feed;
-    const sections = this.frames[this.next++]!;
-    const isLast = this.end !== undefined && this.next === this.frames.length;
-    frames.frame("commits", isLast, isLast ? this.end : frames.position, sections);
-  }
-}
-
-function taken(sendings: readonly Sending[]): number {
-  return sendings.reduce((sum, sending) => sum + sending.taken, 0);
-}
 
 function weight(transactions: readonly Transaction[]): number {
   return transactions.reduce((sum, { bytes }) => sum + bytes.length, 0);

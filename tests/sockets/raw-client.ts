@@ -71,6 +71,7 @@ export class RawClient {
     const position = left === undefined ? undefined : formatLsn(left.position);
     client.send({ kind: "hello", token, epoch: left?.epoch, position });
     client.welcome = await client.control("welcome");
+    if (left && client.position === zeroLsn) client.position = left.position;
     return client;
   }
 

@@ -12,6 +12,8 @@ import { type LeftOff, RawClient } from "./raw-client.ts";
 export interface Running {
   readonly engine: Engine;
   readonly db: TestDatabase;
+  /** Where the engine has its log. */
+  readonly dataDir: string;
   /** Every line that the engine logged, as JSON text. */
   readonly logged: readonly string[];
   greeted(token?: string, left?: LeftOff): Promise<RawClient>;
@@ -37,6 +39,7 @@ export async function running(config: WalcastConfig = {}, setup = ""): Promise<R
   return {
     engine,
     db,
+    dataDir,
     logged,
     async greeted(token, left) {
       const client = await RawClient.greeted(engine.url, token, left);

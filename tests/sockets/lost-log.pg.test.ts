@@ -1,0 +1,94 @@
+/** What a client that fell behind needs is gone from the log, or damaged: it loads its rows anew, and nobody else notices. */
+import assert from "node:assert/strict";
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { type RawClient, rowsOf, shownCommits } from "./raw-client.ts";
+import { type Running, running } from "./running.ts";
+
+const MiB = 1 << 20;
+const items = { table: "items" };
+
+test("a client that retention overtakes loads its rows anew when it goes on", async (t) => {
+  const { world, slow, quick, write } = await fallenBehind(t, { maxBytes: MiB });
+  const head = await world.metric("walcast_log_head_position");
+  for (let i = 0; i < 12; i++) await write();
+  while ((await world.metric("walcast_log_start_position")) <= head) await write();
+  slow.socket.resume();
+  await loadsAnew(world, slow);
+  await showsAll(quick, await write());
+});
+
+test("a client whose part of the log is damaged loads its rows anew when it gets there", async (t) => {
+  const { world, slow, quick, write } = await fallenBehind(t, {});
+  for (let i = 0; i < 12; i++) await write();
+  await damage(world.dataDir);
+  slow.socket.resume();
+  await loadsAnew(world, slow);
+  await showsAll(quick, await write());
+});
+
+interface Behind {
+  readonly world: Running;
+  readonly slow: RawClient;
+  readonly quick: RawClient;
+  /** A row of its own; gives its xid. */
+  write(): Promise<string>;
+}
+
+/** One client that stopped reading, and one that goes on. */
+async function fallenBehind(t: TestContext, log: { maxBytes?: number }): Promise<Behind> {
+  const world = await running(
+    { log: { segmentBytes: 64 * 1024, tailBytes: MiB, ...log }, limits: { backlogBytesPerConnection: 64 * 1024 } },
+    "create table items (id int primary key, v text); alter table items alter v set storage external",
+  );
+  t.after(() => world.close());
+  let id = 0;
+  const write = (): Promise<string> => world.transaction(`insert into items values (${++id}, repeat('x', ${MiB / 4}))`);
+  const [slow, quick] = [await world.greeted(), await world.greeted()];
+  await slow.load(1, items);
+  await quick.load(1, items);
+  slow.socket.pause();
+  while ((await world.metric("walcast_slow_consumers_total")) === 0) await write();
+  return { world, slow, quick, write };
+}
+
+async function loadsAnew(world: Running, client: RawClient): Promise<void> {
+  const { id, cause, purge } = await client.control("resync");
+  assert.deepEqual([id, cause.code, purge], [1, "position_too_old", undefined]);
+  const { lines, commits } = await client.joined(1);
+  const { rows } = await world.db.query("select id::text from items order by items.id");
+  const shown = [...rowsOf(lines).map(([key]) => key), ...commits.flatMap(({ operations }) => operations.map(keyOf))];
+  assert.deepEqual(
+    shown.map(Number).sort((a, b) => a - b),
+    rows.map((row) => Number((row as { id: string }).id)),
+  );
+}
+
+async function showsAll(client: RawClient, xid: string): Promise<void> {
+  await client.awaitXid(1, xid);
+  const keys = shownCommits(client, 1).flatMap(({ operations }) => operations.map(keyOf));
+  assert.deepEqual(
+    keys.map(Number),
+    Array.from({ length: keys.length }, (_, i) => i + 1),
+  );
+  assert.equal(
+    client.received.some((one) => "control" in one && one.control.kind === "resync"),
+    false,
+  );
+}
+
+function keyOf(operation: { readonly kind: string }): unknown {
+  assert.equal(operation.kind, "insert");
+  return (operation as { row?: readonly unknown[] }).row![0];
+}
+
+/** One byte in each file of the log, in the middle of rows. */
+async function damage(dataDir: string): Promise<void> {
+  const names = await readdir(dataDir, { recursive: true });
+  for (const name of names.filter((one) => one.endsWith(".segment"))) {
+    const file = await open(join(dataDir, name), "r+");
+    await file.write("?", 30_000);
+    await file.close();
+  }
+}
