@@ -28,8 +28,7 @@ export class Stage implements Releasing {
     this.cluster = await testCluster({}, this);
     this.db = await this.connect(this);
     await createBank(this.db);
-    this.dataDir = await mkdtemp(join(tmpdir(), "walcast-splice-"));
-    this.after(() => rm(this.dataDir, { recursive: true, force: true }));
+    this.dataDir = await this.directory();
     await this.startEngine();
     this.after(() => this.engine.close());
     this.load = await Load.start(this.cluster.url, this.random);
@@ -48,6 +47,13 @@ export class Stage implements Releasing {
   /** Another engine on the same slot, where there was one. */
   async startEngine(): Promise<void> {
     this.engine = await createEngine(this.engineConfig, pino({ level: process.env.WALCAST_LOG ?? "fatal" }));
+  }
+
+  /** For an engine's log; gone in the end. */
+  async directory(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), "walcast-splice-"));
+    this.after(() => rm(directory, { recursive: true, force: true }));
+    return directory;
   }
 
   get engineConfig(): { databaseUrl: string; port: number; tables: "all"; dataDir: string } {

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { WebSocket } from "ws";
 import {
+  type AddedColumn,
   type Commit,
   decodeCommits,
   decodeFrame,
@@ -160,6 +161,11 @@ export class RawClient {
         return this.shape(message.id).describe(message.table);
       case "resync":
         return this.shape(message.id).resync(message.cause);
+      case "altered":
+        return this.shape(message.id).alter(message);
+      case "rewind":
+        for (const shape of this.shapes.values()) shape.rewind();
+        return;
       case "unsubscribed":
         return this.shape(message.id).end();
     }
@@ -187,6 +193,11 @@ export class RawClient {
 
 export type ShapeStatus = "loading" | "ready" | "resyncing" | "error" | "over";
 
+interface Altered {
+  readonly table: TableDescription;
+  readonly added: readonly AddedColumn[];
+}
+
 export class RawShape {
   readonly client: RawClient;
   readonly id: number;
@@ -208,7 +219,7 @@ export class RawShape {
   private replica: Replica | undefined;
   private loading: Replica | undefined;
   private catchUp: Uint8Array[] = [];
-  private staged: Uint8Array[] = [];
+  private staged: (Uint8Array | Altered)[] = [];
   private hasJoined = false;
 
   constructor(client: RawClient, id: number, request: ShapeRequest, watched: Watched) {
@@ -257,6 +268,15 @@ export class RawShape {
     this.staged = [];
   }
 
+  alter(altered: Altered): void {
+    assert.equal(this.status, "ready", "what is altered in place has joined");
+    this.staged.push(altered);
+  }
+
+  rewind(): void {
+    this.staged = [];
+  }
+
   fail(error: ErrorJson): void {
     this.error = error;
     this.status = "error";
@@ -278,7 +298,9 @@ export class RawShape {
   boundary(position: Lsn): void {
     if (this.hasJoined) return this.swap(position);
     if (this.staged.length === 0) return;
-    for (const payload of this.staged) this.apply(this.replica!, payload, position);
+    for (const one of this.staged)
+      if (one instanceof Uint8Array) this.apply(this.replica!, one, position);
+      else this.replica!.alter(one);
     this.staged = [];
     this.show();
   }
@@ -303,7 +325,6 @@ export class RawShape {
     assert(loading, "a join ends a load");
     for (const payload of this.catchUp) this.apply(loading, payload, position);
     this.replica = loading;
-    this.table = loading.table;
     this.loading = undefined;
     this.catchUp = [];
     this.hasJoined = false;
@@ -322,12 +343,13 @@ export class RawShape {
 
   private show(): void {
     this.rows = this.replica!.rows;
+    this.table = this.replica!.table;
     this.total = this.replica!.total;
   }
 }
 
 class Replica {
-  readonly table: TableDescription;
+  table: TableDescription;
   readonly rows = new Map<string, Row>();
   total = 0;
   private last: Lsn = zeroLsn;
@@ -347,6 +369,18 @@ class Replica {
     const text = Buffer.from(lines).toString();
     assert(text.endsWith("\n"), "a copy frame holds whole lines");
     for (const line of text.slice(0, -1).split("\n")) this.put(line.split("\t").map(copyValue));
+  }
+
+  /** New columns are the last ones. */
+  alter({ table, added }: Altered): void {
+    const names = [...this.table.columns, ...added].map(({ name }) => name);
+    assert.deepEqual(
+      table.columns.map(({ name }) => name),
+      names,
+      "a table that is altered has its columns, and then those that were added",
+    );
+    this.table = table;
+    for (const [key, row] of this.rows) this.rows.set(key, [...row, ...added.map(({ value }) => value)]);
   }
 
   apply({ position, operations }: Commit): void {
