@@ -1,0 +1,139 @@
+/** The rights of a client that stays change under it: what it may not see any more leaves before anything else is shown. */
+import assert from "node:assert/strict";
+import { after, before, type TestContext, test } from "node:test";
+import { PGlite } from "@electric-sql/pglite";
+import { SignJWT } from "jose";
+import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
+import { jwt, sql } from "../../engine/index.ts";
+import { type Running, running } from "../sockets/running.ts";
+import { emptied } from "./emptied.ts";
+
+const secret = "a secret of thirty-two characters";
+let world: Running;
+let replica: PGlite;
+
+before(async () => {
+  replica = new PGlite();
+  world = await running(
+    {
+      auth: jwt({ secret }),
+      tables: {
+        notes: {
+          read: ({ claims }) => (claims.sub === "root" ? true : sql`tenant = ${String(claims.sub)}`),
+        },
+        salaries: { read: ({ claims }) => claims.sub === "root" },
+        news: { read: true },
+      },
+      positionEveryMs: 50,
+    },
+    `create table notes (id int primary key, tenant text, v text);
+     create table salaries (id int primary key, amount int);
+     create table news (id int primary key);
+     insert into notes select g, case when g % 2 = 0 then 'ada' else 'bob' end, 'v' from generate_series(1, 10) g;
+     insert into salaries values (1, 100); insert into news values (1)`,
+  );
+});
+after(async () => {
+  await world.close();
+  await replica.close();
+});
+
+const token = (sub: string): Promise<string> =>
+  new SignJWT({ sub })
+    .setProtectedHeader({ alg: "HS256" })
+    .setExpirationTime("1h")
+    .sign(new TextEncoder().encode(secret));
+
+interface Watching {
+  readonly client: Client;
+  readonly notes: Shape;
+  readonly news: Shape;
+  /** What was shown since `as` last began, each state once: the tenants whose notes, how many news, how many salaries. */
+  readonly states: string[];
+  /** Goes on as somebody else. Resolves when everything is there that they may see. */
+  as(sub: string): Promise<void>;
+}
+
+async function watching(t: TestContext, sub: string): Promise<Watching> {
+  await emptied(replica);
+  const client = createClient({
+    url: world.engine.url,
+    replica,
+    token: await token(sub),
+    backoff: { baseMs: 10, maxMs: 100 },
+  });
+  t.after(() => client.close());
+  const [notes, news] = [client.sync({ table: "notes" }), client.sync({ table: "news" })];
+  await Promise.all([notes.ready, news.ready]);
+  const states: string[] = [];
+  client
+    .live<{ tenants: string }>(
+      "select coalesce(string_agg(distinct tenant, '+' order by tenant), '') as tenants from notes",
+    )
+    .subscribe(([row]) => void states.push(row!.tenants));
+  const settled = async (): Promise<void> => {
+    await client.awaitPosition({ xid: await world.transaction("insert into news select max(id) + 1 from news") });
+    while (notes.status !== "ready") await turn();
+  };
+  await settled();
+  return {
+    client,
+    notes,
+    news,
+    states,
+    async as(next) {
+      states.length = 0;
+      const resumed = client.inspect().connections;
+      client.setToken(await token(next));
+      while (client.inspect().connections === resumed || client.status !== "live") await turn();
+      await settled();
+    },
+  };
+}
+
+test("another tenant never sees what the one before had: it leaves at once, and then their own comes", async (t) => {
+  const { client, states, as } = await watching(t, "ada");
+  assert.deepEqual(states, ["ada"]);
+  await as("bob");
+  assert.deepEqual(states, ["", "bob"]);
+  assert.deepEqual(await client.query("select id from notes order by id"), odd());
+  assert.deepEqual([client.inspect().purges, client.inspect().refetches], [1, 1]);
+});
+
+test("a right that got narrower takes away what it does not reach, and leaves other shapes as they are", async (t) => {
+  const { client, states, as } = await watching(t, "root");
+  assert.deepEqual(states, ["ada+bob"]);
+  await as("bob");
+  assert.deepEqual(states, ["", "bob"]);
+  assert.deepEqual([client.inspect().purges, client.inspect().refetches], [1, 1], "the news stayed");
+});
+
+test("a table whose right is gone is emptied, its shape says why, and the others go on", async (t) => {
+  const { client, as } = await watching(t, "root");
+  const salaries = client.sync({ table: "salaries" });
+  await salaries.ready;
+  const counts: number[] = [];
+  client
+    .live<{ count: number }>("select count(*)::int as count from salaries")
+    .subscribe(([row]) => void counts.push(row!.count));
+  await as("ada");
+  assert.deepEqual([salaries.status, salaries.error?.code], ["error", "forbidden"]);
+  assert.equal(counts.at(-1), 0);
+  await world.transaction("insert into salaries values (2, 200)");
+  await client.awaitPosition({ xid: await world.transaction("insert into news select max(id) + 1 from news") });
+  assert.equal(counts.at(-1), 0);
+});
+
+test("a new token of the same user loads nothing anew, and loses nothing that happens meanwhile", async (t) => {
+  const { client, states, as } = await watching(t, "ada");
+  const returning = as("ada");
+  for (let i = 0; i < 10; i++) await world.transaction(`update notes set v = 'w${i}' where id = 2`);
+  await returning;
+  await client.awaitPosition({ xid: await world.transaction("insert into news select max(id) + 1 from news") });
+  assert.deepEqual(await client.query("select v from notes where id = 2"), [{ v: "w9" }]);
+  assert.ok(states.every((tenants) => tenants === "ada"));
+  assert.deepEqual([client.inspect().purges, client.inspect().refetches], [0, 0]);
+});
+
+const odd = (): { id: number }[] => [1, 3, 5, 7, 9].map((id) => ({ id }));
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
