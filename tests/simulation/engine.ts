@@ -43,6 +43,19 @@ export class EngineProcess {
     return this.lines.join("\n");
   }
 
+  /** Why shapes had to be loaded anew since it started, by its own count. */
+  async resyncs(): Promise<string> {
+    if (this.urls[0] === undefined) return "not running";
+    const text = await fetch(new URL("/metrics", this.urls[0])).then(
+      (response) => response.text(),
+      (error: unknown) => String(error),
+    );
+    return text
+      .split("\n")
+      .filter((line) => /^walcast_(resyncs_total|invariant_breaches_total)/.test(line) && !line.endsWith(" 0"))
+      .join(", ");
+  }
+
   /** What a start needs of the machine is done now: the next one only has to begin. */
   prepare(): void {
     this.prepared ??= this.spawn();

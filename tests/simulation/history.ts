@@ -40,6 +40,8 @@ export class History {
   /** Where each commit ends, in order: the commit with number n ends at `ends[n - 1]`. */
   private readonly ends: Lsn[] = [];
   private readonly eras = new Map<string, Era[]>();
+  private readonly partitions = new Map<string, { readonly root: string; readonly region: string }>();
+  private readonly emptied: { readonly root: string; readonly at: number }[] = [];
   private readonly timelines = new Map<string, Timeline>();
   /** The last commit that touched a table. */
   private readonly touched = new Map<string, number>();
@@ -100,7 +102,7 @@ export class History {
   }
 
   /** The rows themselves, for a message that says what is wrong. */
-  async rows(table: string, filters: readonly Filter[], commit: number): Promise<Row[]> {
+  async rows(table: string, filters: readonly Filter[], commit = this.commits): Promise<Row[]> {
     const era = this.eraOf(table, commit);
     return era ? this.timeline(era, filters).rows(this.pool, commit) : [];
   }
@@ -111,11 +113,11 @@ export class History {
     return this.ends[Math.max(0, ...commits) - 1] ?? (0n as Lsn);
   }
 
-  /** Whether the table got another form in one of the commits after `from` up to `to`. */
+  /** Whether the table got another form, or lost a partition's rows, in one of the commits after `from` up to `to`. */
   changedBetween(table: string, from: number, to: number): boolean {
-    return (this.eras.get(table) ?? []).some(
-      (era) => (era.from > from && era.from <= to) || (era.to > from && era.to <= to),
-    );
+    const isWithin = (commit: number): boolean => commit > from && commit <= to;
+    const emptied = this.emptied.some(({ root, at }) => root === table && isWithin(at));
+    return emptied || (this.eras.get(table) ?? []).some((era) => isWithin(era.from) || isWithin(era.to));
   }
 
   describe(commit: number): string {
@@ -140,7 +142,7 @@ export class History {
       case "message":
         return this.changeSchema(JSON.parse(change.content) as SchemaMessage);
       case "truncate":
-        return change.tables.forEach((table) => this.truncate(table));
+        return this.truncateAll(change.tables);
       case "insert":
         return this.withEra(change.table, (era) => this.add(era, complete(era, change.row, undefined)));
       case "delete":
@@ -154,7 +156,8 @@ export class History {
   }
 
   /** Tables that are not the simulation's own have no era. */
-  private withEra(table: string, work: (era: Era) => void): void {
+  private withEra(decoded: string, work: (era: Era) => void): void {
+    const table = this.partitions.get(decoded)?.root ?? decoded;
     const era = this.eraOf(table, this.commits);
     if (!era) return;
     this.touched.set(table, this.commits);
@@ -165,6 +168,8 @@ export class History {
     for (const table of [...gone, ...layouts.map(({ decoded }) => decoded)]) this.endEra(table);
     for (const layout of layouts) {
       const era: Era = { id: ++this.eraCount, layout, from: this.commits, to: never, live: new Map() };
+      for (const [leaf, region] of Object.entries(layout.leaves))
+        this.partitions.set(leaf, { root: layout.decoded, region });
       this.eras.set(layout.decoded, [...(this.eras.get(layout.decoded) ?? []), era]);
       for (const row of layout.rows) this.add(era, row);
     }
@@ -174,13 +179,26 @@ export class History {
     this.withEra(table, (era) => {
       this.truncate(table);
       era.to = this.commits;
+      for (const leaf of Object.keys(era.layout.leaves)) this.partitions.delete(leaf);
     });
   }
 
-  private truncate(table: string): void {
+  private truncateAll(tables: readonly string[]): void {
+    for (const table of tables) {
+      const partition = this.partitions.get(table);
+      this.truncate(table, partition?.region);
+      const siblings = [...this.partitions].filter(([, { root }]) => root === partition?.root);
+      // Which rows go with one partition, only Postgres knows.
+      if (siblings.some(([leaf]) => !tables.includes(leaf)))
+        this.emptied.push({ root: partition!.root, at: this.commits });
+    }
+  }
+
+  /** `region`: of the partition, where only that is emptied. */
+  private truncate(table: string, region?: string): void {
     this.withEra(table, (era) => {
-      for (const { id } of era.live.values()) this.died.push({ id, at: this.commits });
-      era.live.clear();
+      const at = era.layout.columns.findIndex(({ name }) => name === "region");
+      for (const [key, { row }] of era.live) if (region === undefined || row[at] === region) this.remove(era, key);
     });
   }
 

@@ -1,7 +1,7 @@
 /** Shapes that a client may ask for: everything of a table, or what a predicate over its columns keeps. */
 import type { Random } from "../splice/random.ts";
 import type { Filter } from "./history.ts";
-import { type SimColumn, type SimTable, types } from "./schema.ts";
+import { regions, type SimColumn, type SimTable, types } from "./schema.ts";
 
 export function randomFilter(table: SimTable, random: Random): Filter {
   if (random.chance(0.25)) return {};
@@ -36,7 +36,7 @@ function operatorsOf({ type }: SimColumn): readonly string[] {
 }
 
 function parameter(column: SimColumn, random: Random): unknown {
-  if (column.name === "region") return random.pick(["north", "south"]);
+  if (column.name === "region") return random.pick(regions);
   const text = column.type.value(random);
   return column.type === types.int4 ? Number(text) : text;
 }

@@ -3,7 +3,7 @@
  * changes a table is followed, in its transaction, by a message that says what the table is now, with all of its rows:
  * so whoever decodes the commits need not know what ALTER TABLE does.
  */
-import type { Client } from "pg";
+import type { Client, QueryArrayConfig } from "pg";
 import type { Random } from "../splice/random.ts";
 
 export interface SimColumn {
@@ -18,7 +18,11 @@ export interface SimTable {
   readonly columns: readonly SimColumn[];
   /** In the key's order. */
   readonly key: readonly string[];
+  /** Where the rows of each region are, in a table that is partitioned by it. */
+  readonly leaves?: Readonly<Record<string, string>>;
 }
+
+export const regions = ["north", "south"] as const;
 
 /** What a message says: from its commit on this table has these columns and rows. Without columns it is gone. */
 export interface Layout {
@@ -28,6 +32,8 @@ export interface Layout {
   readonly columns: readonly { readonly name: string; readonly type: string }[];
   readonly key: readonly string[];
   readonly rows: readonly (readonly (string | null)[])[];
+  /** Which region's rows a partition has, by the name that test_decoding gives it. */
+  readonly leaves: Readonly<Record<string, string>>;
 }
 
 export interface SchemaMessage {
@@ -108,27 +114,38 @@ export class Schema {
   async create(db: Client): Promise<void> {
     await db.query(`create type mood as enum (${firstLabels.map((label) => `'${label}'`).join(", ")})`);
     for (const name of ["accounts", '"Odd Name"', "items", "notes"]) {
-      const table = this.randomTable(name);
-      await createTable(db, table);
-      this.tables.push(table);
+      this.tables.push(this.randomTable(name));
     }
-  }
-
-  table(name: string): SimTable | undefined {
-    return this.tables.find((table) => table.name === name);
+    this.tables.push(this.partitionedTable("parted"));
+    for (const table of this.tables) await createTable(db, table);
   }
 
   /** One change of one table. Resolves with what was done, for the trace. Rejects where a lock did not come in time. */
   async change(db: Client): Promise<string> {
     const table = this.random.pick(this.tables);
     const { after, statements, also = [] } = this.randomChange(table);
-    await inTransaction(db, statements, after.name === table.name ? [] : [table], [after, ...also]);
+    const [before, later] = this.random.chance(0.4) ? this.changesAround(table, after) : [[], []];
+    const gone = after.name === table.name ? [] : [table];
+    await inTransaction(db, [...before, ...statements], gone, [after, ...also], later);
     this.tables = this.tables.map((other) => (other === table ? after : other));
-    return statements.join("; ");
+    return [...before, ...statements, ...later].join("; ");
   }
 
-  private randomTable(name: string): SimTable {
-    const composite = this.random.chance(0.4);
+  /** What the same transaction does to the rows, before and after their table has its other form. */
+  private changesAround(table: SimTable, after: SimTable): [string[], string[]] {
+    const from = this.random.integer(1, 60);
+    return [
+      [`update ${table.name} set id = id + 100 where id between ${from} and ${from + 4}`],
+      [`delete from ${after.name} where id between ${from + 101} and ${from + 102}`],
+    ];
+  }
+
+  private partitionedTable(name: string): SimTable {
+    const leaves = regions.map((region) => [region, `leaf${++this.count}`] as const);
+    return { ...this.randomTable(name, true), leaves: Object.fromEntries(leaves) };
+  }
+
+  private randomTable(name: string, composite = this.random.chance(0.4)): SimTable {
     const id = { name: "id", type: types.int4, nullable: false };
     const region = { name: "region", type: types.text, nullable: false };
     const columns: SimColumn[] = composite ? [region, id] : [id];
@@ -196,8 +213,8 @@ export class Schema {
   }
 
   private recreate(table: SimTable): Alteration {
-    const after = this.randomTable(table.name);
-    return { after, statements: [`drop table ${table.name}`, createStatement(after)] };
+    const after = table.leaves ? this.partitionedTable(table.name) : this.randomTable(table.name);
+    return { after, statements: [`drop table ${table.name}`, ...createStatements(after)] };
   }
 
   private addLabel(table: SimTable): Alteration {
@@ -211,7 +228,7 @@ export class Schema {
 }
 
 export async function createTable(db: Client, table: SimTable): Promise<void> {
-  await inTransaction(db, [createStatement(table)], [], [table]);
+  await inTransaction(db, createStatements(table), [], [table]);
 }
 
 async function inTransaction(
@@ -219,6 +236,7 @@ async function inTransaction(
   statements: readonly string[],
   gone: readonly SimTable[],
   changed: readonly SimTable[],
+  later: readonly string[] = [],
 ): Promise<void> {
   await db.query("begin");
   try {
@@ -227,6 +245,7 @@ async function inTransaction(
     for (const table of changed) layouts.push(await layoutOf(db, table));
     const message: SchemaMessage = { gone: gone.map(({ name }) => decodedName(name)), layouts };
     await db.query("select pg_logical_emit_message(true, $1, $2)", [messagePrefix, JSON.stringify(message)]);
+    for (const statement of later) await db.query(statement);
     await db.query("commit");
   } catch (error) {
     await db.query("rollback");
@@ -234,9 +253,14 @@ async function inTransaction(
   }
 }
 
-function createStatement({ name, columns, key }: SimTable): string {
+function createStatements({ name, columns, key, leaves }: SimTable): string[] {
   const list = columns.map(({ name, type, nullable }) => `${name} ${type.sql}${nullable ? "" : " not null"}`);
-  return `create table ${name} (${list.join(", ")}, primary key (${key.join(", ")}))`;
+  const create = `create table ${name} (${list.join(", ")}, primary key (${key.join(", ")}))`;
+  if (!leaves) return [create];
+  const parts = Object.entries(leaves).map(
+    ([region, leaf]) => `create table ${leaf} partition of ${name} for values in ('${region}')`,
+  );
+  return [`${create} partition by list (region)`, ...parts];
 }
 
 /** Locks the table, so that the rows it tells are those at its commit. */
@@ -247,12 +271,22 @@ async function layoutOf(db: Client, table: SimTable): Promise<Layout> {
      where attrelid = $1::text::regclass and attnum > 0 and not attisdropped order by attnum`,
     [table.name],
   );
-  const { rows } = await db.query<(string | null)[]>({
-    text: `select ${columns.map(({ name }) => name).join(", ")} from ${table.name}`,
-    rowMode: "array",
-    types: { getTypeParser: () => (text: string) => text },
-  });
-  return { table: table.name, decoded: decodedName(table.name), columns, key: table.key, rows };
+  const { rows } = await db.query<(string | null)[]>(everyRowOf(table.name));
+  const leaves = Object.entries(table.leaves ?? {}).map(([region, leaf]) => [decodedName(leaf), region] as const);
+  return {
+    table: table.name,
+    decoded: decodedName(table.name),
+    columns,
+    key: table.key,
+    rows,
+    leaves: Object.fromEntries(leaves),
+  };
+}
+
+/** Each value as Postgres writes it. */
+export function everyRowOf(table: string): QueryArrayConfig {
+  const types = { getTypeParser: () => (text: string | Buffer) => String(text) };
+  return { text: `select * from ${table}`, rowMode: "array", types };
 }
 
 export function decodedName(name: string): string {

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { Random } from "../splice/random.ts";
-import { type Schema, type SimTable, types } from "./schema.ts";
+import { regions, type Schema, type SimTable, types } from "./schema.ts";
 
 export class Writers {
   commits = 0;
@@ -127,11 +127,19 @@ class Writer {
     if (chance < 0.84) return plain(`delete from ${table.name} where ${this.some()}`);
     if (chance < 0.9)
       return plain(`update ${table.name} set id = id + ${random.pick([1, 100, -100])} where ${this.some()}`);
+    if (chance < 0.92) return this.move(table);
     if (chance < 0.94) return plain(`update ${table.name} set id = id where id < 20`);
     if (chance < 0.96) return plain(`update ${table.name} set id = -id`);
     if (chance < 0.975) return plain(`delete from ${table.name} where abs(id) > 60`);
-    if (chance < 0.985) return plain(`truncate ${table.name}`);
+    if (chance < 0.985) return plain(`truncate ${random.chance(0.5) ? table.name : random.pick(leavesOf(table))}`);
     return this.many(table);
+  }
+
+  /** To the other region: another key, and in a partitioned table another partition. */
+  private move(table: SimTable): Statement {
+    if (!table.key.includes("region")) return this.update(table);
+    const other = "case region when 'north' then 'south' else 'north' end";
+    return plain(`update ${table.name} set region = ${other} where ${this.some()}`);
   }
 
   private some(): string {
@@ -179,7 +187,7 @@ class Writer {
 
   private valueOf({ name, type, nullable }: SimTable["columns"][number]): string | null {
     if (name === "id") return String(this.random.integer(1, 60));
-    if (name === "region") return this.random.pick(["north", "south"]);
+    if (name === "region") return this.random.pick(regions);
     return nullable && this.random.chance(0.2) ? null : type.value(this.random);
   }
 }
@@ -198,6 +206,10 @@ interface Plan {
 
 function plain(sql: string): Statement {
   return { sql, values: [] };
+}
+
+function leavesOf({ name, leaves }: SimTable): string[] {
+  return leaves ? Object.values(leaves) : [name];
 }
 
 function literal(value: string | null, type: string): string {
