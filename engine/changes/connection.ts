@@ -55,9 +55,9 @@ export async function connect(config: pg.ClientConfig): Promise<pg.Client> {
  * A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to its idle
  * connections only, and an error that nobody listens to would end the process.
  */
-export function openPool(databaseUrl: string, name: string, max: number, log: Logger): pg.Pool {
+export function openPool(databaseUrl: string, name: string, max: number, log?: Logger): pg.Pool {
   const pool = new pg.Pool({ ...queryConfig(databaseUrl, name), max });
-  pool.on("connect", (client) => client.on("error", (error) => log.debug({ err: error }, "a connection broke")));
+  pool.on("connect", (client) => client.on("error", (error) => log?.debug({ err: error }, "a connection broke")));
   pool.on("error", () => {});
   return pool;
 }

@@ -4,13 +4,13 @@
  */
 import { Kysely, PostgresDialect } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
-import pg from "pg";
+import type pg from "pg";
 import type { Logger } from "pino";
 import * as first from "../../migrations/0001_walcast.ts";
 import * as second from "../../migrations/0002_descriptions.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
-import { connect, queryConfig } from "./connection.ts";
+import { connect, openPool, queryConfig } from "./connection.ts";
 import { ensureEventTriggers } from "./event-triggers.ts";
 import { ensureSlot } from "./slot.ts";
 
@@ -64,7 +64,7 @@ async function requireLogicalWal(client: pg.Client): Promise<void> {
 /** Applies what is missing of migrations/. The caller holds the setup lock. */
 export async function migrate(databaseUrl: string): Promise<void> {
   const db = new Kysely<unknown>({
-    dialect: new PostgresDialect({ pool: new pg.Pool({ ...queryConfig(databaseUrl, "walcast migrate"), max: 1 }) }),
+    dialect: new PostgresDialect({ pool: openPool(databaseUrl, "walcast migrate", 1) }),
   });
   try {
     const migrator = new Migrator({
