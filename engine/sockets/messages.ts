@@ -1,6 +1,6 @@
 /** What clients send, parsed once at the edge: JSON text → ClientMessage, or `malformed_message`. */
 import { WalcastError } from "../errors.ts";
-import type { ClientMessage, ShapeRequest } from "../protocol.ts";
+import { type ClientMessage, parseLsn, type ShapeRequest } from "../protocol.ts";
 
 const clientKinds = ["hello", "subscribe", "resume", "unsubscribe", "await", "audited"];
 
@@ -12,7 +12,7 @@ export function parseClientMessage(text: string): ClientMessage {
         kind: "hello",
         ...optional("token", message["token"], asText),
         ...optional("epoch", message["epoch"], asText),
-        ...optional("position", message["position"], asText),
+        ...optional("position", message["position"], asLsn),
       };
     case "subscribe":
       return {
@@ -75,6 +75,12 @@ function asObject(value: unknown, what: string): Record<string, unknown> {
 function asText(value: unknown, name: string): string {
   if (typeof value === "string") return value;
   throw malformed(`expected ${name} as text, found ${shown(value)}`);
+}
+
+function asLsn(value: unknown, name: string): string {
+  const text = asText(value, name);
+  parseLsn(text);
+  return text;
 }
 
 function asXid(value: unknown, name: string): string {

@@ -63,12 +63,7 @@ describe("a connection", () => {
     ["a binary message", [Buffer.from(hello)], 4400, "malformed_message"],
     ["a message before hello", ['{"kind":"unsubscribe","id":1}'], 4400, "hello_expected"],
     ["a second hello", [hello, hello], 4400, "malformed_message"],
-    [
-      "a position that is none",
-      ['{"kind":"hello","epoch":"1:1:1","position":"here"}'],
-      4400,
-      "malformed_message",
-    ],
+    ["a position that is none", ['{"kind":"hello","epoch":"1:1:1","position":"here"}'], 4400, "malformed_message"],
     ["a message above the limit", [" ".repeat(messageBytes + 1)], 4413, "too_large"],
     ["an id of 0", [hello, '{"kind":"subscribe","id":0,"shape":{"table":"items"}}'], 4400, "malformed_message"],
     [
