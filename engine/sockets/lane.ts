@@ -225,6 +225,8 @@ export class Lane {
     let after = snapshot.pin.from;
     while (!this.over) {
       await this.feed.live();
+      // That may have taken long, and somebody who is not subscribed any more joins nothing.
+      if (this.over) return;
       const rest = this.unseen(this.hub.tail.recent(after), tables, snapshot);
       if (!rest || !isShort(rest)) {
         after = await this.readOn(alone, tables, snapshot, after);

@@ -75,6 +75,25 @@ describe("a client that returns", () => {
     await client.close();
   });
 
+  test("that ends a subscription before it goes on gets nothing of it", async () => {
+    const { left } = await visited("ada", { table: "items" });
+    const client = await returned("ada", left);
+    client.subscribe(1, { table: "items" });
+    await client.control("described");
+    // It shares the snapshot, and joins when that is all there is to wait for.
+    const other = await server.greeted(await token("ada"));
+    await other.load(1, { table: "items" });
+    client.send({ kind: "unsubscribe", id: 1 });
+    await client.control("unsubscribed");
+    const from = client.received.length;
+    client.send({ kind: "resume" });
+    await client.awaitXid(2, await server.transaction("insert into items values (1000, 'late')"));
+    const sections = client.received.slice(from).flatMap((one) => ("frame" in one ? one.frame.sections : []));
+    assert.deepEqual(sections, []);
+    await client.close();
+    await other.close();
+  });
+
   test("that missed nothing is told that it is up to date, and goes on", async () => {
     const { left, identity } = await visited("ada", { table: "items", where: "id > 1000" });
     const client = await returned("ada", left);
