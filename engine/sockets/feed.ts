@@ -27,8 +27,9 @@ export class Feed {
   isSlow = false;
   /** Passes of its own that ended before it was live. */
   turns = 0;
-  /** What lanes showed whose table was altered since the last boundary. */
+  /** What lanes showed whose table was altered, at `unalteredAt`, since the last boundary. */
   private readonly unaltered = new Map<Lane, Shape>();
+  private unalteredAt: Lsn = zeroLsn;
   private home: Registry<Lane> | undefined;
   private waiting: (() => void)[] = [];
 
@@ -54,7 +55,7 @@ export class Feed {
 
   /** The home has the lane in its table's new form already. The client does, from the next boundary on. */
   alter(lane: Lane, shape: Shape, added: readonly AddedColumn[]): void {
-    if (!this.frames.insideCommit) this.unaltered.clear();
+    this.forgetShown();
     if (!this.unaltered.has(lane)) this.unaltered.set(lane, this.joined.get(lane)!);
     this.joined.set(lane, shape);
     this.frames.alter(lane.id, describeShape(shape), added);
@@ -105,7 +106,16 @@ export class Feed {
     this.wake();
   }
 
+  /** Once there was another boundary, what was altered is what the client shows. */
+  private forgetShown(): void {
+    const { position } = this.frames;
+    if (this.unalteredAt === position) return;
+    this.unaltered.clear();
+    this.unalteredAt = position;
+  }
+
   private unalter(): void {
+    this.forgetShown();
     for (const [lane, shape] of this.unaltered) if (this.joined.has(lane)) this.joined.set(lane, shape);
     this.unaltered.clear();
   }

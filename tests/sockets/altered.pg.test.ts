@@ -6,7 +6,7 @@ import { type Running, running } from "./running.ts";
 
 describe("a table that changes in a way that its rows can follow", () => {
   let server: Running;
-  before(async () => (server = await running({ limits: { backlogBytesPerConnection: 256 * 1024 } })));
+  before(async () => (server = await running({ limits: { backlogBytesPerConnection: 256 * 1024, frameBytes: 4096 } })));
   after(() => server.close());
 
   async function tableOf(name: string): Promise<void> {
@@ -84,6 +84,26 @@ describe("a table that changes in a way that its rows can follow", () => {
     await client.control("altered");
     await client.awaitXid(1, last);
     assert.deepEqual(shownCommits(client, 1).at(-1)!.operations, [{ kind: "insert", row: ["9", "last", "8"] }]);
+    await client.close();
+  });
+
+  test("is not told again to a client that falls behind inside a later commit", async () => {
+    await tableOf("settled");
+    const client = await server.greeted();
+    await client.load(1, { table: "settled" });
+    await client.awaitXid(1, await server.transaction("alter table settled add column extra int default 7"));
+    client.socket.pause();
+    const before = await server.metric("walcast_slow_consumers_total");
+    let last = "";
+    for (let id = 1_000; (await server.metric("walcast_slow_consumers_total")) === before; id += 1_000)
+      last = await server.transaction(
+        `insert into settled select g, repeat('x', 900), 8 from generate_series(${id}, ${id + 900}) g`,
+      );
+    client.socket.resume();
+    await client.awaitXid(2, last);
+    const kinds = client.received.flatMap((one) => ("control" in one ? [one.control.kind] : []));
+    assert.ok(kinds.includes("rewind"));
+    assert.deepEqual([kinds.filter((kind) => kind === "altered").length, kinds.includes("resync")], [1, false]);
     await client.close();
   });
 
