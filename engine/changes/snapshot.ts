@@ -100,6 +100,7 @@ export class Snapshots {
   }
 
   private async takePinned(shape: Shape, shared: SharedSnapshot, pin: Pin): Promise<Snapshot> {
+    if (shared.over) throw nobodyWaits();
     const client = await this.pool.connect();
     this.clients.add(client);
     shared.onEnd(() => this.clients.delete(client));
@@ -218,9 +219,13 @@ async function copyInto(client: pg.PoolClient, shape: Shape, spool: Spool, share
 
 async function copyRows(client: pg.PoolClient, shape: Shape, spool: Spool, shared: SharedSnapshot): Promise<void> {
   for await (const chunk of client.query(copyTo(`copy (${selectSql(shape)}) to stdout`))) {
-    if (shared.over) throw new WalcastError("snapshot_failed", "nobody waits for this snapshot any more");
+    if (shared.over) throw nobodyWaits();
     await spool.write(chunk as Buffer);
   }
+}
+
+function nobodyWaits(): WalcastError {
+  return new WalcastError("snapshot_failed", "nobody waits for this snapshot any more");
 }
 
 const insufficientPrivilege = "42501";

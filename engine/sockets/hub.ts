@@ -139,9 +139,15 @@ export class Hub {
   }
 
   private async streamed(position: Lsn, feed: Feed): Promise<void> {
-    const passed = new Promise<void>((resolve) => this.waiting.add({ position, feed, resolve }));
-    await Promise.race([passed, this.snapshots.commitBarrier()]);
-    await passed;
+    const { promise: passed, resolve } = Promise.withResolvers<void>();
+    const waiting = { position, feed, resolve };
+    this.waiting.add(waiting);
+    try {
+      await Promise.race([passed, this.snapshots.commitBarrier()]);
+      await passed;
+    } finally {
+      this.waiting.delete(waiting);
+    }
   }
 
   private forgetChanged(transactions: readonly Transaction[]): void {
