@@ -1,7 +1,10 @@
 /** What a table is, as the catalog tells it, and what makes it another one. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import pg from "pg";
+import { pino } from "pino";
 import { describeTable, findTable } from "../../engine/changes/catalog.ts";
+import { ensureEventTriggers } from "../../engine/changes/event-triggers.ts";
 import { migrate } from "../../engine/changes/setup.ts";
 import type { Table } from "../../engine/changes/table.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
@@ -12,6 +15,10 @@ describe("the catalog", () => {
   before(async () => {
     db = await testDatabase({ after: () => {} });
     await migrate(db.url);
+    const client = new pg.Client(db.url);
+    await client.connect();
+    await ensureEventTriggers(client, pino({ level: "silent" }));
+    await client.end();
   });
   after(() => db.drop());
 
