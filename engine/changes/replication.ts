@@ -19,7 +19,7 @@ import { formatEpoch, leadsFrom, type Lineage, parseEpoch } from "./epoch.ts";
 import { type History, readHistory } from "./history.ts";
 import { prepareDatabase } from "./setup.ts";
 import { forgetReadyTables, renewSlot } from "./slot.ts";
-import { Stream } from "./stream.ts";
+import { isDecodingFailure, Stream } from "./stream.ts";
 import type { Transaction } from "./transaction.ts";
 import { formatHistory, judge, type Kept, type Served, type Verdict } from "./verdict.ts";
 
@@ -76,6 +76,8 @@ export class Replication {
   private quietEnd = zeroLsn;
   private lastAcknowledged = zeroLsn;
   private renew = false;
+  /** The last connection ended over a transaction that ran, so the next one asks for none. */
+  private committedOnly = false;
 
   constructor(options: ReplicationOptions, events: ReplicationEvents) {
     this.options = options;
@@ -174,13 +176,18 @@ export class Replication {
 
   private note(error: unknown): void {
     if (this.stopping.signal.aborted) return;
-    if (this.status === "live") this.breaks++;
+    if (this.status === "live") this.noteBreak(error);
     if (this.status !== "starting") this.status = "reconnecting";
     const reason = reasonOf(error);
     // The same again and again is said once.
     if (reason !== this.reason) this.options.log.warn({ err: error }, `replication: ${reason}`);
     this.reason = reason;
     if (isPublicationMissing(error)) this.renew = true;
+  }
+
+  private noteBreak(error: unknown): void {
+    this.breaks++;
+    this.committedOnly = isDecodingFailure(error);
   }
 
   private async backOff(attempt: number, mostMs: number): Promise<void> {
@@ -196,7 +203,10 @@ export class Replication {
     this.eventTriggers = eventTriggers;
     const { recentXid, walSenderTimeoutMs } = await this.settle();
     this.stream = new Stream(
-      { databaseUrl, slot, publication, walSenderTimeoutMs, recentXid, stagingDirectory, largeTransactionBytes },
+      {
+        ...{ databaseUrl, slot, publication, walSenderTimeoutMs, recentXid, stagingDirectory, largeTransactionBytes },
+        committedOnly: this.committedOnly,
+      },
       {
         onTransactions: (transactions) => this.events.onTransactions(transactions),
         onQuiet: (walEnd) => this.onQuiet(walEnd),

@@ -23,9 +23,14 @@ const variants: readonly (readonly [string, number, StreamingOptions])[] = [
   ["in files, each change sent at once", 60, { settings: streamedAtOnce, largeTransactionBytes: 2_000 }],
 ];
 
-for (const [where, steps, options] of variants) {
+// With this seed the walsender of 18 cannot read a transaction that runs: what it gives once that has committed is complete.
+const unreadable: (typeof variants)[number] = ["where the walsender gives up", 250, { settings: streamedEarly }];
+const unreadableSeed = 311_661_899;
+
+for (const variant of [...variants, unreadable]) {
+  const [where, steps, options] = variant;
   test(`whatever several writers do comes out as protocol 1 has it: ${where}`, async (t) => {
-    const random = Random.fromEnvironment();
+    const random = variant === unreadable ? new Random(unreadableSeed) : Random.fromEnvironment();
     t.diagnostic(`WALCAST_SEED=${random.seed}`);
     const db = await testDatabase(t);
     if (!(await knows(db, Object.keys(options.settings!)))) return t.skip("this Postgres has no such setting");
@@ -34,7 +39,7 @@ for (const [where, steps, options] of variants) {
     const oracle = await Oracle.on(db);
     await streaming.start();
     await writeAtRandom(db, random, steps);
-    await streaming.caughtUp();
+    await streaming.caughtUpAtLast();
     await oracle.agreesWith(streaming);
     await streaming.stop();
     const streamed = await streamedTransactions(streaming);
