@@ -226,6 +226,8 @@ class RunningEngine implements Engine {
   }
 
   private acknowledgeSoon(): void {
+    // What is flushed while it closes is acknowledged with the stream's last word.
+    if (this.stopping.signal.aborted) return;
     this.acknowledging ??= setTimeout(() => {
       this.acknowledging = undefined;
       this.stages?.replication.acknowledge();

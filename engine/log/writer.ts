@@ -142,7 +142,9 @@ export class Writer {
 
   /** Resolves when all that was appended is durable, or when the disk refuses it. */
   async flushed(): Promise<void> {
-    while (this.flushing && !this.failure) await Promise.race([this.flushing, delay(retryMs)]);
+    // Asked again and again, as a failure ends nothing; but that keeps no process alive.
+    while (this.flushing && !this.failure)
+      await Promise.race([this.flushing, delay(retryMs, undefined, { ref: false })]);
   }
 
   /** Nothing is written after this; what waits is dropped. */
