@@ -102,7 +102,7 @@ export class Stream {
     const largeBytes = options.largeTransactionBytes ?? defaultLargeTransactionBytes;
     this.assembler = new TransactionAssembler(options.recentXid, this.staging, largeBytes);
     this.completed = new CommitOrder(
-      () => this.handOn(),
+      () => this.guard(() => this.handOn()),
       (error) => this.fail(error),
     );
     // The service's timer would acknowledge what was merely received, `auto: false` or not: 0 keeps it off.

@@ -162,6 +162,22 @@ test("a transaction that is cut off in the middle comes again, whole, although a
   await again.stop();
 });
 
+test("what cannot be taken ends the connection, also where a file was waited for, and nothing behind it is handed on", async (t) => {
+  const db = await testDatabase(t);
+  let calls = 0;
+  const onTransactions = (): never => {
+    calls++;
+    throw new Error("the log refused it");
+  };
+  const streaming = new Streaming(db, { largeTransactionBytes: 10_000, events: { onTransactions } });
+  await streaming.prepare(tables);
+  await streaming.start();
+  await db.query("insert into t0 select i, 'one', repeat('x', 200) from generate_series(1, 3000) i");
+  await db.query("insert into t0 values (0, 'two', 'x')");
+  await assert.rejects(streaming.over, /the log refused it/);
+  assert.equal(calls, 1);
+});
+
 // ── The oracle ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface Essence {
