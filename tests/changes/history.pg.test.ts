@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { statusUpdate } from "../../engine/changes/stream.ts";
-import { createEngine } from "../../engine/main.ts";
 import { decodeCommits, type Frame, type Lsn } from "../../engine/protocol.ts";
 import { RawClient, rowsOf } from "../sockets/raw-client.ts";
 import { running } from "../sockets/running.ts";
 import { testCluster } from "../support/postgres.ts";
+import { engines } from "./returning.ts";
 
 test("a status update says to the byte what was received and what may be forgotten", () => {
   const message = statusUpdate(0x1_0000_0005n as Lsn, 0x1_0000_0003n as Lsn, true);
@@ -69,13 +69,8 @@ test("a slot that somebody dropped means that rows may be missing: every client 
 test("while Postgres restarts, clients stay connected, and what they ask for meanwhile is served afterwards", async (t) => {
   const cluster = await testCluster({}, t);
   await cluster.query("create table items (id int primary key); insert into items values (1)");
-  const engine = await createEngine({
-    databaseUrl: cluster.url,
-    port: 0,
-    tables: "all",
-    slot: "restarted",
-    logLevel: "silent",
-  });
+  const shop = await engines(cluster.url, "restarted", t);
+  const engine = await shop.start();
   try {
     const client = await RawClient.greeted(engine.url);
     await client.load(1, { table: "items" });

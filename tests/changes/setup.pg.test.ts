@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { pino } from "pino";
 import { prepareDatabase } from "../../engine/changes/setup.ts";
-import { createEngine } from "../../engine/main.ts";
 import { RawClient, rowsOf } from "../sockets/raw-client.ts";
 import { type TestDatabase, testCluster, testDatabase } from "../support/postgres.ts";
+import { engines } from "./returning.ts";
 
 const log = pino({ level: "silent" });
 
@@ -111,7 +111,7 @@ test("a role without superuser, hence without event triggers, learns of schema c
   await db.query(
     `set role ${db.name}; create table items (id int primary key, v text); insert into items values (1, 'a'); reset role`,
   );
-  const engine = await createEngine({ databaseUrl: url, port: 0, tables: "all", slot: db.name, logLevel: "silent" });
+  const engine = await (await engines(url, db.name, t)).start();
   try {
     const client = await RawClient.greeted(engine.url);
     await client.load(1, { table: "items" });
@@ -146,7 +146,7 @@ test("a table that the engine's role may not read in full is refused with what t
   await db.query(
     `set role ${db.name}; create table guarded (id int primary key); alter table guarded enable row level security, force row level security; reset role`,
   );
-  const engine = await createEngine({ databaseUrl: url, port: 0, tables: "all", slot: db.name, logLevel: "silent" });
+  const engine = await (await engines(url, db.name, t)).start();
   try {
     const client = await RawClient.greeted(engine.url);
     client.subscribe(1, { table: "guarded" });

@@ -4,11 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createEngine } from "../../engine/main.ts";
 import { quoteLiteral } from "../../engine/shapes/name.ts";
 import { RawClient } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { testDatabase } from "../support/postgres.ts";
+import { engines } from "./returning.ts";
 
 const values: Readonly<Record<string, readonly string[]>> = {
   bool: ["t", "f"],
@@ -182,13 +182,7 @@ for (const by of ["ALTER ROLE … SET", "ALTER DATABASE … SET", "options in th
       const altered = by.startsWith("ALTER ROLE") ? `role ${role}` : `database ${db.name}`;
       for (const [name, value] of Object.entries(settings)) await db.query(`alter ${altered} set ${name} = ${value}`);
     }
-    const engine = await createEngine({
-      databaseUrl: url.href,
-      port: 0,
-      tables: "all",
-      slot: role,
-      logLevel: "silent",
-    });
+    const engine = await (await engines(url.href, role, t)).start();
     t.after(async () => {
       await engine.close();
       await db.query(`drop owned by ${role} cascade; drop role ${role}`);

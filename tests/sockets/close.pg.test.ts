@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { test } from "node:test";
 import { createEngine } from "../../engine/main.ts";
+import { engines } from "../changes/returning.ts";
 import { lowPort, testCluster } from "../support/postgres.ts";
 import { type Running, running } from "./running.ts";
 
@@ -50,13 +51,7 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
 
 test("close while Postgres is away does not wait for it", async (t) => {
   const cluster = await testCluster({}, t);
-  const engine = await createEngine({
-    databaseUrl: cluster.url,
-    port: 0,
-    tables: "all",
-    slot: "away",
-    logLevel: "silent",
-  });
+  const engine = await (await engines(cluster.url, "away", t)).start();
   await cluster.stop();
   while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
   await engine.close();

@@ -1,7 +1,7 @@
 /** The plain HTTP side: health, metrics, files, and the app's own routes. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -112,6 +112,16 @@ describe("over HTTP", () => {
     // Measured once a second, and a slot always keeps some.
     while (!/^walcast_slot_retained_bytes [1-9]/m.test((await get("/metrics")).text));
     await client.close();
+  });
+
+  test("docs/operations.md explains every figure that is served, and no other", async () => {
+    const { text } = await get("/metrics");
+    const served = [...text.matchAll(/^# TYPE walcast_(\w+) /gm)].map(([, name]) => name!);
+    const page = await readFile(new URL("../../docs/operations.md", import.meta.url), "utf8");
+    const table = page.slice(page.indexOf("| metric |"), page.indexOf("## Knobs"));
+    const cells = [...table.matchAll(/^\| (`.*?`) \|/gm)].map(([, cell]) => cell!);
+    const explained = cells.flatMap((cell) => [...cell.matchAll(/`(\w+)/g)].map(([, name]) => name!));
+    assert.deepEqual(explained.toSorted(), served.toSorted());
   });
 
   test("files are served with their type, and as long as their name says", async () => {

@@ -2,16 +2,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createEngine } from "../../engine/main.ts";
+import { engines } from "../changes/returning.ts";
 import { lowPort } from "../support/postgres.ts";
 import { running } from "./running.ts";
 
-test("an engine starts on the port that another has just left, with clients connected to it", async () => {
+test("an engine starts on the port that another has just left, with clients connected to it", async (t) => {
   const port = lowPort();
   const { engine, db, greeted, close } = await running({ port });
-  const config = { databaseUrl: db.url, slot: db.name, tables: "all", port } as const;
   await greeted();
   await engine.close();
-  const next = await createEngine(config);
+  const next = await (await engines(db.url, db.name, t)).start({ port });
   assert.equal(next.url, engine.url);
   await next.close();
   await close();
