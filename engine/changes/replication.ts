@@ -17,6 +17,7 @@ import { formatLsn, type Lsn, zeroLsn } from "../protocol.ts";
 import type { Claim } from "./claim.ts";
 import { formatEpoch, leadsFrom, type Lineage, parseEpoch } from "./epoch.ts";
 import { type History, readHistory } from "./history.ts";
+import { Repeated } from "./repeated.ts";
 import { prepareDatabase } from "./setup.ts";
 import { forgetReadyTables, renewSlot } from "./slot.ts";
 import { isDecodingFailure, Stream } from "./stream.ts";
@@ -78,6 +79,9 @@ export class Replication {
   private renew = false;
   /** The last connection ended over a transaction that ran, so the next one asks for none. */
   private committedOnly = false;
+  private repeated: Repeated | undefined;
+  /** What Postgres sent is not what the log has. */
+  private contradicted = false;
 
   constructor(options: ReplicationOptions, events: ReplicationEvents) {
     this.options = options;
@@ -201,14 +205,17 @@ export class Replication {
     await claim.hold();
     const { eventTriggers } = await prepareDatabase({ databaseUrl, slot, publication, log });
     this.eventTriggers = eventTriggers;
-    const { recentXid, walSenderTimeoutMs } = await this.settle();
+    const history = await this.settle();
+    const { recentXid, walSenderTimeoutMs } = history;
+    this.contradicted = false;
+    this.repeated = await Repeated.after(this.options.tail, confirmedOf(history));
     this.stream = new Stream(
       {
         ...{ databaseUrl, slot, publication, walSenderTimeoutMs, recentXid, stagingDirectory, largeTransactionBytes },
         committedOnly: this.committedOnly,
       },
       {
-        onTransactions: (transactions) => this.events.onTransactions(transactions),
+        onTransactions: (transactions) => this.onTransactions(transactions),
         onQuiet: (walEnd) => this.onQuiet(walEnd),
         acknowledged: () => this.acknowledged(),
         pendingBytes: () => this.options.tail.pendingBytes,
@@ -217,13 +224,26 @@ export class Replication {
     if (!this.stopping.signal.aborted) await this.stream.run(onStart);
   }
 
+  private onTransactions(transactions: readonly Transaction[]): void {
+    this.requireSame(this.repeated!.areMet(transactions));
+    this.events.onTransactions(transactions);
+  }
+
+  private requireSame(same: boolean): void {
+    if (same) return;
+    this.contradicted = true;
+    throw new WalcastError("not_streaming", "replication: Postgres sends other transactions than the log has");
+  }
+
   private onQuiet(walEnd: Lsn): void {
+    this.requireSame(this.repeated!.mayBeQuiet(walEnd));
     if (walEnd > this.quietEnd) this.quietEnd = walEnd;
     this.options.tail.quiet(walEnd);
   }
 
   /** Asked for on the stream's timers, so a breach gives the connection up rather than the process. */
   private acknowledged(): Lsn {
+    if (!this.repeated!.isDone) return this.repeated!.confirmed;
     const { acknowledgeable, recorded } = this.options.tail;
     try {
       must(acknowledgeable >= this.lastAcknowledged, "acknowledged_durable", "an acknowledgement never goes back");
@@ -239,7 +259,8 @@ export class Replication {
 
   private async settle(): Promise<History> {
     const history = await this.freeHistory();
-    const verdict = judge(this.options.tail, servedBy(history), () => randomBytes(4).toString("hex"));
+    const served = { ...servedBy(history), contradicts: this.contradicted };
+    const verdict = judge(this.options.tail, served, () => randomBytes(4).toString("hex"));
     if (this.renew || (verdict.kind === "start" && verdict.renew)) return this.startWithNewSlot(verdict);
     await this.follow(verdict, history);
     return history;

@@ -7,6 +7,7 @@
  * | the same history, the slot where it was acknowledged or before | go on: what is sent again is recognised |
  * | a new timeline that has everything we have | go on in the new epoch |
  * | the slot is beyond what was ever acknowledged, or was made anew | what lies between is unknown: the log starts there |
+ * | other commits than the log has, where it has some | another history |
  * | another server or database, commits that the server does not have, a publication made anew | another history: everybody starts anew |
  */
 import { formatLsn, type Lsn } from "../protocol.ts";
@@ -29,6 +30,8 @@ export interface Served extends Lineage {
   /** The slot's confirmed position. */
   readonly confirmed: Lsn;
   readonly publicationOid: number;
+  /** At the last connection it sent other transactions than the log has. */
+  readonly contradicts?: boolean;
 }
 
 export type Verdict =
@@ -55,6 +58,8 @@ export function judge(kept: Kept, served: Served, newBranch: () => string): Verd
     return start(epoch, `a failover lost commits that the log has: it ends at ${formatLsn(kept.end)}`);
   if (until === "current" && (kept.end > served.walEnd || kept.recorded > served.walEnd))
     return start(branched, "Postgres' write-ahead log ends before ours does: a backup was restored");
+  if (served.contradicts)
+    return start(branched, "Postgres sends other transactions than the log has: a copy of its files was restored");
   const recorded = until === "current" || kept.recorded < until ? kept.recorded : until;
   if (served.confirmed > recorded && served.confirmed > kept.end)
     return start(

@@ -48,6 +48,7 @@ const cases: readonly (readonly [what: string, kept: Kept, served: Served, then:
     served({ walEnd: lsn(59), confirmed: lsn(40) }),
     "start 7:5:1:new",
   ],
+  ["other transactions than the log has", kept(), served({ contradicts: true }), "start 7:5:1:new"],
   ["a publication that was made anew", kept(), served({ publicationOid: 101 }), "start renew 7:5:1:new"],
   ["a failover after everything that the log has", kept(), served(failedOver(60)), "follow 60 7:5:2"],
   ["a failover that lost only what was quiet", kept(), served(failedOver(50)), "follow 50 7:5:2"],
