@@ -116,16 +116,21 @@ set extra_float_digits = '1' set lc_monetary = 'C' as $$
 $$`;
 
 /**
- * Where no event trigger notes that a table is rewritten, its version has to show it, whatever its form. A rewrite that gives
- * rows other values writes the catalog's rows of the columns; TRUNCATE and VACUUM FULL, which do not, leave them alone.
+ * Where no event trigger notes that a table is rewritten, or was not published for a while, its version has to show it,
+ * whatever its form. A rewrite that gives rows other values writes the catalog's rows of the columns; TRUNCATE and VACUUM
+ * FULL, which do not, leave them alone.
  */
 const unnoted = `
 create function walcast.unnoted(described oid) returns text
 language sql stable set search_path = pg_catalog as $$
   select case when exists (select from pg_event_trigger where evtname = 'walcast_rewrite' and evtenabled = 'A') then '' else
-    (select '-' || md5(string_agg(format('%s %s %s', a.attrelid, a.attnum, a.xmin), ',' order by a.attrelid, a.attnum))
-     from pg_attribute a where a.attnum > 0
-       and (a.attrelid = described or a.attrelid in (select relid from pg_partition_tree(described)))) end
+    '-' || md5(concat(
+      (select string_agg(format('%s %s %s', a.attrelid, a.attnum, a.xmin), ',' order by a.attrelid, a.attnum)
+       from pg_attribute a where a.attnum > 0
+         and (a.attrelid = described or a.attrelid in (select relid from pg_partition_tree(described)))), ';',
+      (select string_agg(format('%s %s %s', p.oid, p.xmin, r.oid), ',' order by r.oid)
+       from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+       where r.prrelid = described or r.prrelid in (select relid from pg_partition_ancestors(described))))) end
 $$`;
 
 // The columns that a key merely INCLUDEs are not of the key. A deferrable key may hold twice in the middle of a transaction,

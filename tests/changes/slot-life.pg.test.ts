@@ -99,8 +99,11 @@ test("a publication that is dropped under a running engine is made anew, and nob
   const { db, shop } = await database(t);
   const engine = await shop.start();
   const visited = await visit(engine);
+  const live = await RawClient.greeted(engine.url);
+  await live.load(1, { table: "items" });
   await db.query("drop publication walcast");
   await db.query("insert into items values (2)");
+  assert.equal((await live.closed).reason, "resync");
   await until(async () => (await db.query("select from pg_publication where pubname = 'walcast'")).rowCount === 1);
   await healthSays(engine.url, /"live"/);
   const { cause, rows } = await startsAnew(engine, visited);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
-import { prepareDatabase } from "../../engine/changes/setup.ts";
+import { migrate, prepareDatabase } from "../../engine/changes/setup.ts";
 import { Tables } from "../../engine/changes/tables.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
 
@@ -139,6 +139,26 @@ describe("a table", () => {
     assert.deepEqual(await tables.moved(versions, true), []);
     await db.query("alter publication walcast drop table watched; alter publication walcast add table watched");
     assert.deepEqual(await tables.moved(versions, true), [watched.oid]);
+  });
+
+  test("has another version once it was rewritten or not published for a while, where nobody notes that", async () => {
+    const bare = await testDatabase({ after: () => {} });
+    await migrate(bare.url);
+    await bare.query(
+      "create table t (id int primary key, n int); insert into t values (1, 1); create publication p for table t",
+    );
+    const version = async (statement: string): Promise<string> => {
+      await bare.query(statement);
+      const { rows } = await bare.query("select walcast.table_version('t'::regclass) as version");
+      return (rows[0] as { version: string }).version;
+    };
+    const first = await version("insert into t values (2, 2)");
+    assert.equal(await version("truncate t"), first);
+    assert.equal(await version("vacuum full t"), first);
+    const rewritten = await version("alter table t alter n type int using n * 2");
+    assert.notEqual(rewritten, first);
+    assert.notEqual(await version("alter publication p drop table t; alter publication p add table t"), rewritten);
+    await bare.drop();
   });
 
   test("with generated columns can still be updated by everybody once it is published", async () => {
