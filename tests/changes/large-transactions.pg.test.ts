@@ -165,7 +165,8 @@ test("a transaction that is cut off in the middle comes again, whole, although a
 test("what cannot be taken ends the connection, also where a file was waited for, and nothing behind it is handed on", async (t) => {
   const db = await testDatabase(t);
   let calls = 0;
-  const onTransactions = (): never => {
+  const onTransactions = (transactions: readonly Transaction[]): void => {
+    if (calls === 0 && transactions.every(({ large }) => !large)) return;
     calls++;
     throw new Error("the log refused it");
   };
