@@ -5,7 +5,7 @@ import { pino } from "pino";
 import { prepareDatabase } from "../../engine/changes/setup.ts";
 import { parseDescription } from "../../engine/changes/catalog.ts";
 import { Tables } from "../../engine/changes/tables.ts";
-import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { dropSlot, type TestDatabase, testDatabase } from "../support/postgres.ts";
 
 interface Note {
   readonly name: string;
@@ -41,7 +41,7 @@ describe("event triggers", () => {
     tables = new Tables(db.pool, options);
   });
   after(async () => {
-    await db.query("select pg_drop_replication_slot($1)", [db.name]);
+    await dropSlot(db, db.name);
     await db.drop();
   });
 
@@ -216,6 +216,6 @@ describe("event triggers", () => {
     await other.query(
       "create table public.t (id int primary key); drop schema walcast cascade; alter table public.t add x int",
     );
-    await other.query("select pg_drop_replication_slot($1)", [other.name]);
+    await dropSlot(other, other.name);
   });
 });

@@ -40,6 +40,19 @@ export async function testDatabase(t: Releasing = endOfFile): Promise<TestDataba
   return { url: url.href, name, pool, drop, query: (sql, params = []) => pool.query(sql, [...params]) };
 }
 
+/** An engine that has ended lets go of its slot a moment later, once Postgres finds the connection closed. */
+export async function dropSlot(database: Pick<TestDatabase, "query">, slot: string): Promise<void> {
+  for (;;) {
+    try {
+      return void (await database.query("select pg_drop_replication_slot($1)", [slot]));
+    } catch (error) {
+      if ((error as { code?: string }).code !== slotIsActive) throw error;
+    }
+  }
+}
+
+const slotIsActive = "55006";
+
 export interface TestCluster {
   readonly url: string;
   readonly port: number;
