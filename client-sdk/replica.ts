@@ -82,7 +82,7 @@ export class Replica {
   private readonly loads = new Set<Load>();
   private hasSpilled = false;
   private memberCount = 0;
-  private loadCount = 0;
+  private loadCount: number;
 
   constructor(database: Database) {
     this.database = database;
@@ -93,6 +93,7 @@ export class Replica {
     this.types = new LocalTypes(database, stored.types);
     this.tables = new LocalTables(database);
     this.leftovers = new Leftovers(database, this.tables, stored);
+    this.loadCount = store.lastLoad(database);
     this.memberCount = Math.max(0, ...stored.members.map(({ number }) => number));
   }
 

@@ -117,6 +117,14 @@ function loads(database: Database): string[] {
   );
 }
 
+/** The highest number that a load has had. The key's index of a table that it became is called after it for ever. */
+export function lastLoad(database: Database): number {
+  const [found] = database.rows(
+    "SELECT max(substring(relname FROM '^load ([0-9]+)')::int) AS last FROM pg_class WHERE relname ~ '^load [0-9]+'",
+  );
+  return Number(found?.last ?? 0);
+}
+
 /** What is ours is found by its mark, whatever has become of the lists. */
 function empty(database: Database): void {
   const tables = namesOf(

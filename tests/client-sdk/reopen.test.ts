@@ -100,6 +100,18 @@ test("rows that nobody asked for stay behind when the position moves on: asked f
   assert.equal((await connection.message("subscribe")).identity, undefined);
 });
 
+test("a table that is loaded now does not get in the way of one that an earlier process loaded", async (t) => {
+  const peer = await left(t);
+  const client = reopen(t, peer);
+  await client.sync({ table: "orders" }).ready;
+  const late = client.sync({ table: "items" });
+  const { connection } = await peer.resuming();
+  await goOn(connection);
+  await connection.serve(items, [["7", "new"]], 32n);
+  await late.ready;
+  assert.deepEqual(await client.query("select id from items"), [{ id: 7 }]);
+});
+
 test("rows that nobody asked for leave a table in which others move on", async (t) => {
   const peer = await left(t, async (client, server) => {
     const second = client.sync({ table: "orders", where: "id > 2" });
