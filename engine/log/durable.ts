@@ -56,6 +56,8 @@ export class DurableLog implements Log {
   private readonly pins = new Pins();
   private readonly commits = new Commits();
   private quietEnd = zeroLsn;
+  /** While another history is being begun, this is where clients and shapes still are. */
+  private endBefore = zeroLsn;
   private readonly counts = { damages: 0, bytesRead: 0 };
 
   private constructor(options: DurableLogOptions, unlock: () => void) {
@@ -151,6 +153,7 @@ export class DurableLog implements Log {
   private forgetAll(): void {
     this.commits.abandon();
     this.pins.clear();
+    this.endBefore = this.end;
     this.writer = undefined;
   }
 
@@ -166,7 +169,7 @@ export class DurableLog implements Log {
   }
 
   get end(): Lsn {
-    return this.writer?.state.end ?? zeroLsn;
+    return this.writer?.state.end ?? this.endBefore;
   }
 
   /** Everything before it has come by. */

@@ -127,6 +127,7 @@ test("when another history begins, what was before is gone, and those who wait f
   const waiting = log.committed(99n);
   const begun = log.startAt(lsn(50), "another");
   await assert.rejects(waiting, { code: "snapshot_failed" });
+  assert.equal(log.end, 200n, "clients are where they were until they are told");
   await begun;
   assert.deepEqual([log.start, log.end, log.recorded, log.positionOf(1n)], [lsn(50), lsn(50), lsn(50), undefined]);
   await assert.rejects(readAll(log), { code: "position_too_old" });
