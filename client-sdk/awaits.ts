@@ -3,6 +3,7 @@
  * it cannot come, or when its time is over.
  */
 import { type ClientMessage, type ErrorJson, formatLsn, type Lsn, WalcastError } from "../engine/protocol.ts";
+import { TIMER_MS_MAX } from "./connection.ts";
 import { Deferred } from "./listeners.ts";
 
 export type Target = { readonly position: Lsn } | { readonly xid: string };
@@ -34,7 +35,10 @@ export class Awaits {
 
   add(target: Target, timeoutMs: number): Promise<void> {
     const id = this.nextId++;
-    const timer = setTimeout(() => this.fail(id, timedOut(target, timeoutMs, this.hooks.position())), timeoutMs);
+    const timer = setTimeout(
+      () => this.fail(id, timedOut(target, timeoutMs, this.hooks.position())),
+      Math.min(timeoutMs, TIMER_MS_MAX),
+    );
     this.waits.set(id, { id, target, done: new Deferred(), timer, wasAnswered: false });
     const { promise } = this.waits.get(id)!.done;
     this.check();

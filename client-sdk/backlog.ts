@@ -75,7 +75,12 @@ type Work =
   | { readonly kind: "copy"; readonly lane: Lane; readonly lines: Uint8Array }
   | { readonly kind: "claimed"; readonly member: Member; readonly isCurrent: boolean }
   | { readonly kind: "discard"; readonly lane: Lane }
-  | { readonly kind: "remove"; readonly member: Member; readonly done: () => void }
+  | {
+      readonly kind: "remove";
+      readonly member: Member;
+      readonly done: () => void;
+      readonly failed?: (error: WalcastError) => void;
+    }
   /** Every row leaves, also of shapes that nobody has asked for in this process. */
   | { readonly kind: "empty"; readonly done: () => void }
   /** What nobody has asked for in this process leaves. */
@@ -114,6 +119,7 @@ export class Backlog {
   private readonly hooks: BacklogHooks;
   private queue: Work[] = [];
   private isWorking = false;
+  private closed: WalcastError | undefined;
 
   constructor(replica: Promise<Replica>, hooks: BacklogHooks) {
     this.replica = replica;
@@ -121,14 +127,22 @@ export class Backlog {
   }
 
   push(work: Work): void {
+    if (this.closed) return abandon(work, this.closed);
     this.queue.push(work);
     if (!this.isWorking) void this.work();
   }
 
   /** Before anything else that waits. */
   pushFirst(work: Work): void {
+    if (this.closed) return;
     this.queue.unshift(work);
     if (!this.isWorking) void this.work();
+  }
+
+  /** Nothing more is done on the replica, save what is being done right now: it may be another client's soon. */
+  close(error: WalcastError): void {
+    this.closed = error;
+    for (const work of this.queue.splice(0)) abandon(work, error);
   }
 
   private async work(): Promise<void> {
@@ -158,7 +172,8 @@ export class Backlog {
   private async turn(replica: Replica): Promise<void> {
     const tell: (() => void)[] = [];
     await replica.database.exclusive(async () => {
-      const work = this.queue.shift()!;
+      const work = this.queue.shift();
+      if (!work) return;
       if (work.kind === "transaction") this.apply(replica, work, tell);
       else this.workOn(replica, work, tell);
       if (this.queue.length === 0) replica.tidy();
@@ -180,7 +195,7 @@ export class Backlog {
       case "discard":
         return discard(replica, work.lane);
       case "remove":
-        return this.forget(replica, work.member, work.done, tell);
+        return this.forget(replica, work, tell);
       case "claimed":
         return replica.claimed(work.member, work.isCurrent);
       case "empty":
@@ -243,10 +258,10 @@ export class Backlog {
     return lines;
   }
 
-  private forget(replica: Replica, member: Member, done: () => void, tell: (() => void)[]): void {
-    const table = replica.remove(member);
+  private forget(replica: Replica, work: Extract<Work, { kind: "remove" }>, tell: (() => void)[]): void {
+    const table = removeOf(replica, work);
     // At once: no turn in between may find the rows gone from a shape that still says it is only being loaded anew.
-    done();
+    work.done();
     if (table !== undefined) tell.push(this.hooks.applied(new Set([table])));
   }
 
@@ -371,6 +386,20 @@ function joinsOf(joins: Transaction["joins"], database: Database): Join[] {
 function tellNow(telling: Telling): void {
   if (telling.kind === "altered") telling.tell();
   if (telling.kind === "commits" && telling.lane.stage !== "over") telling.lane.subscriber.committed(telling.commits);
+}
+
+function removeOf(replica: Replica, { member, failed }: Extract<Work, { kind: "remove" }>): string | undefined {
+  try {
+    return replica.remove(member);
+  } catch (error) {
+    failed?.(asReplicaFailure(error));
+    throw error;
+  }
+}
+
+/** Who waits for it is told that it will not be done. */
+function abandon(work: Work, error: WalcastError): void {
+  if (work.kind === "remove") work.failed?.(error);
 }
 
 function discard(replica: Replica, lane: Lane): void {

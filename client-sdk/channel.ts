@@ -44,8 +44,8 @@ export interface Channel<R> {
 }
 
 export interface ChannelHooks {
-  add(channel: Subscriber): void;
-  remove(channel: Subscriber): Promise<void>;
+  add(channel: ChannelHandle): void;
+  remove(channel: ChannelHandle): Promise<void>;
 }
 
 // Microseconds from the Unix epoch to Postgres' own, 2000-01-01.
@@ -88,7 +88,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
 
   async unsubscribe(): Promise<void> {
     this.abandon(new WalcastError("closed", "wait for a channel: it was unsubscribed"));
-    if (this.status !== "idle") await this.hooks.remove(this);
+    await this.hooks.remove(this);
     this.status = "idle";
   }
 

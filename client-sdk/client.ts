@@ -68,12 +68,14 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     refetches: 0,
   };
   private lastError: WalcastError | undefined;
+  /** Why there is no replica. */
+  private failure: WalcastError | undefined;
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
     this.database = new Database(options.replica);
-    this.opened = this.open();
-    this.opened.catch((error: unknown) => this.openFailed(error));
+    this.opened = this.open().catch((error: unknown) => this.openFailed(error));
+    this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
     this.connection = this.createConnection(options);
     this.lanes = this.createLanes();
@@ -112,7 +114,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.refuseIfClosed("sync a shape");
     const handle = new ShapeHandle(options, (shape) => this.unsync(shape));
     this.handles.add(handle);
-    this.lanes.add(handle);
+    if (this.failure) handle.failed(this.failure);
+    else this.lanes.add(handle);
     return handle;
   }
 
@@ -138,10 +141,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     parseTableName(table);
     const handle = new ChannelHandle(
       { ...options, table },
-      {
-        add: (channel) => this.lanes.add(channel),
-        remove: (channel) => this.lanes.remove(channel),
-      },
+      { add: (channel) => this.watch(channel), remove: (channel) => this.unwatch(channel) },
     );
     this.channels.add(handle);
     return handle as unknown as Channel<R>;
@@ -152,6 +152,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {},
   ): Promise<void> {
     this.refuseIfClosed("wait for a position");
+    if (this.failure) throw this.failure;
     if (typeof target === "object") return this.awaits.add({ xid: String(target.xid) }, timeoutMs);
     return this.awaits.add({ position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) }, timeoutMs);
   }
@@ -314,26 +315,42 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private deriveStatus(): ClientStatus {
     if (this.isClosed) return "closed";
     const { kind } = this.connection.state;
-    if (kind === "waiting") return "offline";
+    if (kind === "waiting" || kind === "closed") return "offline";
     if (kind !== "open" || !this.lanes.isOnline) return "connecting";
     return this.lanes.areCurrent ? "live" : "catching-up";
   }
 
-  private openFailed(cause: unknown): void {
+  private openFailed(cause: unknown): never {
     const error = new WalcastError(
       "replica_failed",
       `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause },
     );
-    this.lastError = error;
+    this.lastError = this.failure = error;
     for (const handle of this.handles) handle.failed(error);
+    for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
+    this.awaits.close(error);
     void this.connection.close();
+    throw error;
   }
 
+  /** Of a client that is closed the replica is not ours any more. */
   private unsync(handle: ShapeHandle): Promise<void> {
     this.handles.delete(handle);
     handle.abandon(new WalcastError("closed", "wait for a shape: it was unsubscribed"));
-    return this.lanes.remove(handle);
+    return this.isClosed ? Promise.resolve() : this.lanes.remove(handle);
+  }
+
+  private watch(channel: ChannelHandle): void {
+    this.channels.add(channel);
+    if (this.failure) channel.failed(this.failure);
+    else this.lanes.add(channel);
+  }
+
+  private async unwatch(channel: ChannelHandle): Promise<void> {
+    this.channels.delete(channel);
+    // It has no rows that could stay.
+    if (!this.isClosed) await this.lanes.remove(channel).catch(() => {});
   }
 
   private async shutDown(): Promise<void> {
@@ -343,6 +360,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.awaits.close(error);
     this.liveQueries.close(error);
     for (const handle of [...this.handles, ...this.channels]) handle.abandon(error);
+    this.lanes.close(error);
     this.statusListeners.clear();
     await disconnected;
     // Not in the middle of its opening.

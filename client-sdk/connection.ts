@@ -118,6 +118,10 @@ const closeErrors = new Map<number, ErrorCode>([
 // The server sends a position at least every positionEveryMs. Two may be late or lost with a packet; more is silence.
 const SILENCE_FACTOR = 2.5;
 const FRAMES_FIRST_MS = 100;
+// A peer that answers does so in a round trip. One that does not answer must not keep a client from closing.
+const CLOSE_TIMEOUT_MS = 1000;
+/** A timer that is to run longer would fire at once. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
 
 export class Connection {
   state: ConnectionState = { kind: "idle" };
@@ -125,10 +129,11 @@ export class Connection {
   private readonly hooks: ConnectionHooks;
   private token: Token | undefined;
   private socket: WebSocket | undefined;
-  private socketGone: Promise<void> = Promise.resolve();
+  private socketsGone: Promise<unknown> = Promise.resolve();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private lastHeardMs = 0;
   private doubtedAtMs = -1;
+  private lastBreachMs = -Infinity;
   private silenceMs = Infinity;
   private frameNumber = 0;
   private checksum = 0;
@@ -156,14 +161,20 @@ export class Connection {
 
   /** What came cannot be right, or could not be applied. */
   breach(error: WalcastError): void {
-    const isRepeated = this.state.kind !== "open" || this.state.attempt > 0;
+    const now = performance.now();
+    const isSoon = now - this.lastBreachMs < 2 * this.options.backoff.maxMs;
+    const isRepeated = this.state.kind !== "open" || this.state.attempt > 0 || isSoon;
+    this.lastBreachMs = now;
     this.lose(error, isRepeated);
   }
 
-  /** Resolves when the socket is gone as well. */
+  /** Resolves when the sockets are gone as well, or when the other side takes too long to let go of one. */
   async close(): Promise<void> {
     this.step({ kind: "close" });
-    await this.socketGone;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const tooLong = new Promise<void>((resolve) => (timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)));
+    await Promise.race([this.socketsGone, tooLong]);
+    clearTimeout(timer);
   }
 
   // ── The state machine's hands ──────────────────────────────────────────────────────────────────────────────────────
@@ -219,7 +230,8 @@ export class Connection {
     const socket = new WebSocket(syncUrl(this.options.url), subprotocol);
     socket.binaryType = "arraybuffer";
     // From the start: where close() finds a socket still connecting, Node's fires the event before close() returns.
-    this.socketGone = new Promise((gone) => socket.addEventListener("close", () => gone(), { once: true }));
+    const gone = new Promise<void>((resolve) => socket.addEventListener("close", () => resolve(), { once: true }));
+    this.socketsGone = Promise.all([this.socketsGone, gone]);
     this.socket = socket;
     this.frameNumber = this.checksum = 0;
     this.refusal = undefined;
@@ -335,8 +347,7 @@ export class Connection {
 
   private after(ms: number, work: () => void): void {
     clearTimeout(this.timer);
-    // Longer than a timer can be (2³¹−1 ms) it would fire at once.
-    this.timer = setTimeout(work, Math.min(ms, 0x7fffffff));
+    this.timer = setTimeout(work, Math.min(ms, TIMER_MS_MAX));
   }
 }
 

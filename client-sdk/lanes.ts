@@ -32,6 +32,7 @@ import {
   type Transaction,
   unexpected,
 } from "./backlog.ts";
+import { Deferred } from "./listeners.ts";
 import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
 import type { Replica } from "./replica.ts";
 
@@ -112,6 +113,11 @@ export class Lanes {
     if (this.isOnline) this.ask(subscriber);
   }
 
+  /** Nothing that has come is applied any more. */
+  close(error: WalcastError): void {
+    this.backlog.close(error);
+  }
+
   /** Resolves when its rows are gone from the replica. */
   remove(subscriber: Subscriber): Promise<void> {
     this.subscribers.delete(subscriber);
@@ -120,7 +126,9 @@ export class Lanes {
       this.hooks.send({ kind: "unsubscribe", id: lane.id });
     if (lane) this.end(lane);
     this.lanes.delete(subscriber);
-    return new Promise((done) => this.backlog.push({ kind: "remove", member: subscriber.member, done }));
+    const { promise, resolve: done, reject: failed } = new Deferred<void>();
+    this.backlog.push({ kind: "remove", member: subscriber.member, done, failed });
+    return promise;
   }
 
   /** The rows of all shapes leave: another user is here. */
@@ -140,8 +148,9 @@ export class Lanes {
     if (subscriber.changes) return;
     const claimed = replica.claim(subscriber.member);
     if (!claimed) return;
-    // Once the connection has resumed it is too late to name an identity.
-    const isCurrent = claimed.identity !== undefined && !this.isOnline && this.position !== zeroLsn;
+    // Once the connection has resumed it is too late to name an identity, and what waits to be applied has nothing for it.
+    const isAtPosition = this.position !== zeroLsn && this.position === replica.reached;
+    const isCurrent = claimed.identity !== undefined && !this.isOnline && isAtPosition;
     this.backlog.pushFirst({ kind: "claimed", member: subscriber.member, isCurrent });
     if (isCurrent)
       this.lanes.set(subscriber, {
@@ -343,9 +352,11 @@ export class Lanes {
     this.backlog.push({ kind: "removeUnclaimed" });
   }
 
+  /** The last that the server says of it. */
   private refused(lane: Lane | undefined, error: WalcastErrorJson): void {
-    if (lane)
-      this.fail(lane, new WalcastError(error.code, error.message, { position: error.position, hint: error.hint }));
+    if (!lane) return;
+    this.byId.delete(lane.id);
+    this.fail(lane, new WalcastError(error.code, error.message, { position: error.position, hint: error.hint }));
   }
 
   /** The replica cannot hold it; the server has not heard of that. */

@@ -103,7 +103,7 @@ export class LiveQueries {
       await this.database.exclusive(() => query.run(this.database));
       query.settle();
     } catch (error) {
-      query.abandon(
+      query.refuse(
         error instanceof WalcastError
           ? error
           : new WalcastError("replica_failed", "run a live query: the replica is not open", { cause: error }),
@@ -181,6 +181,12 @@ class Query implements LiveQuery<Row> {
     this.isReady.reject(error);
     this.listeners.clear();
     this.changeListeners.clear();
+  }
+
+  /** It cannot run at all. */
+  refuse(error: WalcastError): void {
+    this.failure = error;
+    this.settle();
   }
 
   inspect(): LiveInspection {

@@ -46,7 +46,10 @@ export interface Shape {
   readonly ready: Promise<void>;
   /** Returns what removes the listener. */
   on<Event extends keyof ShapeEvents>(event: Event, listener: ShapeEvents[Event]): () => void;
-  /** Resolves when its rows have left the replica, in one transaction; rows that another shape holds as well stay. */
+  /**
+   * Resolves when its rows have left the replica, in one transaction; rows that another shape holds as well stay. Rejects with
+   * `closed` where the client is closed before; does nothing afterwards.
+   */
   unsubscribe(): Promise<void>;
 }
 

@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { createClient } from "../../client-sdk/index.ts";
-import { Peer, table } from "./peer.ts";
+import { PGlite } from "@electric-sql/pglite";
+import { type Client, createClient } from "../../client-sdk/index.ts";
+import type { ClientMessage } from "../../engine/protocol.ts";
+import { all, sharedReplica, synced } from "./clients.ts";
+import { emptied } from "./emptied.ts";
+import { Peer, type PeerConnection, table } from "./peer.ts";
 
 test("a closed client leaves no socket, no timer and nothing else that keeps a process alive", async (t) => {
   const peer = await Peer.start(t);
@@ -31,4 +35,121 @@ test("a client that is closed while it waits for its next attempt makes none", a
   await offline;
   await client.close();
   assert.equal(process.getActiveResourcesInfo().includes("Timeout"), false);
+});
+
+test("a client closes also where the network swallows everything", async (t) => {
+  const { client, server } = await synced(t);
+  server.socket.pause();
+  await client.close();
+  assert.equal(client.status, "closed");
+});
+
+test("what a closed client is asked to do leaves the replica alone, and nobody waits for it", async (t) => {
+  const { client, shape } = await synced(t);
+  const channel = client.channel("orders").subscribe();
+  const closing = client.close();
+  await Promise.all([shape.unsubscribe(), channel.unsubscribe(), closing]);
+  await shape.unsubscribe();
+  assert.equal((await sharedReplica().query(all)).rows.length, 2);
+});
+
+test("what is under way when a client is closed is told so", async (t) => {
+  const { client, shape } = await synced(t);
+  const release = await new Promise<() => void>((held) => {
+    void sharedReplica().transaction(() => new Promise<void>((resolve) => held(resolve)));
+  });
+  const [first, second] = [client.sync({ table: "orders", where: "id > 1" }), shape].map((one) => one.unsubscribe());
+  const closing = client.close();
+  release();
+  const outcomes = await Promise.allSettled([first, second]);
+  assert.ok(outcomes.every((one) => one.status === "fulfilled" || (one.reason as { code: string }).code === "closed"));
+  await closing;
+  assert.equal((await sharedReplica().query("select 1")).rows.length, 1);
+});
+
+test("where the replica cannot be opened, every promise says so, and so does the status", async (t) => {
+  const peer = await Peer.start(t);
+  const pglite = new PGlite();
+  await pglite.close();
+  const client = createClient({ url: peer.url, replica: pglite, shapes: { orders: { table: "orders" } } });
+  t.after(() => client.close());
+  const early = [
+    client.awaitPosition("0/1"),
+    client.channel("orders").subscribe().ready,
+    client.live("SELECT 1").ready,
+  ];
+  await assert.rejects(client.preload(), { code: "replica_failed" });
+  const live = client.live("SELECT 1");
+  const late = [
+    client.sync({ table: "items" }).ready,
+    client.channel("items").subscribe().ready,
+    client.awaitPosition("0/1"),
+    client.query("SELECT 1"),
+    live.ready,
+  ];
+  for (const promise of [...early, ...late]) await assert.rejects(promise, { code: "replica_failed" });
+  assert.equal(live.status, "error");
+  assert.equal(client.status, "offline");
+});
+
+test("a thousand shapes, channels and live queries that come and go leave nothing behind", async (t) => {
+  const { client, server, shape } = await synced(t);
+  const before = await left(client);
+  const answering = answer(server);
+  for (let i = 0; i < 1000; i++) {
+    const one = client.sync({ table: "orders", where: "id = $1", params: [i] });
+    const channel = client.channel("orders").subscribe();
+    const live = client.live(`SELECT ${i % 300} AS n, * FROM orders`);
+    live.subscribe(() => {});
+    one.on("status", () => {});
+    live.close();
+    await Promise.all([one.unsubscribe(), channel.unsubscribe()]);
+  }
+  answering.stop();
+  assert.deepEqual(await left(client), before);
+  assert.equal(shape.status, "ready");
+});
+
+/** What a client holds on to, on the replica and here. */
+async function left(client: Client): Promise<object> {
+  const { shapes, channels, live } = client.inspect();
+  const [tables] = await client.query("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace >= 16384");
+  const [members] = await client.query("SELECT count(*) FROM walcast.members");
+  const resources = process.getActiveResourcesInfo().sort();
+  return { shapes: shapes.length, channels: channels.length, live: live.length, tables, members, resources };
+}
+
+/** Every unsubscribe. */
+function answer(server: PeerConnection): { stop(): void } {
+  const onMessage = (data: Buffer): void => {
+    const message = JSON.parse(data.toString()) as ClientMessage;
+    if (message.kind === "unsubscribe") server.send({ kind: "unsubscribed", id: message.id });
+  };
+  server.socket.on("message", onMessage);
+  return { stop: () => void server.socket.off("message", onMessage) };
+}
+
+test("a hundred clients leave no socket, no timer and nothing on their replica", async (t) => {
+  const peer = await Peer.start(t);
+  const replica = await emptied(sharedReplica());
+  await replica.query("SELECT 1");
+  const one = async (): Promise<void> => {
+    const client = createClient({ url: peer.url, replica });
+    const server = await peer.greeted();
+    const closed = once(server.socket, "close");
+    await Promise.all([client.close(), closed]);
+  };
+  await one();
+  const before = process.getActiveResourcesInfo().sort();
+  for (let i = 0; i < 100; i++) await one();
+  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  assert.equal(peer.openCount, 0);
+  assert.deepEqual((await replica.query("SELECT count(*)::int FROM pg_prepared_statements")).rows, [{ count: 0 }]);
+});
+
+test("a wait without an end is a wait, not a rejection", async (t) => {
+  const { client, server } = await synced(t);
+  const wait = client.awaitPosition("0/20", { timeoutMs: Infinity });
+  server.commits(32n, {});
+  await wait;
 });
