@@ -1,17 +1,24 @@
 /**
  * Asks Postgres what a shape's rows are, and the client whether it shows the same: how many, and the sum of their hashes. Both
  * speak of one position: a transaction that the count does not contain, and that is streamed by the time the client is asked,
- * must not touch the shape. Where one does, it is tried again.
+ * must not change the shape's rows. Where one does, it is tried again, in an uneven rhythm.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { sees } from "../changes/pg-snapshot.ts";
+import { TableMoved } from "../changes/snapshot.ts";
+import { oidsOf } from "../changes/table.ts";
+import type { Transaction } from "../changes/transaction.ts";
+import { Registry } from "../shapes/registry.ts";
 import type { Shape } from "../shapes/shape.ts";
 import { touches } from "./delivery.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
-import { oidsOf } from "../changes/table.ts";
 
-/** A shape that is written all the time is left alone after so many. */
-const attempts = 5;
+/** A shape that is written all the time is left alone after so many, until it is picked again. */
+const attempts = 12;
+/** Between them: a gap between two writes is found sooner or later, if it is not always looked for in the same rhythm. */
+const pauseMs = 2;
+const pauseMsMax = 500;
 
 export class Audits {
   private readonly hub: Hub;
@@ -42,6 +49,7 @@ export class Audits {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const shape = lane.feed.joined.get(lane);
       if (!shape || (await this.auditOnce(lane, shape))) return;
+      await delay(Math.random() * Math.min(pauseMs * 2 ** attempt, pauseMsMax), undefined, { ref: false });
     }
   }
 
@@ -54,11 +62,23 @@ export class Audits {
       await hub.snapshots.commitBarrier();
       const tables = new Set(oidsOf(shape.table));
       const later = hub.tail.recent(pin.from)?.filter((one) => touches(one, tables) && !sees(token, one.xid));
-      if (!later || later.length > 0) return false;
+      if (!later || this.changes(shape, lane, later)) return false;
       if (lane.feed.isLive && lane.feed.joined.get(lane) === shape) lane.ask(rows, hash);
       return true;
+    } catch (error) {
+      if (error instanceof TableMoved) return false;
+      throw error;
     } finally {
       pin.release();
     }
+  }
+
+  /** Whether any of these has rows of the shape, and not just of its table. */
+  private changes(shape: Shape, lane: Lane, transactions: readonly Transaction[]): boolean {
+    if (transactions.some(({ large, schemaChanges }) => large || schemaChanges.length > 0)) return true;
+    const alone = new Registry<Lane>(this.hub.frameBytes);
+    alone.add(shape, lane);
+    const { changed, broken } = alone.route(transactions);
+    return changed.length + broken.length > 0;
   }
 }

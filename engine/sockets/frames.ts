@@ -41,6 +41,9 @@ const unreadAnswerBytesMax = 1 << 20;
 
 const answers: ReadonlySet<ServerMessage["kind"]> = new Set(["unsubscribed", "awaited", "error"]);
 
+/** A socket's buffer grows by doubling, so it takes up to twice the memory of what is in it. */
+const memoryPerByte = 2;
+
 const DROPPED = 2;
 
 export type Unnumbered<T> = T extends unknown ? Omit<T, "frame"> : never;
@@ -70,8 +73,8 @@ export class Frames {
 
   constructor(socket: Socket, budgetBytes: number, counters: FrameCounters) {
     this.socket = socket;
-    this.budgetBytes = budgetBytes;
-    this.windowBytes = Math.min(windowBytesMax, budgetBytes / 2);
+    this.budgetBytes = budgetBytes / memoryPerByte;
+    this.windowBytes = Math.min(windowBytesMax, this.budgetBytes / 2);
     this.counters = counters;
   }
 

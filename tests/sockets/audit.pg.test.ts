@@ -50,4 +50,37 @@ describe("an audit", () => {
     assert.equal(await server.metric('walcast_invariant_breaches_total{invariant="audit"}'), 1);
     await client.close();
   });
+
+  test("gets through while others write: at once beside its rows, and sooner or later to its rows", async () => {
+    const client = await server.greeted();
+    const [beside, among] = [1, 2];
+    await client.load(beside, { table: "items", where: "id <= 3" });
+    await client.load(among, { table: "items" });
+    const audited = (id: number): boolean =>
+      client.received.some((one) => "control" in one && one.control.kind === "audit" && one.control.id === id);
+    let over = false;
+    const writing = (async () => {
+      for (let id = 100; !over; id++) await server.transaction(`insert into items values (${id}, 'w')`);
+    })();
+    await server.engine.audit();
+    while (!audited(among)) await server.engine.audit();
+    over = true;
+    await writing;
+    await client.control("audit", ({ id }) => id === beside);
+    await client.close();
+  });
+
+  test("is of the columns that a rule lets through", async () => {
+    await server.db.query("create table people (id int primary key, name text, secret text)");
+    await server.db.query("insert into people values (1, 'Ada', 'x')");
+    const client = await server.greeted();
+    await client.load(1, { table: "people", columns: ["id", "name"] });
+    await server.engine.audit();
+    const { rows, hash } = await client.control("audit");
+    const { rows: expected } = await server.db.query(
+      "select ('x' || left(md5('1:13:Ada'), 16))::bit(64)::bigint::text as hash",
+    );
+    assert.deepEqual([rows, hash], ["1", (expected[0] as { hash: string }).hash]);
+    await client.close();
+  });
 });
