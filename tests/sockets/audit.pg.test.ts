@@ -58,13 +58,13 @@ describe("an audit", () => {
     await client.load(among, { table: "items" });
     const audited = (id: number): boolean =>
       client.received.some((one) => "control" in one && one.control.kind === "audit" && one.control.id === id);
-    let over = false;
+    const over = { is: false };
     const writing = (async () => {
-      for (let id = 100; !over; id++) await server.transaction(`insert into items values (${id}, 'w')`);
+      for (let id = 100; !over.is; id++) await server.transaction(`insert into items values (${id}, 'w')`);
     })();
     await server.engine.audit();
     while (!audited(among)) await server.engine.audit();
-    over = true;
+    over.is = true;
     await writing;
     await client.control("audit", ({ id }) => id === beside);
     await client.close();
