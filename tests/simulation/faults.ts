@@ -61,6 +61,14 @@ export const faults: Readonly<Record<string, Fault>> = {
     await delay(random.integer(50, 1_500));
     wire.flow();
   },
+  // More than sockets hold, so that it falls behind, and in the middle of a transaction.
+  "a client does not read while much is written": async (simulation, random) => {
+    const wire = random.pick(simulation.wires);
+    wire.stall();
+    await simulation.writeMuch();
+    await delay(random.integer(50, 300));
+    wire.flow();
+  },
   "clients' bytes come in slices": async ({ wires }, random) => {
     for (const wire of wires) wire.slice(true);
     await delay(random.integer(200, 1_000));

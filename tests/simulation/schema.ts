@@ -283,6 +283,10 @@ async function layoutOf(db: Client, table: SimTable): Promise<Layout> {
   };
 }
 
+export function isLong({ type, nullable }: SimColumn): boolean {
+  return type === types.long && nullable;
+}
+
 /** Each value as Postgres writes it. */
 export function everyRowOf(table: string): QueryArrayConfig {
   const types = { getTypeParser: () => (text: string | Buffer) => String(text) };

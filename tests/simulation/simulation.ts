@@ -21,7 +21,7 @@ import { Judge, Violation } from "./judge.ts";
 import { connectAsWalcastReads, isAway, Oracle } from "./oracle.ts";
 import { randomFilter } from "./predicates.ts";
 import { type RemoteShape, RemoteWatcher } from "./remote.ts";
-import { decodedName, everyRowOf, Schema } from "./schema.ts";
+import { decodedName, everyRowOf, isLong, Schema } from "./schema.ts";
 import { Watcher, type Watching } from "./watcher.ts";
 import { type Target, Wire } from "./wire.ts";
 import { Writers } from "./writers.ts";
@@ -29,6 +29,8 @@ import { Writers } from "./writers.ts";
 const clientCount = 3;
 /** Small, so that there are large ones. */
 const largeTransactionBytes = 40 * 1024;
+/** Small, so that a client that does not read soon falls behind. */
+const backlogBytesPerConnection = 256 * 1024;
 /** No progress for so long is a failure of its own. Far above what a busy machine takes. */
 const progressMs = 90_000;
 
@@ -80,6 +82,16 @@ export class Simulation {
     await this.query(`select pg_terminate_backend(pid) from pg_stat_activity where ${which}`);
   }
 
+  /** Some megabytes in one transaction, to one table, which loses them in the next. Where a lock does not come, nothing. */
+  async writeMuch(): Promise<void> {
+    const table = this.random.pick(this.schema.tables);
+    const long = table.columns.find(isLong)?.name;
+    if (long === undefined) return;
+    const text = `(select string_agg(md5(${table.name}.id::text || n), '') from generate_series(1, 2500) n)`;
+    for (const value of [text, "null"])
+      await this.query(`update ${table.name} set ${long} = ${value}`).catch((error: Error) => this.note(error.message));
+  }
+
   summary(): string {
     const { compared, passedOver } = this.judge;
     return `${this.history.commits} commits, ${this.trace.length} events, ${compared} tables in states compared, ${passedOver} not`;
@@ -122,7 +134,7 @@ export class Simulation {
       tables: "all",
       dataDir,
       positionEveryMs: 200,
-      limits: { largeTransactionBytes },
+      limits: { largeTransactionBytes, backlogBytesPerConnection },
     };
     const engine = new EngineProcess(`engine ${number}`, config);
     this.engines.push({ engine, postgresWire });
@@ -230,6 +242,8 @@ export class Simulation {
   private async settle(): Promise<void> {
     this.note("everything settles");
     await this.writers.pause();
+    // Flushes what writers committed without waiting for it: until then no slot tells it.
+    await this.query("set synchronous_commit = on; select pg_logical_emit_message(true, 'settled', '')");
     await this.oracle.readToTheEnd();
     for (const watcher of this.everybody) {
       const end = this.history.lastChange(watcher.tables);
