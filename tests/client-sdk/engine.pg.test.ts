@@ -34,6 +34,15 @@ async function connect(t: TestContext, options: Partial<ClientOptions> = {}): Pr
   return client;
 }
 
+/** What it shows is what Postgres sums up, shape by shape. */
+async function audited(client: Client): Promise<void> {
+  await world.engine.audit();
+  // Once this is applied, so is the audit; and the server has its answer before this question.
+  for (let i = 0; i < 2; i++)
+    await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") }, { timeoutMs: 60_000 });
+  assert.equal(await world.metric('walcast_invariant_breaches_total{invariant="audit"}'), 0);
+}
+
 /** What Postgres says, as text, in the replica's order. */
 async function upstream(sql: string): Promise<unknown[]> {
   return (await world.db.query(sql)).rows;
@@ -63,6 +72,7 @@ test("every column is on the replica as it is in Postgres", async (t) => {
     "SELECT id::text, status::text, amount::text, count::text, tags::text, note FROM orders ORDER BY orders.id";
   assert.deepEqual(await client.query(query), await upstream(query));
   await assert.rejects(client.awaitPosition({ xid: "9999999999" }), { code: "transaction_unknown" });
+  await audited(client);
 });
 
 test("a shape with a predicate sees rows enter, change and leave; a channel sees the same as events", async (t) => {
@@ -83,6 +93,7 @@ test("a shape with a predicate sees rows enter, change and leave; a channel sees
   await client.awaitPosition({ xid });
   assert.deepEqual(await client.query("SELECT id, note FROM orders"), [{ id: 401, note: "x" }]);
   assert.deepEqual(seen, ["INSERT 401", "INSERT 402", "UPDATE 401", "DELETE 402"]);
+  await audited(client);
 });
 
 test("a column added upstream comes to the replica, and no state mixes the two", async (t) => {
@@ -99,6 +110,7 @@ test("a column added upstream comes to the replica, and no state mixes the two",
     { order_id: 1, line: 2, amount: "3.00", sku: "abc" },
   ]);
   assert.equal(client.inspect().refetches, 0, "in place");
+  await audited(client);
 });
 
 test("while writers are at work, every state of overlapping shapes conserves what each transaction conserves", async (t) => {
@@ -135,6 +147,7 @@ test("while writers are at work, every state of overlapping shapes conserves wha
   await Promise.all(writers);
   await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") });
   assert.deepEqual(new Set(states), new Set(["4000 in 40"]));
+  await audited(client);
   const query = "SELECT id, balance FROM accounts ORDER BY id";
   assert.deepEqual(await client.query(query), await upstream(query));
 });
@@ -188,6 +201,7 @@ test("a client whose connection is cut again and again goes on each time, and ne
   }
   await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") });
   assert.deepEqual(new Set(sums), new Set([4000]));
+  await audited(client);
   assert.equal(events.length, 2 * moves, "a channel gets every event once");
   const query = "SELECT id, balance FROM purses ORDER BY id";
   assert.deepEqual(await client.query(query), await upstream(query));
@@ -208,6 +222,7 @@ test("a transaction of 100,000 rows is shown whole, also where the connection br
   const xid = await world.transaction("INSERT INTO bulk SELECT n, repeat('x', 80) FROM generate_series(1, 100000) n");
   await client.awaitPosition({ xid }, { timeoutMs: 60_000 });
   assert.deepEqual(counts, [0, 100_000]);
+  await audited(client);
   assert.equal(client.inspect().refetches, 0);
   assert.equal(client.inspect().resumes, 1);
 });

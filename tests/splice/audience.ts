@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import type { Client } from "pg";
+import type { Engine } from "../../engine/main.ts";
 import { parseLsn, type ShapeRequest } from "../../engine/protocol.ts";
 import { RawClient, type RawShape, type Row } from "../support/raw-client.ts";
 import { complements, jointTotal, ledgerTotal, randomShape } from "./bank.ts";
@@ -83,14 +84,21 @@ export class Audience {
     for (const client of [...this.clients]) await this.drop(client);
   }
 
-  /** With nobody writing: every shape of every client shows what Postgres answers. */
-  async audit(db: Client): Promise<void> {
+  /** With nobody writing: every shape of every client shows what Postgres answers, and sums up to what the engine finds. */
+  async audit(db: Client, engine?: Engine): Promise<void> {
     const { rows } = await db.query<{ lsn: string }>("select pg_current_wal_insert_lsn()::text as lsn");
     for (const client of this.clients) {
       for (const shape of client.shapes.values()) if (shape.status !== "over") await shape.ready();
       await client.reach(parseLsn(rows[0]!.lsn));
     }
     for (const shape of this.shapes) await auditShape(db, shape);
+    if (engine) await this.answerAudits(engine);
+  }
+
+  private async answerAudits(engine: Engine): Promise<void> {
+    const before = new Map(this.shapes.map((shape) => [shape, shape.audits]));
+    await engine.audit();
+    for (const [shape, audits] of before) await shape.client.until(() => shape.audits > audits, "an audit");
   }
 
   private expect(client: RawClient, shapes: readonly RawShape[], total: number): void {

@@ -8,6 +8,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { after, before, test, type TestContext } from "node:test";
+import type { Engine } from "../../engine/main.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import { Audience } from "./audience.ts";
 import { reserved } from "./bank.ts";
@@ -149,12 +150,12 @@ async function someJoin(count: number): Promise<void> {
 
 /** Everybody shows what Postgres answers, and goes on. */
 function settle(): Promise<void> {
-  return audit(audience);
+  return audit(audience, stage.engine);
 }
 
-async function audit(who: Audience): Promise<void> {
+async function audit(who: Audience, engine?: Engine): Promise<void> {
   await stage.load.pause();
-  await who.audit(stage.db).finally(() => stage.load.resume());
+  await who.audit(stage.db, engine).finally(() => stage.load.resume());
 }
 
 /** Waits for such a connection, if need be. */

@@ -228,7 +228,7 @@ test("changes begin with what commits after the subscription, also while the str
 
 test("in the end every shape shows what Postgres answers", async () => {
   await load.pause();
-  await audience.audit(db);
+  await audience.audit(db, stage.engine);
   assert(audience.shapes.length >= 50, `enough subscriptions: ${audience.shapes.length}`);
   assert(audience.checked > 1_000, `enough states: ${audience.checked}`);
   console.log(

@@ -5,6 +5,7 @@
  * failure. So is an update that does not raise the `counter` column by one: no update was lost and none came twice.
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { WebSocket } from "ws";
 import {
   type AddedColumn,
@@ -168,6 +169,10 @@ export class RawClient {
         return;
       case "unsubscribed":
         return this.shape(message.id).end();
+      case "audit":
+        return this.send({ kind: "audited", id: message.id, matches: this.shape(message.id).audit(message) });
+      case "resumed":
+        assert.fail("a connection that begins anew resumes nothing");
     }
   }
 
@@ -213,6 +218,8 @@ export class RawShape {
   joins = 0;
   /** Frames of first rows that came, for this load or an earlier one. */
   copies = 0;
+  /** How often the server asked what its rows sum up to. */
+  audits = 0;
   /** Every transaction that changed this shape, as seen, with its position. */
   readonly xids = new Map<bigint, Lsn>();
   private readonly watched: Watched;
@@ -275,6 +282,19 @@ export class RawShape {
 
   rewind(): void {
     this.staged = [];
+  }
+
+  /** A shape that is loaded anew since the server asked is not what it asked about. */
+  audit({ rows, hash }: { readonly rows: string; readonly hash: string }): boolean {
+    this.audits++;
+    if (!this.isReady) return true;
+    const sum = this.rows.values().reduce((total, row) => total + hashOf(row), 0n);
+    assert.deepEqual(
+      [String(this.rows.size), String(sum)],
+      [rows, hash],
+      `${this.request.table}: what Postgres sums up`,
+    );
+    return true;
   }
 
   fail(error: ErrorJson): void {
@@ -429,6 +449,12 @@ class Replica {
     if (this.sum >= 0) this.total -= Number(row[this.sum]);
     return row;
   }
+}
+
+/** docs/protocol.md, `audit`. */
+function hashOf(row: Row): bigint {
+  const text = row.map((value) => (value === null ? "n" : `${Array.from(value).length}:${value}`)).join("");
+  return BigInt.asIntN(64, BigInt(`0x${createHash("md5").update(text).digest("hex").slice(0, 16)}`));
 }
 
 function keyText(key: readonly Value[]): string {
