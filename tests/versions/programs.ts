@@ -12,6 +12,8 @@ export function postgresMajor(): number {
   return Number(process.env.WALCAST_TEST_POSTGRES_MAJOR ?? newest);
 }
 
+export const isNewest = postgresMajor() === newest;
+
 /** To be spread into startPostgres' options. */
 export function programsOfMajor(): { readonly programs?: string } {
   const major = postgresMajor();
