@@ -42,6 +42,9 @@ export interface DurableLogOptions {
   readonly disk?: Disk;
 }
 
+/** A segment that grows slowly is sealed after this part of the retention, so that what it holds goes little later than it may. */
+const segmentsInRetention = 8;
+
 /** A batch that a reader is given. */
 const batchBytes = 1 << 20;
 
@@ -281,6 +284,7 @@ export class DurableLog implements Log {
     if (!writer) return;
     const { recorded, seenEnd } = writer.state;
     if (streamed > recorded || this.unseen.end > seenEnd) writer.position(streamed, this.unseen.end);
+    if (!writer.failure) writer.sealOlderThan(this.options.retentionMs / segmentsInRetention);
     this.retain(Date.now());
   }
 

@@ -68,7 +68,7 @@ async function removeAll(segments: readonly Segment[]): Promise<void> {
 async function recoverSegment(name: string, options: RecoverOptions): Promise<Segment | undefined> {
   const file = await open(name, "r");
   try {
-    const { size, mtimeMs } = await file.stat();
+    const { size, mtimeMs, birthtimeMs } = await file.stat();
     const header = decodeHeader((await readAt(file, 0, Math.min(size, headerBytesMax)))!);
     // A file that was to become this segment, and still has the header of the one that it was.
     if (!header || nameOf(options.directory, header.first, "segment") !== name) return undefined;
@@ -76,6 +76,7 @@ async function recoverSegment(name: string, options: RecoverOptions): Promise<Se
     if (footer) return new Segment(header, options, footer);
     const segment = new Segment(header, options);
     await scan(file, size, segment, options);
+    segment.begunAt = birthtimeMs;
     segment.sealedAt = mtimeMs;
     return segment;
   } finally {

@@ -34,7 +34,8 @@ export class Segment {
   readonly state: SegmentState;
   /** Bytes that have been encoded for it. */
   encoded: number;
-  /** When it was sealed, in ms; undefined while it grows. */
+  /** When its file was begun, in ms, and when it was sealed; the latter is undefined while it grows. */
+  begunAt = Date.now();
   sealedAt: number | undefined;
   /** Whether it was found sealed. */
   readonly hasFooter: boolean;

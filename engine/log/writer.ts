@@ -80,6 +80,15 @@ export class Writer {
     this.add(encodePosition(position, seenEnd, this.salt));
   }
 
+  /** What has come by now can go, in time, although little comes after it. */
+  sealOlderThan(ms: number): void {
+    const { begunAt, header } = this.segment;
+    if (this.state.end === header.after || this.state.recorded <= header.first || Date.now() - begunAt < ms) return;
+    this.begin();
+    // The one before is sealed when there is something to write after it.
+    this.position(this.state.recorded, this.state.seenEnd);
+  }
+
   /** What follows belongs to a history of this name, which continues the one before, and was streamed up to `recorded`. */
   history(history: string, recorded: Lsn): void {
     this.turnOver();

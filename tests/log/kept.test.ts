@@ -33,9 +33,34 @@ test("the oldest segments go when there is too much, and readers from before are
 });
 
 test("segments go when they are too old, but never the one that is being written", async (t) => {
-  const { log } = await openLog(t, { segmentBytes: 5_000, retentionMs: -1 });
-  await fill(log, 1, 12);
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const { log } = await openLog(t, { segmentBytes: 5_000, retentionMs: 8_000 });
+  await fill(log, 1, 9);
+  t.mock.timers.tick(8_001);
+  await fill(log, 10, 12);
   assert.ok(log.start >= 50n && log.start < log.end);
+});
+
+test("a segment into which little comes is sealed in time, so what it holds goes too, and where the log is stays known", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const { directory, log, reopen } = await openLog(t, { retentionMs: 8_000 });
+  await fill(log, 1, 3);
+  const pass = async (ms: number): Promise<void> => {
+    t.mock.timers.tick(ms);
+    log.checkpoint();
+    await flushed(log);
+  };
+  await pass(999);
+  assert.equal((await readdir(directory)).filter((name) => name.endsWith(".segment")).length, 1);
+  await pass(1);
+  await pass(8_000);
+  assert.deepEqual([log.start, (await readAll(log, lsn(0))).length], [lsn(0), 3]);
+  await pass(1);
+  assert.deepEqual([log.start, log.end, log.recorded], [lsn(30), lsn(30), lsn(30)]);
+  for (let i = 0; i < 5; i++) await pass(8_001);
+  const again = await reopen();
+  assert.deepEqual([again.start, again.end, again.history], [lsn(30), lsn(30), "history"]);
+  assert.equal((await readdir(directory)).filter((name) => name.endsWith(".segment")).length, 1, "an empty one stays");
 });
 
 test("what no snapshot has seen stays, bound or no bound", async (t) => {

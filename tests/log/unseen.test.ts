@@ -98,6 +98,34 @@ async function findsAll(
   }
 }
 
+test("a commit that waits for a standby is found by snapshots over restarts, until one sees it", async (t) => {
+  const { log: first, reopen } = await openLog(t, {
+    segmentBytes: 3_000,
+    tailBytes: 1,
+    bytesMax: 6_000,
+    retentionMs: 0,
+  });
+  first.append([transaction(1, 10), transaction(2, 20), transaction(3, 30)]);
+  first.learn(sees(4, 2));
+  first.checkpoint();
+  await flushed(first);
+  for (let restarts = 1; restarts <= 3; restarts++) {
+    const log = await reopen();
+    assert.deepEqual([log.pin().from, log.hasUnseen, log.acknowledgeable], [lsn(10), true, log.end]);
+    assert.deepEqual((await readAll(log, log.pin().from)).map(({ xid }) => xid).slice(0, 2), [2n, 3n]);
+    for (let i = 1; i <= 20; i++) log.append([transaction(restarts * 100 + i, restarts * 1_000 + i * 10)]);
+    log.learn(sees(1_000, 2));
+    log.checkpoint();
+    await flushed(log);
+  }
+  const log = await reopen();
+  log.learn(sees(1_000));
+  assert.deepEqual([log.pin().from, log.hasUnseen], [log.end, false]);
+  log.checkpoint();
+  await flushed(log);
+  assert.ok((await reopen()).start > 20n, "and then it may go");
+});
+
 test("a million unseen transactions cost sixteen bytes each, and are seen in order", () => {
   const unseen = new Unseen(zeroLsn);
   for (let i = 1; i <= 1_000_000; i++) unseen.push(BigInt(i), lsn(i * 10));
