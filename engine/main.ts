@@ -68,6 +68,8 @@ const catalogPollMs = 5_000;
 /** DDL that waits for a snapshot makes everybody wait who uses the table: not for long. */
 const giveWayMs = 500;
 const controlConnections = 4;
+/** None of these queries takes long; one that does has gone where nobody answers. */
+const controlQueryMs = 60_000;
 
 /** What is there once the slot is ours. */
 export interface Stages {
@@ -97,8 +99,11 @@ class RunningEngine implements Engine {
     this.config = config;
     this.log = log;
     this.timers = new Timers(log);
-    this.control = openPool(config.databaseUrl, "walcast control", controlConnections, log);
-    this.snapshotPool = openPool(config.databaseUrl, snapshotApplication, config.limits.snapshots, log);
+    this.control = openPool(config.databaseUrl, "walcast control", controlConnections, {
+      log,
+      queryTimeoutMs: controlQueryMs,
+    });
+    this.snapshotPool = openPool(config.databaseUrl, snapshotApplication, config.limits.snapshots, { log });
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
     const metrics = (): Promise<string> => this.metrics.text();

@@ -55,12 +55,20 @@ export async function connect(config: pg.ClientConfig): Promise<pg.Client> {
  * A connection that breaks is replaced at the next use; queries under way reject by themselves. The pool listens to its idle
  * connections only, and an error that nobody listens to would end the process.
  */
-export function openPool(databaseUrl: string, name: string, max: number, log?: Logger): pg.Pool {
-  const pool = new pg.Pool({ ...queryConfig(databaseUrl, name), max });
+export function openPool(
+  databaseUrl: string,
+  name: string,
+  max: number,
+  { log, queryTimeoutMs }: { log?: Logger; queryTimeoutMs?: number } = {},
+): pg.Pool {
+  const timeout = queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs };
+  const pool = new pg.Pool({ ...queryConfig(databaseUrl, name), ...timeout, max });
   pool.on("connect", (client) => client.on("error", (error) => log?.debug({ err: error }, "a connection broke")));
   pool.on("error", () => {});
   return pool;
 }
+
+const keepAliveAfterMs = 10_000;
 
 /** pg would let options in the URL take the place of ours; poolers and hosts need theirs, so ours come after them and win. */
 function connectionConfig(
@@ -76,6 +84,8 @@ function connectionConfig(
     application_name: name,
     options: `${theirs} ${asOptions(settings)}`.trim(),
     keepAlive: true,
+    // The system's default is two hours, and a connection whose packets go nowhere is silent for as long.
+    keepAliveInitialDelayMillis: keepAliveAfterMs,
   };
 }
 
