@@ -4,7 +4,7 @@ import { test, type TestContext } from "node:test";
 import { Client } from "pg";
 import { createEngine } from "../../engine/main.ts";
 import { RawClient } from "../sockets/raw-client.ts";
-import { lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { dropSlot, lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { type Engines, engines, goesOn, healthSays, lsnOf, startsAnew, visit } from "./returning.ts";
 
 const setup = "create table items (id int primary key); insert into items values (1)";
@@ -45,7 +45,7 @@ test("a slot that was dropped while the engine was down is made anew, and client
   const first = await shop.start();
   const visited = await visit(first);
   await first.close();
-  await db.query("select pg_drop_replication_slot($1)", [db.name]);
+  await dropSlot(db, db.name);
   await db.query("insert into items values (2)");
   const second = await shop.start();
   const { cause, rows } = await startsAnew(second, visited);
@@ -123,7 +123,7 @@ test("a database that takes the place of another is another history", async (t) 
   const first = await shop.start();
   const visited = await visit(first);
   await first.close();
-  await cluster.query("select pg_drop_replication_slot('shop')");
+  await dropSlot(cluster, "shop");
   await cluster.query("drop database shop with (force)");
   await cluster.query("create database shop");
   await once(url.href, "create table items (id int primary key); insert into items values (7)");
@@ -197,7 +197,7 @@ test("a role that may not replicate any more is a reason with its mend, and the 
   await healthSays(engine.url, /"live"/);
   assert.deepEqual(await goesOn(engine, visited, 1), [["2"]]);
   await engine.close();
-  await db.query("select pg_drop_replication_slot($1)", [`${db.name}_r`]);
+  await dropSlot(db, `${db.name}_r`);
   await db.query(`reassign owned by ${role} to postgres; drop owned by ${role}; drop role ${role}`);
 });
 

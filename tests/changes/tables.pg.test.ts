@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
 import { migrate, prepareDatabase } from "../../engine/changes/setup.ts";
 import { Tables } from "../../engine/changes/tables.ts";
-import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { dropSlot, type TestDatabase, testDatabase } from "../support/postgres.ts";
 
 describe("a table", () => {
   let db: TestDatabase;
@@ -16,7 +16,7 @@ describe("a table", () => {
     tables = new Tables(db.pool, { publication: "walcast", slot: db.name, log });
   });
   after(async () => {
-    await db.query("select pg_drop_replication_slot($1)", [db.name]);
+    await dropSlot(db, db.name);
     await db.drop();
   });
 
