@@ -341,7 +341,7 @@ export class Simulation {
       "",
     ]);
     return [
-      `seed ${this.seed} failed. Again: node tests/simulation/run.ts --seed ${this.seed} --seconds ${Math.ceil(this.elapsedMs / 1_000)}`,
+      `seed ${this.seed} failed. Again: node --conditions=@walcast/source tests/simulation/run.ts --seed ${this.seed} --seconds ${Math.ceil(this.elapsedMs / 1_000)}`,
       "",
       "what happened last:",
       ...this.trace.slice(-25),
