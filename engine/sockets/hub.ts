@@ -120,9 +120,12 @@ export class Hub {
 
   /** Idle connections learn how far the stream is, and that they are still connected, though nothing may have changed. */
   sendPositions(): void {
-    for (const { frames, isLive } of this.connections)
-      if (frames.idle() && !frames.insideCommit)
-        frames.frame("position", true, isLive ? this.position : frames.position, []);
+    for (const { frames, isLive } of this.connections) {
+      if (!frames.idle() || frames.insideCommit) continue;
+      frames.frame("position", true, isLive ? this.position : frames.position, []);
+      // Or every other time it would be this frame that makes it look busy.
+      frames.idle();
+    }
   }
 
   sendPosition({ frames }: Feed): void {
