@@ -266,16 +266,25 @@ export function keysEqual(description: TableDescription, left: string, right: st
 
 /** Key columns as parameters, from `$1`. */
 export function keyIs(description: TableDescription): string {
-  return description.key
-    .map((name, i) => `${quoteIdentifier(name)}${castToBase(description, name)} = $${i + 1}`)
-    .join(" AND ");
+  return description.key.map((name, i) => keyColumnIs(description, name, i + 1)).join(" AND ");
+}
+
+/** Beside a composite, Postgres would take a parameter without a type for an anonymous one, which has no input. */
+function keyColumnIs(description: TableDescription, key: string, parameter: number): string {
+  const { local } = baseType(description, key);
+  return `${quoteIdentifier(key)}${castToBase(description, key)} = $${parameter}::${local}`;
 }
 
 /** Postgres finds no `=` for a domain over an enum, an array, a range or a composite, but it does for what lies below. */
-function castToBase({ columns, types }: TableDescription, key: string): string {
+function castToBase(description: TableDescription, key: string): string {
+  const { isDomain, local } = baseType(description, key);
+  return isDomain ? `::${local}` : "";
+}
+
+function baseType({ columns, types }: TableDescription, key: string): { isDomain: boolean; local: string } {
   const type = columns.find(({ name }) => name === key)!.type;
   const base = baseOf(type, types);
-  return base === type ? "" : `::${localType(base, opaqueTypesOf(types))}`;
+  return { isDomain: base !== type, local: localType(base, opaqueTypesOf(types)) };
 }
 
 function baseOf(type: string, types: readonly TypeDescription[]): string {

@@ -101,11 +101,13 @@ describe("a change of a table", () => {
     test(`of a partitioned table ${added ? "is told in place" : "makes another one"}: ${statement}`, async () =>
       assert.deepEqual(alteration(...(await across(statement, "root"))), added));
 
-  test("that VACUUM FULL makes is none: the version does not tell where old values are kept", async () => {
+  test("that VACUUM FULL makes is none: what is described does not tell where old values are kept", async () => {
     const [, after] = await across("alter table v.t add column x int default 7");
     assert.equal(after.columns.at(-1)!.missing, "7");
     await db.query("vacuum full v.t");
     const now = (await describeTable(db.pool, after.oid))!;
-    assert.deepEqual([now.version, now.columns.at(-1)!.missing], [after.version, undefined]);
+    // Behind the hyphen stands what nobody notes without event triggers, and this database has none.
+    const [described] = now.version.split("-");
+    assert.deepEqual([described, now.columns.at(-1)!.missing], [after.version.split("-")[0], undefined]);
   });
 });
