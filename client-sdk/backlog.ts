@@ -74,7 +74,8 @@ type Work =
     }
   | { readonly kind: "copy"; readonly lane: Lane; readonly lines: Uint8Array }
   | { readonly kind: "claimed"; readonly member: Member; readonly isCurrent: boolean }
-  | { readonly kind: "discard"; readonly lane: Lane }
+  /** `done`: called in the same turn. */
+  | { readonly kind: "discard"; readonly lane: Lane; readonly done: () => void }
   | {
       readonly kind: "remove";
       readonly member: Member;
@@ -193,7 +194,8 @@ export class Backlog {
           this.copy(replica, work.lane, this.takeCopies(work.lane, work.lines), tell),
         );
       case "discard":
-        return discard(replica, work.lane);
+        discard(replica, work.lane);
+        return work.done();
       case "remove":
         return this.forget(replica, work, tell);
       case "claimed":

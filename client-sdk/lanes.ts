@@ -338,11 +338,20 @@ export class Lanes {
     if (!lane) return;
     this.hooks.counted("resyncs");
     if (wasComplete(lane)) this.hooks.counted("refetches");
-    this.discard(lane);
     lane.stage = "asked";
-    if (isPurge) this.purgeOne(lane);
-    else lane.subscriber.loading();
+    if (isPurge) {
+      this.discard(lane);
+      this.purgeOne(lane);
+    } else this.outdate(lane);
     this.hooks.changed();
+  }
+
+  /** It is stale from now on; said once more in its turn, as a join that waits to be applied makes it ready before. */
+  private outdate(lane: Lane): void {
+    lane.subscriber.loading();
+    this.discard(lane, () => {
+      if (lane.stage !== "over") lane.subscriber.loading();
+    });
   }
 
   /** What somebody else was allowed to see may be among the rows that nobody has asked for yet, too. */
@@ -398,10 +407,10 @@ export class Lanes {
     this.hooks.changed();
   }
 
-  private discard(lane: Lane): void {
+  private discard(lane: Lane, done: () => void = () => {}): void {
     this.staged.forget(lane);
     this.unspill(spillsOf(lane.catchUp.take().segments));
-    this.backlog.push({ kind: "discard", lane });
+    this.backlog.push({ kind: "discard", lane, done });
   }
 
   private unstage(): void {

@@ -60,6 +60,38 @@ test("a resync leaves the old rows readable and replaces them at once, with thei
   assert.equal(client.inspect().resyncs, 1);
 });
 
+test("a shape whose table changes again before its join was applied is ready at that join, and no further", async (t) => {
+  const { client, shape, server, id } = await synced(t);
+  const lines = table("lines", ["id integer"]);
+  const other = client.sync({ table: "lines" });
+  const otherId = await server.serve(lines, [], 24n);
+  await other.ready;
+  const statuses = changes<string>((push) => shape.on("status", (status) => push(`${status} ${client.position}`)));
+  const cause = { code: "schema_changed", message: "the table changed" } as const;
+  const goOn = await holdReplica(client.pglite);
+  server.send({ kind: "resync", id, cause });
+  server.describe(id, orders);
+  server.copy(id, [["3", "new"]]);
+  server.join(32n, { [id]: [] });
+  server.send({ kind: "resync", id, cause });
+  server.commits(40n, {});
+  server.describe(id, orders);
+  server.copy(id, [["4", "new"]]);
+  server.join(48n, { [id]: [] });
+  server.send({ kind: "resync", id: otherId, cause });
+  await becomes(other, "resyncing");
+  goOn();
+  server.describe(otherId, lines);
+  server.join(48n, { [otherId]: [] });
+  await becomes(other, "ready");
+  assert.deepEqual(statuses, [
+    `resyncing ${text(24n)}`,
+    `ready ${text(32n)}`,
+    `resyncing ${text(32n)}`,
+    `ready ${text(48n)}`,
+  ]);
+});
+
 test("a client whose connection is cut reads on, comes back, and takes the rows as they are now", async (t) => {
   const { peer, client, shape, server, id } = await synced(t);
   const statuses = changes<ClientStatus>((push) => client.onStatus(push));
@@ -495,3 +527,13 @@ test("another history behind the same address counts its positions anew", async 
   assert.equal(client.position, text(8n));
   assert.equal(client.inspect().epoch, "another");
 });
+
+/** Keeps what the client receives from being applied until the function it gives is called. */
+async function holdReplica(pglite: PGlite): Promise<() => void> {
+  const gate = pglite as unknown as { _runExclusiveQuery<T>(work: () => Promise<T>): Promise<T> };
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  await new Promise<void>((held) => {
+    void gate._runExclusiveQuery(() => (held(), over));
+  });
+  return resolve;
+}
