@@ -11,7 +11,7 @@ export const rowCount = 240;
 export const ledgerTotal = rowCount * 1_000;
 /** Of `accounts` and `vault` together. */
 export const jointTotal = 2 * rowCount * 1_000;
-/** Rows of `ledger` that the writers leave alone, for what a test does by hand. */
+/** Rows of each table that the writers leave alone, for what a test does by hand: else it might wait for one that is held up. */
 export const reserved = { from: 1_001, to: 1_010 } as const;
 
 const regions = ["north", "south", "east", "west"] as const;
@@ -19,10 +19,12 @@ const regions = ["north", "south", "east", "west"] as const;
 const idMax = Math.floor(rowCount * 1.1);
 
 export async function createBank(client: Client): Promise<void> {
-  for (const table of ["ledger", "accounts", "vault"]) await createTable(client, table);
-  await client.query(
-    `update ledger set id = 1000 + id, region = 'held' where id <= ${reserved.to - reserved.from + 1}`,
-  );
+  for (const table of ["ledger", "accounts", "vault"]) {
+    await createTable(client, table);
+    await client.query(
+      `update ${table} set id = 1000 + id, region = 'held' where id <= ${reserved.to - reserved.from + 1}`,
+    );
+  }
   await client.query(functions);
 }
 

@@ -59,7 +59,7 @@ test("commits that are streamed before they are visible are shown once, and from
   const [first, second] = [reserved.from + 1, reserved.from + 2];
   const { xid, isHeld } = await hold.commit(
     `select transfer('ledger', ${first}, 'ledger', ${second}, 77)`,
-    `select transfer('accounts', 1, 'vault', 1, 5)`,
+    `select transfer('accounts', ${reserved.from}, 'vault', ${reserved.from}, 5)`,
   );
   assert(isHeld, "the commit waits for its standby");
   await witness.client.until(() => witness.ledger.xids.has(xid), "the held commit streams by");
@@ -109,10 +109,11 @@ test("ALTERs that rewrite a table, while shapes load and money moves in the same
   await altering.query("commit");
   await ready(shapes);
 
+  const [first, second] = [reserved.from + 1, reserved.from + 2];
   await altering.query("begin; lock table accounts in access exclusive mode");
-  await altering.query("select transfer('accounts', 2, 'vault', 2, 50)");
+  await altering.query(`select transfer('accounts', ${first}, 'vault', ${first}, 50)`);
   await altering.query("alter table accounts add lucky double precision default random()");
-  await altering.query("select transfer('vault', 3, 'accounts', 3, 700)");
+  await altering.query(`select transfer('vault', ${second}, 'accounts', ${second}, 700)`);
   await altering.query("commit");
   await load.after(100);
   await allReady();
@@ -126,7 +127,10 @@ test("a column that comes in place is shown before SELECT does, without loading 
   load.resume();
   const client = await audience.join();
   const late = audience.subscribe(client, { table: "vault" });
-  await witness.client.until(() => witness.vault.value("9", "flag") === "7", "the held ALTER streams by");
+  await witness.client.until(
+    () => witness.vault.value(String(reserved.from), "flag") === "7",
+    "the held ALTER streams by",
+  );
   await ready([audience.subscribe(client, { table: "ledger" })]);
   assert(!late.isReady, "no snapshot can have the new form yet");
   await hold.release();
