@@ -169,7 +169,7 @@ class RunningEngine implements Engine {
         onHistoryChanged: () => this.onHistoryChanged(),
       },
     );
-    const streamed = (): Lsn => replication.streamed;
+    const streamed = (): Lsn => tail.streamed;
     const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
     return { tail, tables, snapshots, hub, replication, vitals };
   }

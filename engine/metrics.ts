@@ -17,6 +17,8 @@ export interface Figures {
   readonly slot: SlotVitals | undefined;
   /** Undefined until the slot is ours. */
   readonly log: LogFigures | undefined;
+  /** What Postgres was told that it may forget. */
+  readonly acknowledged: Lsn | undefined;
   readonly shapes: number;
   readonly clients: ReadonlyMap<string, number>;
   readonly counts: Counts;
@@ -28,7 +30,6 @@ export interface LogFigures {
   readonly start: Lsn;
   readonly end: Lsn;
   readonly recorded: Lsn;
-  readonly acknowledgeable: Lsn;
   readonly bytes: number;
 }
 
@@ -101,7 +102,7 @@ export class Metrics {
     );
     this.gauge("log_head_position", "The last transaction's position", ({ log }) => position(log?.end));
     this.gauge("log_flushed_position", "What is durable", ({ log }) => position(log?.recorded));
-    this.gauge("log_acknowledged_position", "What Postgres may forget", ({ log }) => position(log?.acknowledgeable));
+    this.gauge("log_acknowledged_position", "What Postgres may forget", ({ acknowledged }) => position(acknowledged));
     this.gauge("log_bytes", "What the log holds", ({ log }) => log?.bytes);
   }
 

@@ -49,6 +49,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     lagSeconds: vitals?.lagSeconds ?? 0,
     slot: vitals?.slot,
     log: tail,
+    acknowledged: replication?.acknowledged,
     shapes: hub?.live.size ?? 0,
     clients: server.states,
     resyncs: hub?.resyncs ?? new Map(),

@@ -74,8 +74,8 @@ export class Replication {
   private publicationOid = 0;
   private stream: Stream | undefined;
   private running: Promise<void> = Promise.resolve();
-  private quietEnd = zeroLsn;
-  private lastAcknowledged = zeroLsn;
+  /** What Postgres was told that it may forget: an account beside the log's own, which has to agree with it. */
+  acknowledged = zeroLsn;
   private renew = false;
   /** The last connection ended over a transaction that ran, so the next one asks for none. */
   private committedOnly = false;
@@ -105,12 +105,6 @@ export class Replication {
   /** What clients are told, and come back with. */
   get epoch(): string {
     return this.lineage ? formatEpoch(this.lineage.epoch) : "";
-  }
-
-  /** Everything before it has come by. */
-  get streamed(): Lsn {
-    const { end } = this.options.tail;
-    return this.quietEnd > end ? this.quietEnd : end;
   }
 
   /** Why a client that has reached `position` in `epoch` cannot go on from there; undefined if it can. */
@@ -208,7 +202,9 @@ export class Replication {
     const history = await this.settle();
     const { recentXid, walSenderTimeoutMs } = history;
     this.contradicted = false;
-    this.repeated = await Repeated.after(this.options.tail, confirmedOf(history));
+    const confirmed = confirmedOf(history);
+    this.repeated = await Repeated.after(this.options.tail, confirmed);
+    if (confirmed > this.acknowledged) this.acknowledged = confirmed;
     this.stream = new Stream(
       {
         ...{ databaseUrl, slot, publication, walSenderTimeoutMs, recentXid, stagingDirectory, largeTransactionBytes },
@@ -217,7 +213,7 @@ export class Replication {
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
         onQuiet: (walEnd) => this.onQuiet(walEnd),
-        acknowledged: () => this.acknowledged(),
+        acknowledged: () => this.nextAcknowledged(),
         pendingBytes: () => this.options.tail.pendingBytes,
       },
     );
@@ -237,22 +233,20 @@ export class Replication {
 
   private onQuiet(walEnd: Lsn): void {
     this.requireSame(this.repeated!.mayBeQuiet(walEnd));
-    if (walEnd > this.quietEnd) this.quietEnd = walEnd;
     this.options.tail.quiet(walEnd);
   }
 
   /** Asked for on the stream's timers, so a breach gives the connection up rather than the process. */
-  private acknowledged(): Lsn {
+  private nextAcknowledged(): Lsn {
     if (!this.repeated!.isDone) return this.repeated!.confirmed;
-    const { acknowledgeable, recorded } = this.options.tail;
+    const { recorded } = this.options.tail;
     try {
-      must(acknowledgeable >= this.lastAcknowledged, "acknowledged_durable", "an acknowledgement never goes back");
-      must(acknowledgeable <= recorded, "acknowledged_durable", "what is acknowledged is recorded as durable");
-      this.lastAcknowledged = acknowledgeable;
+      must(this.acknowledged <= recorded, "acknowledged_durable", "what Postgres was told to forget is durable here");
+      this.acknowledged = recorded;
     } catch (error) {
       void this.breakOff(reasonOf(error));
     }
-    return this.lastAcknowledged;
+    return this.acknowledged;
   }
 
   // ── Is this the history that the log continues? ─────────────────────────────────────────────────────────────────────
@@ -296,7 +290,7 @@ export class Replication {
     this.lineage = { epoch, ancestors: history.ancestors };
     this.publicationOid = history.publicationOid;
     if (verdict.kind === "continue") return;
-    this.quietEnd = this.lastAcknowledged = zeroLsn;
+    this.acknowledged = zeroLsn;
     if (verdict.kind === "follow") {
       log.warn({ was: before, is: this.epoch }, "a failover lost nothing that the log has: it goes on");
       await tail.setHistory(text, verdict.until);

@@ -1,6 +1,6 @@
 /**
  * The log on disk: the newest transactions in memory, all of them in segment files, for as long as retention keeps those.
- * What is appended can be read at once; it is durable when `acknowledgeable` has reached it, and not before. Postgres may
+ * What is appended can be read at once; it is durable when `recorded` has reached it, and not before. Postgres may
  * forget what is durable here, also what no snapshot has seen yet, as that can be read back.
  */
 import assert from "node:assert/strict";
@@ -185,10 +185,6 @@ export class DurableLog implements Log {
     return this.writer?.durable.recorded ?? zeroLsn;
   }
 
-  get acknowledgeable(): Lsn {
-    return this.recorded;
-  }
-
   /** Appended and not yet durable. */
   get pendingBytes(): number {
     return this.writer?.pendingBytes ?? 0;
@@ -212,10 +208,6 @@ export class DurableLog implements Log {
   /** Bytes that readers were given from files. */
   get bytesRead(): number {
     return this.counts.bytesRead;
-  }
-
-  get hasUnseen(): boolean {
-    return !this.unseen.isEmpty;
   }
 
   // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -35,10 +35,8 @@ export interface Log {
   learn(snapshot: PgSnapshot): void;
   /** All transactions have been streamed up to here. */
   quiet(walEnd: Lsn): void;
-  /** Whether there is a transaction that no snapshot has seen yet. */
-  readonly hasUnseen: boolean;
-  /** The position that Postgres may forget everything before. Never decreases. */
-  readonly acknowledgeable: Lsn;
+  /** The highest position that is durable: Postgres may forget everything before. Never decreases within a history. */
+  readonly recorded: Lsn;
   readonly bytes: number;
 }
 

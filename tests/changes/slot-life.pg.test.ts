@@ -2,7 +2,10 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { Client } from "pg";
+import { breaches } from "../../engine/invariants.ts";
+import { DurableLog } from "../../engine/log/durable.ts";
 import { createEngine } from "../../engine/main.ts";
+import type { Lsn } from "../../engine/protocol.ts";
 import { RawClient } from "../sockets/raw-client.ts";
 import { dropSlot, lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { type Engines, engines, goesOn, healthSays, lsnOf, startsAnew, visit } from "./returning.ts";
@@ -38,6 +41,27 @@ test("an engine that was stopped goes on where it was, and so does its client, a
     shop.logged.some((line) => line.includes("load their rows again")),
     false,
   );
+});
+
+test("what Postgres was told to forget is not taken back: the stream ends over it, and is made anew", async (t) => {
+  const { db, shop } = await database(t);
+  const engine = await shop.start();
+  await db.query("insert into items values (2)");
+  const told = lsnOf((await db.query("select pg_current_wal_lsn()::text as lsn")).rows[0].lsn);
+  await until(async () => (await confirmed(db)) >= told);
+  const before = await confirmed(db);
+  const recorded = t.mock.getter(DurableLog.prototype, "recorded", () => 1n as Lsn);
+  await db.query("insert into items values (3)");
+  // Meanwhile Postgres is asked again and again.
+  await until(async () => {
+    assert.ok((await confirmed(db)) >= before);
+    return shop.logged.some((line) => line.includes("acknowledged_durable"));
+  });
+  recorded.mock.restore();
+  assert.ok(breaches.get("acknowledged_durable")! > 0);
+  await healthSays(engine.url, /"live"/);
+  const { left } = await visit(engine);
+  await until(async () => (await confirmed(db)) >= left.position);
 });
 
 test("a slot that was dropped while the engine was down is made anew, and clients from before load again", async (t) => {

@@ -150,11 +150,11 @@ test("on a full disk nothing more is acknowledged, it is said once, and all is w
     failures.map(({ code }) => code),
     ["log_failed"],
   );
-  assert.deepEqual([log.acknowledgeable, log.failure, log.end], [lsn(10), failures[0], lsn(300)]);
+  assert.deepEqual([log.recorded, log.failure, log.end], [lsn(10), failures[0], lsn(300)]);
   assert.equal((await readAll(log)).length, 30);
   disk.refusal = undefined;
   await flushed(log);
-  assert.deepEqual([log.acknowledgeable, log.failure], [lsn(300), undefined]);
+  assert.deepEqual([log.recorded, log.failure], [lsn(300), undefined]);
   assert.equal((await readAll(await reopen())).length, 30);
 });
 

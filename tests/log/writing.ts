@@ -1,6 +1,6 @@
 /**
  * A process that writes a log until it is killed: `node writing.ts DIRECTORY SEED`. It prints each position once that is
- * acknowledgeable, so whoever kills it knows what must be found.
+ * recorded, so whoever kills it knows what must be found.
  */
 import { writeSync } from "node:fs";
 import { DurableLog } from "../../engine/log/durable.ts";
@@ -14,7 +14,7 @@ const log = await DurableLog.open({
   bytesMax: 1 << 30,
   segmentBytes: 64 * 1024,
   tailBytes: 64 * 1024,
-  onFlushed: () => void writeSync(1, `${log.acknowledgeable}\n`),
+  onFlushed: () => void writeSync(1, `${log.recorded}\n`),
   onFailed: (error) => {
     throw error;
   },
