@@ -26,6 +26,8 @@ export class EngineProcess {
   private readonly lines: string[] = [];
   /** Where the engines listen, in the order of their configs; empty while they do not. */
   urls: readonly string[] = [];
+  /** For Node, of the next start. */
+  flags: readonly string[] = [];
   /** It ended, and nobody had asked for it. */
   died: string | undefined;
 
@@ -37,6 +39,11 @@ export class EngineProcess {
   get target(): Target | undefined {
     const url = this.urls[0] === undefined ? undefined : new URL(this.urls[0]);
     return url && { host: url.hostname, port: Number(url.port) };
+  }
+
+  /** While it runs. */
+  get pid(): number {
+    return this.child!.pid!;
   }
 
   get said(): string {
@@ -94,7 +101,8 @@ export class EngineProcess {
   }
 
   private spawn(): ChildProcess {
-    return spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(this.configs)], {
+    const flags = ["--conditions=@walcast/source", ...this.flags];
+    return spawn(process.execPath, [...flags, program, JSON.stringify(this.configs)], {
       stdio: ["pipe", "pipe", "pipe"],
       env,
     });
