@@ -6,10 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
-import { Client } from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import { lowPort } from "../support/postgres.ts";
-import { engines, goesOn, healthSays, startsAnew, visit } from "./returning.ts";
+import { engines, goesOn, healthSays, query, startsAnew, visit } from "./returning.ts";
 
 const flags = {
   fsync: "off",
@@ -66,17 +65,6 @@ async function pair(t: TestContext): Promise<Pair> {
       await start(b, primary.port);
     },
   };
-}
-
-async function query(url: string, sql: string): Promise<readonly Record<string, unknown>[]> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    const { rows } = await client.query<Record<string, unknown>>(sql);
-    return rows;
-  } finally {
-    await client.end();
-  }
 }
 
 async function until(holds: () => Promise<boolean>): Promise<void> {

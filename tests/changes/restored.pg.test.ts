@@ -7,11 +7,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
-import { Client } from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import type { Lsn } from "../../engine/protocol.ts";
 import { lowPort } from "../support/postgres.ts";
-import { engines, goesOn, healthSays, lsnOf, startsAnew, visit } from "./returning.ts";
+import { engines, goesOn, healthSays, lsnOf, query, startsAnew, visit } from "./returning.ts";
 
 for (const passed of [false, true])
   test(`older files of the server that are put in its place are another history, ${passed ? "also once it has passed" : "before it has reached"} the log's end`, async (t) => {
@@ -26,7 +25,7 @@ for (const passed of [false, true])
       await rm(directory, { recursive: true, force: true });
     });
     const { url } = server;
-    await run(url, "create table items (id int primary key); insert into items values (1)");
+    await query(url, "create table items (id int primary key); insert into items values (1)");
     const shop = await engines(url, "shop", t);
     await (await shop.start()).close();
     await server.stop();
@@ -34,7 +33,7 @@ for (const passed of [false, true])
 
     server = await start();
     const first = await shop.start();
-    await run(url, "insert into items values (2)");
+    await query(url, "insert into items values (2)");
     const visited = await visit(first);
     await first.close();
     await server.stop();
@@ -43,14 +42,14 @@ for (const passed of [false, true])
 
     server = await start();
     if (passed) await writeUntil(url, visited.left.position);
-    await run(url, "insert into items values (3)");
+    await query(url, "insert into items values (3)");
     const second = await shop.start();
     while (!shop.logged.some((line) => /restored; clients load their rows again/.test(line))) await setImmediate();
     await healthSays(second.url, /"live"/);
     const { cause, rows } = await startsAnew(second, visited);
     assert.deepEqual([cause.code, rows], ["history_changed", [["1"], ["3"]]]);
     const again = await visit(second);
-    await run(url, "insert into items values (4)");
+    await query(url, "insert into items values (4)");
     assert.deepEqual(await goesOn(second, again, 1), [["4"]]);
     // What was sent again and met does not make a history: the next start is the same one.
     await second.close();
@@ -59,21 +58,10 @@ for (const passed of [false, true])
 
 async function writeUntil(url: string, position: Lsn): Promise<void> {
   while ((await walEnd(url)) <= position)
-    await run(url, "create table noise (v text); insert into noise values ('x'); drop table noise");
+    await query(url, "create table noise (v text); insert into noise values ('x'); drop table noise");
 }
 
 async function walEnd(url: string): Promise<Lsn> {
-  const rows = await run(url, "select pg_current_wal_insert_lsn()::text as lsn");
+  const rows = await query(url, "select pg_current_wal_insert_lsn()::text as lsn");
   return lsnOf(rows[0]!.lsn as string);
-}
-
-async function run(url: string, sql: string): Promise<readonly Record<string, unknown>[]> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    const { rows } = await client.query<Record<string, unknown>>(sql);
-    return rows;
-  } finally {
-    await client.end();
-  }
 }

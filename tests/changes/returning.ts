@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Client } from "pg";
 import { pino } from "pino";
 import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
@@ -81,7 +82,7 @@ export async function startsAnew(engine: Engine, { left }: Visited): Promise<{ c
   return { cause: cause!, rows };
 }
 
-/** Until it says so. */
+/** Until it says so, asked as an operator's monitor would: nothing is told of a change of health. */
 export async function healthSays(url: string, pattern: RegExp): Promise<void> {
   for (;;) {
     const health = await fetch(`${url}/health`).then(
@@ -90,6 +91,18 @@ export async function healthSays(url: string, pattern: RegExp): Promise<void> {
     );
     if (pattern.test(health)) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** On a connection of its own, as the server may be gone before the next. */
+export async function query(url: string, sql: string): Promise<readonly Record<string, unknown>[]> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    const { rows } = await client.query<Record<string, unknown>>(sql);
+    return rows;
+  } finally {
+    await client.end();
   }
 }
 
