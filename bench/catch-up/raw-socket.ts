@@ -6,7 +6,7 @@
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { subprotocol } from "../../engine/protocol.ts";
+import { frameKinds, subprotocol } from "../../engine/protocol.ts";
 
 /** Kind, flags, sections, number, checksum, position: what a data frame begins with. */
 const HEAD_BYTES = 20;
@@ -49,6 +49,20 @@ export class RawSocket {
     raw.receive(answer.subarray(end + 4));
     socket.on("data", (chunk: Buffer) => raw.receive(chunk));
     socket.on("error", () => undefined);
+    return raw;
+  }
+
+  /** One that is live with this table. */
+  static async subscribed(port: number, table: string): Promise<RawSocket> {
+    const raw = await RawSocket.open(port);
+    raw.send({ kind: "hello" });
+    await raw.text(({ kind }) => kind === "welcome");
+    raw.send({ kind: "subscribe", id: 1, shape: { table } });
+    await new Promise<void>((resolve) => {
+      raw.onBinary = (_position, kind) => {
+        if (kind === frameKinds.join) resolve();
+      };
+    });
     return raw;
   }
 

@@ -1,26 +1,17 @@
 /** Another table's client, raw: notes when its frames come and up to where. Told a position, says all of them once it is passed. */
+import { frameKinds } from "../../engine/protocol.ts";
 import { RawSocket } from "../catch-up/raw-socket.ts";
 import { say, told, whenDismissed } from "../processes.ts";
 
 const [port = "", table = ""] = process.argv.slice(2);
-const COMMITS = 1;
-const JOIN = 4;
 const arrived: { readonly position: bigint; readonly ns: bigint }[] = [];
 
-const socket = await RawSocket.open(Number(port));
+const socket = await RawSocket.subscribed(Number(port), table);
 whenDismissed(() => void socket.socket.destroy());
-socket.send({ kind: "hello" });
-await socket.text(({ kind }) => kind === "welcome");
-socket.send({ kind: "subscribe", id: 1, shape: { table } });
-await new Promise<void>((resolve) => {
-  socket.onBinary = (_position, kind) => {
-    if (kind === JOIN) resolve();
-  };
-});
 let last = 0n;
 let isLast: (() => void) | undefined;
 socket.onBinary = (position, kind) => {
-  if (kind === COMMITS) arrived.push({ position, ns: process.hrtime.bigint() });
+  if (kind === frameKinds.commits) arrived.push({ position, ns: process.hrtime.bigint() });
   last = position;
   isLast?.();
 };

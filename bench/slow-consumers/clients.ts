@@ -6,11 +6,10 @@ import { RawSocket } from "../catch-up/raw-socket.ts";
 import { say, told, whenDismissed } from "../processes.ts";
 
 const [port = "", count = "", table = ""] = process.argv.slice(2);
-const JOIN = 4;
 
 const sockets: RawSocket[] = [];
-for (let i = 0; i < Number(count); i++) sockets.push(await joined());
-const reading = await joined();
+for (let i = 0; i < Number(count); i++) sockets.push(await RawSocket.subscribed(Number(port), table));
+const reading = await RawSocket.subscribed(Number(port), table);
 whenDismissed(() => {
   for (const { socket } of [...sockets, reading]) socket.destroy();
 });
@@ -25,19 +24,6 @@ const startedNs = process.hrtime.bigint();
 for (const { socket } of sockets) socket.resume();
 await Promise.all(sockets.map((socket) => reached(socket, target)));
 say(Number(process.hrtime.bigint() - startedNs) / 1e6);
-
-async function joined(): Promise<RawSocket> {
-  const socket = await RawSocket.open(Number(port));
-  socket.send({ kind: "hello" });
-  await socket.text(({ kind }) => kind === "welcome");
-  socket.send({ kind: "subscribe", id: 1, shape: { table } });
-  await new Promise<void>((resolve) => {
-    socket.onBinary = (_position, kind) => {
-      if (kind === JOIN) resolve();
-    };
-  });
-  return socket;
-}
 
 function reached(socket: RawSocket, position: bigint): Promise<void> {
   if (socket.position >= position) return Promise.resolve();
