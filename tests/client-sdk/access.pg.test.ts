@@ -6,6 +6,7 @@ import { SignJWT } from "jose";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { jwt, sql } from "../../engine/index.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { becomes } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 
 const secret = "a secret of thirty-two characters";
@@ -73,7 +74,7 @@ async function watching(t: TestContext, sub: string): Promise<Watching> {
     .subscribe(([row]) => void states.push(row!.tenants));
   const settled = async (): Promise<void> => {
     await client.awaitPosition({ xid: await world.transaction("insert into news select max(id) + 1 from news") });
-    while (notes.status !== "ready") await turn();
+    await becomes(notes, "ready");
   };
   await settled();
   return {
@@ -84,8 +85,11 @@ async function watching(t: TestContext, sub: string): Promise<Watching> {
     async as(next) {
       states.length = 0;
       const resumed = client.inspect().connections;
+      const live = new Promise<void>((resolve) => {
+        client.onStatus((status) => status === "live" && client.inspect().connections > resumed && resolve());
+      });
       client.setToken(await token(next));
-      while (client.inspect().connections === resumed || client.status !== "live") await turn();
+      await live;
       await settled();
     },
   };
@@ -136,4 +140,3 @@ test("a new token of the same user loads nothing anew, and loses nothing that ha
 });
 
 const odd = (): { id: number }[] => [1, 3, 5, 7, 9].map((id) => ({ id }));
-const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
