@@ -5,13 +5,11 @@
 import type * as FileSystem from "node:fs";
 import type * as Path from "node:path";
 import { WalcastError } from "../engine/protocol.ts";
-
-// In this process, where the operating system could not tell two clients apart.
-const taken = new Set<string>();
+import { Lock } from "./lock.ts";
 
 export class Directory {
   readonly path: string;
-  private readonly lock: string;
+  private readonly lock: Lock;
   private readonly fs: typeof FileSystem;
 
   /** Takes it for this process. Throws `config_invalid`. */
@@ -19,9 +17,11 @@ export class Directory {
     const { fs, path } = nodeModules(text);
     this.fs = fs;
     this.path = path.resolve(text);
-    this.lock = `${this.path}.lock`;
     fs.mkdirSync(path.dirname(this.path), { recursive: true });
-    this.take();
+    const lock = `${this.path}.lock`;
+    this.lock = new Lock(lock, fs);
+    const holder = this.lock.take();
+    if (holder !== undefined) throw inUse(this.path, lock, holder);
   }
 
   /** Under another name, for whoever wants to look into it. Returns that name. */
@@ -32,22 +32,7 @@ export class Directory {
   }
 
   release(): void {
-    taken.delete(this.path);
-    this.fs.rmSync(this.lock, { force: true });
-  }
-
-  private take(): void {
-    const holder = taken.has(this.path) ? process.pid : this.holder();
-    if (holder !== undefined) throw inUse(this.path, this.lock, holder);
-    this.fs.writeFileSync(this.lock, String(process.pid));
-    taken.add(this.path);
-  }
-
-  /** The process that has it; undefined also where that one was killed. */
-  private holder(): number | undefined {
-    if (!this.fs.existsSync(this.lock)) return undefined;
-    const pid = Number(this.fs.readFileSync(this.lock, "utf8"));
-    return pid !== process.pid && isAlive(pid) ? pid : undefined;
+    this.lock.release();
   }
 }
 
@@ -60,16 +45,6 @@ function nodeModules(text: string): { fs: typeof FileSystem; path: typeof Path }
       { hint: "A directory can be one in Node 20.16 or later. Replicas in a browser's storage are not there yet." },
     );
   return { fs: builtin("node:fs"), path: builtin("node:path") };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it is somebody else's, but it is.
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 function inUse(path: string, lock: string, holder: number): WalcastError {

@@ -2,13 +2,16 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import fs from "node:fs";
+import { mkdtemp, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "../../client-sdk/index.ts";
+import { Lock } from "../../client-sdk/lock.ts";
 import { orders } from "./clients.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 
@@ -70,7 +73,7 @@ test("a process that is killed while commits arrive leaves a state that was true
     while (child.exitCode === null && child.signalCode === null) {
       position++;
       connection.commits(position, insertAt(...ids, position), Number(position) % 3 !== 0);
-      await new Promise((resolve) => setImmediate(resolve));
+      await setImmediate();
     }
     await dead;
   }
@@ -105,6 +108,52 @@ test("a directory belongs to one client; files that cannot be opened are set asi
   assert.deepEqual(await again.query("select 1 as one"), [{ one: 1 }]);
   assert.equal(again.inspect().lastError?.code, "replica_failed");
   assert.ok((await readdir(path.dirname(replica))).some((name) => name.includes(".damaged-")));
+});
+
+async function lockFile(t: TestContext): Promise<string> {
+  const parent = await mkdtemp(path.join(tmpdir(), "walcast-replica-"));
+  t.after(() => rm(parent, { recursive: true, force: true }));
+  return path.join(parent, "shop.lock");
+}
+
+for (const [what, text] of [
+  ["a process that is no more", "4194305 123\n"],
+  ["a process that is no more, and said nothing about its beginning", "4194305"],
+  ["an earlier process with the pid of this one", `${process.pid} 1\n`],
+  ["an earlier process with the pid of another that lives", `${process.ppid} 1\n`],
+  ["nobody, as it was only just made", ""],
+] as const)
+  test(`a replica's lock that was left by ${what} does not hold`, async (t) => {
+    const file = await lockFile(t);
+    await writeFile(file, text);
+    const lock = new Lock(file, fs);
+    assert.equal(lock.take(), undefined);
+    assert.match(await readFile(file, "utf8"), new RegExp(`^${process.pid} `));
+    assert.equal(new Lock(file, fs).take(), process.pid, "and from then on it does");
+    lock.release();
+    assert.ok(!fs.existsSync(file));
+  });
+
+test("a process that has ended does not hold a replica's lock, also if nobody has asked how", async (t) => {
+  const file = await lockFile(t);
+  const parent = spawn("sh", ["-c", "true & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+  t.after(() => parent.kill());
+  const [pid] = (await once(parent.stdout, "data")) as [Buffer];
+  while (!/^\S+ \S+ Z/.test(fs.readFileSync(`/proc/${String(pid).trim()}/stat`, "utf8"))) await setImmediate();
+  await writeFile(file, String(pid));
+  const lock = new Lock(file, fs);
+  assert.equal(lock.take(), undefined);
+  lock.release();
+});
+
+test("of two processes that take a replica at once, one is told of the other", async (t) => {
+  const file = await lockFile(t);
+  const writeFileSync = ((...args: Parameters<typeof fs.writeFileSync>) => {
+    if (!fs.existsSync(file)) fs.writeFileSync(file, String(process.ppid));
+    fs.writeFileSync(...args);
+  }) as typeof fs.writeFileSync;
+  assert.equal(new Lock(file, { ...fs, writeFileSync }).take(), process.ppid);
+  assert.equal(await readFile(file, "utf8"), String(process.ppid));
 });
 
 function load(connection: PeerConnection, id: number, described: typeof orders, position: bigint): void {
