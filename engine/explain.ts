@@ -23,6 +23,13 @@ export function mayPass(error: unknown): boolean {
   );
 }
 
+/** The disk did not take what was to be put onto it. */
+export function diskRefused(doing: string, cause: unknown): WalcastError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const hint = code === "ENOSPC" ? "make room on the disk that holds dataDir" : undefined;
+  return new WalcastError("log_failed", `${doing}: ${message}; it is tried again`, { cause, hint });
+}
+
 const objectInUse = "55006";
 const tooManyConnections = "53300";
 const cannotConnectNow = "57P03";

@@ -1,4 +1,5 @@
 /** What an engine says about itself: in `/health`, in `/metrics` and to the program that runs it. Before there are stages, that it starts. */
+import { reasonOf } from "./explain.ts";
 import type { Stages } from "./main.ts";
 import type { Counts, Figures } from "./metrics.ts";
 import { formatLsn, zeroLsn } from "./protocol.ts";
@@ -18,7 +19,7 @@ export interface EngineStats {
 /** `waitingFor` is what keeps it from having stages. */
 export function healthOf(stages: Stages | undefined, waitingFor: string | undefined): Health {
   const { replication, tail, vitals } = stages ?? {};
-  const reason = replication?.reason ?? tail?.failure?.message ?? waitingFor;
+  const reason = replication?.reason ?? (tail?.failure && reasonOf(tail.failure)) ?? waitingFor;
   return {
     status: replication?.status ?? "starting",
     position: formatLsn(tail?.end ?? zeroLsn),

@@ -10,7 +10,7 @@ import assert from "node:assert/strict";
 import { type FileHandle, mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { WalcastError } from "../errors.ts";
+import { diskRefused } from "../explain.ts";
 import { largeBody, RECORD_HEADER_BYTES, unpack, writeRecordHeader } from "./large.ts";
 import type { LargeBody, Part } from "./transaction.ts";
 
@@ -53,7 +53,7 @@ export class Staging {
   }
 
   failed(error: unknown): void {
-    this.onFailed(new WalcastError("log_failed", `stage a transaction in ${this.directory}`, { cause: error }));
+    this.onFailed(diskRefused(`stage a transaction in ${this.directory}`, error));
   }
 
   /** Its file, if it has one, is somebody else's. */

@@ -5,7 +5,8 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Transaction } from "../changes/transaction.ts";
-import { type Lsn, WalcastError } from "../protocol.ts";
+import { diskRefused } from "../explain.ts";
+import type { Lsn, WalcastError } from "../protocol.ts";
 import { advance, Block, blockBytes, type LogState, recordBytes } from "./block.ts";
 import type { Descriptions } from "./chunks.ts";
 import { type Disk, syncDirectory, syncFile } from "./disk.ts";
@@ -217,11 +218,7 @@ export class Writer {
 
   private fail(cause: unknown): void {
     if (this.failure) return;
-    const { code } = cause as NodeJS.ErrnoException;
-    this.failure = new WalcastError("log_failed", `write the log: ${(cause as Error).message}; it is tried again`, {
-      cause,
-      ...(code === "ENOSPC" ? { hint: "make room on the disk that holds dataDir" } : {}),
-    });
+    this.failure = diskRefused("write the log", cause);
     this.options.onFailed(this.failure);
   }
 }
