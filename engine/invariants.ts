@@ -22,8 +22,6 @@ export const invariantNames = [
   "joined_whole",
   /** A send that was dropped is never followed by another on the same connection. */
   "send_seen",
-  /** Rows counted and summed up on both sides are the same. */
-  "audit",
   /** What a shape was made from is of one version of its table. */
   "one_version",
 ] as const;

@@ -8,6 +8,7 @@ import { Counter, Gauge, Registry } from "prom-client";
 import type { SlotVitals } from "./changes/vitals.ts";
 import { type Invariant, breaches } from "./invariants.ts";
 import type { ErrorCode, Lsn } from "./protocol.ts";
+import type { AuditResult } from "./sockets/audit.ts";
 
 export interface Figures {
   readonly live: boolean;
@@ -24,6 +25,7 @@ export interface Figures {
   readonly counts: Counts;
   readonly resyncs: ReadonlyMap<ErrorCode, number>;
   readonly returned: ReadonlyMap<string, number>;
+  readonly audits: ReadonlyMap<AuditResult, number>;
 }
 
 export interface LogFigures {
@@ -55,6 +57,8 @@ const resyncCauses: readonly ErrorCode[] = [
 ];
 
 const returnResults = ["resumed", "history_changed", "position_too_old"];
+
+const auditResults: readonly AuditResult[] = ["matched", "mismatched"];
 
 const quantiles = [0.5, 0.99] as const;
 
@@ -121,6 +125,12 @@ export class Metrics {
       "Clients that came back, by what became of it",
       "result",
       ({ returned }) => new Map([...returnResults.map((result) => [result, 0] as const), ...returned]),
+    );
+    this.counters(
+      "audits_total",
+      "What clients said whose rows were compared with Postgres'",
+      "result",
+      ({ audits }) => new Map([...auditResults.map((result) => [result, 0] as const), ...audits]),
     );
     this.counter(
       "catch_up_passes_total",

@@ -55,6 +55,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     clients: server.states,
     resyncs: hub?.resyncs ?? new Map(),
     returned: hub?.returned ?? new Map(),
+    audits: hub?.audits.answers ?? new Map(),
     counts: countsOf(stages),
   };
 }

@@ -14,6 +14,9 @@ import { touches } from "./delivery.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
 
+/** What a client says of its rows. Nothing here can tell whether that is so, so it is no breach of what the engine promises. */
+export type AuditResult = "matched" | "mismatched";
+
 /** A shape that is written all the time is left alone after so many, until it is picked again. */
 const attempts = 12;
 /** Between them: a gap between two writes is found sooner or later, if it is not always looked for in the same rhythm. */
@@ -22,6 +25,8 @@ const pauseMsMax = 500;
 
 export class Audits {
   private readonly hub: Hub;
+  /** What clients answered, so far. */
+  readonly answers = new Map<AuditResult, number>();
 
   constructor(hub: Hub) {
     this.hub = hub;
@@ -37,6 +42,10 @@ export class Audits {
   /** Every subscription of everybody who is live. Ends when all that could be asked were. */
   async all(): Promise<void> {
     for (const lane of this.candidates()) await this.audit(lane);
+  }
+
+  answered(result: AuditResult): void {
+    this.answers.set(result, (this.answers.get(result) ?? 0) + 1);
   }
 
   /** Changes alone have no rows to count. */

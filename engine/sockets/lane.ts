@@ -13,7 +13,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { crc32 } from "node:zlib";
-import { must, noteBreach } from "../invariants.ts";
+import { must } from "../invariants.ts";
 import { sees } from "../changes/pg-snapshot.ts";
 import { oidsOf } from "../changes/table.ts";
 import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
@@ -114,12 +114,14 @@ export class Lane {
   answered(matches: boolean): void {
     if (!this.asked) return;
     this.asked = false;
-    if (matches || !this.feed.joined.has(this)) return;
-    noteBreach("audit");
-    this.hub.log.error({ table: this.shape?.table.name, subscription: this.id }, "a client's rows are not Postgres'");
+    if (!this.feed.joined.has(this)) return;
+    this.hub.audits.answered(matches ? "matched" : "mismatched");
+    if (matches) return;
+    const { shape, id: subscription } = this;
+    this.hub.log.warn({ table: shape?.table.name, subscription }, "a client says that its rows are not Postgres'");
     this.resync({
       code: "audit_mismatch",
-      message: "audit: the client's rows are not Postgres': they are loaded again",
+      message: "audit: the client says that its rows are not Postgres': they are loaded again",
     });
   }
 

@@ -1,6 +1,7 @@
 /** The engine asks Postgres what a client's rows should sum up to, and the client what they do. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { breaches } from "../../engine/invariants.ts";
 import { type Running, running } from "./running.ts";
 
 describe("an audit", () => {
@@ -38,16 +39,21 @@ describe("an audit", () => {
     await client.close();
   });
 
-  test("that does not match is counted, and the shape is loaded anew", async () => {
+  test("that does not match is counted, once and as what a client says, and the shape is loaded anew", async () => {
     const client = await server.greeted();
     await client.load(1, { table: "items" });
+    const before = [...breaches];
     client.send({ kind: "audited", id: 1, matches: false });
     await server.engine.audit();
     await client.control("audit");
     client.send({ kind: "audited", id: 1, matches: false });
+    client.send({ kind: "audited", id: 1, matches: false });
     assert.equal((await client.control("resync")).cause.code, "audit_mismatch");
     assert.equal((await client.joined(1)).lines.length, 3);
-    assert.equal(await server.metric('walcast_invariant_breaches_total{invariant="audit"}'), 1);
+    const results = ["matched", "mismatched"].map((result) => `walcast_audits_total{result="${result}"}`);
+    assert.deepEqual(await Promise.all(results.map((name) => server.metric(name))), [0, 1]);
+    assert.equal(await server.metric('walcast_resyncs_total{cause="audit_mismatch"}'), 1);
+    assert.deepEqual([...breaches], before, "the engine cannot know");
     await client.close();
   });
 
