@@ -121,7 +121,7 @@ export class DurableLog implements Log {
   private async recall(): Promise<void> {
     const reader = new Reader();
     try {
-      for (let from = this.unseen.end; from < this.end;) {
+      for (let from = this.tail.start; from < this.end;) {
         const { transactions, end } = await this.segments.pieceAfter(reader, from);
         for (const transaction of transactions) this.remember(transaction);
         from = end;
@@ -145,12 +145,16 @@ export class DurableLog implements Log {
     this.forgetRecent();
   }
 
-  /** What is in memory is nothing: it goes on from what was seen, or from the start. */
+  /**
+   * What is in memory is nothing: it goes on from what was seen. Where the log begins only after that, as something could
+   * not be read back, no shape is loaded before all that may be missing can be seen.
+   */
   private forgetRecent(): void {
     const { start } = this;
     const { seenEnd } = this.writer!.state;
-    this.unseen = new Unseen(seenEnd > start ? seenEnd : start);
-    this.tail = new Tail(this.options.tailBytes, this.unseen.end);
+    const from = seenEnd > start ? seenEnd : start;
+    this.unseen = new Unseen(seenEnd, from);
+    this.tail = new Tail(this.options.tailBytes, from);
   }
 
   private forgetAll(): void {

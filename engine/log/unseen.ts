@@ -13,9 +13,14 @@ export class Unseen {
   private to = 0;
   /** Commit-end of the last that has been seen. */
   end: Lsn;
+  /** What was between `end` and here is lost: nobody knows its xids any more. */
+  private lostEnd: Lsn;
+  /** Every xid of what is lost is below. */
+  private lostXmax: bigint | undefined;
 
-  constructor(end: Lsn) {
+  constructor(end: Lsn, lostEnd = end) {
     this.end = end;
+    this.lostEnd = lostEnd;
   }
 
   get isEmpty(): boolean {
@@ -29,8 +34,17 @@ export class Unseen {
   }
 
   learn(snapshot: PgSnapshot): void {
+    if (this.end < this.lostEnd && !this.outlast(snapshot)) return;
     for (; !this.isEmpty && sees(snapshot, this.pairs[this.from]!); this.from += 2)
       this.end = this.pairs[this.from + 1]! as Lsn;
+  }
+
+  /** All that had an xid at the first snapshot has to have ended: what is lost was among them, if it was not seen. */
+  private outlast({ xmin, xmax }: PgSnapshot): boolean {
+    this.lostXmax ??= xmax;
+    if (xmin < this.lostXmax) return false;
+    this.end = this.lostEnd;
+    return true;
   }
 
   private makeRoom(): void {

@@ -1,5 +1,7 @@
 /** What a commit that is streamed before it is visible asks of the log. */
 import assert from "node:assert/strict";
+import { open, readdir, unlink } from "node:fs/promises";
+import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -125,6 +127,51 @@ test("a commit that waits for a standby is found by snapshots over restarts, unt
   await flushed(log);
   assert.ok((await reopen()).start > 20n, "and then it may go");
 });
+
+for (const [how, spoil] of [
+  ["gone", unlink],
+  ["damaged", (file: string) => overwrite(file, 300, "damage")],
+] as const)
+  test(`while a commit may be invisible whose segment is ${how}, nobody who loads is told that nothing is missing`, async (t) => {
+    const { directory, log, reopen } = await openLog(t, { segmentBytes: 1_000, tailBytes: 1 });
+    log.append([transaction(1, 10)]);
+    log.learn(sees(2));
+    log.checkpoint();
+    await flushed(log);
+    for (let xid = 2; xid <= 20; xid++) log.append([transaction(xid, xid * 10)]);
+    log.learn(sees(21, 6));
+    log.checkpoint();
+    await flushed(log);
+    await log.close();
+    const files = (await readdir(directory)).filter((name) => name.endsWith(".segment")).sort();
+    await spoil(
+      path.join(
+        directory,
+        files.findLast((name) => BigInt(`0x${name.slice(0, 16)}`) < 60n)!,
+      ),
+    );
+    let again = await reopen();
+    for (const restart of [true, false]) {
+      assert.ok(again.start >= 60n, "the commit with xid 6 is lost");
+      again.append([transaction(30, 300)]);
+      for (const snapshot of [sees(25, 6), sees(31, 6, 25), sees(31, 24)]) {
+        again.learn(snapshot);
+        again.checkpoint();
+        await assert.rejects(readAll(again, again.pin().from), { code: "position_too_old" });
+      }
+      if (restart) again = await reopen();
+    }
+    again.learn(sees(31, 30));
+    assert.deepEqual((await readAll(again, again.pin().from)).at(-1)?.xid, 30n);
+    again.learn(sees(31));
+    assert.equal(again.pin().from, 300n);
+  });
+
+async function overwrite(file: string, at: number, text: string): Promise<void> {
+  const handle = await open(file, "r+");
+  await handle.write(text, at);
+  await handle.close();
+}
 
 test("a million unseen transactions cost sixteen bytes each, and are seen in order", () => {
   const unseen = new Unseen(zeroLsn);
