@@ -9,10 +9,9 @@
  * Postgres.
  */
 import path from "node:path";
-import type pg from "pg";
 import type { Logger } from "pino";
 import { Claim } from "./changes/claim.ts";
-import { openPool } from "./changes/connection.ts";
+import { openPool, type Pool } from "./changes/connection.ts";
 import { giveWay, snapshotApplication } from "./changes/give-way.ts";
 import { Replication } from "./changes/replication.ts";
 import { Snapshots } from "./changes/snapshot.ts";
@@ -84,8 +83,8 @@ export interface Stages {
 class RunningEngine implements Engine {
   private readonly config: Config;
   private readonly log: Logger;
-  private readonly control: pg.Pool;
-  private readonly snapshotPool: pg.Pool;
+  private readonly control: Pool;
+  private readonly snapshotPool: Pool;
   private readonly claim: Claim;
   private readonly server: Server;
   private readonly metrics: Metrics;
@@ -139,14 +138,16 @@ class RunningEngine implements Engine {
     this.timers.stop();
     clearTimeout(this.acknowledging);
     this.server.close();
+    this.stages?.snapshots.close();
+    // They wait a moment for an answer to their goodbye, and not for each other.
+    const pools = Promise.all([this.snapshotPool.close(), this.control.close()]);
     if (this.stages) await this.closeStages(this.stages);
     await this.claim.release();
-    await Promise.all([this.snapshotPool.end(), this.control.end()]);
+    await pools;
     this.metrics.close();
   }
 
-  private async closeStages({ tail, snapshots, replication }: Stages): Promise<void> {
-    snapshots.close();
+  private async closeStages({ tail, replication }: Stages): Promise<void> {
     tail.checkpoint();
     await tail.flushed();
     await replication.stop();
@@ -163,10 +164,11 @@ class RunningEngine implements Engine {
     const hub = new Hub({ tail, snapshots, log, frameBytes, onTableChanged: (oid) => tables.forget(oid) });
     const stagingDirectory = path.join(config.dataDir, "staging", slot);
     const replication = new Replication(
-      { databaseUrl, publication, slot, claim, control, tail, log, stagingDirectory, largeTransactionBytes },
+      { databaseUrl, publication, slot, claim, tail, log, stagingDirectory, largeTransactionBytes },
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
         onHistoryChanged: () => this.onHistoryChanged(),
+        onSilence: () => [this.control, this.snapshotPool].forEach((pool) => pool.breakOff()),
       },
     );
     const streamed = (): Lsn => tail.streamed;

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { WalcastError } from "../errors.ts";
 import { mayPass, reasonOf } from "../explain.ts";
-import { connect, queryConfig } from "./connection.ts";
+import { connect, queryConfig, unlessAborted } from "./connection.ts";
 import { requireOwnSession } from "./pooler.ts";
 
 const askAgainMs = 500;
@@ -24,12 +24,14 @@ export class Claim {
   }
 
   /** Takes the lock, or finds that it is still held. Throws `not_streaming` where another engine has it. */
-  async hold(): Promise<void> {
+  async hold(signal: AbortSignal): Promise<void> {
     if (this.session) return;
-    const session = await connect(queryConfig(this.databaseUrl, "walcast claim"));
+    const session = await connect(queryConfig(this.databaseUrl, "walcast claim"), signal);
     try {
-      await requireOwnSession(session, this.databaseUrl);
-      await lock(session, this.slot);
+      await unlessAborted(session, signal, async () => {
+        await requireOwnSession(session, this.databaseUrl, signal);
+        await lock(session, this.slot);
+      });
     } catch (error) {
       await session.end();
       throw error;
@@ -44,7 +46,7 @@ export class Claim {
   async whenFree(signal: AbortSignal, onWaiting: (reason: string) => void): Promise<void> {
     for (let said = ""; ;) {
       try {
-        return await this.hold();
+        return await this.hold(signal);
       } catch (error) {
         if (!mayPass(error)) throw error;
         const reason = reasonOf(error);
@@ -57,7 +59,7 @@ export class Claim {
   async release(): Promise<void> {
     const { session } = this;
     this.session = undefined;
-    await session?.end().catch(() => {});
+    await session?.end();
   }
 }
 

@@ -32,15 +32,70 @@ export function queryConfig(databaseUrl: string, name: string): pg.ClientConfig 
 }
 
 export function replicationConfig(databaseUrl: string, name: string): pg.ClientConfig {
-  return connectionConfig(databaseUrl, name, pinned);
+  return { ...connectionConfig(databaseUrl, name, pinned), connectionTimeoutMillis: connectMs };
+}
+
+/** As a proxy may whose server is gone, somebody takes the connection, and says nothing. */
+const connectMs = 30_000;
+/** Where packets go nowhere, nobody answers a goodbye either. */
+const goodbyeMs = 1_000;
+
+/** A connection that waits for the other side neither at its beginning nor at its end for ever. */
+class Connection extends pg.Client {
+  constructor(config?: pg.ClientConfig) {
+    super({ ...config, connectionTimeoutMillis: connectMs });
+  }
+
+  override end(): Promise<void>;
+  override end(onEnd: (error?: Error) => void): void;
+  override end(onEnd?: (error?: Error) => void): Promise<void> | void {
+    const timer = setTimeout(() => breakOff(this), goodbyeMs);
+    const ended = super.end().then(() => clearTimeout(timer));
+    return onEnd ? void ended.then(() => onEnd()) : ended;
+  }
+}
+
+/** Without a goodbye: whatever waits for an answer rejects. */
+export function breakOff(client: pg.Client): void {
+  client.connection.stream.destroy();
+}
+
+/** For as long as the work takes. Aborted, the connection breaks off, and with it what the work waits for. */
+export async function withConnection<T>(
+  config: pg.ClientConfig,
+  signal: AbortSignal | undefined,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = await connect(config, signal);
+  try {
+    return await unlessAborted(client, signal, () => work(client));
+  } finally {
+    await client.end();
+  }
+}
+
+/** Aborted during the work, the connection breaks off. */
+export async function unlessAborted<T>(
+  client: pg.Client,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const stop = (): void => breakOff(client);
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    return await work();
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
 }
 
 /** An open connection, or `database_unreachable`. Once it breaks, the query that is under way rejects, and so do all later ones. */
-export async function connect(config: pg.ClientConfig): Promise<pg.Client> {
-  const client = new pg.Client(config);
+export async function connect(config: pg.ClientConfig, signal?: AbortSignal): Promise<pg.Client> {
+  const client = new Connection(config);
   client.on("error", () => {});
   try {
-    await client.connect();
+    await unlessAborted(client, signal, () => client.connect());
     return client;
   } catch (cause) {
     const { message } = cause as Error;
@@ -60,12 +115,47 @@ export function openPool(
   name: string,
   max: number,
   { log, queryTimeoutMs }: { log?: Logger; queryTimeoutMs?: number } = {},
-): pg.Pool {
+): Pool {
   const timeout = queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs };
-  const pool = new pg.Pool({ ...queryConfig(databaseUrl, name), ...timeout, max });
+  const pool = new Pool({ ...queryConfig(databaseUrl, name), ...timeout, max });
   pool.on("connect", (client) => client.on("error", (error) => log?.debug({ err: error }, "a connection broke")));
   pool.on("error", () => {});
   return pool;
+}
+
+export class Pool extends pg.Pool {
+  private readonly open: ReadonlySet<pg.Client>;
+
+  constructor(config: pg.PoolConfig) {
+    const open = new Set<pg.Client>();
+    super({ ...config, Client: remembered(open) });
+    this.open = open;
+  }
+
+  /** Who waits for an answer is told that none will come. Whoever asks next does so on a new connection. */
+  breakOff(): void {
+    this.open.forEach(breakOff);
+  }
+
+  /** Resolves when every socket is gone, also of those that nobody answers. */
+  async close(): Promise<void> {
+    const gone = [...this.open].map((client) => new Promise((resolve) => client.once("end", resolve)));
+    const timer = setTimeout(() => this.breakOff(), goodbyeMs);
+    void this.end();
+    await Promise.all(gone);
+    clearTimeout(timer);
+  }
+}
+
+/** A pool forgets a connection as soon as it says goodbye. */
+function remembered(open: Set<pg.Client>): new () => pg.Client {
+  return class extends Connection {
+    constructor(config?: pg.ClientConfig) {
+      super(config);
+      open.add(this);
+      this.once("end", () => open.delete(this));
+    }
+  };
 }
 
 const keepAliveAfterMs = 10_000;
@@ -101,7 +191,7 @@ const awayCodes =
   /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
 // pg has no code for these.
 const awayMessages =
-  /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect)/;
+  /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect|timeout expired)/;
 
 function asOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)

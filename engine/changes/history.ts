@@ -7,7 +7,7 @@
 import pg from "pg";
 import { WalcastError } from "../errors.ts";
 import { type Lsn, parseLsn } from "../protocol.ts";
-import { connect, replicationConfig } from "./connection.ts";
+import { replicationConfig, withConnection } from "./connection.ts";
 import { type Ancestor, type Lineage, parseTimelineHistory } from "./epoch.ts";
 import { readSlot, type SlotState } from "./slot.ts";
 
@@ -30,12 +30,12 @@ export interface HistoryOptions {
   readonly publication: string;
 }
 
-export async function readHistory({ databaseUrl, slot, publication }: HistoryOptions): Promise<History> {
-  const client = await connect({
-    ...replicationConfig(databaseUrl, "walcast history"),
-    replication: "database",
-  } as pg.ClientConfig);
-  try {
+export function readHistory(
+  { databaseUrl, slot, publication }: HistoryOptions,
+  signal?: AbortSignal,
+): Promise<History> {
+  const config = { ...replicationConfig(databaseUrl, "walcast history"), replication: "database" };
+  return withConnection(config, signal, async (client) => {
     const { systemid, timeline, xlogpos } = await identify(client);
     const facts = await readFacts(client, publication);
     return {
@@ -47,9 +47,7 @@ export async function readHistory({ databaseUrl, slot, publication }: HistoryOpt
       recentXid: BigInt(facts.xid),
       walSenderTimeoutMs: Number(facts.timeout),
     };
-  } finally {
-    await client.end();
-  }
+  });
 }
 
 interface Identity {

@@ -9,14 +9,14 @@
  */
 import type pg from "pg";
 import { WalcastError } from "../errors.ts";
-import { connect, queryConfig } from "./connection.ts";
+import { queryConfig, withConnection } from "./connection.ts";
 
 /** Throws `database_unsuitable` with what to do. `session` is outside of a transaction. */
-export async function requireOwnSession(session: pg.Client, databaseUrl: string): Promise<void> {
+export async function requireOwnSession(session: pg.Client, databaseUrl: string, signal?: AbortSignal): Promise<void> {
   const { pid, settings } = await ask(session);
   if ((session as unknown as { processID: number | null }).processID === pid) return;
   if (!settings) throw between("leaves out settings that make values comparable");
-  if (await isShared(session, pid, databaseUrl)) throw between("shares its sessions");
+  if (await isShared(session, pid, databaseUrl, signal)) throw between("shares its sessions");
 }
 
 interface Answer {
@@ -33,16 +33,13 @@ async function ask(client: pg.Client): Promise<Answer> {
   return rows[0]!;
 }
 
-async function isShared(session: pg.Client, pid: number, databaseUrl: string): Promise<boolean> {
-  const other = await connect(queryConfig(databaseUrl, "walcast claim"));
-  try {
+function isShared(session: pg.Client, pid: number, databaseUrl: string, signal?: AbortSignal): Promise<boolean> {
+  return withConnection(queryConfig(databaseUrl, "walcast claim"), signal, async (other) => {
     await other.query("begin");
     const theirs = await ask(other);
     const ours = await ask(session);
     return ours.pid !== pid || theirs.pid === pid;
-  } finally {
-    await other.end();
-  }
+  });
 }
 
 function between(how: string): WalcastError {

@@ -15,6 +15,7 @@ import { must } from "../invariants.ts";
 import type { Log } from "../log/log.ts";
 import { formatLsn, type Lsn, zeroLsn } from "../protocol.ts";
 import type { Claim } from "./claim.ts";
+import { queryConfig, withConnection } from "./connection.ts";
 import { formatEpoch, leadsFrom, type Lineage, parseEpoch } from "./epoch.ts";
 import { type History, readHistory } from "./history.ts";
 import { Repeated } from "./repeated.ts";
@@ -37,7 +38,6 @@ export interface ReplicationOptions {
   readonly slot: string;
   readonly publication: string;
   readonly claim: Claim;
-  readonly control: pg.Pool;
   readonly tail: HistoryLog;
   readonly log: Logger;
   /** For transactions that are too large for memory. */
@@ -50,6 +50,8 @@ export interface ReplicationEvents {
   readonly onTransactions: (transactions: readonly Transaction[]) => void;
   /** The epoch is another, or the log starts later than it did: whoever is connected has to greet again. */
   readonly onHistoryChanged: () => void;
+  /** As StreamEvents have it. */
+  readonly onSilence: () => void;
 }
 
 export type ReplicationStatus = "starting" | "live" | "reconnecting";
@@ -143,7 +145,7 @@ export class Replication {
   async check(publicationOid: number): Promise<void> {
     if (this.status !== "live") return;
     if (publicationOid !== this.publicationOid) return this.breakOff("the publication was dropped: making it anew");
-    await this.options.claim.hold().catch((error: unknown) => this.breakOff(reasonOf(error)));
+    await this.options.claim.hold(this.stopping.signal).catch((error: unknown) => this.breakOff(reasonOf(error)));
   }
 
   // ── One connection after another ────────────────────────────────────────────────────────────────────────────────────
@@ -196,8 +198,9 @@ export class Replication {
 
   private async streamOnce(onStart: () => void): Promise<void> {
     const { claim, databaseUrl, slot, publication, log, stagingDirectory, largeTransactionBytes } = this.options;
-    await claim.hold();
-    const { eventTriggers } = await prepareDatabase({ databaseUrl, slot, publication, log });
+    const { signal } = this.stopping;
+    await claim.hold(signal);
+    const { eventTriggers } = await prepareDatabase({ databaseUrl, slot, publication, log }, signal);
     this.eventTriggers = eventTriggers;
     const history = await this.settle();
     const { recentXid, walSenderTimeoutMs } = history;
@@ -213,11 +216,12 @@ export class Replication {
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
         onQuiet: (walEnd) => this.onQuiet(walEnd),
+        onSilence: () => this.events.onSilence(),
         acknowledged: () => this.nextAcknowledged(),
         pendingBytes: () => this.options.tail.pendingBytes,
       },
     );
-    if (!this.stopping.signal.aborted) await this.stream.run(onStart);
+    if (!signal.aborted) await this.stream.run(onStart);
   }
 
   private onTransactions(transactions: readonly Transaction[]): void {
@@ -262,28 +266,28 @@ export class Replication {
 
   /** The slot is ours by the claim: a walsender of ours that still has it is a connection that nobody reads any more. */
   private async freeHistory(): Promise<History> {
-    const history = await readHistory(this.options);
+    const history = await this.readHistory();
     const { slot } = history;
     if (!slot || slot.activePid === null) return history;
     if (slot.activeName === streamName)
-      await this.options.control.query("select pg_terminate_backend($1, $2)", [slot.activePid, evictMs]);
-    const again = await readHistory(this.options);
+      await this.ask((client) => client.query("select pg_terminate_backend($1, $2)", [slot.activePid, evictMs]));
+    const again = await this.readHistory();
     if (again.slot && again.slot.activePid !== null) throw slotInUse(this.options.slot, again.slot);
     return again;
   }
 
   private async startWithNewSlot(verdict: Verdict): Promise<History> {
-    const { control, slot, log } = this.options;
-    await renewSlot(control, slot, log);
+    const { slot, log } = this.options;
+    await this.ask((client) => renewSlot(client, slot, log));
     this.renew = false;
-    const history = await readHistory(this.options);
+    const history = await this.readHistory();
     const why = verdict.kind === "start" ? verdict.why : "the publication was missing while changes were committed";
     await this.follow({ kind: "start", epoch: verdict.epoch, why, renew: false }, history);
     return history;
   }
 
   private async follow(verdict: Verdict, history: History): Promise<void> {
-    const { tail, control, slot, log } = this.options;
+    const { tail, slot, log } = this.options;
     const before = this.epoch;
     const { epoch } = verdict;
     const text = formatHistory(epoch, history.publicationOid);
@@ -297,10 +301,19 @@ export class Replication {
     } else {
       if (verdict.why !== undefined)
         log.error({ slot, epoch: this.epoch }, `${verdict.why}; clients load their rows again`);
-      await forgetReadyTables(control, slot);
+      await this.ask((client) => forgetReadyTables(client, slot));
       await tail.startAt(confirmedOf(history), text);
     }
     this.events.onHistoryChanged();
+  }
+
+  private readHistory(): Promise<History> {
+    return readHistory(this.options, this.stopping.signal);
+  }
+
+  /** On a connection of its own: those that there are may be as dead as the stream's was. */
+  private ask<T>(question: (client: pg.Client) => Promise<T>): Promise<T> {
+    return withConnection(queryConfig(this.options.databaseUrl, "walcast setup"), this.stopping.signal, question);
   }
 }
 

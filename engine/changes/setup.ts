@@ -2,7 +2,7 @@
  * Brings a database to where it can be streamed: Walcast's own schema, the publication, the permanent slot. Everything
  * here may run beside another engine doing the same, and again at every start.
  */
-import { Kysely, PostgresDialect } from "kysely";
+import { Kysely, PostgresDialect, type PostgresPool } from "kysely";
 import { type Migration, Migrator } from "kysely/migration";
 import type pg from "pg";
 import type { Logger } from "pino";
@@ -10,7 +10,7 @@ import * as first from "../../migrations/0001_walcast.ts";
 import * as second from "../../migrations/0002_descriptions.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
-import { connect, openPool, queryConfig } from "./connection.ts";
+import { queryConfig, withConnection } from "./connection.ts";
 import { ensureEventTriggers } from "./event-triggers.ts";
 import { ensureSlot } from "./slot.ts";
 
@@ -36,19 +36,16 @@ export interface Prepared {
   readonly eventTriggers: boolean;
 }
 
-export async function prepareDatabase(options: SetupOptions): Promise<Prepared> {
-  const client = await connect(queryConfig(options.databaseUrl, "walcast setup"));
-  try {
+export function prepareDatabase(options: SetupOptions, signal?: AbortSignal): Promise<Prepared> {
+  return withConnection(queryConfig(options.databaseUrl, "walcast setup"), signal, async (client) => {
     await requireLogicalWal(client);
     await client.query("select pg_advisory_lock($1)", [setupLock]);
-    await migrate(options.databaseUrl);
+    await applyMigrations(client);
     const eventTriggers = await ensureEventTriggers(client, options.log);
     await ensurePublication(client, options.publication);
     const slotIsNew = await ensureSlot(client, options.slot, options.log);
     return { slotIsNew, eventTriggers };
-  } finally {
-    await client.end();
-  }
+  });
 }
 
 async function requireLogicalWal(client: pg.Client): Promise<void> {
@@ -61,11 +58,15 @@ async function requireLogicalWal(client: pg.Client): Promise<void> {
   }
 }
 
-/** Applies what is missing of migrations/. The caller holds the setup lock. */
-export async function migrate(databaseUrl: string): Promise<void> {
-  const db = new Kysely<unknown>({
-    dialect: new PostgresDialect({ pool: openPool(databaseUrl, "walcast migrate", 1) }),
-  });
+/** Brings Walcast's own schema up to date. */
+export function migrate(databaseUrl: string): Promise<void> {
+  return withConnection(queryConfig(databaseUrl, "walcast migrate"), undefined, applyMigrations);
+}
+
+async function applyMigrations(client: pg.Client): Promise<void> {
+  const session = Object.assign(client, { release: () => {} });
+  const pool: PostgresPool = { connect: async () => session, end: async () => {}, options: {} };
+  const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
   try {
     const migrator = new Migrator({
       db,

@@ -50,22 +50,16 @@ export async function ensureSlot(client: pg.ClientBase, slot: string, log: Logge
 }
 
 /** Begins anew: what was committed before is not in it. */
-export async function renewSlot(pool: pg.Pool, slot: string, log: Logger): Promise<void> {
-  const client = await pool.connect();
-  try {
-    await client.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", [
-      slot,
-    ]);
-    await forgetReadyTables(client, slot);
-    await createSlot(client, slot, log);
-  } finally {
-    // Its name and its timeout were changed.
-    client.release(true);
-  }
+export async function renewSlot(client: pg.ClientBase, slot: string, log: Logger): Promise<void> {
+  await client.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", [
+    slot,
+  ]);
+  await forgetReadyTables(client, slot);
+  await createSlot(client, slot, log);
 }
 
 /** Who writes a table was waited for on behalf of the slot as it was: for a new one, or one that was moved, it is to be done again. */
-export async function forgetReadyTables(client: pg.ClientBase | pg.Pool, slot: string): Promise<void> {
+export async function forgetReadyTables(client: pg.ClientBase, slot: string): Promise<void> {
   await client.query("delete from walcast.ready_tables where slot_name = $1", [slot]);
 }
 

@@ -19,7 +19,7 @@ import { WalcastError } from "../errors.ts";
 import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
 import { TransactionAssembler } from "./assembler.ts";
 import { CommitOrder } from "./commit-order.ts";
-import { replicationConfig } from "./connection.ts";
+import { breakOff, replicationConfig } from "./connection.ts";
 import { Lag, XLOG_HEADER_BYTES } from "./lag.ts";
 import { Staging } from "./staging.ts";
 import type { Transaction } from "./transaction.ts";
@@ -47,6 +47,8 @@ export interface StreamEvents {
   readonly onTransactions: (transactions: Transaction[]) => void;
   /** Everything before `walEnd` has been sent to us, and nothing is half received. */
   readonly onQuiet: (walEnd: Lsn) => void;
+  /** Nothing was heard for too long: packets go nowhere, and those of other connections may, too. */
+  readonly onSilence?: () => void;
   /** What may be acknowledged: all of it has been handed on. */
   readonly acknowledged: () => Lsn;
   /** Bytes that were handed on and that the log has not written yet. Above a bound nothing more is read. */
@@ -90,6 +92,7 @@ export class Stream {
   private statusTimer: NodeJS.Timeout | undefined;
   private pauseTimer: NodeJS.Timeout | undefined;
   private failure: unknown;
+  private stopping = false;
   private over = false;
   /** Socket reads, and how many of them the next one was made to wait for. */
   reads = 0;
@@ -117,6 +120,7 @@ export class Stream {
     const plugin = new DirectPlugin(this.options, (connection) => this.attach(connection, onStart));
     try {
       await this.staging.open();
+      if (this.stopping) return;
       const streaming = this.service.subscribe(plugin, this.options.slot, "0/00000000");
       setImmediate(() => this.listenEarly());
       await streaming;
@@ -147,14 +151,20 @@ export class Stream {
    * the process. By now the client exists, and no answer can have come yet.
    */
   private listenEarly(): void {
-    const { _client } = this.service as unknown as { _client: pg.Client | null };
-    _client?.on("error", (error) => (this.failure ??= error));
+    this.client?.on("error", (error) => (this.failure ??= error));
+  }
+
+  private get client(): pg.Client | null {
+    return (this.service as unknown as { _client: pg.Client | null })._client;
   }
 
   /** Tells the server what is safe, once more, and ends the connection. */
   async stop(): Promise<void> {
+    this.stopping = true;
     this.sendStatus(false);
-    await this.service.destroy();
+    if (this.connection) await this.service.destroy();
+    // A goodbye would never be answered where nobody says hello.
+    else if (this.client) breakOff(this.client);
   }
 
   /** Writes a status update now: the acknowledgement moved and somebody wants Postgres to know. */
@@ -192,6 +202,7 @@ export class Stream {
     this.silentTicks = this.connection!.stream.isPaused() ? 0 : this.silentTicks + 1;
     if (this.silentTicks <= silentTicksMax) return this.sendStatus(this.silentTicks > 1);
     this.fail(new WalcastError("not_streaming", "replication: nothing was heard from Postgres for wal_sender_timeout"));
+    this.events.onSilence?.();
   }
 
   /** What must hold and does not ends this connection, not the process. Nothing that follows in the same read is looked at. */

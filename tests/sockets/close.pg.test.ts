@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
-import { test } from "node:test";
-import { createEngine } from "../../engine/main.ts";
-import { engines } from "../changes/returning.ts";
-import { lowPort, testCluster } from "../support/postgres.ts";
+import { test, type TestContext } from "node:test";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import { engines, goesOn, visit } from "../changes/returning.ts";
+import { Silence } from "../changes/silence.ts";
+import { lowPort, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
 test("close tells every client with 1001 and leaves no socket, no timer and no Postgres connection", async () => {
@@ -37,12 +39,7 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
   const holder = await server.db.pool.connect();
   await holder.query("begin; lock table items in access exclusive mode");
   client.subscribe(2, { table: "items", where: "id > 5" });
-  for (;;) {
-    const { rows } = await server.db.query(
-      "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
-    );
-    if (rows.length > 0) break;
-  }
+  while (!(await someLockIsWaitedFor(server.db)));
   await server.engine.close();
   await holder.query("rollback");
   holder.release();
@@ -50,12 +47,56 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
 });
 
 test("close while Postgres is away does not wait for it", async (t) => {
-  const cluster = await testCluster({}, t);
-  const engine = await (await engines(cluster.url, "away", t)).start();
-  await cluster.stop();
+  const { engine, silence } = await behindSilence(t);
+  silence.close();
   while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
   await engine.close();
-  await cluster.start();
+});
+
+test("close while nothing is heard from Postgres does not wait for it: while it streams", async (t) => {
+  const { engine, silence } = await behindSilence(t);
+  const client = await RawClient.greeted(engine.url);
+  await client.load(1, { table: "items" });
+  silence.fall();
+  await engine.close();
+  await silence.isLeft();
+});
+
+test("close while nothing is heard from Postgres does not wait for it: while a shape loads", async (t) => {
+  const { db, engine, silence } = await behindSilence(t);
+  const client = await RawClient.greeted(engine.url);
+  await client.load(1, { table: "items" });
+  const holder = await db.pool.connect();
+  await holder.query("begin; lock table items in access exclusive mode");
+  client.subscribe(2, { table: "items", where: "id > 5" });
+  while (!(await someLockIsWaitedFor(db)));
+  silence.fall();
+  await engine.close();
+  await holder.query("rollback");
+  holder.release();
+  await silence.isLeft();
+});
+
+for (const name of ["walcast claim", "walcast setup", "walcast history", "walcast"])
+  test(`close while nothing is heard from Postgres does not wait for it: while it connects as "${name}"`, async (t) => {
+    const { db, engine, silence } = await behindSilence(t);
+    const swallowed = silence.swallow(name);
+    await db.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name in ('walcast', 'walcast claim')",
+    );
+    await swallowed;
+    silence.fall();
+    await engine.close();
+    await silence.isLeft();
+  });
+
+test("a server that is not heard for wal_sender_timeout is gone: the engine connects anew, and nobody misses a row", async (t) => {
+  const { db, engine, silence, logged } = await behindSilence(t, "500ms");
+  const visited = await visit(engine);
+  silence.fall();
+  await db.query("insert into items values (2)");
+  assert.deepEqual(await goesOn(engine, visited, 1), [["2"]]);
+  assert.ok(logged.some((line) => line.includes("nothing was heard from Postgres for wal_sender_timeout")));
 });
 
 test("a start that fails says what to do", async () => {
@@ -76,6 +117,30 @@ test("a port that is taken is refused by name, and the engine that has it goes o
   assert.equal((await fetch(`${server.engine.url}/health`)).status, 200);
   await server.close();
 });
+
+/** An engine that reaches a table `items` with one row through what can fall silent. */
+async function behindSilence(
+  t: TestContext,
+  walSenderTimeout = "60s",
+): Promise<{ db: TestDatabase; engine: Engine; silence: Silence; logged: readonly string[] }> {
+  const released: (() => Promise<void>)[] = [];
+  const db = await testDatabase({ after: (release) => void released.push(release) });
+  await db.query("create table items (id int primary key); insert into items values (1)");
+  await db.query(`alter database ${db.name} set wal_sender_timeout = '${walSenderTimeout}'`);
+  const silence = await Silence.before(db.url, t);
+  const { start, logged } = await engines(silence.url, db.name, t);
+  t.after(async () => {
+    for (const release of released) await release();
+  });
+  return { db, engine: await start(), silence, logged };
+}
+
+async function someLockIsWaitedFor(db: TestDatabase): Promise<boolean> {
+  const { rowCount } = await db.query(
+    "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
+  );
+  return rowCount! > 0;
+}
 
 async function engineBackends({ db }: Running): Promise<number> {
   const { rowCount } = await db.query(
