@@ -41,8 +41,8 @@ export interface LaneOptions {
   readonly changes: boolean;
   /** What was asked for, as the database and the client's rights are now. */
   readonly resolve: () => Promise<Shape>;
-  /** The subscription has failed and is over. */
-  readonly onFailed: () => void;
+  /** The subscription is over, and nothing is under way for it any more. */
+  readonly onEnded: () => void;
 }
 
 export class Lane {
@@ -53,6 +53,8 @@ export class Lane {
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
   private over = false;
+  /** What is under way for it: a load, or a comparison that leads to one. */
+  private running = 0;
   private asked = false;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
@@ -66,7 +68,11 @@ export class Lane {
   }
 
   /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
-  async load(): Promise<void> {
+  load(): Promise<void> {
+    return this.run(() => this.keepLoading());
+  }
+
+  private async keepLoading(): Promise<void> {
     for (let attempt = 0; !this.over; attempt++) {
       try {
         return await this.loadOnce();
@@ -84,8 +90,12 @@ export class Lane {
    * The client has this shape at its connection's position, and knows it by this identity. Ends when the client was told
    * whether it still is what it was; if not, it loads.
    */
-  async resume(identity: string): Promise<void> {
+  resume(identity: string): Promise<void> {
     this.described = true;
+    return this.run(() => this.keepComparing(identity));
+  }
+
+  private async keepComparing(identity: string): Promise<void> {
     for (let attempt = 0; !this.over; attempt++) {
       try {
         return this.compare(identity, await this.options.resolve());
@@ -128,6 +138,16 @@ export class Lane {
   end(): void {
     this.over = true;
     this.withdraw();
+    if (this.running === 0) this.options.onEnded();
+  }
+
+  private async run(work: () => Promise<void>): Promise<void> {
+    this.running++;
+    try {
+      await work();
+    } finally {
+      if (--this.running === 0 && this.over) this.options.onEnded();
+    }
   }
 
   private withdraw(): void {
@@ -161,7 +181,6 @@ export class Lane {
         : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
     if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
     this.end();
-    this.options.onFailed();
     this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
 

@@ -49,6 +49,7 @@ type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 export class Session {
   private readonly feed: Feed;
   private readonly services: SessionServices;
+  /** Also those that are over, until nothing is under way for them: who subscribes and unsubscribes queues no more work than that. */
   private readonly lanes = new Map<number, Lane>();
   private readonly comparing: Promise<void>[] = [];
   private helloTimer: NodeJS.Timeout;
@@ -231,7 +232,7 @@ export class Session {
       const error = new WalcastError(
         "too_many",
         `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`,
-        { hint: "unsubscribe from some, or raise limits.shapesPerConnection" },
+        { hint: "unsubscribe from some, wait for what is still being loaded, or raise limits.shapesPerConnection" },
       );
       return this.feed.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
     }
@@ -239,7 +240,7 @@ export class Session {
       id,
       changes,
       resolve: () => this.resolve(request, changes),
-      onFailed: () => this.lanes.delete(id),
+      onEnded: () => this.lanes.delete(id),
     });
     this.lanes.set(id, lane);
     if (identity === undefined) void lane.load();
@@ -262,7 +263,6 @@ export class Session {
 
   private unsubscribe(id: number): void {
     this.lanes.get(id)?.end();
-    this.lanes.delete(id);
     this.feed.frames.control({ kind: "unsubscribed", id });
   }
 

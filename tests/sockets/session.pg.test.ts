@@ -129,6 +129,32 @@ describe("a connection", () => {
     await client.close();
   });
 
+  test("that subscribes and unsubscribes again and again queues no more loads than it may have subscriptions", async (t) => {
+    const client = await server.greeted();
+    await client.load(1, { table: "items", where: "id > 1" });
+    client.send({ kind: "unsubscribe", id: 1 });
+    const holder = await server.db.pool.connect();
+    t.after(() => holder.release(true));
+    await holder.query("begin; lock table items in access exclusive mode");
+    for (const id of [2, 3, 4]) {
+      client.subscribe(id, { table: "items", where: "id > $1", params: [id] });
+      client.send({ kind: "unsubscribe", id });
+    }
+    client.subscribe(5, { table: "items" });
+    assert.equal((await client.refused(5)).code, "too_many");
+    await holder.query("rollback");
+    const wasRefused = (id: number): boolean =>
+      client.received.some(
+        (one) => "control" in one && one.control.kind === "error" && one.control.subscription === id,
+      );
+    for (let id = 6; wasRefused(id - 1); id++) {
+      client.subscribe(id, { table: "items" });
+      client.send({ kind: "unsubscribe", id });
+      await client.control("unsubscribed", (message) => message.id === id);
+    }
+    await client.close();
+  });
+
   test("a subscription that failed takes no place of the limit", async () => {
     const client = await server.greeted();
     for (const id of [1, 2, 3, 4, 5]) {
