@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import type { Table } from "../engine/changes/table.ts";
 import { TEXT_VALUE, Tuple } from "../engine/changes/tuple.ts";
-import { PredicateIndex } from "../engine/shapes/predicate-index.ts";
+import { type Candidate, PredicateIndex } from "../engine/shapes/predicate-index.ts";
 import { compileWhere, loadParser, type Predicate } from "../engine/shapes/where.ts";
 import type { Bench, Figure, Progress } from "./bench.ts";
 import { figure } from "./bench.ts";
@@ -74,7 +74,7 @@ async function measure(kind: Kind, count: number, changes: number, rounds: numbe
 /** As the registry does it: what the index is not sure of is checked. */
 function routed(index: PredicateIndex<Predicate>, rows: Rows): number {
   let found = 0;
-  const visit = (predicate: Predicate, needsCheck: boolean): void => {
+  const visit = ({ predicate, needsCheck }: Candidate<Predicate>): void => {
     if (!needsCheck || predicate.matches(rows.tuple) === true) found++;
   };
   for (let i = 0; i < rows.count; i++) {

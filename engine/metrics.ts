@@ -21,6 +21,8 @@ export interface Figures {
   /** What Postgres was told that it may forget. */
   readonly acknowledged: Lsn | undefined;
   readonly shapes: number;
+  /** Predicates that are evaluated for every change of their table. */
+  readonly unindexed: number;
   readonly clients: ReadonlyMap<string, number>;
   readonly counts: Counts;
   readonly resyncs: ReadonlyMap<ErrorCode, number>;
@@ -113,6 +115,11 @@ export class Metrics {
   private clients(): void {
     this.gauges("clients", "Connections by state", "state", ({ clients }) => clients);
     this.gauge("shapes", "Distinct shapes that are live", ({ shapes }) => shapes);
+    this.gauge(
+      "predicates_unindexed",
+      "Predicates evaluated for every change of their table",
+      ({ unindexed }) => unindexed,
+    );
     this.counter("snapshots_total", "Initial loads", ({ counts }) => counts.snapshots);
     this.counters(
       "resyncs_total",

@@ -52,6 +52,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     log: tail,
     acknowledged: replication?.acknowledged,
     shapes: hub?.live.size ?? 0,
+    unindexed: hub?.live.unindexed ?? 0,
     clients: server.states,
     resyncs: hub?.resyncs ?? new Map(),
     returned: hub?.returned ?? new Map(),

@@ -78,6 +78,13 @@ export class Registry<Subscriber> {
     return size;
   }
 
+  /** Predicates that are evaluated for every row of their table. */
+  get unindexed(): number {
+    let count = 0;
+    for (const shapes of this.tables.values()) count += shapes.unindexed;
+    return count;
+  }
+
   /** The version of each table that somebody wants, by oid. */
   versions(): Map<number, string> {
     return new Map([...this.tables].map(([oid, shapes]) => [oid, shapes.version]));
@@ -258,6 +265,10 @@ class TableShapes<Subscriber> {
     this.carried = new Set(table.identityColumns);
   }
 
+  get unindexed(): number {
+    return this.index.unindexed;
+  }
+
   add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
     must(shape.table.version === this.version, "one_version", "shapes of one table in one registry are of one version");
     let entry = this.entries.get(shape.key);
@@ -393,8 +404,8 @@ class TableShapes<Subscriber> {
   }
 
   private eachMatch(row: Tuple, visit: (entry: ShapeEntry<Subscriber>) => void): void {
-    this.index.candidates(row, (entry, needsCheck) => {
-      if (!needsCheck || entry.shape.predicate.matches(row) === true) visit(entry);
+    this.index.candidates(row, (candidate) => {
+      if (!candidate.needsCheck || candidate.predicate.matches(row) === true) candidate.forEach(visit);
     });
   }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import fc from "fast-check";
 import { compileWhere, everything, both, loadParser, nothing, type Predicate } from "../../engine/shapes/where.ts";
 import { PredicateIndex } from "../../engine/shapes/predicate-index.ts";
 import type { Tuple } from "../../engine/changes/tuple.ts";
@@ -30,7 +31,10 @@ before(loadParser);
 
 function visited(index: PredicateIndex<number>, row: Tuple): { value: number; needsCheck: boolean }[] {
   const visits: { value: number; needsCheck: boolean }[] = [];
-  index.candidates(row, (value, needsCheck) => visits.push({ value, needsCheck }));
+  index.candidates(row, (candidate) => {
+    const { needsCheck } = candidate;
+    candidate.forEach((value) => visits.push({ value, needsCheck }));
+  });
   return visits;
 }
 
@@ -107,6 +111,86 @@ function byNumber(a: number, b: number): number {
   return a - b;
 }
 
+// ── Against asking every predicate ───────────────────────────────────────────────────────────────────────────────────
+
+const numbers = fc.constantFrom("-1", "0", "0.10", "1", "1.0", "1.000000000000000000001", "2", "10", "NaN", "Infinity");
+const longs = fc.constantFrom("9007199254740993", "9007199254740992", "9007199254740994", "-9223372036854775808", "1");
+const texts = fc.constantFrom("", "a", "ab", "same start", "same start 1", "same start 2", "ä", "€");
+const moments = fc.constantFrom("-infinity", "3000-03-15 12:00:00 BC", "2026-11-21 12:00:00", "2026-11-21 12:00:00.5");
+const laterMoments = fc.constantFrom("2026-12-01 00:00:00", "12026-01-01 00:00:00", "infinity");
+const asked = {
+  id: longs,
+  amount: numbers,
+  name: texts,
+  at: fc.oneof(moments, laterMoments),
+  paid: fc.constantFrom("t", "f"),
+} as const;
+type Asked = keyof typeof asked;
+const askedTable = tableOf([
+  column("id", "int8"),
+  column("amount", "numeric"),
+  column("name", "text"),
+  column("at", "timestamp"),
+  column("paid", "bool"),
+]);
+
+function conditionOf(...operators: readonly string[]): fc.Arbitrary<string> {
+  const columns = fc.constantFrom(...(Object.keys(asked) as Asked[]));
+  return fc
+    .tuple(columns, fc.constantFrom(...operators))
+    .chain(([name, operator]) => fc.tuple(asked[name], asked[name]).map((values) => written(name, operator, values)));
+}
+
+function written(name: Asked, operator: string, [a, b]: readonly [string, string]): string {
+  const subject = name === "name" ? `name COLLATE "C"` : name;
+  if (operator.endsWith("NULL")) return `${name} ${operator}`;
+  if (operator === "IN") return `${name} IN ('${a}', '${b}')`;
+  return operator === "BETWEEN" ? `${subject} BETWEEN '${a}' AND '${b}'` : `${subject} ${operator} '${a}'`;
+}
+
+const equality = conditionOf("=", "IN", "IS NULL");
+const range = conditionOf("<", "<=", ">", ">=", "BETWEEN");
+const residue = conditionOf("<>", "IS NOT NULL");
+const mixed = fc.oneof(equality, range, residue);
+const side = fc.array(mixed, { minLength: 1, maxLength: 3 }).map((parts) => `(${parts.join(" AND ")})`);
+const kinds = {
+  "equalities on several columns": fc.array(equality, { minLength: 1, maxLength: 3 }).map((all) => all.join(" AND ")),
+  ranges: fc.array(range, { minLength: 1, maxLength: 3 }).map((parts) => parts.join(" AND ")),
+  "equalities with ranges": fc.tuple(equality, range, range).map((parts) => parts.join(" AND ")),
+  "disjunctions of all of them": fc.array(side, { minLength: 1, maxLength: 3 }).map((sides) => sides.join(" OR ")),
+};
+const rows = fc.record(
+  Object.fromEntries(Object.entries(asked).map(([name, value]) => [name, fc.option(value)])) as {
+    [Name in Asked]: fc.Arbitrary<string | null>;
+  },
+);
+
+for (const [kind, where] of Object.entries(kinds)) {
+  test(`whatever comes and goes, the index finds what asking every predicate finds: ${kind}`, () => {
+    const steps = fc.array(fc.oneof({ weight: 3, arbitrary: fc.nat(39) }, rows), { minLength: 20, maxLength: 120 });
+    fc.assert(
+      fc.property(fc.array(where, { minLength: 5, maxLength: 40 }), steps, (wheres, all) => follow(wheres, all)),
+      { numRuns: 60 },
+    );
+  });
+}
+
+/** A number adds or deletes that predicate; a row is asked about. In the end nothing is left. */
+function follow(wheres: readonly string[], steps: readonly (number | { [Name in Asked]: string | null })[]): void {
+  const predicates = wheres.map((where) => compileWhere(where, [], askedTable));
+  const index = new PredicateIndex<number>();
+  const present = new Map<number, Predicate>();
+  for (const step of steps) {
+    if (typeof step === "number")
+      toggle(index, present, step % predicates.length, predicates[step % predicates.length]!);
+    else assertAgrees(index, present, tupleOf(askedTable.columns.map(({ name }) => step[name as Asked])));
+  }
+  for (const [value, predicate] of present) index.delete(predicate, value);
+  for (const step of steps)
+    if (typeof step !== "number")
+      assert.deepEqual(visited(index, tupleOf(askedTable.columns.map(({ name }) => step[name as Asked]))), []);
+}
+
 test("an equality is found without a check, among others that are not visited", () => {
   const index = new PredicateIndex<number>();
   for (let id = 0; id < 1000; id++) index.add(compileWhere("id = $1", [id], table), id);
@@ -122,11 +206,18 @@ test("numbers that are equal under different texts meet", () => {
   assert.equal(visited(index, rowOf({ amount: "15" })).length, 0);
 });
 
-test("a conjunction is filed under its most telling equality and checked there", () => {
+test("a conjunction is filed under all its equalities and a range, and what is left of it is checked", () => {
   const index = new PredicateIndex<number>();
   index.add(compileWhere("paid AND status IN ('new', 'done') AND id = 1 AND amount > 5", [], table), 1);
-  assert.deepEqual(visited(index, rowOf({ id: "2", paid: "t", status: "new" })), []);
-  assert.deepEqual(visited(index, rowOf({ id: "1" })), [{ value: 1, needsCheck: true }]);
+  index.add(compileWhere("id = 1 AND amount > 5 AND name <> 'a'", [], table), 2);
+  const row = { id: "1", paid: "t", status: "new", amount: "6" };
+  assert.deepEqual(visited(index, rowOf(row)), [
+    { value: 1, needsCheck: false },
+    { value: 2, needsCheck: true },
+  ]);
+  assert.deepEqual(visited(index, rowOf({ ...row, id: "2" })), []);
+  assert.deepEqual(visited(index, rowOf({ ...row, amount: "5" })), []);
+  assert.deepEqual(visited(index, rowOf({ ...row, paid: "f" })), [{ value: 2, needsCheck: true }]);
 });
 
 test("a disjunction is filed under all its sides and visited once", () => {
@@ -139,25 +230,104 @@ test("a disjunction is filed under all its sides and visited once", () => {
 
 test("two sides of a disjunction under one equality count once", () => {
   const index = new PredicateIndex<number>();
-  const predicate = compileWhere("id = 1 AND paid OR id = 1 AND name = 'a'", [], table);
+  const predicate = compileWhere("id = 1 AND amount <> 3 OR id = 1 AND name <> 'a'", [], table);
   index.add(predicate, 1);
   assert.deepEqual(visited(index, rowOf({ id: "1" })), [{ value: 1, needsCheck: true }]);
   index.delete(predicate, 1);
   assert.deepEqual(visited(index, rowOf({ id: "1" })), []);
 });
 
-test("what has no equality is tried for every row, until it is deleted", () => {
+test("what no index serves is tried for every row and counted, until it is deleted", () => {
   const index = new PredicateIndex<number>();
-  const range = compileWhere("amount > 5 OR id = 1", [], table);
-  index.add(range, 1);
+  const other = compileWhere("amount <> 5 OR id = 1", [], table);
+  index.add(other, 1);
   index.add(everything, 2);
-  assert.equal(index.unindexed, 2);
+  assert.equal(index.unindexed, 1);
   assert.deepEqual(visited(index, rowOf({})), [
     { value: 1, needsCheck: true },
     { value: 2, needsCheck: false },
   ]);
-  index.delete(range, 1);
+  index.delete(other, 1);
+  assert.equal(index.unindexed, 0);
+});
+
+test("an equality on two columns leads to the one that asks for both, among thousands that share either", () => {
+  const index = new PredicateIndex<number>();
+  const pair = (n: number): Predicate =>
+    compileWhere("id = $1 AND name = $2", [n % 50, `name ${Math.floor(n / 50)}`], table);
+  for (let n = 0; n < 2500; n++) index.add(pair(n), n);
+  assert.deepEqual(visited(index, rowOf({ id: "7", name: "name 3" })), [{ value: 157, needsCheck: false }]);
+  index.delete(pair(157), 157);
+  assert.deepEqual(visited(index, rowOf({ id: "7", name: "name 3" })), []);
+  assert.deepEqual(visited(index, rowOf({ id: "7", name: "name 4" })), [{ value: 207, needsCheck: false }]);
+});
+
+test("values of two columns are not mistaken for others that read alike side by side, nor NULL for nothing", () => {
+  const index = new PredicateIndex<number>();
+  const wheres = ["name = 'a' AND code = 'b'", "name = 'ab' AND code = ''", "name = '' AND code IS NULL"];
+  wheres.forEach((where, n) => index.add(compileWhere(where, [], table), n));
+  const values = (row: Readonly<Record<string, string>>): number[] =>
+    visited(index, rowOf(row)).map(({ value }) => value);
+  assert.deepEqual(values({ name: "a", code: "b   " }), [0]);
+  assert.deepEqual(values({ name: "ab", code: "    " }), [1]);
+  assert.deepEqual(values({ name: "", code: "ab" }), []);
+  assert.deepEqual(values({ name: "" }), [2]);
+  index.add(compileWhere("name = $1 AND code = ''", ["a\u0001b\u0001"], table), 3);
+  assert.deepEqual(values({ name: "a", code: "b\u0001  " }), []);
+  assert.deepEqual(values({}), []);
+});
+
+test("of many ranges, those that a value lies in are visited without a check, bounds as they are meant", () => {
+  const index = new PredicateIndex<number>();
+  for (let n = 0; n < 1000; n++) {
+    index.add(compileWhere("amount BETWEEN $1 AND $2", [n * 10, n * 10 + 10], table), n);
+    index.add(compileWhere("amount > $1 AND amount < $2", [n * 10, n * 10 + 10], table), 1000 + n);
+  }
+  const at = (amount: string): number[] =>
+    visited(index, rowOf({ amount }))
+      .map(({ value, needsCheck }) => (needsCheck ? -1 : value))
+      .sort(byNumber);
+  assert.deepEqual(at("50"), [4, 5]);
+  assert.deepEqual(at("50.000000000000000000000001"), [5, 1005]);
+  assert.deepEqual(at("-0.1"), []);
+  assert.deepEqual(at("NaN"), []);
+  assert.equal(index.unindexed, 0);
+});
+
+test("ranges over values that differ only far behind their beginning are told apart", () => {
+  const index = new PredicateIndex<number>();
+  const name = (n: number): string => `the same beginning ${String(n).padStart(4, "0")}`;
+  for (let n = 0; n < 500; n++)
+    index.add(compileWhere(`name COLLATE "C" >= $1 AND name COLLATE "C" < $2`, [name(n), name(n + 1)], table), n);
+  for (const n of [0, 77, 499])
+    assert.deepEqual(visited(index, rowOf({ name: name(n) })), [{ value: n, needsCheck: false }]);
+  assert.deepEqual(visited(index, rowOf({ name: name(500) })), []);
+});
+
+test("equal predicates are one, however many have it", () => {
+  const index = new PredicateIndex<number>();
+  for (const where of ["id = 1 AND name <> 'a'", "name <> 'a'", "amount > 5 AND name <> 'a'"])
+    for (let value = 0; value < 3; value++) index.add(compileWhere(where, [], table), value);
+  let candidates = 0;
+  index.candidates(rowOf({ id: "1", amount: "6" }), () => candidates++);
+  assert.equal(candidates, 3);
   assert.equal(index.unindexed, 1);
+  assert.equal(visited(index, rowOf({ id: "1", amount: "6" })).length, 9);
+});
+
+test("when more combinations of columns are asked for than are looked up, the others are still found", () => {
+  const names = Array.from({ length: 12 }, (_, i) => `c${i}`);
+  const wide = tableOf(names.map((name) => column(name, "int8")));
+  const index = new PredicateIndex<number>();
+  const present = new Map<number, Predicate>();
+  const combinations = Array.from({ length: 300 }, (_, n) => names.filter((_name, i) => ((n + 1) >> i) & 1));
+  combinations.forEach((chosen, n) =>
+    toggle(index, present, n, compileWhere(chosen.map((name) => `${name} = 1`).join(" AND "), [], wide)),
+  );
+  const row = tupleOf(names.map((_, i) => (i === 5 ? "2" : "1")));
+  assertAgrees(index, present, row);
+  for (const n of [...present.keys()].reverse()) toggle(index, present, n, present.get(n)!);
+  assert.deepEqual(visited(index, row), []);
 });
 
 test("a predicate that can never hold is never visited", () => {

@@ -97,6 +97,7 @@ describe("over HTTP", () => {
   test("metrics are lines of a name and a number, and count what there is", async () => {
     const client = await server.greeted();
     await client.load(1, { table: "items" });
+    await client.load(2, { table: "items", where: "id <> 5" });
     const { status, text, headers } = await get("/metrics");
     assert.equal(status, 200);
     assert.match(String(headers["content-type"]), /^text\/plain; version=0\.0\.4/);
@@ -104,11 +105,12 @@ describe("over HTTP", () => {
       assert.match(line, /^(# (HELP|TYPE) walcast_|walcast_[a-z_]+(\{[a-z]+="[a-z_.0-9]+"\})? \d+(\.\d+)?(e-\d+)?$)/);
     assert.match(text, /^walcast_up 1$/m);
     assert.match(text, /^walcast_clients\{state="live"\} [1-9]/m);
-    assert.match(text, /^walcast_shapes 1$/m);
+    assert.match(text, /^walcast_shapes 2$/m);
+    assert.match(text, /^walcast_predicates_unindexed 1$/m);
     assert.match(text, /^walcast_resyncs_total\{cause="schema_changed"\} 0$/m);
     await server.transaction("alter table items alter column id type bigint");
     await client.control("resync");
-    assert.match((await get("/metrics")).text, /^walcast_resyncs_total\{cause="schema_changed"\} 1$/m);
+    assert.match((await get("/metrics")).text, /^walcast_resyncs_total\{cause="schema_changed"\} [12]$/m);
     // Measured once a second, and a slot always keeps some.
     while (!/^walcast_slot_retained_bytes [1-9]/m.test((await get("/metrics")).text));
     await client.close();
