@@ -14,7 +14,8 @@ import {
 import type { Database } from "./database.ts";
 import { type Pile, type Segment, type Spill, spillsOf } from "./pile.ts";
 import type { Member } from "./local-tables.ts";
-import type { Join, Load, Replica } from "./replica.ts";
+import type { Join, Load, Placed } from "./joins.ts";
+import type { Replica } from "./replica.ts";
 import { deleteSpilled, readSpilled } from "./staging.ts";
 import { operationsOf, stepsOf, type Telling } from "./steps.ts";
 
@@ -45,9 +46,9 @@ export interface Lane {
   stage: "asked" | "loading" | "joined" | "held" | "resuming" | "over";
   /** What the server called these rows, as of the last boundary. */
   identity: string | undefined;
-  /** On the replica, once `described` has been worked off. */
+  /** On the replica, from when `described` has been worked off until its rows stand in their table. */
   load: Load | undefined;
-  /** Its rows stand in their table; until then nothing of it may be applied. */
+  /** Its join has been; before that nothing of it may be applied. */
   isApplied: boolean;
   /** Payloads of catch-up frames. */
   readonly catchUp: Pile;
@@ -86,6 +87,8 @@ type Work =
   | { readonly kind: "empty"; readonly done: () => void }
   /** What nobody has asked for in this process leaves. */
   | { readonly kind: "removeUnclaimed" }
+  /** Somebody whom others may wait for has failed. */
+  | { readonly kind: "place" }
   | { readonly kind: "spill"; readonly spill: Spill }
   /** Their boundary will not come. */
   | { readonly kind: "unspill"; readonly numbers: readonly number[] }
@@ -119,6 +122,8 @@ export class Backlog {
   private readonly replica: Promise<Replica>;
   private readonly hooks: BacklogHooks;
   private queue: Work[] = [];
+  /** Those that have joined, until their rows stand in their table. */
+  private readonly joined = new Map<Load, Lane>();
   private isWorking = false;
   private closed: WalcastError | undefined;
 
@@ -194,7 +199,7 @@ export class Backlog {
           this.copy(replica, work.lane, this.takeCopies(work.lane, work.lines), tell),
         );
       case "discard":
-        discard(replica, work.lane);
+        this.discard(replica, work.lane);
         return work.done();
       case "remove":
         return this.forget(replica, work, tell);
@@ -204,6 +209,8 @@ export class Backlog {
         return void tell.push(this.hooks.applied(replica.removeAll()), work.done);
       case "removeUnclaimed":
         return void tell.push(this.hooks.applied(replica.removeUnclaimed()));
+      case "place":
+        return this.place(replica, new Set(), tell);
       case "spill":
         return replica.spill(work.spill);
       case "unspill":
@@ -264,7 +271,24 @@ export class Backlog {
     const table = removeOf(replica, work);
     // At once: no turn in between may find the rows gone from a shape that still says it is only being loaded anew.
     work.done();
-    if (table !== undefined) tell.push(this.hooks.applied(new Set([table])));
+    this.place(replica, new Set(table === undefined ? [] : [table]), tell);
+  }
+
+  /** Others may have waited for one that is gone. */
+  private place(replica: Replica, changed: ReadonlySet<string>, tell: (() => void)[]): void {
+    const placed = replica.place();
+    const all = changed.union(placed.changed);
+    if (all.size > 0) tell.push(this.hooks.applied(all));
+    this.settle(placed, tell);
+  }
+
+  private discard(replica: Replica, lane: Lane): void {
+    if (lane.isApplied && !lane.subscriber.changes) replica.outdate(lane.subscriber.member);
+    lane.isApplied = false;
+    if (!lane.load) return;
+    this.joined.delete(lane.load);
+    replica.discard(lane.load);
+    lane.load = undefined;
   }
 
   /** One shape that the replica cannot hold must not take the others with it. */
@@ -288,14 +312,11 @@ export class Backlog {
     const joins = batch.at(-1)!.joins.filter(({ lane }) => lane.stage !== "over");
     const isIdle = segments.length === 0 && joins.length === 0 && position === replica.reached;
     if (isIdle) return;
-    const { joined, tellings } = this.commit(replica, segments, joins, position, tell);
+    const { joined, placed, tellings } = this.commit(replica, segments, joins, position, tell);
     const numbers = batch.flatMap(spilledIn);
     this.tellAll(replica, tellings, numbers, tell);
-    for (const { lane } of joined) {
-      lane.load = undefined;
-      lane.isApplied = true;
-      lane.subscriber.joined();
-    }
+    for (const { lane } of joined) this.join(lane);
+    this.settle(placed, tell);
     if (joined.length > 0) this.hooks.changed();
   }
 
@@ -305,13 +326,14 @@ export class Backlog {
     joins: Transaction["joins"],
     position: Lsn,
     tell: (() => void)[],
-  ): { joined: Transaction["joins"]; tellings: Telling[] } {
+  ): { joined: Transaction["joins"]; placed: Placed; tellings: Telling[] } {
     const tellings: Telling[] = [];
     try {
       for (const segment of segments) this.prepareTypes(replica, segment);
       const steps = stepsOf(segments, replica.database, tellings);
-      this.applied(replica.commit(steps, joinsOf(joins, replica.database), position), tellings, tell);
-      return { joined: joins, tellings };
+      const placed = replica.commit(steps, joinsOf(joins, replica.database), position);
+      this.applied(placed.changed, tellings, tell);
+      return { joined: joins, placed, tellings };
     } catch (error) {
       if (joins.length === 0) throw error;
       for (const { lane } of joins) this.giveUp(lane, error, tell);
@@ -319,9 +341,37 @@ export class Backlog {
     }
   }
 
+  /** Its changes are applied from now on, though its rows may have to wait for others to be seen. */
+  private join(lane: Lane): void {
+    lane.isApplied = true;
+    if (lane.load) this.joined.set(lane.load, lane);
+    else lane.subscriber.joined();
+  }
+
+  private settle({ loads, failed }: Placed, tell: (() => void)[]): void {
+    for (const load of loads) {
+      const lane = this.takeJoined(load);
+      lane.subscriber.joined();
+    }
+    for (const { load, error } of failed) {
+      const lane = this.takeJoined(load);
+      lane.isApplied = false;
+      this.giveUp(lane, error, tell);
+    }
+    if (loads.length > 0) this.hooks.changed();
+  }
+
+  private takeJoined(load: Load): Lane {
+    const lane = this.joined.get(load);
+    if (!lane) throw new WalcastError("invariant", "bring in rows: expected those of a shape that has joined");
+    this.joined.delete(load);
+    lane.load = undefined;
+    return lane;
+  }
+
   private prepareTypes(replica: Replica, segment: Segment): void {
     if (segment.kind === "altered" && segment.alteration.lane.isApplied)
-      replica.types.ensure(segment.alteration.table.types);
+      replica.ensureTypes(segment.alteration.table.types);
   }
 
   /** Events come before anybody is told that the position is reached, where they are at hand. */
@@ -373,7 +423,15 @@ export class Backlog {
 }
 
 /** What the application asked for, and what is owed to the replica, outlasts a stream that cannot be applied. */
-const keptKinds = new Set<Work["kind"]>(["claimed", "remove", "discard", "empty", "removeUnclaimed", "unspill"]);
+const keptKinds = new Set<Work["kind"]>([
+  "claimed",
+  "remove",
+  "discard",
+  "empty",
+  "removeUnclaimed",
+  "place",
+  "unspill",
+]);
 
 function spilledIn({ segments, joins }: Transaction): number[] {
   return [...spillsOf(segments), ...joins.flatMap((join) => spillsOf(join.segments))];
@@ -402,13 +460,6 @@ function removeOf(replica: Replica, { member, failed }: Extract<Work, { kind: "r
 /** Who waits for it is told that it will not be done. */
 function abandon(work: Work, error: WalcastError): void {
   if (work.kind === "remove") work.failed?.(error);
-}
-
-function discard(replica: Replica, lane: Lane): void {
-  if (lane.isApplied && !lane.subscriber.changes) replica.outdate(lane.subscriber.member);
-  lane.isApplied = false;
-  if (lane.load) replica.discard(lane.load);
-  lane.load = undefined;
 }
 
 /** Every line of COPY text ends in a newline, and newlines inside values are escaped. */

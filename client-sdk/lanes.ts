@@ -89,7 +89,7 @@ export class Lanes {
   /** Whether every subscription's rows are complete, and as new as the server's. */
   get areCurrent(): boolean {
     if (!this.isOnline || this.hooks.position() < this.target) return false;
-    return this.lanes.values().every(({ stage, isApplied }) => (stage === "joined" && isApplied) || stage === "over");
+    return this.lanes.values().every((lane) => lane.stage === "over" || isShown(lane));
   }
 
   /** What the next hello says. */
@@ -382,7 +382,11 @@ export class Lanes {
       this.hooks.changed();
     };
     if (revoking.has(error.code)) this.backlog.push({ kind: "remove", member: lane.subscriber.member, done: tell });
-    else tell();
+    else {
+      lane.subscriber.member.isOver = true;
+      this.backlog.push({ kind: "place" });
+      tell();
+    }
   }
 
   /** Nothing of what was received can be gone on from. */
@@ -466,6 +470,11 @@ function newLane(subscriber: Subscriber): Lane {
     rows: 0,
     bytes: 0,
   };
+}
+
+/** Joined, and its rows stand in their table. */
+function isShown({ stage, isApplied, load }: Lane): boolean {
+  return stage === "joined" && isApplied && !load;
 }
 
 function wasComplete({ stage, subscriber }: Lane): boolean {

@@ -93,7 +93,7 @@ export class Leftovers {
     const members = stored
       .filter(({ name }) => name === table.name)
       .map(({ number, request, identity }) => {
-        const member: Member = { number, request, indexes: [] };
+        const member: Member = { number, request, isOver: false, indexes: [] };
         this.members.set(member, identity ?? undefined);
         return member;
       });

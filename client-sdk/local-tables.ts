@@ -1,9 +1,11 @@
 /**
- * The list of local tables, and whose rows stand in them. It changes only inside local transactions that store the same
- * change (`store.ts`), and where such a transaction fails the list is as it was before.
+ * The list of local tables, and whose rows stand in them or wait beside them. It changes only inside local transactions
+ * that store the same change (`store.ts`), and where such a transaction fails the list is as it was before. Who waits is not
+ * stored: another process loads those rows again.
  */
 import { type TableDescription, WalcastError } from "../engine/protocol.ts";
 import { type Database, sqlStateOf } from "./database.ts";
+import { localFormOf } from "./local-form.ts";
 import { dropUnheld, letGo } from "./membership.ts";
 import * as store from "./store.ts";
 import * as sql from "./tables.ts";
@@ -14,13 +16,18 @@ export interface Member {
   readonly request: string;
   /** Given by the replica, and never used again on it. */
   number: number | undefined;
+  /** Its shape has failed: the rows that are there stay, and no others will come. */
+  isOver: boolean;
   /** Indexes wanted on the local table, as between the parentheses of CREATE INDEX. */
   readonly indexes: readonly string[];
 }
 
 export interface LocalTable {
   readonly qualified: string;
+  /** In the server's words. */
   readonly description: TableDescription;
+  readonly form: sql.LocalForm;
+  /** Equal texts mean that rows of one table can stand in the other. */
   readonly layout: string;
   readonly statements: sql.WriteStatements;
   /** Shapes whose rows stand here. From two on, `holders` says whose is which. */
@@ -31,6 +38,7 @@ export interface LocalTable {
 export class LocalTables {
   private readonly database: Database;
   private tables = new Map<string, LocalTable>();
+  private waiting = new Map<Member, LocalTable>();
 
   constructor(database: Database) {
     this.database = database;
@@ -44,31 +52,61 @@ export class LocalTables {
     return this.tables.values().find(({ members }) => members.has(member));
   }
 
+  /** Its rows, complete, until they come into the table. */
+  beside(member: Member): LocalTable | undefined {
+    return this.waiting.get(member);
+  }
+
+  /** Where its changes go. */
+  takerOf(member: Member): LocalTable | undefined {
+    return this.beside(member) ?? this.of(member);
+  }
+
   get members(): Iterable<Member> {
     return this.tables.values().flatMap(({ members }) => members);
   }
 
   /** One local transaction for the tables and this list of them. */
   transaction(work: () => void): void {
-    const before = new Map(this.tables);
+    const before = { tables: new Map(this.tables), waiting: new Map(this.waiting) };
     try {
       this.database.transaction(work);
     } catch (error) {
-      this.tables = before;
+      this.tables = before.tables;
+      this.waiting = before.waiting;
       throw error;
     }
   }
 
   /** As an earlier process stored it. */
   restore({ name, description, holders }: store.StoredTable, members: ReadonlySet<Member>): void {
-    this.tables.set(name, localTable(description, members, holders));
+    this.tables.set(name, this.tableOf(name, description, members, holders));
   }
 
   /** Inside a transaction. Without `holders` nobody shares it yet. */
   set(description: TableDescription, members: ReadonlySet<Member>, holders = newHolders()): void {
-    const table = localTable(description, members, holders);
-    this.tables.set(table.qualified, table);
-    this.database.runAll([store.saveTable(table.qualified, description, holders)]);
+    const name = sql.qualified(description);
+    this.tables.set(name, this.tableOf(name, description, members, holders));
+    this.database.runAll([store.saveTable(name, description, holders)]);
+  }
+
+  /** Inside a transaction: a table of its own, which nobody reads. */
+  setBeside(member: Member, name: string, description: TableDescription): LocalTable {
+    const table = this.tableOf(name, description, new Set([member]), "");
+    this.waiting.set(member, table);
+    return table;
+  }
+
+  dropBeside(member: Member): void {
+    this.waiting.delete(member);
+  }
+
+  /** Types have other names than before. */
+  respell(): void {
+    const respelled = ({ qualified, description, members, holders }: LocalTable): LocalTable =>
+      this.tableOf(qualified, description, members, holders);
+    for (const [name, table] of this.tables) this.tables.set(name, respelled(table));
+    for (const [member, table] of this.waiting) this.waiting.set(member, respelled(table));
   }
 
   /** Whose rows stand in it; only in memory. */
@@ -92,6 +130,15 @@ export class LocalTables {
       );
     }
     this.set(description, new Set());
+  }
+
+  /** Inside a transaction: its rows are the server's as of the position. */
+  saveMember(member: Member, description: TableDescription): void {
+    const { request } = member;
+    const name = sql.qualified(description);
+    this.database.runAll([
+      store.saveMember({ number: numberOf(member), request, name, identity: description.identity }),
+    ]);
   }
 
   /** Inside a transaction: the member's rows go, except those that others hold. */
@@ -118,6 +165,24 @@ export class LocalTables {
     });
     return names;
   }
+
+  private tableOf(
+    qualified: string,
+    description: TableDescription,
+    members: ReadonlySet<Member>,
+    holders: string,
+  ): LocalTable {
+    const form = localFormOf(this.database, qualified, description);
+    return {
+      qualified,
+      description,
+      form,
+      layout: JSON.stringify([sql.layoutOf(description), form]),
+      statements: sql.writeStatements(qualified, form),
+      members,
+      holders,
+    };
+  }
 }
 
 export function isShared({ members }: LocalTable): boolean {
@@ -131,18 +196,6 @@ export function without(members: ReadonlySet<Member>, member: Member): ReadonlyS
 export function numberOf({ number }: Member): number {
   if (number === undefined) throw new WalcastError("invariant", "use a shape's number: expected one, found none yet");
   return number;
-}
-
-function localTable(description: TableDescription, members: ReadonlySet<Member>, holders: string): LocalTable {
-  const qualified = sql.qualified(description);
-  return {
-    qualified,
-    description,
-    layout: sql.layoutOf(description),
-    statements: sql.writeStatements(qualified, description),
-    members,
-    holders,
-  };
 }
 
 function newHolders(): string {

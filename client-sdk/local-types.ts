@@ -17,10 +17,12 @@ export class LocalTypes {
     this.types = new Map(stored);
   }
 
-  ensure(types: readonly TypeDescription[]): void {
+  /** Whether one was made anew: columns of the old one, whose name it has taken, call theirs something else from now on. */
+  ensure(types: readonly TypeDescription[]): boolean {
     const opaque = sql.opaqueTypesOf(types);
     const remade = new Set<string>();
     for (const type of types) if (type.kind !== "opaque") this.ensureOne(type, opaque, remade);
+    return remade.size > 0;
   }
 
   /** What stands on a type that was made anew still means the old one, and is made anew as well. */

@@ -2,32 +2,31 @@
  * Who holds which row, where several shapes share one local table: a table of (key, shape) beside it. A row leaves only
  * when no shape holds it any more. While one shape has the table for itself there is no such table and no such cost.
  */
-import type { TableDescription } from "../engine/protocol.ts";
 import type { Run } from "./database.ts";
 import type { NetChanges } from "./reduce.ts";
-import { keyList, keysEqual, type WriteStatements, quoteIdentifier, unnestedKeys } from "./tables.ts";
+import { keyList, keysEqual, type LocalForm, quoteIdentifier, unnestedKeys, type WriteStatements } from "./tables.ts";
 import { rowsOf, transposed } from "./writes.ts";
 
 /** A local table that several shapes share. */
 export interface Shared {
   readonly qualified: string;
-  readonly description: TableDescription;
+  readonly form: LocalForm;
   readonly statements: WriteStatements;
   /** The membership table. */
   readonly holders: string;
 }
 
 /** From one shape to two: whatever stands in the table belongs to the first. */
-export function materialise({ holders, qualified, description }: Shared, first: number): string[] {
+export function materialise({ holders, qualified, form }: Shared, first: number): string[] {
   return [
-    `CREATE TABLE ${holders} AS SELECT ${keyList(description)}, ${first} AS walcast_shape FROM ${qualified}`,
-    `ALTER TABLE ${holders} ADD PRIMARY KEY (${keyList(description)}, walcast_shape)`,
+    `CREATE TABLE ${holders} AS SELECT ${keyList(form)}, ${first} AS walcast_shape FROM ${qualified}`,
+    `ALTER TABLE ${holders} ADD PRIMARY KEY (${keyList(form)}, walcast_shape)`,
   ];
 }
 
 /** The shape holds what a table of first rows contains. */
-export function takeOver({ holders, description }: Shared, staging: string, shape: number): string {
-  return `INSERT INTO ${holders} (${keyList(description)}, walcast_shape) SELECT ${keyList(description)}, ${shape} FROM ${staging}`;
+export function takeOver({ holders, form }: Shared, staging: string, shape: number): string {
+  return `INSERT INTO ${holders} (${keyList(form)}, walcast_shape) SELECT ${keyList(form)}, ${shape} FROM ${staging}`;
 }
 
 export function letGo({ holders }: Shared, shape: number): string {
@@ -41,11 +40,11 @@ export function dropUnheld(shared: Shared): string {
 
 /** Membership first, then rows: each statement leaves the two in agreement about who is still there. */
 export function sharedRuns(shared: Shared, shape: number, net: NetChanges): Run[] {
-  const { description, statements } = shared;
+  const { form, statements } = shared;
   const changes = [...net.changes.values()];
   const gone = changes.filter(({ row }) => row === undefined).map(({ key }) => key);
   const put = changes.filter(({ row }) => row !== undefined);
-  const goneKeys = transposed(gone, description.key.length);
+  const goneKeys = transposed(gone, form.key.length);
   const runs: Run[] = [];
   if (net.truncated) runs.push({ sql: letGo(shared, shape), values: [] });
   if (gone.length > 0) runs.push({ sql: removeHolders(shared), values: [String(shape), ...goneKeys] });
@@ -56,31 +55,31 @@ export function sharedRuns(shared: Shared, shape: number, net: NetChanges): Run[
         String(shape),
         ...transposed(
           put.map(({ key }) => key),
-          description.key.length,
+          form.key.length,
         ),
       ],
     });
-    runs.push({ sql: statements.upsertMany, values: transposed(rowsOf(put), description.columns.length) });
+    runs.push({ sql: statements.upsertMany, values: transposed(rowsOf(put), form.columns.length) });
   }
   if (net.truncated) runs.push({ sql: dropUnheld(shared), values: [] });
   else if (gone.length > 0) runs.push({ sql: dropUnheldAmong(shared), values: goneKeys });
   return runs;
 }
 
-function removeHolders({ holders, description }: Shared): string {
-  return `DELETE FROM ${holders} h USING ${unnestedKeys(description, 2)} WHERE ${keysEqual(description, "h", "k")} AND h.walcast_shape = $1::int`;
+function removeHolders({ holders, form }: Shared): string {
+  return `DELETE FROM ${holders} h USING ${unnestedKeys(form, 2)} WHERE ${keysEqual(form, "h", "k")} AND h.walcast_shape = $1::int`;
 }
 
-function addHolders({ holders, description }: Shared): string {
-  const keys = description.key.map((key) => `k.${quoteIdentifier(key)}`).join(", ");
-  return `INSERT INTO ${holders} (${keyList(description)}, walcast_shape) SELECT ${keys}, $1::int FROM ${unnestedKeys(description, 2)} ON CONFLICT DO NOTHING`;
+function addHolders({ holders, form }: Shared): string {
+  const keys = form.key.map((key) => `k.${quoteIdentifier(key)}`).join(", ");
+  return `INSERT INTO ${holders} (${keyList(form)}, walcast_shape) SELECT ${keys}, $1::int FROM ${unnestedKeys(form, 2)} ON CONFLICT DO NOTHING`;
 }
 
 function dropUnheldAmong(shared: Shared): string {
-  const { qualified, description } = shared;
-  return `DELETE FROM ${qualified} t USING ${unnestedKeys(description)} WHERE ${keysEqual(description, "t", "k")} AND ${notHeld(shared, "k")}`;
+  const { qualified, form } = shared;
+  return `DELETE FROM ${qualified} t USING ${unnestedKeys(form)} WHERE ${keysEqual(form, "t", "k")} AND ${notHeld(shared, "k")}`;
 }
 
-function notHeld({ holders, description }: Shared, alias: string): string {
-  return `NOT EXISTS (SELECT FROM ${holders} h WHERE ${keysEqual(description, "h", alias)})`;
+function notHeld({ holders, form }: Shared, alias: string): string {
+  return `NOT EXISTS (SELECT FROM ${holders} h WHERE ${keysEqual(form, "h", alias)})`;
 }

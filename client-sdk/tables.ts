@@ -185,20 +185,36 @@ export function addColumns(
     });
 }
 
-export function columnList({ columns }: TableDescription): string {
-  return columns.map(({ name }) => quoteIdentifier(name)).join(", ");
+/** A table's columns as the replica's own catalog has them, whose types may have other names than the server's. */
+export interface LocalForm {
+  readonly columns: readonly LocalColumn[];
+  readonly key: readonly string[];
 }
 
-export function keyList({ key }: TableDescription): string {
-  return key.map(quoteIdentifier).join(", ");
+export interface LocalColumn {
+  readonly name: string;
+  /** As a cast spells it. */
+  readonly type: string;
+  /** The same, or what lies below a domain. */
+  readonly base: string;
 }
 
-/** Equal texts mean that rows of one can stand in the table of the other. */
+/** Equal texts mean that rows of one description can stand in the table of the other. */
 export function layoutOf({ columns, key, types }: TableDescription): string {
   return JSON.stringify([columns.map(({ name, type }) => [name, type]), key, types]);
 }
 
-/** The statements that write a table's rows, by its name and description. */
+export function columnList({ columns }: { readonly columns: readonly { readonly name: string }[] }): string {
+  return columns.map(({ name }) => quoteIdentifier(name)).join(", ");
+}
+
+export function keyList({ key }: { readonly key: readonly string[] }): string {
+  return key.map(quoteIdentifier).join(", ");
+}
+
+// ── Rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The statements that write a table's rows, by its name and form. */
 export interface WriteStatements {
   readonly upsertOne: string;
   /** One text[] per column. */
@@ -209,32 +225,29 @@ export interface WriteStatements {
   readonly deleteAll: string;
 }
 
-export function writeStatements(name: string, description: TableDescription): WriteStatements {
-  const columns = columnList(description);
-  const values = description.columns.map((_, i) => `$${i + 1}`).join(", ");
-  const conflict = onConflict(description);
+export function writeStatements(name: string, form: LocalForm): WriteStatements {
+  const columns = columnList(form);
+  const values = form.columns.map((_, i) => `$${i + 1}`).join(", ");
+  const conflict = onConflict(form);
   return {
     upsertOne: `INSERT INTO ${name} (${columns}) VALUES (${values}) ${conflict}`,
-    upsertMany: `INSERT INTO ${name} (${columns}) SELECT ${castColumns(description)} FROM ${unnested(description.columns.length)} ${conflict}`,
-    deleteOne: `DELETE FROM ${name} WHERE ${keyIs(description)}`,
-    deleteMany: `DELETE FROM ${name} t USING ${unnestedKeys(description)} WHERE ${keysEqual(description, "t", "k")}`,
+    upsertMany: `INSERT INTO ${name} (${columns}) SELECT ${castColumns(form)} FROM ${unnested(form.columns.length)} ${conflict}`,
+    deleteOne: `DELETE FROM ${name} WHERE ${keyIs(form)}`,
+    deleteMany: `DELETE FROM ${name} t USING ${unnestedKeys(form)} WHERE ${keysEqual(form, "t", "k")}`,
     deleteAll: `DELETE FROM ${name}`,
   };
 }
 
-export function onConflict(description: TableDescription): string {
-  const others = description.columns
-    .filter(({ name }) => !description.key.includes(name))
-    .map(({ name }) => quoteIdentifier(name));
+export function onConflict(form: LocalForm): string {
+  const others = form.columns.filter(({ name }) => !form.key.includes(name)).map(({ name }) => quoteIdentifier(name));
   const action =
     others.length === 0 ? "NOTHING" : `UPDATE SET ${others.map((name) => `${name} = EXCLUDED.${name}`).join(", ")}`;
-  return `ON CONFLICT (${keyList(description)}) DO ${action}`;
+  return `ON CONFLICT (${keyList(form)}) DO ${action}`;
 }
 
 /** Every column arrives as text and is cast here, whatever its type: a jsonb value must not become a JSON string. */
-function castColumns(description: TableDescription): string {
-  const opaque = opaqueTypesOf(description.types);
-  return description.columns.map(({ type }, i) => `u.c${i}::${localType(type, opaque)}`).join(", ");
+function castColumns({ columns }: LocalForm): string {
+  return columns.map(({ type }, i) => `u.c${i}::${type}`).join(", ");
 }
 
 function unnested(count: number): string {
@@ -243,53 +256,38 @@ function unnested(count: number): string {
 }
 
 /** Keys from one text[] per key column, from `$first`, as relation k with the key's names and types. */
-export function unnestedKeys(description: TableDescription, first = 1): string {
-  const opaque = opaqueTypesOf(description.types);
-  const keys = description.key.map((name, i) => {
-    const type = description.columns.find((column) => column.name === name)!.type;
-    return {
-      column: `c${i}`,
-      cast: `c${i}::${localType(type, opaque)} AS ${quoteIdentifier(name)}`,
-      parameter: `$${first + i}::text[]`,
-    };
-  });
+export function unnestedKeys(form: LocalForm, first = 1): string {
+  const keys = keyColumns(form).map(({ name, type }, i) => ({
+    column: `c${i}`,
+    cast: `c${i}::${type} AS ${quoteIdentifier(name)}`,
+    parameter: `$${first + i}::text[]`,
+  }));
   const source = `unnest(${keys.map(({ parameter }) => parameter).join(", ")}) u(${keys.map(({ column }) => column).join(", ")})`;
   return `(SELECT ${keys.map(({ cast }) => cast).join(", ")} FROM ${source}) k`;
 }
 
-export function keysEqual(description: TableDescription, left: string, right: string): string {
-  return description.key
-    .map((name) => ({ column: quoteIdentifier(name), cast: castToBase(description, name) }))
+export function keysEqual(form: LocalForm, left: string, right: string): string {
+  return keyColumns(form)
+    .map((column) => ({ column: quoteIdentifier(column.name), cast: castToBase(column) }))
     .map(({ column, cast }) => `${left}.${column}${cast} = ${right}.${column}${cast}`)
     .join(" AND ");
 }
 
-/** Key columns as parameters, from `$1`. */
-export function keyIs(description: TableDescription): string {
-  return description.key.map((name, i) => keyColumnIs(description, name, i + 1)).join(" AND ");
-}
-
-/** Beside a composite, Postgres would take a parameter without a type for an anonymous one, which has no input. */
-function keyColumnIs(description: TableDescription, key: string, parameter: number): string {
-  const { local } = baseType(description, key);
-  return `${quoteIdentifier(key)}${castToBase(description, key)} = $${parameter}::${local}`;
+/**
+ * Key columns as parameters, from `$1`. They have types, as beside a composite Postgres would take a parameter without
+ * one for an anonymous composite, which has no input.
+ */
+export function keyIs(form: LocalForm): string {
+  return keyColumns(form)
+    .map((column, i) => `${quoteIdentifier(column.name)}${castToBase(column)} = $${i + 1}::${column.base}`)
+    .join(" AND ");
 }
 
 /** Postgres finds no `=` for a domain over an enum, an array, a range or a composite, but it does for what lies below. */
-function castToBase(description: TableDescription, key: string): string {
-  const { isDomain, local } = baseType(description, key);
-  return isDomain ? `::${local}` : "";
+function castToBase({ type, base }: LocalColumn): string {
+  return base === type ? "" : `::${base}`;
 }
 
-function baseType({ columns, types }: TableDescription, key: string): { isDomain: boolean; local: string } {
-  const type = columns.find(({ name }) => name === key)!.type;
-  const base = baseOf(type, types);
-  return { isDomain: base !== type, local: localType(base, opaqueTypesOf(types)) };
-}
-
-function baseOf(type: string, types: readonly TypeDescription[]): string {
-  // An array of domains is no domain.
-  const name = type.endsWith("[]") ? undefined : userTypeOf(type);
-  const domain = types.find((one) => one.kind === "domain" && qualified(one) === name);
-  return domain?.kind === "domain" ? baseOf(domain.base, types) : type;
+function keyColumns({ columns, key }: LocalForm): LocalColumn[] {
+  return key.map((name) => columns.find((column) => column.name === name)!);
 }

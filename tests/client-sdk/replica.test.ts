@@ -4,8 +4,9 @@ import { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
 import { Database } from "../../client-sdk/database.ts";
+import type { Load } from "../../client-sdk/joins.ts";
 import type { Member } from "../../client-sdk/local-tables.ts";
-import { type Load, Replica } from "../../client-sdk/replica.ts";
+import { Replica } from "../../client-sdk/replica.ts";
 import { decodeCommits, type Lsn, type Operation, type TableDescription, type Value } from "../../engine/protocol.ts";
 import { copyLine, encodeCommits } from "../support/payload.ts";
 import { forgetEverything } from "./emptied.ts";
@@ -213,6 +214,32 @@ test("an enum gains labels in place, and is made anew where they changed otherwi
     ["2", "happy"],
   ]);
   assert.deepEqual(contents("SELECT id FROM items ORDER BY mood"), [[2], [1]]);
+});
+
+test("a table whose enum was made anew for another one goes on in its own form", () => {
+  const replica = new Subject();
+  const withLabels = (name: string, ...labels: string[]): TableDescription =>
+    table(name, ["id integer", "mood public.mood", "moods public.mood[]"], ["id", "mood"], {
+      version: labels.join(),
+      types: [{ kind: "enum", schema: "public", name: "mood", labels }],
+    });
+  replica.load(1, withLabels("items", "calm", "sad"), [["1", "calm", "{sad}"]]);
+  const load = replica.describe(2, withLabels("items", "calm", "sad"), [["2", "sad", "{}"]]);
+  replica.load(3, withLabels("others", "quiet", "sad"), [["1", "quiet", "{quiet}"]]);
+  const many = Array.from({ length: 30 }, (_, i) => inserted(String(i + 10), "calm", "{calm,sad}"));
+  replica.change(1, many);
+  replica.join(load, many.concat(inserted("3", "calm", "{}")));
+  replica.change(1, [{ kind: "truncate" }, inserted("1", "calm", "{}")]);
+  replica.change(
+    2,
+    many.map((_, i) => ({ kind: "delete", key: [String(i + 10), "calm"] })),
+  );
+  assert.deepEqual(contents("SELECT id, mood FROM items ORDER BY id"), [
+    [1, "calm"],
+    [2, "sad"],
+    [3, "calm"],
+  ]);
+  assert.deepEqual(contents("SELECT mood FROM others"), [["quiet"]]);
 });
 
 test("a type that is made anew takes along what is made of it", () => {
@@ -534,7 +561,7 @@ class Subject {
   }
 
   private member(number: number, indexes: readonly string[] = []): Member {
-    const member = this.members.get(number) ?? { number, request: `shape ${number}`, indexes };
+    const member = this.members.get(number) ?? { number, request: `shape ${number}`, isOver: false, indexes };
     this.members.set(number, member);
     return member;
   }
