@@ -60,6 +60,9 @@ const reconnectMs = 100;
 const reconnectMsMax = 10_000;
 /** Whoever waits for another engine to end is there soon after. */
 const waitingMsMax = 1_000;
+/** How long the making of a slot waits for open transactions at first; twice as long each time. */
+const slotPatienceMs = 2_000;
+const slotPatienceMsMax = 600_000;
 
 export class Replication {
   status: ReplicationStatus = "starting";
@@ -79,6 +82,7 @@ export class Replication {
   /** What Postgres was told that it may forget: an account beside the log's own, which has to agree with it. */
   acknowledged = zeroLsn;
   private renew = false;
+  private slotPatienceMs = slotPatienceMs;
   /** The last connection ended over a transaction that ran, so the next one asks for none. */
   private committedOnly = false;
   private repeated: Repeated | undefined;
@@ -200,9 +204,13 @@ export class Replication {
     const { claim, databaseUrl, slot, publication, log, stagingDirectory, largeTransactionBytes } = this.options;
     const { signal } = this.stopping;
     await claim.hold(signal);
-    const { eventTriggers } = await prepareDatabase({ databaseUrl, slot, publication, log }, signal);
+    const { eventTriggers } = await prepareDatabase(
+      { databaseUrl, slot, publication, slotPatienceMs: this.nextPatience(), log },
+      signal,
+    );
     this.eventTriggers = eventTriggers;
     const history = await this.settle();
+    this.slotPatienceMs = slotPatienceMs;
     const { recentXid, walSenderTimeoutMs } = history;
     this.contradicted = false;
     const confirmed = confirmedOf(history);
@@ -222,6 +230,13 @@ export class Replication {
       },
     );
     if (!signal.aborted) await this.stream.run(onStart);
+  }
+
+  /** Where long transactions follow one another, only patience gets a slot made. */
+  private nextPatience(): number {
+    const patience = this.slotPatienceMs;
+    this.slotPatienceMs = Math.min(patience * 2, slotPatienceMsMax);
+    return patience;
   }
 
   private onTransactions(transactions: readonly Transaction[]): void {
@@ -278,7 +293,7 @@ export class Replication {
 
   private async startWithNewSlot(verdict: Verdict): Promise<History> {
     const { slot, log } = this.options;
-    await this.ask((client) => renewSlot(client, slot, log));
+    await this.ask((client) => renewSlot(client, slot, this.nextPatience(), log));
     this.renew = false;
     const history = await this.readHistory();
     const why = verdict.kind === "start" ? verdict.why : "the publication was missing while changes were committed";

@@ -26,8 +26,12 @@ export interface SetupOptions {
   readonly databaseUrl: string;
   readonly publication: string;
   readonly slot: string;
+  /** How long the making of a slot may wait for the transactions that are open; 30 s by default. */
+  readonly slotPatienceMs?: number;
   readonly log: Logger;
 }
+
+const slotPatienceMsDefault = 30_000;
 
 export interface Prepared {
   /** The slot was made just now: transactions older than it were never streamed. */
@@ -43,7 +47,8 @@ export function prepareDatabase(options: SetupOptions, signal?: AbortSignal): Pr
     await applyMigrations(client);
     const eventTriggers = await ensureEventTriggers(client, options.log);
     await ensurePublication(client, options.publication);
-    const slotIsNew = await ensureSlot(client, options.slot, options.log);
+    const { slot, slotPatienceMs = slotPatienceMsDefault, log } = options;
+    const slotIsNew = await ensureSlot(client, slot, slotPatienceMs, log);
     return { slotIsNew, eventTriggers };
   });
 }

@@ -38,24 +38,32 @@ export async function readSlot(client: pg.ClientBase, slot: string): Promise<Slo
   return row && { ...row, confirmed: row.confirmed === null ? undefined : parseLsn(row.confirmed) };
 }
 
-/** Leaves a slot of ours that can be streamed. True: it was made just now, and what was committed before is not in it. */
-export async function ensureSlot(client: pg.ClientBase, slot: string, log: Logger): Promise<boolean> {
+/**
+ * Leaves a slot of ours that can be streamed. True: it was made just now, and what was committed before is not in it. Throws
+ * `not_streaming` where that takes longer than `patienceMs`, as a slot waits for every transaction that is open.
+ */
+export async function ensureSlot(
+  client: pg.ClientBase,
+  slot: string,
+  patienceMs: number,
+  log: Logger,
+): Promise<boolean> {
   const found = await readSlot(client, slot);
   if (found) requireOurs(slot, found);
   if (found && found.invalid === null) return false;
   if (found) await dropInvalid(client, slot, found.invalid!, log);
   await forgetReadyTables(client, slot);
-  await createSlot(client, slot, log);
+  await createSlot(client, slot, patienceMs, log);
   return true;
 }
 
 /** Begins anew: what was committed before is not in it. */
-export async function renewSlot(client: pg.ClientBase, slot: string, log: Logger): Promise<void> {
+export async function renewSlot(client: pg.ClientBase, slot: string, patienceMs: number, log: Logger): Promise<void> {
   await client.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", [
     slot,
   ]);
   await forgetReadyTables(client, slot);
-  await createSlot(client, slot, log);
+  await createSlot(client, slot, patienceMs, log);
 }
 
 /** Who writes a table was waited for on behalf of the slot as it was: for a new one, or one that was moved, it is to be done again. */
@@ -80,23 +88,23 @@ async function dropInvalid(client: pg.ClientBase, slot: string, invalid: string,
   await client.query("select pg_drop_replication_slot($1)", [slot]);
 }
 
-// A slot waits for every transaction that is open when it is made. Rather than hang for ever, say who holds it up.
-const slotTimeoutMs = 30_000;
+const queryCanceled = "57014";
 
-async function createSlot(client: pg.ClientBase, slot: string, log: Logger): Promise<void> {
+async function createSlot(client: pg.ClientBase, slot: string, patienceMs: number, log: Logger): Promise<void> {
   const name = `walcast_setup_${randomUUID()}`;
   await client.query("select set_config('application_name', $1, false), set_config('statement_timeout', $2, false)", [
     name,
-    String(slotTimeoutMs),
+    String(patienceMs),
   ]);
   try {
     await client.query(await creation(client), [slot]);
   } catch (cause) {
-    throw new WalcastError(
-      "database_unsuitable",
-      `create the replication slot ${slot}: ${(cause as Error).message}; open transactions: ${await openTransactions(client)}`,
-      { cause, hint: "end the transactions that it waits for, or raise max_replication_slots" },
-    );
+    throw (cause as pg.DatabaseError).code === queryCanceled
+      ? await heldUp(client, slot, cause)
+      : new WalcastError("database_unsuitable", `create the replication slot ${slot}: ${(cause as Error).message}`, {
+          cause,
+          hint: "raise max_replication_slots, or drop a slot that nobody uses",
+        });
   } finally {
     await client.query("set statement_timeout = 0");
   }
@@ -113,9 +121,17 @@ async function creation(client: pg.ClientBase): Promise<string> {
     : "select pg_create_logical_replication_slot($1, 'pgoutput')";
 }
 
-async function openTransactions(client: pg.ClientBase): Promise<string> {
-  const { rows } = await client.query<{ pid: number; age: string }>(
-    "select pid, (clock_timestamp() - xact_start)::text as age from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 5",
+async function heldUp(client: pg.ClientBase, slot: string, cause: unknown): Promise<WalcastError> {
+  const { rows } = await client.query<{ who: string }>(
+    `select who from (
+       select 'pid ' || pid || ' since ' || xact_start as who, xact_start as since from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+       union all select 'prepared transaction ' || gid || ' since ' || prepared, prepared from pg_prepared_xacts) as open
+     order by since limit 5`,
   );
-  return rows.map((row) => `pid ${row.pid} since ${row.age}`).join(", ") || "none seen";
+  const open = rows.map(({ who }) => who).join(", ") || "none any more";
+  return new WalcastError(
+    "not_streaming",
+    `create the replication slot ${slot}: it waits for the transactions that were open before: ${open}`,
+    { cause, hint: "end them, or leave it: it is tried again, with more patience each time" },
+  );
 }

@@ -250,6 +250,24 @@ test("a server with no connection to spare is waited for, at the start too", asy
   assert.equal((await starting).health().status, "live");
 });
 
+test("a transaction that holds up the making of a slot is named, and once it has ended the engine goes on by itself", async (t) => {
+  const cluster = await testCluster({}, t);
+  await cluster.query(setup);
+  const holder = new Client({ connectionString: cluster.url });
+  await holder.connect();
+  await holder.query("begin; insert into items values (2)");
+  const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
+  const shop = await engines(cluster.url, "held_up", t);
+  const port = lowPort();
+  const starting = shop.start({ port });
+  await healthSays(`http://127.0.0.1:${port}`, new RegExp(`"starting".*waits for .* pid ${rows[0]!.pid} since`));
+  await holder.query("commit");
+  await holder.end();
+  const engine = await starting;
+  assert.equal(engine.health().status, "live");
+  await visit(engine);
+});
+
 test("a quiet database beside a busy one does not pin WAL", async (t) => {
   const { db, shop } = await database(t);
   await shop.start();
