@@ -5,7 +5,7 @@
  * ours again.
  */
 import type { Log } from "../log/log.ts";
-import type { Lsn } from "../protocol.ts";
+import type { Lsn, WalcastError } from "../protocol.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** `bytes` and `large` only tell whether there is anything in it. */
@@ -23,8 +23,17 @@ export class Repeated {
   private readonly until: Lsn;
   private met = 0;
 
-  /** Reads what the log has after the slot's position. */
+  /** Reads what the log has after the slot's position. Where that is damaged, the log begins behind it, and it is read from there. */
   static async after(log: Log, confirmed: Lsn): Promise<Repeated> {
+    try {
+      return await Repeated.read(log, confirmed);
+    } catch (error) {
+      if ((error as WalcastError).code !== "position_too_old") throw error;
+      return Repeated.after(log, confirmed);
+    }
+  }
+
+  private static async read(log: Log, confirmed: Lsn): Promise<Repeated> {
     const from = confirmed > log.start ? confirmed : log.start;
     const expected: Head[] = [];
     for await (const { transactions } of log.read(from)) {

@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { Repeated } from "../../engine/changes/repeated.ts";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import type { DurableLog } from "../../engine/log/durable.ts";
 import type { Lsn } from "../../engine/protocol.ts";
@@ -158,6 +159,16 @@ test("a damaged record in a sealed segment is never served: the log begins behin
     all.filter(({ commitEnd }) => commitEnd > log.start),
   );
   await assert.rejects(readAll(log), { code: "position_too_old" });
+});
+
+test("what Postgres sends again is compared with what can be read, where some of it is damaged", async (t) => {
+  const { files, reopen, all } = await sealed(t);
+  await overwrite(files[1]!, 400, "damage");
+  const log = await reopen();
+  const repeated = await Repeated.after(log, firstOf(files[1]!));
+  assert.deepEqual([log.start, repeated.isDone], [firstOf(files[2]!), true]);
+  const again = await Repeated.after(log, log.start);
+  assert.equal(again.areMet(all.filter(({ commitEnd }) => commitEnd > log.start)) && again.isDone, true);
 });
 
 test("a damaged record in the segment that is being written is not served either, and writing goes on", async (t) => {

@@ -6,6 +6,8 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdir, truncate } from "node:fs/promises";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test, type TestContext } from "node:test";
 import type { Engine } from "../../engine/main.ts";
@@ -81,6 +83,32 @@ test("a commit that no SELECT shows yet may be acknowledged: whoever follows a k
   assert.equal(later.ledger.value(String(giver), "balance"), "999", "it is read back from the log");
   assert((await hold.count()) > 0, "and SELECT does not show it yet");
   await hold.release();
+  await audit(crowd);
+});
+
+test("a killed engine whose last file is damaged has lost such a commit: its table is loaded once SELECT shows it", async (t) => {
+  await stage.db.query("create table quiet (id int primary key)");
+  const first = await startEngineProcess(t, "damaged");
+  let { url } = first;
+  const crowd = new Audience(() => url, random);
+  const before = await crowd.joinWithTotals();
+  await before.ledger.ready();
+  const hold = await Hold.begin(t, stage.cluster.url);
+  const [giver, taker] = [reserved.from + 5, reserved.from + 6];
+  const { xid } = await hold.commit(`select transfer('ledger', ${giver}, 'ledger', ${taker}, 5)`);
+  await before.client.until(() => before.ledger.xids.has(xid), "the held commit streams by");
+  while ((await confirmed("damaged")) < before.ledger.xids.get(xid)!);
+  await kill(first, crowd);
+  await loseRecords(join(first.dataDir, "log", "damaged"));
+
+  ({ url } = await startEngineProcess(t, "damaged", first.dataDir));
+  const later = await crowd.joinWithTotals();
+  for (const id of ["1", "2"]) await later.client.subscribe({ table: "quiet", where: `id = ${id}` }).ready();
+  assert((await hold.count()) > 0, "SELECT does not show it yet");
+  assert.equal(later.ledger.isReady, false, "and what is loaded meanwhile is another table");
+  await hold.release();
+  await later.ledger.ready();
+  assert.equal(later.ledger.value(String(giver), "balance"), "995");
   await audit(crowd);
 });
 
@@ -204,6 +232,12 @@ async function startEngineProcess(t: TestContext, slot: string, dataDir?: string
   t.after(() => child.kill("SIGKILL"));
   const [url] = (await once(createInterface({ input: child.stdout }), "line", { signal: t.signal })) as [string];
   return { process: child, url, dataDir };
+}
+
+/** All but the first bytes of the newest file, as if the disk had forgotten what it had. */
+async function loseRecords(directory: string): Promise<void> {
+  const segments = (await readdir(directory)).filter((name) => name.endsWith(".segment")).sort();
+  await truncate(join(directory, segments.at(-1)!), 300);
 }
 
 async function kill(engine: EngineProcess, crowd: Audience): Promise<void> {
