@@ -1,7 +1,11 @@
 /** A subscription's life: loaded, joined, followed, loaded anew when its table changes, ended. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { formatLsn } from "../../engine/protocol.ts";
+import type pg from "pg";
+import type { Snapshots } from "../../engine/changes/snapshot.ts";
+import type { Log } from "../../engine/log/log.ts";
+import { formatLsn, type Lsn, type WalcastError } from "../../engine/protocol.ts";
+import { Xids } from "../../engine/sockets/xids.ts";
 import { rowsOf } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -340,6 +344,47 @@ describe("a client that awaits", () => {
     writer.release();
     await client.control("awaited", ({ id }) => id === 1);
     await client.close();
+  });
+
+  test("transactions in progress is one question to Postgres with all the others", async (t) => {
+    const writers = await Promise.all([1, 2, 3].map(() => server.db.pool.connect()));
+    t.after(() => writers.forEach((writer) => writer.release(true)));
+    for (const writer of writers) await writer.query("begin");
+    const xids = await Promise.all(
+      writers.map(async (writer) => {
+        const { rows } = await writer.query<{ xid: string }>("select pg_current_xact_id()::text as xid");
+        return BigInt(rows[0]!.xid);
+      }),
+    );
+    const alone: unknown[] = [];
+    const together: number[] = [];
+    const { promise: askedOften, resolve } = Promise.withResolvers<void>();
+    const control = {
+      query(text: string, values: unknown[]) {
+        if (Array.isArray(values[0])) together.push(values[0].length);
+        else alone.push(values[0]);
+        if (together.filter((count) => count === xids.length).length === 3) resolve();
+        return server.db.pool.query(text, values);
+      },
+    } as unknown as pg.Pool;
+    const commitBarrier = (): Promise<Lsn> => Promise.resolve(7n as Lsn);
+    const tail = { positionOf: (): undefined => undefined } as unknown as Log;
+    const asked = new Xids(tail, control, { commitBarrier } as unknown as Snapshots);
+    const gone = { is: false };
+    const over = assert.rejects(
+      asked.positionOf(xids[2]!, () => gone.is),
+      { code: "closed" },
+    );
+    const answers = Array.from({ length: 19 }, (_, i) =>
+      asked.positionOf(xids[i % 2]!, () => false).catch((error: WalcastError) => error.code),
+    );
+    await askedOften;
+    assert.equal(alone.length, 20, "each once");
+    gone.is = true;
+    await over;
+    await writers[0]!.query("commit");
+    await writers[1]!.query("rollback");
+    assert.deepEqual(new Set(await Promise.all(answers)), new Set([7n, "transaction_aborted"]));
   });
 
   test("what cannot come is told so, and the connection goes on", async () => {
