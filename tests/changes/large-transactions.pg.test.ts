@@ -133,7 +133,7 @@ test("a transaction that is cut off in the middle comes again, whole, although a
   await writer.query("begin");
   await writer.query("insert into t0 select i, 'first', repeat('x', 200) from generate_series(1, 3000) i");
   const { rows } = await db.query("select pg_current_wal_insert_lsn()::text as lsn");
-  await db.query("select pg_logical_emit_message(true, 'test', '', true)");
+  await db.query("select pg_logical_emit_message(true, 'test', '')");
   await streaming.quietAt(parseLsn(rows[0].lsn));
   assert.ok((await files(streaming)).length > 0, "it is staged");
   acknowledged = streaming.quiet;

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const core = [
-  "tests/changes/{acknowledge,catalog,setup,snapshot,text-forms}.pg.test.ts",
+  "tests/changes/{acknowledge,catalog,large-transactions,setup,snapshot,text-forms}.pg.test.ts",
   "tests/schema/schema.pg.test.ts",
   "tests/shapes/registry.pg.test.ts",
   "tests/splice/out-of-line.pg.test.ts",
