@@ -1,0 +1,247 @@
+/**
+ * The shapes of one table in one form, with those who want each, and the routing of one row's change to them: by the old row
+ * and the new one, through the index, into each shape's payload.
+ */
+import { messageTags } from "../changes/pgoutput.ts";
+import type { Table } from "../changes/table.ts";
+import { relationSignature, type Transaction } from "../changes/transaction.ts";
+import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
+import { must, noteBreach } from "../invariants.ts";
+import { WalcastError } from "../protocol.ts";
+import type { RowChange } from "./partitions.ts";
+import { PayloadWriter } from "./payload.ts";
+import { PredicateIndex } from "./predicate-index.ts";
+import type { Shape } from "./shape.ts";
+
+/** A shape in a registry, with those who want it. */
+export class ShapeEntry<Subscriber> {
+  readonly shape: Shape;
+  readonly subscribers = new Set<Subscriber>();
+  readonly writer: PayloadWriter;
+  /** The number of the change whose old row was found to match: spares a set per change. */
+  matchedOld = 0;
+
+  constructor(shape: Shape, payloadBytesMax: number) {
+    this.shape = shape;
+    this.writer = new PayloadWriter(shape.columns, shape.table.key, payloadBytesMax);
+  }
+}
+
+export class TableShapes<Subscriber> {
+  readonly entries = new Map<string, ShapeEntry<Subscriber>>();
+  readonly signature: string;
+  readonly version: string;
+  readonly table: Table;
+  private readonly index = new PredicateIndex<ShapeEntry<Subscriber>>();
+  private readonly key: readonly number[];
+  private readonly columns: number;
+  /** Columns that an old tuple is sure to carry. */
+  private readonly carried: ReadonlySet<number>;
+  private change = 0;
+  private readonly leaving: ShapeEntry<Subscriber>[] = [];
+  private readonly merged = new Tuple();
+
+  constructor({ table }: Shape) {
+    this.table = table;
+    this.signature = relationSignature(table.columns);
+    this.version = table.version;
+    this.key = table.key;
+    this.columns = table.columns.length;
+    this.carried = new Set(table.identityColumns);
+  }
+
+  get unindexed(): number {
+    return this.index.unindexed;
+  }
+
+  add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
+    must(shape.table.version === this.version, "one_version", "shapes of one table in one registry are of one version");
+    let entry = this.entries.get(shape.key);
+    if (!entry) {
+      entry = new ShapeEntry(shape, payloadBytesMax);
+      this.entries.set(shape.key, entry);
+      this.index.add(shape.predicate, entry);
+    }
+    entry.subscribers.add(subscriber);
+  }
+
+  /** The same shapes with the same subscribers, of the table's new form; undefined where one of them cannot be served any more. */
+  at(table: Table, payloadBytesMax: number): TableShapes<Subscriber> | undefined {
+    const shapes = [...this.entries.values()].map((entry) => ({ entry, shape: reformed(entry.shape, table) }));
+    const [first] = shapes;
+    if (!first?.shape) return undefined;
+    const after = new TableShapes<Subscriber>(first.shape);
+    for (const { entry, shape } of shapes) {
+      if (!shape) return undefined;
+      for (const subscriber of entry.subscribers) after.add(shape, subscriber, payloadBytesMax);
+    }
+    return after;
+  }
+
+  /** True when that was the table's last. */
+  delete(shape: Shape, subscriber: Subscriber): boolean {
+    const entry = this.entries.get(shape.key);
+    if (!entry) return false;
+    entry.subscribers.delete(subscriber);
+    if (entry.subscribers.size === 0) {
+      this.entries.delete(shape.key);
+      this.index.delete(entry.shape.predicate, entry);
+    }
+    return this.entries.size === 0;
+  }
+
+  breakInto(broken: Set<ShapeEntry<Subscriber>>): void {
+    for (const entry of this.entries.values()) broken.add(entry);
+  }
+
+  truncate(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>): void {
+    for (const entry of this.entries.values()) {
+      entry.writer.truncate(transaction);
+      touched.add(entry);
+    }
+  }
+
+  route(
+    transaction: Transaction,
+    message: RowChange,
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
+    // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
+    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return this.foundOtherForm(broken);
+    if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
+    else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, touched);
+    else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, touched);
+    else this.update(transaction, message.old, this.withOld(message), touched, broken);
+  }
+
+  /** A form that does not fit and was not found by its signature: a bug of ours, and these shapes are loaded anew. */
+  private foundOtherForm(broken: Set<ShapeEntry<Subscriber>>): void {
+    if (this.entries.values().every((entry) => broken.has(entry))) return;
+    noteBreach("column_count");
+    this.breakInto(broken);
+  }
+
+  private insert(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(row, (entry) => {
+      entry.writer.insert(transaction, row);
+      touched.add(entry);
+    });
+  }
+
+  private delete_(transaction: Transaction, old: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(old, (entry) => this.leave(transaction, entry, old, touched));
+  }
+
+  /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
+  private updateInPlace(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
+    this.eachMatch(row, (entry) => {
+      entry.writer.update(transaction, row, undefined);
+      touched.add(entry);
+    });
+  }
+
+  private update(
+    transaction: Transaction,
+    old: Tuple,
+    row: Tuple,
+    touched: Set<ShapeEntry<Subscriber>>,
+    broken: Set<ShapeEntry<Subscriber>>,
+  ): void {
+    const change = ++this.change;
+    this.leaving.length = 0;
+    this.eachMatch(old, (entry) => {
+      entry.matchedOld = change;
+      this.leaving.push(entry);
+    });
+    const oldKey = this.sameKey(old, row) ? undefined : old;
+    this.eachMatch(row, (entry) => {
+      if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey);
+      else if (isWhole(row, entry.shape.columns)) entry.writer.insert(transaction, row);
+      // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
+      else broken.add(entry);
+      entry.matchedOld = -change;
+      touched.add(entry);
+    });
+    for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, touched);
+  }
+
+  private stay(
+    transaction: Transaction,
+    entry: ShapeEntry<Subscriber>,
+    old: Tuple,
+    row: Tuple,
+    oldKey: Tuple | undefined,
+  ): void {
+    if (entry.shape.changes) entry.writer.updateWhole(transaction, row, old);
+    else entry.writer.update(transaction, row, oldKey);
+  }
+
+  private leave(
+    transaction: Transaction,
+    entry: ShapeEntry<Subscriber>,
+    old: Tuple,
+    touched: Set<ShapeEntry<Subscriber>>,
+  ): void {
+    if (entry.shape.changes) entry.writer.deleteWhole(transaction, old);
+    else entry.writer.delete(transaction, old);
+    touched.add(entry);
+  }
+
+  private eachMatch(row: Tuple, visit: (entry: ShapeEntry<Subscriber>) => void): void {
+    this.index.candidates(row, (candidate) => {
+      if (!candidate.needsCheck || candidate.predicate.matches(row) === true) candidate.forEach(visit);
+    });
+  }
+
+  /**
+   * Values stored out of line that the update left alone do not travel again: the old tuple has them where they belong to
+   * the replica identity, which under FULL is everything.
+   */
+  private withOld({ old, new: row }: RowChange): Tuple {
+    if (!hasUnchanged(row)) return row;
+    const { merged } = this;
+    merged.reset(row.bytes, row.count);
+    for (let i = 0; i < row.count; i++) {
+      const from = row.kinds[i] === UNCHANGED_TOAST && this.carried.has(i) ? old : row;
+      merged.kinds[i] = from.kinds[i]!;
+      merged.starts[i] = from.starts[i]!;
+      merged.ends[i] = from.ends[i]!;
+    }
+    return merged;
+  }
+
+  private sameKey(old: Tuple, row: Tuple): boolean {
+    for (const column of this.key) if (!sameValue(old, row, column)) return false;
+    return true;
+  }
+}
+
+function reformed(shape: Shape, table: Table): Shape | undefined {
+  try {
+    return shape.at(table);
+  } catch (error) {
+    if (error instanceof WalcastError) return undefined;
+    throw error;
+  }
+}
+
+function isWhole(row: Tuple, columns: readonly number[]): boolean {
+  return columns.every((column) => row.kinds[column] !== UNCHANGED_TOAST);
+}
+
+function hasUnchanged(row: Tuple): boolean {
+  for (let i = 0; i < row.count; i++) if (row.kinds[i] === UNCHANGED_TOAST) return true;
+  return false;
+}
+
+/** Byte equality. Keys that are equal to Postgres but differ in text (1.0 and 1.00) count as changed, which is harmless. */
+function sameValue(a: Tuple, b: Tuple, column: number): boolean {
+  if (b.kinds[column] === UNCHANGED_TOAST) return true;
+  const start = a.starts[column]!;
+  const length = a.ends[column]! - start;
+  const other = b.starts[column]!;
+  if (a.kinds[column] !== b.kinds[column] || b.ends[column]! - other !== length) return false;
+  for (let i = 0; i < length; i++) if (a.bytes[start + i] !== b.bytes[other + i]) return false;
+  return true;
+}
