@@ -5,7 +5,7 @@
  * ours again.
  */
 import type { Log } from "../log/log.ts";
-import type { Lsn, WalcastError } from "../protocol.ts";
+import { formatLsn, type Lsn, type WalcastError } from "../protocol.ts";
 import type { Transaction } from "./transaction.ts";
 
 /** `bytes` and `large` only tell whether there is anything in it. */
@@ -22,6 +22,8 @@ export class Repeated {
   /** Whatever comes at or before it is in `expected`. */
   private readonly until: Lsn;
   private met = 0;
+  /** What came in another's place. */
+  difference: string | undefined;
 
   /** Reads what the log has after the slot's position. Where that is damaged, the log begins behind it, and it is read from there. */
   static async after(log: Log, confirmed: Lsn): Promise<Repeated> {
@@ -65,11 +67,14 @@ export class Repeated {
     return this.isDone || walEnd < this.until;
   }
 
-  private isMet({ commitEnd, xid, commitTime }: Head): boolean {
+  private isMet(found: Head): boolean {
     const next = this.expected[this.met];
     if (!next) return true;
     this.met++;
-    return next.commitEnd === commitEnd && next.xid === xid && next.commitTime === commitTime;
+    const { commitEnd, xid, commitTime } = found;
+    const isSame = next.commitEnd === commitEnd && next.xid === xid && next.commitTime === commitTime;
+    if (!isSame) this.difference ??= `expected ${describe(next)}, found ${describe(found)}`;
+    return isSame;
   }
 }
 
@@ -83,4 +88,8 @@ function hasChanges({ bytes, large }: Commit): boolean {
 
 function headOf({ commitEnd, xid, commitTime }: Commit): Head {
   return { commitEnd, xid, commitTime };
+}
+
+function describe({ commitEnd, xid }: Head): string {
+  return `transaction ${xid} up to ${formatLsn(commitEnd)}`;
 }

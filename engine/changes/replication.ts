@@ -247,7 +247,11 @@ export class Replication {
   private requireSame(same: boolean): void {
     if (same) return;
     this.contradicted = true;
-    throw new WalcastError("not_streaming", "replication: Postgres sends other transactions than the log has");
+    const { difference = "what the log has did not come" } = this.repeated!;
+    throw new WalcastError(
+      "not_streaming",
+      `replication: Postgres sends other transactions than the log has: ${difference}`,
+    );
   }
 
   private onQuiet(walEnd: Lsn): void {

@@ -19,4 +19,5 @@ test("what Postgres sends again may lack transactions of which nothing is left, 
   }
   const other = await Repeated.after(log, lsn(0));
   assert.equal(other.areMet([first, transaction(4, 25), last]), false);
+  assert.equal(other.difference, "expected transaction 3 up to 0/1E, found transaction 4 up to 0/19");
 });
