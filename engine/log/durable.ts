@@ -24,21 +24,15 @@ import { Segment } from "./segment.ts";
 import { Segments, startOf } from "./segments.ts";
 import { Tail } from "./tail.ts";
 import { Unseen } from "./unseen.ts";
-import { Writer } from "./writer.ts";
+import { Writer, type WriterOptions } from "./writer.ts";
 
-export interface DurableLogOptions {
-  readonly directory: string;
+export interface DurableLogOptions extends Omit<WriterOptions, "descriptions" | "disk"> {
   /** Segments that were sealed longer ago go. */
   readonly retentionMs: number;
   /** The oldest segments go while all of them together are larger. */
   readonly bytesMax: number;
-  readonly segmentBytes: number;
   /** Memory for the newest transactions. */
   readonly tailBytes: number;
-  /** More can be acknowledged. */
-  readonly onFlushed: () => void;
-  /** Writing failed, and is tried again. Told once, until it has succeeded. */
-  readonly onFailed: (error: WalcastError) => void;
   readonly disk?: Disk;
 }
 
@@ -136,11 +130,9 @@ export class DurableLog implements Log {
   }
 
   private begin(segments: Segment[]): void {
-    const { onFailed, directory, segmentBytes } = this.options;
-    const { descriptions, disk } = this;
-    const onFlushed = (): void => this.onFlushed();
-    this.segments = new Segments(directory, segments, this.counts);
-    this.writer = new Writer(segments, { directory, segmentBytes, descriptions, disk, onFlushed, onFailed });
+    const { options, descriptions, disk } = this;
+    this.segments = new Segments(options.directory, segments, this.counts);
+    this.writer = new Writer(segments, { ...options, descriptions, disk, onFlushed: () => this.onFlushed() });
     this.quietEnd = this.recorded;
     this.forgetRecent();
   }

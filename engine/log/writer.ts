@@ -17,10 +17,11 @@ import { Segment } from "./segment.ts";
 
 export interface WriterOptions {
   readonly directory: string;
+  /** A segment that is as large is followed by another. */
   readonly segmentBytes: number;
   readonly descriptions: Descriptions;
   readonly disk: Disk;
-  /** More is durable. */
+  /** More is durable, and can be acknowledged. */
   readonly onFlushed: () => void;
   /** Writing failed, and is tried again. Told once, until it has succeeded. */
   readonly onFailed: (error: WalcastError) => void;
