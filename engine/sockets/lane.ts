@@ -1,6 +1,6 @@
 /**
  * One subscription of one connection, from its first row to its last. While it loads it is a lane with a position of its
- * own: rows of a snapshot, then the transactions that the snapshot did not see, then it *joins* the connection at a
+ * own (load.ts): rows of a snapshot, then the transactions that it did not see, then it *joins* the connection at a
  * commit boundary and its changes come with everybody else's. If its table changes, it goes through all that again
  * beside the rows that the client still shows. One that resumes has its rows, and joins where the client left off.
  *
@@ -10,30 +10,19 @@
  *        ▲          │
  *        └─ resync ─┘        (over: unsubscribed, refused, or the connection is gone)
  */
-import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
-import { crc32 } from "node:zlib";
 import { must } from "../invariants.ts";
-import { sees } from "../changes/pg-snapshot.ts";
-import { oidsOf } from "../changes/table.ts";
-import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
-import type { Spool } from "../changes/spool.ts";
+import { TableMoved } from "../changes/snapshot.ts";
 import { isPostgresAway } from "../changes/connection.ts";
-import type { Transaction } from "../changes/transaction.ts";
-import { type ErrorJson, type Lsn, type Payload, type SectionOut, WalcastError } from "../protocol.ts";
-import { Registry, type Routed } from "../shapes/registry.ts";
+import { type ErrorJson, type Lsn, type Payload, WalcastError } from "../protocol.ts";
 import { describeShape, isSameAccess, type Shape } from "../shapes/shape.ts";
-import { runs, touches } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import type { Frames } from "./frames.ts";
 import type { Hub } from "./hub.ts";
+import { Load } from "./load.ts";
 
-const copyFrameBytes = 256 * 1024;
 const retryMs = 200;
 const retryMsMax = 5_000;
-
-/** What is replayed in the turn in which a lane joins, as WAL bytes of its table. More is read batch by batch before. */
-const lastStretchBytes = 1 << 20;
 
 export interface LaneOptions {
   /** The subscription's. */
@@ -48,11 +37,13 @@ export interface LaneOptions {
 export class Lane {
   readonly id: number;
   readonly feed: Feed;
+  readonly changes: boolean;
   private readonly frames: Frames;
   private readonly hub: Hub;
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
-  private over = false;
+  /** Nothing is sent for it any more. */
+  over = false;
   /** What is under way for it: a load, or a comparison that leads to one. */
   private running = 0;
   private asked = false;
@@ -64,6 +55,7 @@ export class Lane {
     this.feed = feed;
     this.frames = feed.frames;
     this.id = options.id;
+    this.changes = options.changes;
     this.options = options;
   }
 
@@ -192,9 +184,8 @@ export class Lane {
     try {
       await this.frames.room();
       this.describe(shape, snapshot.estimatedRows);
-      await this.sendRows(snapshot.spool);
-      await snapshot.barrier;
-      await this.catchUp(shape, snapshot);
+      const load = new Load(this.hub, this, shape, snapshot);
+      await load.run((position, rest) => this.join(shape, position, rest));
     } finally {
       snapshot.release();
     }
@@ -221,105 +212,14 @@ export class Lane {
     this.frames.control({ kind: "described", id: this.id, table: describeShape(shape), estimatedRows });
   }
 
-  private async sendRows(spool: Spool): Promise<void> {
-    let offset = 0;
-    while (!this.over) {
-      const bytes = await spool.read(offset, copyFrameBytes);
-      if (bytes.length === 0) return;
-      const lines = await wholeLines(spool, offset, bytes);
-      if (this.over) return;
-      offset += lines.length;
-      this.frames.frame("copy", false, this.frames.position, [this.section(asPayload(lines))]);
-      await this.frames.room();
-    }
-  }
-
-  /**
-   * Replays what the snapshot did not see, batch by batch while there is much of it, and joins in the same turn of the
-   * event loop in which nothing was left: between the last replay and the join no transaction can come. A connection that
-   * is behind is waited for, as it has one position for all that has joined.
-   */
-  private async catchUp(shape: Shape, snapshot: Snapshot): Promise<void> {
-    const alone = new Registry<Lane>(this.hub.frameBytes);
-    alone.add(shape, this);
-    const tables = new Set(oidsOf(shape.table));
-    let after = snapshot.pin.from;
-    while (!this.over) {
-      await this.feed.live();
-      // That may have taken long, and somebody who is not subscribed any more joins nothing.
-      if (this.over) return;
-      const rest = this.unseen(this.hub.tail.recent(after), tables, snapshot);
-      if (!rest || !isShort(rest)) {
-        after = await this.readOn(alone, tables, snapshot, after);
-        continue;
-      }
-      const end = this.hub.position;
-      const payloads = this.replayed(alone.route(rest));
-      if (payloads.length <= 1 && this.feed.isLive) return this.join(shape, end, payloads);
-      await this.sendReplayed(payloads);
-      after = end;
-    }
-  }
-
-  /** Up to about the log's end. Gives where that was. */
-  private async readOn(
-    alone: Registry<Lane>,
-    tables: ReadonlySet<number>,
-    snapshot: Snapshot,
-    after: Lsn,
-  ): Promise<Lsn> {
-    let end = after;
-    for await (const batch of this.hub.tail.read(after, tables)) {
-      for (const run of runs(batch.transactions.filter(({ xid }) => !sees(snapshot.token, xid)))) {
-        if (run[0]!.large) await this.replayLarge(alone, run[0]!);
-        else await this.sendReplayed(this.replayed(alone.route(run)));
-      }
-      end = batch.end;
-      if (this.over) return end;
-    }
-    return end;
-  }
-
-  private async replayLarge(alone: Registry<Lane>, transaction: Transaction): Promise<void> {
-    this.replayed({ changed: [], broken: alone.examine(transaction) });
-    if (!alone.concerns(transaction)) return;
-    for await (const part of transaction.large!.parts()) {
-      await this.sendReplayed(this.replayed(alone.routePart(transaction, part)));
-      if (this.over) return;
-    }
-  }
-
-  private async sendReplayed(payloads: readonly Payload[]): Promise<void> {
-    for (const payload of payloads) {
-      await this.frames.room(payload.bytes.length);
-      if (this.over) return;
-      this.frames.frame("catchUp", false, this.frames.position, [this.section(payload)]);
-    }
-  }
-
-  private replayed({ changed, broken }: Routed<Lane>): readonly Payload[] {
-    if (broken.length > 0) throw new TableMoved();
-    // What was committed before the join is no news to those who want changes only.
-    return this.options.changes ? [] : (changed[0]?.payloads ?? []);
-  }
-
-  private unseen(
-    transactions: readonly Transaction[] | undefined,
-    tables: ReadonlySet<number>,
-    { token }: Snapshot,
-  ): readonly Transaction[] | undefined {
-    return transactions?.filter((transaction) => touches(transaction, tables) && !sees(token, transaction.xid));
-  }
-
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {
     must(!this.feed.joined.has(this), "joined_whole", "a lane joins once");
     this.makeRoomFor(shape);
-    this.frames.frame(
-      "join",
-      true,
-      position,
-      payloads.map((payload) => this.section(payload)).concat(payloads.length === 0 ? [this.section(nothing)] : []),
-    );
+    const sections = (payloads.length === 0 ? [nothing] : payloads).map((payload) => ({
+      subscription: this.id,
+      payload,
+    }));
+    this.frames.frame("join", true, position, sections);
     this.feed.join(this, shape);
   }
 
@@ -328,38 +228,9 @@ export class Lane {
     const version = this.hub.live.versionOf(table.oid);
     if (version !== undefined && version !== table.version) this.hub.tableChanged(table.oid);
   }
-
-  private section(payload: Payload): SectionOut {
-    return { subscription: this.id, payload };
-  }
 }
 
 const nothing: Payload = { bytes: new Uint8Array(0), crc: 0 };
-
-function asPayload(bytes: Buffer): Payload {
-  return { bytes, crc: crc32(bytes) };
-}
-
-const newline = 0x0a;
-
-/** COPY's lines never contain a raw newline, so the last one found ends the last whole row. A longer row is read whole. */
-async function wholeLines(spool: Spool, offset: number, bytes: Buffer): Promise<Buffer> {
-  let found = bytes;
-  for (;;) {
-    const end = found.lastIndexOf(newline);
-    if (end >= 0) return found.subarray(0, end + 1);
-    const more = await spool.read(offset + found.length, copyFrameBytes);
-    assert(more.length > 0, "COPY ends every row with a newline");
-    found = Buffer.concat([found, more]);
-  }
-}
-
-function isShort(transactions: readonly Transaction[]): boolean {
-  return (
-    transactions.every(({ large }) => !large) &&
-    transactions.reduce((sum, { bytes }) => sum + bytes.length, 0) <= lastStretchBytes
-  );
-}
 
 const changedMeanwhile: ErrorJson = {
   code: "schema_changed",

@@ -1,0 +1,157 @@
+/**
+ * One load of a lane: the rows of a snapshot, as they are read, then the transactions that the snapshot did not see, until
+ * nothing of these is left. Then the lane joins, in that very turn of the event loop.
+ */
+import assert from "node:assert/strict";
+import { crc32 } from "node:zlib";
+import { sees } from "../changes/pg-snapshot.ts";
+import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
+import { oidsOf } from "../changes/table.ts";
+import type { Transaction } from "../changes/transaction.ts";
+import type { Lsn, Payload, SectionOut } from "../protocol.ts";
+import { Registry, type Routed } from "../shapes/registry.ts";
+import type { Shape } from "../shapes/shape.ts";
+import { runs, touches } from "./delivery.ts";
+import type { Feed } from "./feed.ts";
+import type { Hub } from "./hub.ts";
+import type { Lane } from "./lane.ts";
+
+const copyFrameBytes = 256 * 1024;
+
+/** What is replayed in the turn in which a lane joins, as WAL bytes of its table. More is read batch by batch before. */
+const lastStretchBytes = 1 << 20;
+
+/** Whoever loads. Once it is over nothing more is sent for it. */
+export type Loading = Pick<Lane, "id" | "feed" | "changes" | "over">;
+
+export class Load {
+  private readonly hub: Hub;
+  private readonly lane: Loading;
+  private readonly feed: Feed;
+  private readonly snapshot: Snapshot;
+  private readonly alone: Registry<Loading>;
+  private readonly tables: ReadonlySet<number>;
+
+  constructor(hub: Hub, lane: Loading, shape: Shape, snapshot: Snapshot) {
+    this.hub = hub;
+    this.lane = lane;
+    this.feed = lane.feed;
+    this.snapshot = snapshot;
+    this.alone = new Registry(hub.frameBytes);
+    this.alone.add(shape, lane);
+    this.tables = new Set(oidsOf(shape.table));
+  }
+
+  /** Calls `join` with what was left, at most one payload; or not at all, where the lane is over. Rejects with TableMoved. */
+  async run(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
+    await this.sendRows();
+    await this.snapshot.barrier;
+    await this.catchUp(join);
+  }
+
+  private async sendRows(): Promise<void> {
+    const { frames } = this.feed;
+    let offset = 0;
+    while (!this.lane.over) {
+      const bytes = await this.snapshot.spool.read(offset, copyFrameBytes);
+      if (bytes.length === 0) return;
+      const lines = await this.wholeLines(offset, bytes);
+      if (this.lane.over) return;
+      offset += lines.length;
+      frames.frame("copy", false, frames.position, [this.section({ bytes: lines, crc: crc32(lines) })]);
+      await frames.room();
+    }
+  }
+
+  /** COPY's lines never contain a raw newline, so the last one found ends the last whole row. A longer row is read whole. */
+  private async wholeLines(offset: number, bytes: Buffer): Promise<Buffer> {
+    let found = bytes;
+    for (;;) {
+      const end = found.lastIndexOf(newline);
+      if (end >= 0) return found.subarray(0, end + 1);
+      const more = await this.snapshot.spool.read(offset + found.length, copyFrameBytes);
+      assert(more.length > 0, "COPY ends every row with a newline");
+      found = Buffer.concat([found, more]);
+    }
+  }
+
+  /**
+   * Replays what the snapshot did not see, batch by batch while there is much of it, and joins in the same turn of the
+   * event loop in which nothing was left: between the last replay and the join no transaction can come. A connection that
+   * is behind is waited for, as it has one position for all that has joined.
+   */
+  private async catchUp(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
+    let after = this.snapshot.pin.from;
+    while (!this.lane.over) {
+      await this.feed.live();
+      // That may have taken long, and somebody who is not subscribed any more joins nothing.
+      if (this.lane.over) return;
+      const rest = this.unseen(this.hub.tail.recent(after));
+      if (!rest || !isShort(rest)) {
+        after = await this.readOn(after);
+        continue;
+      }
+      const end = this.hub.position;
+      const payloads = this.replayed(this.alone.route(rest));
+      if (payloads.length <= 1 && this.feed.isLive) return join(end, payloads);
+      await this.send(payloads);
+      after = end;
+    }
+  }
+
+  /** Up to about the log's end. Gives where that was. */
+  private async readOn(after: Lsn): Promise<Lsn> {
+    let end = after;
+    for await (const batch of this.hub.tail.read(after, this.tables)) {
+      for (const run of runs(batch.transactions.filter(({ xid }) => !sees(this.snapshot.token, xid)))) {
+        if (run[0]!.large) await this.replayLarge(run[0]!);
+        else await this.send(this.replayed(this.alone.route(run)));
+      }
+      end = batch.end;
+      if (this.lane.over) return end;
+    }
+    return end;
+  }
+
+  private async replayLarge(transaction: Transaction): Promise<void> {
+    this.replayed({ changed: [], broken: this.alone.examine(transaction) });
+    if (!this.alone.concerns(transaction)) return;
+    for await (const part of transaction.large!.parts()) {
+      await this.send(this.replayed(this.alone.routePart(transaction, part)));
+      if (this.lane.over) return;
+    }
+  }
+
+  private async send(payloads: readonly Payload[]): Promise<void> {
+    const { frames } = this.feed;
+    for (const payload of payloads) {
+      await frames.room(payload.bytes.length);
+      if (this.lane.over) return;
+      frames.frame("catchUp", false, frames.position, [this.section(payload)]);
+    }
+  }
+
+  private replayed({ changed, broken }: Routed<Loading>): readonly Payload[] {
+    if (broken.length > 0) throw new TableMoved();
+    // What was committed before the join is no news to those who want changes only.
+    return this.lane.changes ? [] : (changed[0]?.payloads ?? []);
+  }
+
+  private unseen(transactions: readonly Transaction[] | undefined): readonly Transaction[] | undefined {
+    const { token } = this.snapshot;
+    return transactions?.filter((transaction) => touches(transaction, this.tables) && !sees(token, transaction.xid));
+  }
+
+  private section(payload: Payload): SectionOut {
+    return { subscription: this.lane.id, payload };
+  }
+}
+
+const newline = 0x0a;
+
+function isShort(transactions: readonly Transaction[]): boolean {
+  return (
+    transactions.every(({ large }) => !large) &&
+    transactions.reduce((sum, { bytes }) => sum + bytes.length, 0) <= lastStretchBytes
+  );
+}
