@@ -4,6 +4,8 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { startSharedCluster } from "./support/postgres.ts";
 
 const isMajor = (argument: string): boolean => argument.startsWith("--postgres=");
@@ -16,10 +18,13 @@ const files = named.some((argument) => !argument.startsWith("-")) ? named : [...
 const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=2"];
 
 const cluster = await startSharedCluster();
-const runner = spawn(process.execPath, [...flags, ...files], {
-  stdio: "inherit",
-  env: { ...process.env, WALCAST_TEST_POSTGRES: cluster.url },
-});
+const env = {
+  ...process.env,
+  WALCAST_TEST_POSTGRES: cluster.url,
+  // Hundreds of processes load the same sources, and compiling them is half of what the start of an engine costs.
+  NODE_COMPILE_CACHE: join(tmpdir(), "walcast-tests-compiled"),
+};
+const runner = spawn(process.execPath, [...flags, ...files], { stdio: "inherit", env });
 // Ctrl-C reaches the runner by itself; we stay to stop Postgres after it.
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => runner.kill("SIGTERM"));

@@ -1,11 +1,12 @@
 /** The rights of a client that stays change under it: what it may not see any more leaves before anything else is shown. */
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import { SignJWT } from "jose";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { jwt, sql } from "../../engine/index.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { becomes } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 
@@ -14,7 +15,7 @@ let world: Running;
 let replica: PGlite;
 
 before(async () => {
-  replica = new PGlite();
+  replica = await emptyReplica();
   world = await running(
     {
       auth: jwt({ secret }),

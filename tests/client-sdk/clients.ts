@@ -9,15 +9,17 @@ import {
   type Shape,
   type ShapeStatus,
 } from "../../client-sdk/index.ts";
+import { empty } from "../support/replica.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
 
 // Starting a PGlite costs seconds; a client on a given one, emptied, begins from nothing just as well.
+const files = await empty();
 let shared: PGlite | undefined;
 after(() => shared?.close());
 
 export function sharedReplica(): PGlite {
-  shared ??= new PGlite();
+  shared ??= new PGlite(files);
   return shared;
 }
 

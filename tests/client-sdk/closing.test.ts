@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import type { ClientMessage } from "../../engine/protocol.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { all, sharedReplica, synced } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
@@ -69,7 +69,7 @@ test("what is under way when a client is closed is told so", async (t) => {
 
 test("where the replica cannot be opened, every promise says so, and so does the status", async (t) => {
   const peer = await Peer.start(t);
-  const pglite = new PGlite();
+  const pglite = await emptyReplica();
   await pglite.close();
   const client = createClient({ url: peer.url, replica: pglite, shapes: { orders: { table: "orders" } } });
   t.after(() => client.close());

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect as netConnect, createServer, type Socket } from "node:net";
 import { after, before, type TestContext, test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
 import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 
 const shop = `
   CREATE TYPE order_status AS ENUM ('new', 'paid', 'shipped');
@@ -19,7 +20,7 @@ let world: Running;
 let replica: PGlite;
 
 before(async () => {
-  replica = new PGlite();
+  replica = await emptyReplica();
   // The engine shares this thread with PGlite, which is busy with 100,000 rows for a second.
   world = await running({ positionEveryMs: 2_000 }, shop);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
 import { Database } from "../../client-sdk/database.ts";
@@ -9,6 +9,7 @@ import type { Member } from "../../client-sdk/local-tables.ts";
 import { Replica } from "../../client-sdk/replica.ts";
 import { decodeCommits, type Lsn, type Operation, type TableDescription, type Value } from "../../engine/protocol.ts";
 import { copyLine, encodeCommits } from "../support/payload.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { forgetEverything } from "./emptied.ts";
 import { commit, table } from "./peer.ts";
 
@@ -17,7 +18,7 @@ let pglite: PGlite;
 let database: Database;
 
 before(async () => {
-  pglite = new PGlite();
+  pglite = await emptyReplica();
   database = new Database(pglite);
   await database.open();
 });

@@ -1,16 +1,17 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
 import { Database } from "../../client-sdk/database.ts";
 import { encodeTextArray } from "../../client-sdk/values.ts";
+import { emptyReplica } from "../support/replica.ts";
 
 let pglite: PGlite;
 let database: Database;
 
 before(async () => {
-  pglite = new PGlite();
+  pglite = await emptyReplica();
   database = new Database(pglite);
   await database.open();
 });

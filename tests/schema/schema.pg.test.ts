@@ -14,6 +14,7 @@ import { pino } from "pino";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { lowPort, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { transaction } from "../support/transaction.ts";
 import { isNewest } from "../versions/programs.ts";
 import { type SchemaCase, schemaCases } from "./cases.ts";
@@ -125,8 +126,8 @@ for (const way of ways)
       dataDir = await mkdtemp(join(tmpdir(), "walcast-schema-"));
       for (const one of watched) await db.query(one.sql(one.of.given));
       await start();
-      client = createClient({ url: engine.url });
-      apart = isNoted ? client : createClient({ url: engine.url });
+      client = createClient({ url: engine.url, replica: await emptyReplica() });
+      apart = isNoted ? client : createClient({ url: engine.url, replica: await emptyReplica() });
       for (const one of watched) one.watch(clientOf(one));
       await Promise.all(watched.map(({ shape }) => shape.ready));
       for (const one of watched) {
@@ -151,6 +152,7 @@ for (const way of ways)
 
     after(async () => {
       await Promise.all([client.close(), apart.close()]);
+      await Promise.all([client.pglite.close(), apart === client ? undefined : apart.pglite.close()]);
       await engine.close();
       await rm(dataDir, { recursive: true, force: true });
       await db.drop();

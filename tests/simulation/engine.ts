@@ -4,8 +4,6 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { WalcastConfig } from "../../engine/config.ts";
@@ -15,8 +13,6 @@ const program = fileURLToPath(new URL("./engine-process.ts", import.meta.url));
 /** Enough of what an engine said last to see what it was doing. */
 const linesKept = 60;
 const startsMax = 8;
-// Compiling our sources is half of what a start costs.
-const env = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "walcast-tests-compiled") };
 
 export class EngineProcess {
   readonly name: string;
@@ -104,7 +100,6 @@ export class EngineProcess {
     const flags = ["--conditions=@walcast/source", ...this.flags];
     return spawn(process.execPath, [...flags, program, JSON.stringify(this.configs)], {
       stdio: ["pipe", "pipe", "pipe"],
-      env,
     });
   }
 

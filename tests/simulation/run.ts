@@ -1,5 +1,7 @@
 /** `node tests/simulation/run.ts --seed N --seconds 600`: the simulation for as long as one likes, from a seed or from any. */
 import { spawn } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
@@ -9,6 +11,11 @@ const { seed, seconds } = parseArgs({
 const file = fileURLToPath(new URL("../simulation.test.ts", import.meta.url));
 const child = spawn(process.execPath, ["--conditions=@walcast/source", "--test", "--test-reporter=spec", file], {
   stdio: "inherit",
-  env: { ...process.env, WALCAST_SECONDS: seconds, ...(seed === undefined ? {} : { WALCAST_SEED: seed }) },
+  env: {
+    ...process.env,
+    NODE_COMPILE_CACHE: join(tmpdir(), "walcast-tests-compiled"),
+    WALCAST_SECONDS: seconds,
+    ...(seed === undefined ? {} : { WALCAST_SEED: seed }),
+  },
 });
 child.on("exit", (code) => process.exit(code ?? 1));

@@ -3,11 +3,11 @@ import type { PGlite } from "@electric-sql/pglite";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import type { Random } from "../splice/random.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { decodedName, type SimTable } from "./schema.ts";
 import { type Filter } from "./history.ts";
 import { type Observation, observe, type ObservedShape } from "./observer.ts";
 import { randomFilter } from "./predicates.ts";
-import { openReplica } from "./replica.ts";
 
 /** That rows which were complete had to come again. */
 export interface Refetch extends Filter {
@@ -55,7 +55,7 @@ export class Watcher implements Watching {
     replica?: string,
     tell: () => void = () => {},
   ): Promise<Watcher> {
-    return new Watcher(name, url, random, replica ?? (await openReplica()), tell);
+    return new Watcher(name, url, random, replica ?? (await emptyReplica()), tell);
   }
 
   private constructor(name: string, url: string, random: Random, replica: PGlite | string, tell: () => void) {

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import pg from "pg";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { literal, typesSchema, values } from "./values.ts";
 
 const types = Object.keys(values).filter((type) => values[type]!.length > 0);
@@ -27,11 +28,12 @@ before(async () => {
   // What regclass and its like print depends on what is visible without its schema.
   postgres = new pg.Client({ connectionString: world.db.url, options: "-c search_path=pg_catalog" });
   await postgres.connect();
-  client = createClient({ url: world.engine.url });
+  client = createClient({ url: world.engine.url, replica: await emptyReplica() });
   await client.sync({ table: "all_types" }).ready;
 });
 after(async () => {
   await client.close();
+  await client.pglite.close();
   await postgres.end();
   await world.close();
 });

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { createClient } from "../../client-sdk/index.ts";
 import { qualifiedName, quoteIdentifier, quoteLiteral } from "../../engine/shapes/name.ts";
 import { running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 
 const schema = 'My Schema"."Ta"ble';
 // 63 bytes are what a name may have.
@@ -35,8 +36,10 @@ for (const table of ["x", "__proto__", 'Größe "😀"', "n".repeat(63)]) {
        insert into ${name} values (${names.map((_, i) => (i === 2 ? "''" : `${i}`)).join(", ")})`,
     );
     t.after(() => world.close());
-    const client = createClient({ url: world.engine.url });
+    const replica = await emptyReplica();
+    const client = createClient({ url: world.engine.url, replica });
     t.after(() => client.close());
+    t.after(() => replica.close());
     await client.sync({ table: name, where: `${q("ID")} <> $1 and ${q("constructor")} is not null`, params: ["it's"] })
       .ready;
     const live = client.live(`select * from ${name} order by id`);

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import type { TableRule } from "../../engine/config.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 
 const keys = { "a primary key": "primary key", "a unique index": "not null unique", "no key": "not null" };
 const identities = ["default", "full", "nothing", "using index %_code"];
@@ -48,10 +49,11 @@ before(async () => {
   const rule: TableRule = { read: true, replicaIdentity: "keep" };
   const tables = Object.fromEntries(cases.map(({ table }) => [table, rule]));
   world = await running({ tables }, cases.map(create).join(";"));
-  client = createClient({ url: world.engine.url });
+  client = createClient({ url: world.engine.url, replica: await emptyReplica() });
 });
 after(async () => {
   await client.close();
+  await client.pglite.close();
   await world.close();
 });
 

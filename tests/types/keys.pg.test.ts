@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import pg from "pg";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { quoteLiteral } from "../../engine/shapes/name.ts";
 import { literal, typesSchema, values } from "./values.ts";
 
@@ -36,10 +37,11 @@ before(async () => {
   world = await running({}, `${typesSchema}; create table all_types (id int); ${types.map(tableOf).join(";")}`);
   postgres = new pg.Client({ connectionString: world.db.url, options: "-c search_path=pg_catalog" });
   await postgres.connect();
-  client = createClient({ url: world.engine.url });
+  client = createClient({ url: world.engine.url, replica: await emptyReplica() });
 });
 after(async () => {
   await client.close();
+  await client.pglite.close();
   await postgres.end();
   await world.close();
 });

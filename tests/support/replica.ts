@@ -1,0 +1,34 @@
+/**
+ * Empty replicas. PGlite takes seconds to make one from nothing, and a third of that to begin with the files of another: so
+ * one is made for each version of PGlite, kept among the machine's temporary files, and all others are its copies.
+ */
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+
+/** To be closed by who asked for it: an open one keeps its process from ending. */
+export async function emptyReplica(): Promise<PGlite> {
+  return PGlite.create(await empty());
+}
+
+/** For `new PGlite`, where nobody can wait. Files are read at once: tests look at what is still under way in their process. */
+export async function empty(): Promise<{ readonly dataDir: string; readonly loadDataDir: Blob }> {
+  const file = join(tmpdir(), `walcast-tests-replica-${version()}.tar`);
+  if (!existsSync(file)) await make(file);
+  return { dataDir: "memory://", loadDataDir: new Blob([readFileSync(file)]) };
+}
+
+function version(): string {
+  const manifest = new URL("../package.json", import.meta.resolve("@electric-sql/pglite"));
+  return (JSON.parse(readFileSync(manifest, "utf8")) as { version: string }).version;
+}
+
+/** Under another name first: several processes may make it at once, and none may find a half of it. */
+async function make(file: string): Promise<void> {
+  const pglite = await PGlite.create();
+  const making = `${file}.${process.pid}`;
+  writeFileSync(making, await (await pglite.dumpDataDir("none")).bytes());
+  await pglite.close();
+  renameSync(making, file);
+}
