@@ -196,7 +196,7 @@ export class DurableLog implements Log {
     return this.segments.bytes + this.pendingBytes;
   }
 
-  /** How often something could not be read back: the log's start moved behind it. */
+  /** How often something could not be read back. */
   get damages(): number {
     return this.counts.damages;
   }

@@ -29,6 +29,8 @@ export class Segments {
   private readonly all: Segment[];
   /** Everything up to here is lost, whatever file it is in. */
   private lostEnd = zeroLsn;
+  /** Of these transactions only the rows are lost: whose tables they are is known. */
+  private readonly lostLarges = new Set<Lsn>();
   /** Resolves when the files of those that went are gone. */
   removed: Promise<void> = Promise.resolve();
   private readonly counts: SegmentCounts;
@@ -95,14 +97,16 @@ export class Segments {
   }
 
   private async *partsOf(body: LargeBody, position: Lsn): ReturnType<LargeBody["parts"]> {
+    if (this.lostLarges.has(position)) throw lostLarge(position);
     try {
       yield* body.parts();
     } catch (error) {
       if (!isDamage(error)) throw error;
       // Retention may take the file from a reader, as it may take a segment.
       if (position <= this.start) throw tooOld(position, this.start);
-      this.lose(position);
-      throw tooOld(position, this.start, error);
+      if (!this.lostLarges.has(position)) this.counts.damages++;
+      this.lostLarges.add(position);
+      throw lostLarge(position, error);
     }
   }
 
@@ -114,13 +118,10 @@ export class Segments {
     this.remove(expiredSegments(this.all, limits, needed, nowMs), isFull);
   }
 
+  /** What cannot be read back, and what was before it, is not served any more. */
   private loseSegment(segment: Segment): void {
     if (segment.sealedAt === undefined) segment.encoded = Infinity;
-    this.lose(segment.state.end);
-  }
-
-  /** What cannot be read back, and what was before it, is not served any more. */
-  private lose(end: Lsn): void {
+    const { end } = segment.state;
     this.counts.damages++;
     this.lostEnd = end;
     const kept = this.all.findIndex(({ sealedAt, state }) => sealedAt === undefined || state.end > end);
@@ -149,6 +150,12 @@ export function startOf(segments: readonly Segment[]): Lsn {
 function isDamage(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === "log_failed" || code === "ENOENT" || code === "EIO";
+}
+
+function lostLarge(position: Lsn, cause?: unknown): WalcastError {
+  return new WalcastError("position_too_old", `read the large transaction at ${formatLsn(position)}: it is damaged`, {
+    cause,
+  });
 }
 
 function tooOld(from: Lsn, start: Lsn, cause?: unknown): WalcastError {

@@ -42,8 +42,7 @@ export class Lane {
   private readonly hub: Hub;
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
-  /** Nothing is sent for it any more. */
-  over = false;
+  private over = false;
   /** What is under way for it: a load, or a comparison that leads to one. */
   private running = 0;
   private asked = false;
@@ -57,6 +56,11 @@ export class Lane {
     this.id = options.id;
     this.changes = options.changes;
     this.options = options;
+  }
+
+  /** Nothing is sent for it any more. */
+  get isOver(): boolean {
+    return this.over;
   }
 
   /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */

@@ -22,7 +22,7 @@ const copyFrameBytes = 256 * 1024;
 const lastStretchBytes = 1 << 20;
 
 /** Whoever loads. Once it is over nothing more is sent for it. */
-export type Loading = Pick<Lane, "id" | "feed" | "changes" | "over">;
+type Loading = Pick<Lane, "id" | "feed" | "changes" | "isOver">;
 
 export class Load {
   private readonly hub: Hub;
@@ -52,11 +52,11 @@ export class Load {
   private async sendRows(): Promise<void> {
     const { frames } = this.feed;
     let offset = 0;
-    while (!this.lane.over) {
+    while (!this.lane.isOver) {
       const bytes = await this.snapshot.spool.read(offset, copyFrameBytes);
       if (bytes.length === 0) return;
       const lines = await this.wholeLines(offset, bytes);
-      if (this.lane.over) return;
+      if (this.lane.isOver) return;
       offset += lines.length;
       frames.frame("copy", false, frames.position, [this.section({ bytes: lines, crc: crc32(lines) })]);
       await frames.room();
@@ -82,10 +82,10 @@ export class Load {
    */
   private async catchUp(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
     let after = this.snapshot.pin.from;
-    while (!this.lane.over) {
+    while (!this.lane.isOver) {
       await this.feed.live();
       // That may have taken long, and somebody who is not subscribed any more joins nothing.
-      if (this.lane.over) return;
+      if (this.lane.isOver) return;
       const rest = this.unseen(this.hub.tail.recent(after));
       if (!rest || !isShort(rest)) {
         after = await this.readOn(after);
@@ -108,7 +108,7 @@ export class Load {
         else await this.send(this.replayed(this.alone.route(run)));
       }
       end = batch.end;
-      if (this.lane.over) return end;
+      if (this.lane.isOver) return end;
     }
     return end;
   }
@@ -118,7 +118,7 @@ export class Load {
     if (!this.alone.concerns(transaction)) return;
     for await (const part of transaction.large!.parts()) {
       await this.send(this.replayed(this.alone.routePart(transaction, part)));
-      if (this.lane.over) return;
+      if (this.lane.isOver) return;
     }
   }
 
@@ -126,7 +126,7 @@ export class Load {
     const { frames } = this.feed;
     for (const payload of payloads) {
       await frames.room(payload.bytes.length);
-      if (this.lane.over) return;
+      if (this.lane.isOver) return;
       frames.frame("catchUp", false, frames.position, [this.section(payload)]);
     }
   }

@@ -8,6 +8,7 @@
  * wait and it was not enough: so it always gets through, whatever the size of a transaction.
  */
 import { setImmediate as nextTurn, setTimeout as delay } from "node:timers/promises";
+import { oidsOf } from "../changes/table.ts";
 import type { Transaction } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
@@ -79,8 +80,7 @@ export class Pass {
       try {
         await this.read();
       } catch (error) {
-        if (!(error instanceof WalcastError) || error.code !== "position_too_old") throw error;
-        this.giveUp(error);
+        this.giveUp(tooOld(error));
       }
     }
   }
@@ -127,6 +127,15 @@ export class Pass {
       for (const lane of [...feed.joined.keys()]) lane.resync({ code, message });
       this.drop(feed);
       this.hub.goLive(feed);
+    }
+  }
+
+  /** Whoever shows one of its tables loads that anew, and forgets what came of it. */
+  private giveUpTablesOf(transaction: Transaction, { code, message }: WalcastError): void {
+    for (const feed of this.feeds) {
+      const lanes = [...feed.joined].filter(([, { table }]) => touches(transaction, new Set(oidsOf(table))));
+      if (lanes.length > 0) feed.frames.rewind();
+      for (const [lane] of lanes) lane.resync({ code, message });
     }
   }
 
@@ -187,10 +196,20 @@ export class Pass {
       if (this.feeds.has(feed) && feed.frames.insideCommit) feed.frames.frame("commits", true, end, []);
   }
 
-  /** Part by part, each sent before the next is read; the boundary comes when all of them were. */
+  /** The boundary comes when all of its parts were sent. Where they cannot be read any more, others go on without. */
   private async deliverLarge(transaction: Transaction): Promise<void> {
     this.route(() => ({ changed: [], broken: this.registry.examine(transaction) }));
     if (!this.registry.concerns(transaction)) return;
+    try {
+      await this.deliverParts(transaction);
+    } catch (error) {
+      this.giveUpTablesOf(transaction, tooOld(error));
+    }
+    this.endCommit(this.feeds, transaction.commitEnd);
+  }
+
+  /** Each is sent before the next is read. */
+  private async deliverParts(transaction: Transaction): Promise<void> {
     for await (const part of transaction.large!.parts()) {
       await this.sendAll(
         this.route(() => this.registry.routePart(transaction, part)),
@@ -198,7 +217,6 @@ export class Pass {
       );
       if (this.feeds.size === 0) return;
     }
-    this.endCommit(this.feeds, transaction.commitEnd);
   }
 
   private route(work: () => Routed<Lane>): Map<Feed, FrameSections[]> {
@@ -299,6 +317,12 @@ export class Pass {
 }
 
 const otherForm = { code: "schema_changed", message: "the table changed: its rows are loaded again" } as const;
+
+/** That what is asked for is not there any more; any other error is thrown on. */
+function tooOld(error: unknown): WalcastError {
+  if (error instanceof WalcastError && error.code === "position_too_old") return error;
+  throw error;
+}
 
 function weight(transactions: readonly Transaction[]): number {
   return transactions.reduce((sum, { bytes }) => sum + bytes.length, 0);

@@ -103,24 +103,18 @@ for (const [what, spoil] of [
   ["cut short", (file: string) => truncate(file, 10)],
   ["gone", unlink],
 ] as const)
-  test(`a large transaction whose file is ${what} moves the log's start behind it, as a damaged segment does`, async (t) => {
+  test(`a large transaction whose file is ${what} costs whoever reads its rows their place, and nobody else`, async (t) => {
     const { directory, log } = await openLog(t, { segmentBytes: 1_000, tailBytes: 1 });
     for (let i = 1; i <= 9; i++)
       log.append([i === 5 ? await large(directory, 5, 500, messages) : transaction(i, i * 100)]);
     await flushed(log);
-    const readers = [await readAll(log), await readAll(log, lsn(400))].map((found) =>
-      found.find(({ large }) => large)!,
-    );
     await spoil(path.join(directory, "00000000000001f4.large"));
-    for (const held of readers) await assert.rejects(textOf(held), { code: "position_too_old" });
-    assert.deepEqual([log.start, log.damages], [lsn(500), 1]);
-    await assert.rejects(readAll(log, lsn(499)), { code: "position_too_old" });
-    assert.deepEqual(
-      (await readAll(log, log.start)).map(({ xid }) => Number(xid)),
-      [6, 7, 8, 9],
-    );
-    const [first] = (await readdir(directory)).filter((name) => name.endsWith(".segment")).sort();
-    assert.notEqual(first, "0000000000000000.segment", "what only led there is gone");
+    for (const after of [zeroLsn, lsn(400), lsn(400)]) {
+      const found = await readAll(log, after);
+      assert.equal(found.length, 9 - Number(after) / 100);
+      await assert.rejects(textOf(found.find((one) => one.large)!), { code: "position_too_old", message: /damaged/ });
+    }
+    assert.deepEqual([log.start, log.damages], [zeroLsn, 1]);
   });
 
 test("a reader of a history that is over damages nothing in the one that follows", async (t) => {

@@ -24,10 +24,51 @@ test("a client that retention overtakes loads its rows anew when it goes on", as
 
 test("a client whose part of the log is damaged loads its rows anew when it gets there", async (t) => {
   const { world, slow, quick, write } = await fallenBehind(t, {});
-  await damage(world.dataDir);
+  await damage(world.dataDir, ".segment", 30_000);
   slow.socket.resume();
   await loadsAnew(world, slow);
   await showsAll(quick, await write());
+});
+
+test("where the file of a large transaction is damaged, who shows its table loads that anew, and nothing else", async (t) => {
+  const world = await running(
+    { limits: { largeTransactionBytes: MiB } },
+    "create table items (id int primary key, v text); alter table items alter v set storage external; create table others (id int primary key)",
+  );
+  t.after(() => world.close());
+  const others = { table: "others" };
+  const [both, other, quick] = [await world.greeted(), await world.greeted(), await world.greeted()];
+  const identities = [(await both.load(1, items)).table.identity, (await both.load(2, others)).table.identity];
+  await other.load(2, others);
+  await quick.load(1, items);
+  await Promise.all([both.close(), other.close()]);
+
+  await world.transaction("insert into others values (1)");
+  // As large as it is, its first parts are sent before the damage is met.
+  await world.transaction("insert into items select i, repeat('x', 4000) from generate_series(1, 1000) i");
+  const last = await world.transaction("insert into others values (2)", "insert into items values (1001, 'after')");
+  await showsAll(quick, last);
+  await damage(world.dataDir, ".large", 3_000_000);
+
+  const first = await world.greeted(undefined, both.left);
+  const second = await world.greeted(undefined, other.left);
+  assert.deepEqual([first.welcome!.resumes, second.welcome!.resumes], [true, true]);
+  first.claim(1, items, identities[0]!);
+  first.claim(2, others, identities[1]!);
+  second.claim(2, others, identities[1]!);
+  for (const client of [first, second]) client.send({ kind: "resume" });
+  await loadsAnew(world, first);
+  for (const client of [first, second]) {
+    await client.awaitXid(3, last);
+    assert.deepEqual(
+      shownCommits(client, 2).map(({ operations }) => operations.map(keyOf)),
+      [["1"], ["2"]],
+    );
+    const resyncs = client.received.filter((one) => "control" in one && one.control.kind === "resync");
+    assert.equal(resyncs.length, client === first ? 1 : 0);
+  }
+  assert.ok(first.received.some((one) => "control" in one && one.control.kind === "rewind"));
+  await showsAll(quick, await world.transaction("insert into items values (1002, 'more')"));
 });
 
 interface Behind {
@@ -86,12 +127,13 @@ function keyOf(operation: { readonly kind: string }): unknown {
   return (operation as { row?: readonly unknown[] }).row![0];
 }
 
-/** One byte in each file of the log, in the middle of rows. */
-async function damage(dataDir: string): Promise<void> {
-  const names = await readdir(dataDir, { recursive: true });
-  for (const name of names.filter((one) => one.endsWith(".segment"))) {
+/** One byte in each file of such a name, in the middle of rows. */
+async function damage(dataDir: string, extension: string, at: number): Promise<void> {
+  const names = (await readdir(dataDir, { recursive: true })).filter((name) => name.endsWith(extension));
+  assert.ok(names.length > 0);
+  for (const name of names) {
     const file = await open(join(dataDir, name), "r+");
-    await file.write("?", 30_000);
+    await file.write("?", at);
     await file.close();
   }
 }
