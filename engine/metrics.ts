@@ -43,6 +43,7 @@ export interface Counts {
   readonly replicationBreaks: number;
   readonly sendsDropped: number;
   readonly clientsFallenBehind: number;
+  readonly unknownChanges: number;
   readonly catchUpPasses: number;
   readonly catchUpBytes: number;
 }
@@ -126,6 +127,11 @@ export class Metrics {
       "Shapes that were loaded anew, by cause",
       "cause",
       ({ resyncs }) => new Map([...resyncCauses.map((cause) => [cause, 0] as const), ...resyncs]),
+    );
+    this.counter(
+      "unknown_schema_changes_total",
+      "Changes of tables that could not be described where they were made",
+      ({ counts }) => counts.unknownChanges,
     );
     this.counters(
       "clients_returned_total",

@@ -68,6 +68,7 @@ function countsOf(stages: Stages | undefined): Counts {
     replicationBreaks: replication?.breaks ?? 0,
     sendsDropped: hub?.counters.sendsDropped ?? 0,
     clientsFallenBehind: hub?.counters.fellBehind ?? 0,
+    unknownChanges: hub?.counters.unknownChanges ?? 0,
     catchUpPasses: hub?.catchUp.passesTotal ?? 0,
     catchUpBytes: tail?.bytesRead ?? 0,
   };

@@ -10,6 +10,9 @@
  */
 import { type Kysely, sql } from "kysely";
 
+/** The prefix of the messages that stand for notes. */
+export const unknownChange = "walcast.unknown_change";
+
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`alter table walcast.schema_changes add column description json`.execute(db);
   await sql`alter table walcast.ready_tables add column publication name, add column reader oid, add column readiness text`.execute(
@@ -212,7 +215,20 @@ language sql stable set search_path = pg_catalog as $$
   union select prrelid from pg_publication_rel where prrelid <> 'walcast.schema_changes'::regclass
 $$`;
 
-// A table that cannot be described is noted without a description, and whoever shows it loads it anew.
+/**
+ * Where a note cannot be written (its table is locked, say, and the statement has a lock_timeout), a message says of these
+ * tables that they changed in a way that nobody knows, and why: whoever shows them loads them anew. It waits for nothing.
+ * Anybody may emit such a message, and would cause no more than that.
+ */
+const noteUnknown = `
+create function walcast.note_unknown(changed oid[], cause text) returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+  perform pg_logical_emit_message(true, '${unknownChange}', t.oid || ' ' || cause) from unnest(changed) as t (oid);
+exception when others then null;
+end
+$$`;
+
 const noteTables = `
 create function walcast.note_tables(noted oid[]) returns void
 language plpgsql set search_path = pg_catalog as $$
@@ -226,10 +242,7 @@ begin
       insert into walcast.schema_changes (table_oid, version, description)
       values (note, description ->> 'version', description);
     exception when others then
-      begin
-        insert into walcast.schema_changes (table_oid, version) values (note, null);
-      exception when others then null;
-      end;
+      perform walcast.note_unknown(array[note], sqlerrm);
     end;
   end loop;
 end
@@ -256,10 +269,16 @@ exception when others then null;
 end
 $$`;
 
-/** Whatever was ready, and is not in the same way now, is noted as if it had been rewritten. Null means all tables. */
+/**
+ * Whatever was ready, and is not in the same way now, is noted as if it had been rewritten. Null means all tables. Marks
+ * that cannot be taken away, because another statement is at it, can still be read.
+ */
 const noteUnready = `
 create function walcast.note_unready(suspects oid[]) returns void
 language plpgsql set search_path = pg_catalog as $$
+declare
+  cause text;
+  changed oid[] := suspects;
 begin
   with gone as (
     delete from walcast.ready_tables r
@@ -269,11 +288,14 @@ begin
   )
   insert into walcast.schema_changes (table_oid, version, rewritten) select distinct table_oid, null, true from gone;
 exception when others then
+  cause := sqlerrm;
   begin
-    insert into walcast.schema_changes (table_oid, version, rewritten)
-    select distinct r.table_oid, null, true from walcast.ready_tables r where suspects is null or r.table_oid = any (suspects);
+    select array_agg(distinct r.table_oid) into changed from walcast.ready_tables r
+    where (suspects is null or r.table_oid = any (suspects))
+      and r.readiness is distinct from walcast.readiness(r.table_oid, r.publication, r.reader);
   exception when others then null;
   end;
+  perform walcast.note_unknown(changed, cause);
 end
 $$`;
 
@@ -333,7 +355,11 @@ begin
     insert into walcast.schema_changes (table_oid, version, rewritten)
     values (pg_event_trigger_table_rewrite_oid(), null, true);
   end if;
-exception when others then null;
+exception when others then
+  begin
+    perform walcast.note_unknown(array[pg_event_trigger_table_rewrite_oid()], sqlerrm);
+  exception when others then null;
+  end;
 end
 $$`;
 
@@ -399,6 +425,7 @@ const definitions = [
   rights,
   readiness,
   knownTables,
+  noteUnknown,
   noteTables,
   spareUpdates,
   noteUnready,

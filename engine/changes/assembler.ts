@@ -7,6 +7,7 @@
  * Stream Abort says later what became of them. Both come out alike: in memory, or in a file where they are large.
  */
 import assert from "node:assert/strict";
+import { unknownChange } from "../../migrations/0002_descriptions.ts";
 import { must } from "../invariants.ts";
 import { parseDescription } from "./catalog.ts";
 import { widenXid } from "./pg-snapshot.ts";
@@ -143,6 +144,7 @@ export class TransactionAssembler {
     if (tag === messageTags.truncate) this.truncate(into, this.decodeWithin(bytes, start, end));
     else if (tag === messageTags.insert || tag === messageTags.update || tag === messageTags.delete)
       this.row(into, bytes, start, end, tag, body);
+    else if (tag === messageTags.message) return this.note(into, this.decodeWithin(bytes, start, end));
     else return;
     into.append(this.block ? bytes.readUInt32BE(start + 1) : into.xid, tag, bytes, body, end);
   }
@@ -156,6 +158,12 @@ export class TransactionAssembler {
     const relation = this.use(into, bytes.readUInt32BE(body), xid);
     if (tag === messageTags.insert && relation.name === "schema_changes" && relation.schema === "walcast")
       into.noteSchemaChange(xid, schemaChange(this.decodeWithin(bytes, start, end), relation));
+  }
+
+  /** Whatever else people say to each other is theirs. */
+  private note(into: OpenTransaction, message: Message): undefined {
+    const change = message.transactional && message.prefix() === unknownChange && unknown(message.content());
+    if (change) into.noteSchemaChange(this.block ? message.xid : into.xid, change);
   }
 
   private use(into: OpenTransaction, oid: number, xid: number): DescribedRelation {
@@ -173,6 +181,12 @@ function assertNoRow(tag: number): undefined {
     "row_in_transaction",
     "no row is decoded outside Begin and Commit",
   );
+}
+
+/** As `walcast.note_unknown` says it; undefined where somebody else did. */
+function unknown(content: Buffer): SchemaChange | undefined {
+  const [, oid, cause = ""] = /^(\d{1,10}) (.{1,200})/s.exec(content.toString()) ?? [];
+  return oid === undefined ? undefined : { tableOid: Number(oid), version: null, cause };
 }
 
 function schemaChange(message: Message, relation: DescribedRelation): SchemaChange {

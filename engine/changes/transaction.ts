@@ -58,6 +58,8 @@ export interface SchemaChange {
   readonly version: string | null;
   /** What the table is after the change, where that could be told. */
   readonly table?: Table;
+  /** Why nobody knows what it is. */
+  readonly cause?: string;
 }
 
 export function relationSignature(columns: readonly { name: string; typeOid: number; typmod: number }[]): string {

@@ -36,7 +36,11 @@ export class Hub {
   readonly snapshots: Snapshots;
   readonly log: Logger;
   readonly frameBytes: number;
-  readonly counters: FrameCounters & { fellBehind: number } = { sendsDropped: 0, fellBehind: 0 };
+  readonly counters: FrameCounters & { fellBehind: number; unknownChanges: number } = {
+    sendsDropped: 0,
+    fellBehind: 0,
+    unknownChanges: 0,
+  };
   /** Resyncs so far, by the code of their cause. */
   readonly resyncs = new Map<ErrorCode, number>();
   /** Clients that came back: "resumed", or the code of why they could not. */
@@ -154,8 +158,15 @@ export class Hub {
   }
 
   private forgetChanged(transactions: readonly Transaction[]): void {
-    for (const { schemaChanges } of transactions)
-      for (const { tableOid } of schemaChanges) this.onTableChanged(tableOid);
+    for (const { tableOid, cause } of transactions.flatMap(({ schemaChanges }) => schemaChanges)) {
+      if (cause !== undefined) this.noteUnknown(tableOid, cause);
+      this.onTableChanged(tableOid);
+    }
+  }
+
+  private noteUnknown(tableOid: number, cause: string): void {
+    this.counters.unknownChanges++;
+    this.log.warn({ tableOid, cause }, "a table changed, and how could not be noted: its rows are loaded again");
   }
 
   private deliverRun(transactions: readonly Transaction[], before: Lsn): void {

@@ -107,6 +107,35 @@ describe("a table that changes in a way that its rows can follow", () => {
     await client.close();
   });
 
+  test("is loaded anew where its note cannot be written in time, and only for that change", async () => {
+    await tableOf("kept_waiting");
+    await tableOf("beside");
+    const client = await server.greeted();
+    await client.load(1, { table: "kept_waiting" });
+    await client.load(2, { table: "beside" });
+    const before = await server.metric("walcast_unknown_schema_changes_total");
+    const holder = await server.db.pool.connect();
+    await holder.query("begin; lock table walcast.schema_changes in access exclusive mode");
+    await server.transaction("set local lock_timeout = '20ms'", "alter table kept_waiting add column late int");
+    await holder.query("rollback");
+    const { id, cause } = await client.control("resync");
+    assert.deepEqual([id, cause.code], [1, "schema_changed"]);
+    await client.joined(1);
+    assert.equal(await server.metric("walcast_unknown_schema_changes_total"), before + 1);
+    assert.ok(server.logged.some((line) => /how could not be noted/.test(line) && /lock timeout/.test(line)));
+
+    await holder.query("begin; select from walcast.ready_tables for update");
+    await server.transaction("set local lock_timeout = '20ms'", "alter table kept_waiting add column later int");
+    assert.equal((await client.control("altered")).id, 1, "what need not wait is not given up");
+    await server.transaction("set local lock_timeout = '20ms'", "alter publication walcast drop table beside");
+    assert.equal((await client.control("resync", ({ id: resynced }) => resynced === 2)).id, 2);
+    await holder.query("rollback");
+    holder.release();
+    const resyncs = client.received.filter((one) => "control" in one && one.control.kind === "resync");
+    assert.equal(resyncs.length, 2);
+    await client.close();
+  });
+
   test("by a label of an enum goes on", async () => {
     await server.db.query("create type mood as enum ('sad', 'glad'); create table moods (id int primary key, m mood)");
     const client = await server.greeted();
