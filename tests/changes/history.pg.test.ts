@@ -85,10 +85,7 @@ test("while Postgres restarts, clients stay connected, and what they ask for mea
     assert.deepEqual((await client.joined(2)).lines, ["1"]);
     await cluster.query("insert into items values (2)");
     const frame = await client.frame((one) => one.kind === "commits");
-    assert.deepEqual(
-      frame.sections.map(({ subscription }) => subscription),
-      [1, 2],
-    );
+    assert.deepEqual(new Set(frame.sections.map(({ subscription }) => subscription)), new Set([1, 2]));
     await client.close();
   } finally {
     await engine.close();

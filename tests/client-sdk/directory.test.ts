@@ -7,6 +7,7 @@ import { mkdtemp, readFile, readdir, rm, truncate, writeFile } from "node:fs/pro
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import type { Writable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -136,9 +137,13 @@ for (const [what, text] of [
 
 test("a process that has ended does not hold a replica's lock, also if nobody has asked how", async (t) => {
   const file = await lockFile(t);
-  const parent = spawn("sh", ["-c", "true & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+  // A parent that never asks what became of its child, which ends once it is `sleep` and no shell.
+  const script = "cat <&3 >/dev/null & echo $!; exec sleep 60 3<&-";
+  const parent = spawn("sh", ["-c", script], { stdio: ["ignore", "pipe", "ignore", "pipe"] });
   t.after(() => parent.kill());
-  const [pid] = (await once(parent.stdout, "data")) as [Buffer];
+  const [pid] = (await once(parent.stdout!, "data")) as [Buffer];
+  while (!fs.readFileSync(`/proc/${parent.pid}/stat`, "utf8").includes("(sleep)")) await setImmediate();
+  (parent.stdio[3] as Writable).end();
   while (!/^\S+ \S+ Z/.test(fs.readFileSync(`/proc/${String(pid).trim()}/stat`, "utf8"))) await setImmediate();
   await writeFile(file, String(pid));
   const lock = new Lock(file, fs);
