@@ -163,16 +163,17 @@ class RunningEngine implements Engine {
     const { frameBytes, largeTransactionBytes, retainedWalBytes } = limits;
     const hub = new Hub({ tail, snapshots, log, frameBytes, onTableChanged: (oid) => tables.forget(oid) });
     const stagingDirectory = path.join(config.dataDir, "staging", slot);
+    const streamed = (): Lsn => tail.streamed;
+    const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
+    const walEnd = (): Promise<Lsn> => vitals.walEnd();
     const replication = new Replication(
-      { databaseUrl, publication, slot, claim, tail, log, stagingDirectory, largeTransactionBytes },
+      { databaseUrl, publication, slot, claim, tail, walEnd, log, stagingDirectory, largeTransactionBytes },
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
         onHistoryChanged: () => this.onHistoryChanged(),
         onSilence: () => [this.control, this.snapshotPool].forEach((pool) => pool.breakOff()),
       },
     );
-    const streamed = (): Lsn => tail.streamed;
-    const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
     return { tail, tables, snapshots, hub, replication, vitals };
   }
 

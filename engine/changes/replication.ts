@@ -27,6 +27,8 @@ import { formatHistory, judge, type Kept, type Served, type Verdict } from "./ve
 
 /** The log, as far as it knows which history it holds. */
 export interface HistoryLog extends Log, Kept {
+  /** Everything before it has come by. */
+  readonly streamed: Lsn;
   /** Appended, and not on disk yet. */
   readonly pendingBytes: number;
   startAt(position: Lsn, history: string): Promise<void>;
@@ -39,6 +41,8 @@ export interface ReplicationOptions {
   readonly publication: string;
   readonly claim: Claim;
   readonly tail: HistoryLog;
+  /** Where Postgres' WAL ends now. */
+  readonly walEnd: () => Promise<Lsn>;
   readonly log: Logger;
   /** For transactions that are too large for memory. */
   readonly stagingDirectory: string;
@@ -114,7 +118,7 @@ export class Replication {
   }
 
   /** Why a client that has reached `position` in `epoch` cannot go on from there; undefined if it can. */
-  continues(epoch: string, position: Lsn): ErrorJson | undefined {
+  async continues(epoch: string, position: Lsn): Promise<ErrorJson | undefined> {
     const { tail } = this.options;
     const theirs = parseEpoch(epoch);
     if (!theirs || !this.lineage || !leadsFrom(this.lineage, theirs, position))
@@ -127,7 +131,20 @@ export class Replication {
         code: "position_too_old",
         message: `resume at ${formatLsn(position)}: the log begins at ${formatLsn(tail.start)}`,
       };
-    return undefined;
+    return position > tail.streamed ? this.isReached(position) : undefined;
+  }
+
+  /**
+   * Who is ahead of us has it from another engine, or from us before a crash, and so from the WAL as it is. Where that ends
+   * before, an older state of Postgres was put back, and our log with it or lost: nobody else could tell.
+   */
+  private async isReached(position: Lsn): Promise<ErrorJson | undefined> {
+    const walEnd = await this.options.walEnd().catch(() => undefined);
+    if (walEnd === undefined || position <= walEnd) return undefined;
+    return {
+      code: "history_changed",
+      message: `resume at ${formatLsn(position)}: Postgres' write-ahead log ends at ${formatLsn(walEnd)}, so that was another history`,
+    };
   }
 
   /** Lets Postgres know how far it may forget. */

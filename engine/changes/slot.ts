@@ -83,9 +83,16 @@ function requireOurs(slot: string, found: SlotState): void {
 async function dropInvalid(client: pg.ClientBase, slot: string, invalid: string, log: Logger): Promise<void> {
   log.error(
     { slot, invalid },
-    "Postgres has given up the replication slot, so it is made anew and clients load their rows again; raise max_slot_wal_keep_size, or do not leave the engine stopped for that long",
+    `Postgres has given up the replication slot, so it is made anew and clients load their rows again; ${keepingSlot(invalid)}`,
   );
   await client.query("select pg_drop_replication_slot($1)", [slot]);
+}
+
+/** What to do so that Postgres does not give up a slot again for the cause that pg_replication_slots tells, or its wal_status. */
+export function keepingSlot(invalid: string): string {
+  if (invalid === "wal_level_insufficient") return "keep wal_level = logical";
+  const setting = invalid === "idle_timeout" ? "idle_replication_slot_timeout" : "max_slot_wal_keep_size";
+  return `raise ${setting}, or do not leave the engine stopped for that long`;
 }
 
 const queryCanceled = "57014";

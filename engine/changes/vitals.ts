@@ -52,6 +52,13 @@ export class Vitals {
     return this.lag.at(this.options.streamed(), performance.now());
   }
 
+  async walEnd(): Promise<Lsn> {
+    const { rows } = await this.options.control.query<{ end: string }>(
+      "select pg_current_wal_insert_lsn()::text as end",
+    );
+    return parseLsn(rows[0]!.end);
+  }
+
   async measure(): Promise<Measured> {
     const { control, slot, publication, streamed } = this.options;
     const measured = await ask(control, slot, publication);

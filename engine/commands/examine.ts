@@ -5,7 +5,7 @@
 import { Client } from "pg";
 import { queryConfig, replicationConfig } from "../changes/connection.ts";
 import { requireOwnSession } from "../changes/pooler.ts";
-import { readSlot } from "../changes/slot.ts";
+import { keepingSlot, readSlot } from "../changes/slot.ts";
 import { type Config, isLoopback } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
@@ -213,7 +213,7 @@ async function slotState(client: Client, { slot }: Config): Promise<Finding[]> {
     return [
       warn(
         `Postgres has given up the slot ${slot} (${invalid})`,
-        "the next start makes it anew and clients load again; raise max_slot_wal_keep_size",
+        `the next start makes it anew and clients load again; ${keepingSlot(invalid)}`,
       ),
     ];
   const what = `the slot ${slot} is ${row.active ? "in use" : "idle"} and keeps ${row.retained} of WAL`;

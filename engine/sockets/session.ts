@@ -36,7 +36,7 @@ export interface SessionServices {
   /** Identifies this history of this database. */
   readonly epoch: () => string;
   /** Why a client that left off at this position of that epoch cannot go on from there; undefined where it can. */
-  readonly continues: (epoch: string, position: Lsn) => ErrorJson | undefined;
+  readonly continues: (epoch: string, position: Lsn) => Promise<ErrorJson | undefined>;
 }
 
 /** Each holds a promise and perhaps a query; a client that waits for its own writes has a handful. */
@@ -155,13 +155,14 @@ export class Session {
     if ((this.phase as State) === "over") return;
     clearTimeout(this.helloTimer);
     this.expireAt(this.auth.expiresAt);
-    this.welcome(hello);
+    const { epoch, position } = hello;
+    const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
+    const cause = from === undefined ? undefined : await this.services.continues(epoch!, from);
+    if ((this.phase as State) !== "over") this.welcome(from, cause);
   }
 
-  private welcome({ epoch, position }: Hello): void {
-    const { hub, config, continues } = this.services;
-    const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
-    const cause = from === undefined ? undefined : continues(epoch!, from);
+  private welcome(from: Lsn | undefined, cause: ErrorJson | undefined): void {
+    const { hub, config } = this.services;
     if (from !== undefined) hub.noteReturn(cause?.code ?? "resumed");
     hub.connections.add(this.feed);
     this.feed.frames.control({

@@ -1,10 +1,10 @@
 /** The files of an older state take a server's place: it has the same name and timeline, and goes on differently. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, mkdtemp, rename, rm } from "node:fs/promises";
+import { chmod, cp, mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
@@ -14,33 +14,15 @@ import { engines, goesOn, healthSays, lsnOf, query, startsAnew, visit } from "./
 
 for (const passed of [false, true])
   test(`older files of the server that are put in its place are another history, ${passed ? "also once it has passed" : "before it has reached"} the log's end`, async (t) => {
-    const directory = await mkdtemp(join(tmpdir(), "walcast-test-"));
-    await chmod(directory, 0o755);
-    const [files, copy] = [join(directory, "files"), join(directory, "copy")];
-    const start = (): Promise<EmbeddedPostgres> => startPostgres({ dataDir: files, port, flags: { fsync: "off" } });
-    const port = lowPort();
-    let server = await start();
-    t.after(async () => {
-      await server.stop();
-      await rm(directory, { recursive: true, force: true });
-    });
-    const { url } = server;
-    await query(url, "create table items (id int primary key); insert into items values (1)");
+    const { url, putBack, ...server } = await restorable(t);
     const shop = await engines(url, "shop", t);
     await (await shop.start()).close();
-    await server.stop();
-    await promisify(execFile)("cp", ["-a", files, copy]);
-
-    server = await start();
+    await server.copy();
     const first = await shop.start();
     await query(url, "insert into items values (2)");
     const visited = await visit(first);
     await first.close();
-    await server.stop();
-    await rm(files, { recursive: true });
-    await rename(copy, files);
-
-    server = await start();
+    await putBack();
     if (passed) await writeUntil(url, visited.left.position);
     await query(url, "insert into items values (3)");
     const second = await shop.start();
@@ -55,6 +37,72 @@ for (const passed of [false, true])
     await second.close();
     assert.deepEqual(await goesOn(await shop.start(), again, 1), [["4"]]);
   });
+
+test("where the engine's files are as old as the server's, or gone, a client shows it by being further than the WAL", async (t) => {
+  const { url, putBack, ...server } = await restorable(t);
+  const shop = await engines(url, "shop", t);
+  await (await shop.start()).close();
+  await server.copy();
+  await cp(shop.dataDir, `${shop.dataDir}.old`, { recursive: true });
+  t.after(() => rm(`${shop.dataDir}.old`, { recursive: true, force: true }));
+  const first = await shop.start();
+  await query(url, "insert into items values (2)");
+  await query(url, "select pg_switch_wal()");
+  await query(url, "insert into items values (3)");
+  const visited = await visit(first);
+  await first.close();
+  await putBack();
+  for (const [files, id, shown] of [
+    ["as old", 4, [["1"]]],
+    ["gone", 5, [["1"], ["4"]]],
+  ] as const) {
+    await rm(shop.dataDir, { recursive: true });
+    if (files === "as old") await cp(`${shop.dataDir}.old`, shop.dataDir, { recursive: true });
+    const engine = await shop.start();
+    const { cause, rows } = await startsAnew(engine, visited);
+    assert.deepEqual([cause.code, rows], ["history_changed", shown], files);
+    const again = await visit(engine);
+    await query(url, `insert into items values (${id})`);
+    assert.deepEqual(await goesOn(engine, again, 1), [[String(id)]]);
+    await engine.close();
+  }
+});
+
+interface Restorable {
+  readonly url: string;
+  /** Takes a copy of the server's files. */
+  copy(): Promise<void>;
+  /** Puts the copy in their place. */
+  putBack(): Promise<void>;
+}
+
+async function restorable(t: TestContext): Promise<Restorable> {
+  const directory = await mkdtemp(join(tmpdir(), "walcast-test-"));
+  await chmod(directory, 0o755);
+  const [files, copy] = [join(directory, "files"), join(directory, "copy")];
+  const port = lowPort();
+  const start = (): Promise<EmbeddedPostgres> => startPostgres({ dataDir: files, port, flags: { fsync: "off" } });
+  let server = await start();
+  t.after(async () => {
+    await server.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+  await query(server.url, "create table items (id int primary key); insert into items values (1)");
+  const meanwhile = async (work: () => Promise<unknown>): Promise<void> => {
+    await server.stop();
+    await work();
+    server = await start();
+  };
+  return {
+    url: server.url,
+    copy: () => meanwhile(() => promisify(execFile)("cp", ["-a", files, copy])),
+    putBack: () =>
+      meanwhile(async () => {
+        await rm(files, { recursive: true });
+        await rename(copy, files);
+      }),
+  };
+}
 
 async function writeUntil(url: string, position: Lsn): Promise<void> {
   while ((await walEnd(url)) <= position)

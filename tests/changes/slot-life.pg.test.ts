@@ -8,6 +8,7 @@ import { createEngine } from "../../engine/main.ts";
 import type { Lsn } from "../../engine/protocol.ts";
 import { RawClient } from "../sockets/raw-client.ts";
 import { dropSlot, lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { isNewest } from "../versions/programs.ts";
 import { type Engines, engines, goesOn, healthSays, lsnOf, startsAnew, visit } from "./returning.ts";
 
 const setup = "create table items (id int primary key); insert into items values (1)";
@@ -95,29 +96,45 @@ test("a slot that somebody moved on proves a hole: the log starts behind it", as
   assert.deepEqual(await goesOn(second, again, 1), [["3"]], "who came after the hole goes on");
 });
 
-test("a slot that Postgres has given up is made anew", async (t) => {
-  const cluster = await testCluster({ max_slot_wal_keep_size: "1MB", min_wal_size: "32MB", max_wal_size: "32MB" }, t);
-  await cluster.query(setup);
-  const shop = await engines(cluster.url, "lost", t);
-  const first = await shop.start();
-  const visited = await visit(first);
-  await first.close();
-  await until(async () => {
-    await cluster.query("insert into items select max(id) + 1 from items");
-    await cluster.query("select pg_switch_wal()");
-    await cluster.query("checkpoint");
-    const { rows } = await cluster.query("select wal_status from pg_replication_slots where slot_name = 'lost'");
-    return (rows[0] as { wal_status: string }).wal_status === "lost";
+const small = { max_slot_wal_keep_size: "1MB", min_wal_size: "32MB", max_wal_size: "32MB" };
+
+for (const [why, flags, whileAway, mend] of [
+  ["for its WAL, while no engine was there", small, true, "raise max_slot_wal_keep_size"],
+  ["for its WAL, while the engine did not keep up", small, false, "raise max_slot_wal_keep_size"],
+  ["for nobody used it", { idle_replication_slot_timeout: "1s" }, true, "raise idle_replication_slot_timeout"],
+] as const)
+  test(`a slot that Postgres has given up ${why} is made anew, and clients from before load again`, async (t) => {
+    if (mend.includes("idle") && !isNewest) return t.skip("from PostgreSQL 18 on");
+    const cluster = await testCluster(flags, t);
+    await cluster.query(setup);
+    const shop = await engines(cluster.url, "lost", t);
+    const first = await shop.start();
+    const visited = await visit(first);
+    const live = await RawClient.greeted(first.url);
+    const pending = t.mock.getter(DurableLog.prototype, "pendingBytes", () => (whileAway ? 0 : Infinity));
+    if (whileAway) await first.close();
+    await until(async () => {
+      await cluster.query("insert into items select max(id) + 1 from items");
+      await cluster.query("select pg_switch_wal()");
+      await cluster.query("checkpoint");
+      const { rows } = await cluster.query("select wal_status from pg_replication_slots where slot_name = 'lost'");
+      return (rows[0] as { wal_status: string }).wal_status === "lost";
+    });
+    pending.mock.restore();
+    const second = whileAway ? await shop.start() : first;
+    assert.equal((await live.closed).reason, whileAway ? "going_away" : "resync");
+    const { cause, rows } = await startsAnew(second, visited);
+    const { rows: expected } = await cluster.query("select id::text from items order by items.id");
+    assert.equal(cause.code, "position_too_old");
+    assert.deepEqual(
+      rows.toSorted(byNumber),
+      (expected as { id: string }[]).map(({ id }) => [id]),
+    );
+    assert.ok(shop.logged.some((line) => line.includes(mend)));
+    const again = await visit(second);
+    await cluster.query("insert into items values (-1)");
+    assert.deepEqual(await goesOn(second, again, 1), [["-1"]]);
   });
-  const { rows: expected } = await cluster.query("select id::text from items order by id");
-  const { cause, rows } = await startsAnew(await shop.start(), visited);
-  assert.equal(cause.code, "position_too_old");
-  assert.deepEqual(
-    rows.toSorted(byNumber),
-    (expected as { id: string }[]).map(({ id }) => [id]),
-  );
-  assert.ok(shop.logged.some((line) => line.includes("raise max_slot_wal_keep_size")));
-});
 
 test("a publication that is dropped under a running engine is made anew, and nobody misses what was written without it", async (t) => {
   const { db, shop } = await database(t);

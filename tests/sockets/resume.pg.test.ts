@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { jwt, sql } from "../../engine/index.ts";
-import { type Commit, decodeCommits, type Lsn, type ShapeRequest } from "../../engine/protocol.ts";
+import { type Commit, decodeCommits, type Lsn, parseLsn, type ShapeRequest } from "../../engine/protocol.ts";
 import { SignJWT } from "jose";
 import type { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
@@ -196,19 +196,42 @@ describe("a client that returns", () => {
 
   test("that is ahead of the engine waits until the engine is there, and is told meanwhile that it is connected", async () => {
     const { left, identity } = await visited("ada", { table: "items" });
-    const ahead = (left.position + 3_000n) as Lsn;
-    const client = await returned("ada", { epoch: left.epoch, position: ahead });
-    client.claim(1, { table: "items" }, identity);
-    client.send({ kind: "resume" });
-    await client.control("resumed");
-    assert.equal((await client.frame()).position, ahead);
-    for (let id = 5_000; client.position === ahead; id++)
-      await server.transaction(`insert into items values (${id}, repeat('x', 500))`);
-    const commits = commitsOf(client, 1);
-    assert.ok(commits.every(({ position }) => position > ahead));
+    const { rows: walsenders } = await server.db.query(
+      "select active_pid as pid from pg_replication_slots where slot_name = $1",
+      [server.db.name],
+    );
+    const { pid } = walsenders[0] as { pid: number };
+    process.kill(pid, "SIGSTOP");
+    let client: RawClient;
+    try {
+      await server.transaction("insert into items values (5000, 'another engine has told of it')");
+      const { rows } = await server.db.query("select pg_current_wal_lsn()::text as lsn");
+      const ahead = parseLsn((rows[0] as { lsn: string }).lsn);
+      client = await returned("ada", { epoch: left.epoch, position: ahead });
+      client.claim(1, { table: "items" }, identity);
+      client.send({ kind: "resume" });
+      await client.control("resumed");
+      assert.equal((await client.frame()).position, ahead);
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
     const xid = await server.transaction("delete from items where id >= 5000");
     await client.awaitXid(1, xid);
-    assert.equal(commitsOf(client, 1).at(-1)!.xid, BigInt(xid));
+    assert.deepEqual(
+      commitsOf(client, 1).map((commit) => commit.xid),
+      [BigInt(xid)],
+    );
+    await client.close();
+  });
+
+  test("that is further than Postgres itself was told so by another history", async () => {
+    const { left } = await visited("ada", { table: "items" });
+    const { rows } = await server.db.query("select pg_current_wal_insert_lsn()::text as lsn");
+    const beyond = (parseLsn((rows[0] as { lsn: string }).lsn) + 1_000_000n) as Lsn;
+    const client = await server.greeted(await token("ada"), { epoch: left.epoch, position: beyond });
+    const { resumes, cause } = client.welcome!;
+    assert.deepEqual([resumes, cause?.code], [undefined, "history_changed"]);
+    assert.match(cause!.message, /write-ahead log ends at/);
     await client.close();
   });
 
