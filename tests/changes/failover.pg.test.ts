@@ -115,4 +115,9 @@ test("a failover that lost a commit is another history, and the row that never w
   assert.deepEqual([cause.code, rows], ["history_changed", [["1"]]]);
   await query(primary.url, "insert into items values (3)");
   assert.deepEqual((await startsAnew(engine, visited)).rows, [["1"], ["3"]]);
+  // The timeline tells, whatever the engine still knows.
+  await engine.close();
+  await rm(shop.dataDir, { recursive: true });
+  const fresh = await startsAnew(await shop.start(), visited);
+  assert.deepEqual([fresh.cause.code, fresh.rows], ["history_changed", [["1"], ["3"]]]);
 });

@@ -197,6 +197,45 @@ test("two engines with slots of their own are one history: a client moves from o
   assert.deepEqual(await goesOn(b, visited, 1), [["2"]]);
 });
 
+test("two engines whose slots were both dropped are still one history, which begins later for each", async (t) => {
+  const { db, shop } = await database(t);
+  const other = await engines(db.url, `${db.name}_b`, t);
+  const before = [await shop.start(), await other.start()];
+  const visited = await visit(before[0]!);
+  for (const engine of before) await engine.close();
+  for (const slot of [db.name, `${db.name}_b`]) await dropSlot(db, slot);
+  await db.query("insert into items values (2)");
+  const [a, b] = [await shop.start(), await other.start()];
+  for (const engine of [a, b]) {
+    const { cause, rows } = await startsAnew(engine, visited);
+    assert.deepEqual([cause.code, rows], ["position_too_old", [["1"], ["2"]]]);
+  }
+  const again = await visit(a);
+  await db.query("insert into items values (3)");
+  assert.deepEqual(await goesOn(b, again, 1), [["3"]]);
+  assert.deepEqual(await goesOn(a, await visit(b), 0), []);
+});
+
+test("two engines that see their publication dropped are two histories: a client loads at each move, and misses nothing", async (t) => {
+  const { db, shop } = await database(t);
+  const other = await engines(db.url, `${db.name}_b`, t);
+  const [a, b] = [await shop.start(), await other.start()];
+  const live = [await RawClient.greeted(a.url), await RawClient.greeted(b.url)];
+  let visited = await visit(a);
+  await db.query("drop publication walcast");
+  await db.query("insert into items values (2)");
+  for (const client of live) assert.equal((await client.closed).reason, "resync");
+  let id = 2;
+  for (const engine of [a, b, a, b]) {
+    await healthSays(engine.url, /"live"/);
+    const { cause, rows } = await startsAnew(engine, visited);
+    assert.deepEqual([cause.code, rows], ["history_changed", Array.from({ length: id }, (_, i) => [String(i + 1)])]);
+    visited = await visit(engine);
+    await db.query("insert into items values ($1)", [++id]);
+    assert.deepEqual(await goesOn(engine, visited, 1), [[String(id)]], "it stays where it is");
+  }
+});
+
 test("a walsender of ours that nobody reads any more does not keep the engine from its slot", async (t) => {
   const { db, shop } = await database(t);
   const first = await shop.start();
