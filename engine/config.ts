@@ -143,7 +143,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     auth: authOf(given.auth),
     log: logOf(given.log),
     limits: limitsOf(given.limits),
-    publication: text(given, "publication", "walcast"),
+    publication: text(given, "publication", defaultPublication),
     slot: slotOf(text(given, "slot", "walcast")),
     staticDir: given.staticDir === undefined ? undefined : resolve(text(given, "staticDir", "")),
     app: functionOf(given.app),
@@ -168,6 +168,8 @@ export function withSources(input: WalcastConfig, { env = {}, flags = {} }: Conf
 export function ruleFor(config: Pick<Config, "tables">, { schema, name }: TableName): TableRule | undefined {
   return config.tables === "all" ? everything : config.tables.get(qualifiedName(schema, name));
 }
+
+export const defaultPublication = "walcast";
 
 const everything: TableRule = { read: true };
 

@@ -158,7 +158,8 @@ class RunningEngine implements Engine {
     const { config, control, claim, log } = this;
     const { databaseUrl, publication, slot, limits } = config;
     const tail = await this.openLog();
-    const tables = new Tables(control, { publication, slot, log });
+    const isNoted = (): boolean => this.stages!.replication.eventTriggers;
+    const tables = new Tables(control, { publication, slot, isNoted, log });
     const snapshots = new Snapshots(this.snapshotPool, control, tail, path.join(config.dataDir, "spool"));
     const { frameBytes, largeTransactionBytes, retainedWalBytes } = limits;
     const hub = new Hub({ tail, snapshots, log, frameBytes, onTableChanged: (oid) => tables.forget(oid) });
@@ -228,7 +229,7 @@ class RunningEngine implements Engine {
     if (auditEveryMs > 0) this.timers.every(auditEveryMs, () => hub.audits.sample());
     // What nobody notes: DDL where event triggers are not permitted, and rights that change outside of this database.
     this.timers.every(catalogPollMs, async () => {
-      for (const oid of await tables.moved(hub.live.versions(), replication.eventTriggers)) hub.tableChanged(oid);
+      for (const oid of await tables.moved(hub.live.versions())) hub.tableChanged(oid);
     });
     this.timers.every(giveWayMs, () => giveWay(this.control, giveWayMs, this.log));
   }

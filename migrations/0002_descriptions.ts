@@ -133,7 +133,8 @@ language sql stable set search_path = pg_catalog as $$
          and (a.attrelid = described or a.attrelid in (select relid from pg_partition_tree(described)))), ';',
       (select string_agg(format('%s %s %s', p.oid, p.xmin, r.oid), ',' order by r.oid)
        from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
-       where r.prrelid = described or r.prrelid in (select relid from pg_partition_ancestors(described))))) end
+       where r.prrelid = described or r.prrelid in (select relid from pg_partition_ancestors(described))), ';',
+      (select string_agg(format('%s %s', p.oid, p.xmin), ',' order by p.oid) from pg_publication p where p.puballtables))) end
 $$`;
 
 // The columns that a key merely INCLUDEs are not of the key. A deferrable key may hold twice in the middle of a transaction,

@@ -10,7 +10,7 @@ export interface Epoch {
   readonly system: string;
   readonly database: string;
   readonly timeline: number;
-  /** Marks a history that Postgres itself takes for the same: a backup that was restored in place, say. Empty: none. */
+  /** Marks a history that Postgres itself takes for the same: a backup that was restored in place, or another publication, say. Empty: none. */
   readonly branch: string;
 }
 

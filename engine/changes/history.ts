@@ -4,7 +4,9 @@
  * seconds after a failover is the old one.
  * https://www.postgresql.org/docs/current/protocol-replication.html
  */
+import { createHash } from "node:crypto";
 import pg from "pg";
+import { defaultPublication } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { type Lsn, parseLsn } from "../protocol.ts";
 import { replicationConfig, withConnection } from "./connection.ts";
@@ -39,7 +41,7 @@ export function readHistory(
     const { systemid, timeline, xlogpos } = await identify(client);
     const facts = await readFacts(client, publication);
     return {
-      epoch: { system: systemid, database: facts.database, timeline, branch: "" },
+      epoch: { system: systemid, database: facts.database, timeline, branch: branchOf(publication) },
       ancestors: timeline > 1 ? await readAncestors(client, timeline) : [],
       walEnd: parseLsn(xlogpos),
       slot: await readSlot(client, slot),
@@ -49,6 +51,15 @@ export function readHistory(
     };
   });
 }
+
+/** A table joins each publication at a moment of its own, so what one has streamed another may lack. The usual one is no branch. */
+function branchOf(publication: string): string {
+  return publication === defaultPublication
+    ? ""
+    : createHash("sha256").update(publication).digest("hex").slice(0, branchLength);
+}
+
+const branchLength = 16;
 
 interface Identity {
   readonly systemid: string;

@@ -1,6 +1,7 @@
 /**
  * The tables that are served: found by name, made ready for the stream, described. What is known of one is kept until the
- * stream says, or the catalog when it is polled, that it is out of date.
+ * stream says that it is out of date. Where nobody notes that in the stream, nothing is kept, so that who comes back is
+ * compared with the table as it is.
  */
 import type pg from "pg";
 import { qualifiedName } from "../shapes/name.ts";
@@ -8,14 +9,21 @@ import { describeTable, findTable, unknownTable } from "./catalog.ts";
 import { Ready, type ReadyOptions } from "./ready.ts";
 import type { Table } from "./table.ts";
 
+export interface TablesOptions extends ReadyOptions {
+  /** Whether event triggers note what happens to tables. */
+  readonly isNoted: () => boolean;
+}
+
 export class Tables {
   private readonly pool: pg.Pool;
+  private readonly options: TablesOptions;
   private readonly readiness: Ready;
   private readonly ready = new Map<number, Promise<void>>();
   private readonly described = new Map<number, Promise<Table>>();
 
-  constructor(pool: pg.Pool, options: ReadyOptions) {
+  constructor(pool: pg.Pool, options: TablesOptions) {
     this.pool = pool;
+    this.options = options;
     this.readiness = new Ready(pool, options);
   }
 
@@ -28,8 +36,10 @@ export class Tables {
       const oid = await findTable(this.pool, schema, name);
       await once(this.ready, oid, () => this.readiness.make(oid, qualifiedName(schema, name), full));
       const table = await once(this.described, oid, () => this.describe(oid, schema, name));
-      if (table.schema !== schema || table.name !== name) this.forget(oid);
-      else return this.keepIfUsable(table);
+      const isAnother = table.schema !== schema || table.name !== name;
+      // Nobody shows a table without a key, so nobody would hear that it has one now.
+      if (isAnother || table.key.length === 0 || !this.options.isNoted()) this.forget(oid);
+      if (!isAnother) return table;
     }
   }
 
@@ -43,9 +53,9 @@ export class Tables {
    * Those of these tables, by oid, that are not any more what they were. Where event triggers are permitted, a change of
    * form comes in the stream, in its place, and only the rest is looked for: rights can change where no trigger sees it.
    */
-  async moved(versions: ReadonlyMap<number, string>, eventTriggers: boolean): Promise<number[]> {
+  async moved(versions: ReadonlyMap<number, string>): Promise<number[]> {
     const lost = await this.readiness.lost([...versions.keys()]);
-    return eventTriggers ? lost : [...new Set([...lost, ...(await this.otherVersions(versions))])];
+    return this.options.isNoted() ? lost : [...new Set([...lost, ...(await this.otherVersions(versions))])];
   }
 
   private async otherVersions(versions: ReadonlyMap<number, string>): Promise<number[]> {
@@ -65,12 +75,6 @@ export class Tables {
   private async describe(oid: number, schema: string, name: string): Promise<Table> {
     const table = await describeTable(this.pool, oid);
     if (!table) throw unknownTable(schema, name);
-    return table;
-  }
-
-  /** Nobody shows a table without a key, so nobody would hear that it has one now: it is looked at again each time. */
-  private keepIfUsable(table: Table): Table {
-    if (table.key.length === 0) this.forget(table.oid);
     return table;
   }
 }

@@ -38,7 +38,7 @@ describe("event triggers", () => {
     db = await testDatabase({ after: () => {} });
     const options = { publication: "walcast", slot: db.name, log };
     await prepareDatabase({ databaseUrl: db.url, ...options });
-    tables = new Tables(db.pool, options);
+    tables = new Tables(db.pool, { ...options, isNoted: () => true });
   });
   after(async () => {
     await dropSlot(db, db.name);

@@ -197,6 +197,20 @@ test("two engines with slots of their own are one history: a client moves from o
   assert.deepEqual(await goesOn(b, visited, 1), [["2"]]);
 });
 
+test("an engine with a publication of its own is another history: what it had not published yet, it does not have", async (t) => {
+  const { db, shop } = await database(t);
+  const other = await engines(db.url, `${db.name}_b`, t);
+  const [a, b] = [await shop.start(), await other.start({ publication: "second" })];
+  const visited = await visit(a);
+  await db.query("insert into items values (2)");
+  const { cause, rows } = await startsAnew(b, visited);
+  assert.deepEqual([cause.code, rows], ["history_changed", [["1"], ["2"]]]);
+  const again = await visit(b);
+  await b.close();
+  await db.query("insert into items values (3)");
+  assert.deepEqual(await goesOn(await other.start({ publication: "second" }), again, 1), [["3"]]);
+});
+
 test("two engines whose slots were both dropped are still one history, which begins later for each", async (t) => {
   const { db, shop } = await database(t);
   const other = await engines(db.url, `${db.name}_b`, t);

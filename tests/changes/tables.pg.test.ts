@@ -9,11 +9,12 @@ import { dropSlot, type TestDatabase, testDatabase } from "../support/postgres.t
 describe("a table", () => {
   let db: TestDatabase;
   let tables: Tables;
+  let isNoted = true;
   before(async () => {
     db = await testDatabase({ after: () => {} });
     const log = pino({ level: "silent" });
     await prepareDatabase({ databaseUrl: db.url, publication: "walcast", slot: db.name, log });
-    tables = new Tables(db.pool, { publication: "walcast", slot: db.name, log });
+    tables = new Tables(db.pool, { publication: "walcast", slot: db.name, isNoted: () => isNoted, log });
   });
   after(async () => {
     await dropSlot(db, db.name);
@@ -129,16 +130,37 @@ describe("a table", () => {
     assert.deepEqual([table.key, table.replicaIdentity], [[0], "f"]);
   });
 
-  test("is told to have moved by its version, where nobody notes it, and by what made it ready", async () => {
+  test("is told to have moved by its version, where nobody notes it, and by what made it ready", async (t) => {
+    t.after(() => (isNoted = true));
     await db.query("create table watched (id int primary key); create table steady (id int primary key)");
     const [watched, steady] = [await tables.get("public", "watched", true), await tables.get("public", "steady", true)];
     const versions = new Map([watched, steady].map(({ oid, version }) => [oid, version]));
-    assert.deepEqual(await tables.moved(versions, false), []);
+    isNoted = false;
+    assert.deepEqual(await tables.moved(versions), []);
     await db.query("alter table watched add column v int");
-    assert.deepEqual(await tables.moved(versions, false), [watched.oid]);
-    assert.deepEqual(await tables.moved(versions, true), []);
+    assert.deepEqual(await tables.moved(versions), [watched.oid]);
+    isNoted = true;
+    assert.deepEqual(await tables.moved(versions), []);
     await db.query("alter publication walcast drop table watched; alter publication walcast add table watched");
-    assert.deepEqual(await tables.moved(versions, true), [watched.oid]);
+    assert.deepEqual(await tables.moved(versions), [watched.oid]);
+  });
+
+  test("that was not published for a while is described anew to whoever asks, where nobody notes that", async () => {
+    const bare = await testDatabase({ after: () => {} });
+    await migrate(bare.url);
+    const log = pino({ level: "silent" });
+    const asked = new Tables(bare.pool, { publication: "p", slot: bare.name, isNoted: () => false, log });
+    await bare.query("create table t (id int primary key)");
+    const { version } = await asked.get("public", "t", true);
+    assert.equal((await asked.get("public", "t", true)).version, version);
+    await bare.query("alter publication p drop table t");
+    await bare.query("insert into t values (1)");
+    await bare.query("alter publication p add table t");
+    const again = await asked.get("public", "t", true);
+    assert.notEqual(again.version, version);
+    await bare.query("alter publication p drop table t");
+    assert.notEqual((await asked.get("public", "t", true)).version, again.version, "it has put it in again itself");
+    await bare.drop();
   });
 
   test("has another version once it was rewritten or not published for a while, where nobody notes that", async () => {
@@ -157,7 +179,12 @@ describe("a table", () => {
     assert.equal(await version("vacuum full t"), first);
     const rewritten = await version("alter table t alter n type int using n * 2");
     assert.notEqual(rewritten, first);
-    assert.notEqual(await version("alter publication p drop table t; alter publication p add table t"), rewritten);
+    const again = await version("alter publication p drop table t; alter publication p add table t");
+    assert.notEqual(again, rewritten);
+    const everything = await version("create publication everything for all tables");
+    const part = await version("alter publication everything set (publish = 'insert')");
+    const whole = await version("alter publication everything set (publish = 'insert, update, delete, truncate')");
+    assert.equal(new Set([again, everything, part, whole]).size, 4);
     await bare.drop();
   });
 
