@@ -1,12 +1,12 @@
 /** A standby takes over: where it has everything, nobody loads again; where it lacks a commit, the row that was lost goes. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, mkdtemp, rm, writeFile, appendFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
+import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
 import { engines, goesOn, healthSays, query, startsAnew, visit } from "./returning.ts";
 
@@ -26,9 +26,8 @@ interface Pair {
 
 /** A standby is a copy of its primary's files that was told so. */
 async function pair(t: TestContext): Promise<Pair> {
-  const directory = await mkdtemp(join(tmpdir(), "walcast-test-"));
-  await chmod(directory, 0o755);
-  const [a, b] = [join(directory, "a"), join(directory, "b")];
+  const a = await emptyCluster();
+  const b = `${a}-standby`;
   const running = new Set<EmbeddedPostgres>();
   const start = async (dataDir: string, port: number): Promise<EmbeddedPostgres> => {
     const server = await startPostgres({ dataDir, port, flags });
@@ -41,7 +40,7 @@ async function pair(t: TestContext): Promise<Pair> {
   };
   t.after(async () => {
     for (const server of running) await server.stop();
-    await rm(directory, { recursive: true, force: true });
+    for (const directory of [a, b]) await rm(directory, { recursive: true, force: true });
   });
   const first = await start(a, lowPort());
   await query(first.url, "create table items (id int primary key); insert into items values (1)");

@@ -1,14 +1,13 @@
 /** The files of an older state take a server's place: it has the same name and timeline, and goes on differently. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, cp, mkdtemp, rename, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { cp, rename, rm } from "node:fs/promises";
 import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import type { Lsn } from "../../engine/protocol.ts";
+import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
 import { engines, goesOn, healthSays, lsnOf, query, startsAnew, visit } from "./returning.ts";
 
@@ -77,15 +76,14 @@ interface Restorable {
 }
 
 async function restorable(t: TestContext): Promise<Restorable> {
-  const directory = await mkdtemp(join(tmpdir(), "walcast-test-"));
-  await chmod(directory, 0o755);
-  const [files, copy] = [join(directory, "files"), join(directory, "copy")];
+  const files = await emptyCluster();
+  const copy = `${files}-copy`;
   const port = lowPort();
   const start = (): Promise<EmbeddedPostgres> => startPostgres({ dataDir: files, port, flags: { fsync: "off" } });
   let server = await start();
   t.after(async () => {
     await server.stop();
-    await rm(directory, { recursive: true, force: true });
+    for (const directory of [files, copy]) await rm(directory, { recursive: true, force: true });
   });
   await query(server.url, "create table items (id int primary key); insert into items values (1)");
   const meanwhile = async (work: () => Promise<unknown>): Promise<void> => {

@@ -3,13 +3,12 @@
  * cluster of one's own, for tests that restart it, kill it or need settings. Both are released when the test ends.
  */
 import { randomBytes } from "node:crypto";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { after } from "node:test";
 import { Client, Pool, type QueryResult } from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import { programsOfMajor } from "../versions/programs.ts";
+import { emptyCluster, removeLeftovers } from "./cluster.ts";
 
 /** What of `node:test`'s TestContext we need. Without one, things are released after the file's last test. */
 export interface Releasing {
@@ -69,7 +68,7 @@ export async function testCluster(
   flags: Readonly<Record<string, string>> = {},
   t: Releasing = endOfFile,
 ): Promise<TestCluster> {
-  const dataDir = await scratchDirectory();
+  const dataDir = await emptyCluster();
   const options = { dataDir, flags: { ...fast, ...flags }, ...programsOfMajor() };
   let running = await startPostgres({ ...options, port: lowPort() });
   const { url, port } = running;
@@ -92,20 +91,14 @@ export async function testCluster(
 
 /** A cluster for a whole run of test files, found by them through WALCAST_TEST_POSTGRES. */
 export async function startSharedCluster(): Promise<EmbeddedPostgres> {
-  const dataDir = await scratchDirectory();
+  await removeLeftovers();
+  const dataDir = await emptyCluster();
   const running = await startPostgres({ dataDir, flags: fast, port: lowPort(), ...programsOfMajor() });
   const stop = memoized(async () => {
     await running.stop();
     await rm(dataDir, { recursive: true, force: true });
   });
   return { ...running, stop };
-}
-
-/** A directory that is gone after the run, and that the unprivileged account may enter where we are root. */
-async function scratchDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "walcast-test-"));
-  await chmod(directory, 0o755);
-  return directory;
 }
 
 // Nothing here has to survive a power cut.

@@ -14,7 +14,7 @@ export async function emptyReplica(): Promise<PGlite> {
 
 /** For `new PGlite`, where nobody can wait. Files are read at once: tests look at what is still under way in their process. */
 export async function empty(): Promise<{ readonly dataDir: string; readonly loadDataDir: Blob }> {
-  const file = join(tmpdir(), `walcast-tests-replica-${version()}.tar`);
+  const file = join(tmpdir(), `walcast-tests-small-replica-${version()}.tar`);
   if (!existsSync(file)) await make(file);
   return { dataDir: "memory://", loadDataDir: new Blob([readFileSync(file)]) };
 }
@@ -24,9 +24,14 @@ function version(): string {
   return (JSON.parse(readFileSync(manifest, "utf8")) as { version: string }).version;
 }
 
-/** Under another name first: several processes may make it at once, and none may find a half of it. */
+/**
+ * Under another name first: several processes may make it at once, and none may find a half of it. What is copied so often is
+ * small: no databases to make others from, short files of its log, and buffers that need not be cleared at each start.
+ */
 async function make(file: string): Promise<void> {
-  const pglite = await PGlite.create();
+  const pglite = await PGlite.create({ initDbStartParams: ["--wal-segsize=1", "-c", "shared_buffers=16MB"] });
+  await pglite.exec("UPDATE pg_database SET datistemplate = false");
+  for (const name of ["template0", "template1"]) await pglite.exec(`DROP DATABASE ${name}`);
   const making = `${file}.${process.pid}`;
   writeFileSync(making, await (await pglite.dumpDataDir("none")).bytes());
   await pglite.close();
