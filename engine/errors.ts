@@ -24,6 +24,7 @@ export const errorCodes = [
   "where_unsupported",
   "where_type",
   "where_params",
+  "where_failed",
   "subscription_unknown",
   "await_timeout",
   "transaction_aborted",

@@ -229,16 +229,28 @@ function nobodyWaits(): WalcastError {
 }
 
 const insufficientPrivilege = "42501";
+/** A class of codes: division by zero, a number out of range. */
+const dataException = "22";
 
 function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
   if (cause instanceof WalcastError) return cause;
   // Trying again would not help.
-  if ((cause as pg.DatabaseError).code === insufficientPrivilege) return unreadable(shape, cause);
+  const { code } = cause as pg.DatabaseError;
+  if (code === insufficientPrivilege) return unreadable(shape, cause);
+  if (shape.predicate.mayFail && code?.startsWith(dataException)) return evaluationFailed(shape, cause as Error);
   return new WalcastError(
     "snapshot_failed",
     `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`,
     { cause },
   );
+}
+
+/** What a rule failed at is not told: it may be a value. The stream says as much. */
+function evaluationFailed({ table, predicate }: Shape, cause: Error): WalcastError {
+  const what = predicate.ruleMayFail ? "its read rule or `where`" : "`where`";
+  const reason = predicate.ruleMayFail ? "" : `: ${cause.message}`;
+  const name = qualifiedName(table.schema, table.name);
+  return new WalcastError("where_failed", `sync ${name}: ${what} failed for a row${reason}`, { cause });
 }
 
 function unreadable(shape: Shape, cause: unknown): WalcastError {

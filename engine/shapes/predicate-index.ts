@@ -12,7 +12,7 @@ import { type Bucket, Entry } from "./index/bucket.ts";
 import { isAnywhere, type Place, placesOf, type Point } from "./index/cover.ts";
 import { type Group, groupFor, type Spot } from "./index/group.ts";
 import { isBounded } from "./index/range.ts";
-import { isReadable } from "./where/node.ts";
+import { isReadable } from "./where/column.ts";
 import type { Predicate } from "./where.ts";
 
 /** A predicate, and who has it. */

@@ -9,16 +9,18 @@ import { alteration } from "../changes/alter.ts";
 import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
 import { oidsOf, type Table } from "../changes/table.ts";
 import type { Part, SchemaChange, Transaction } from "../changes/transaction.ts";
-import type { AddedColumn, Payload } from "../protocol.ts";
+import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";
 import { Leaves, Rearranged } from "./partitions.ts";
 import type { Shape } from "./shape.ts";
-import { type ShapeEntry, TableShapes } from "./table-shapes.ts";
+import { Findings, type ShapeEntry, TableShapes } from "./table-shapes.ts";
 
 export interface Routed<Subscriber> {
   /** Shapes that these transactions changed, each with its payloads in order. */
   readonly changed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly payloads: readonly Payload[] }[];
   /** Shapes whose table is not any more what it was: nothing of these transactions may be shown, they must be loaded anew. */
   readonly broken: readonly ShapeEntry<Subscriber>[];
+  /** Shapes whose predicate failed for a row: they are over. */
+  readonly failed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly failure: WalcastError }[];
 }
 
 /** A shape whose table has another form from a transaction on, and what old rows have in columns that are new to it. */
@@ -116,28 +118,26 @@ export class Registry<Subscriber> {
 
   /** Transactions that are in memory. */
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
-    const touched = new Set<ShapeEntry<Subscriber>>();
-    const broken = new Set<ShapeEntry<Subscriber>>();
+    const found = new Findings<Subscriber>();
     for (const transaction of transactions) {
-      this.collectBroken(transaction, broken);
-      if (this.concerns(transaction)) this.routeMessages(transaction, transaction, touched, broken);
+      this.collectBroken(transaction, found.broken);
+      if (this.concerns(transaction)) this.routeMessages(transaction, transaction, found);
     }
-    return routed(touched, broken);
+    return routed(found);
   }
 
   /** Before the parts of a large transaction: shapes whose table it changes. */
-  examine(transaction: Transaction): ShapeEntry<Subscriber>[] {
-    const broken = new Set<ShapeEntry<Subscriber>>();
-    this.collectBroken(transaction, broken);
-    return [...broken];
+  examine(transaction: Transaction): Routed<Subscriber> {
+    const found = new Findings<Subscriber>();
+    this.collectBroken(transaction, found.broken);
+    return routed(found);
   }
 
   /** A part of a large transaction, after those before it, with nothing else in between. */
   routePart(transaction: Transaction, part: Part): Routed<Subscriber> {
-    const touched = new Set<ShapeEntry<Subscriber>>();
-    const broken = new Set<ShapeEntry<Subscriber>>();
-    this.routeMessages(transaction, part, touched, broken);
-    return routed(touched, broken);
+    const found = new Findings<Subscriber>();
+    this.routeMessages(transaction, part, found);
+    return routed(found);
   }
 
   /** Whether it may have rows for a shape. */
@@ -158,17 +158,12 @@ export class Registry<Subscriber> {
     }
   }
 
-  private routeMessages(
-    transaction: Transaction,
-    { bytes, starts }: Part,
-    touched: Set<ShapeEntry<Subscriber>>,
-    broken: Set<ShapeEntry<Subscriber>>,
-  ): void {
+  private routeMessages(transaction: Transaction, { bytes, starts }: Part, found: Findings<Subscriber>): void {
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
       if (bytes[start] === messageTags.truncate) {
         const { relationOids } = decodeMessage(bytes, start, starts[i + 1]!, this.message);
-        this.truncate(transaction, relationOids, touched, broken);
+        this.truncate(transaction, relationOids, found);
         continue;
       }
       const oid = bytes.readUInt32BE(start + 1);
@@ -176,22 +171,17 @@ export class Registry<Subscriber> {
       const leaves = this.leaves.of(oid);
       if (!shapes && leaves.length === 0) continue;
       const message = decodeMessage(bytes, start, starts[i + 1]!, this.message);
-      shapes?.route(transaction, message, touched, broken);
+      shapes?.route(transaction, message, found);
       for (const { root, columns } of leaves)
-        root.route(transaction, columns ? this.rearranged.of(message, columns) : message, touched, broken);
+        root.route(transaction, columns ? this.rearranged.of(message, columns) : message, found);
     }
   }
 
-  private truncate(
-    transaction: Transaction,
-    oids: readonly number[],
-    touched: Set<ShapeEntry<Subscriber>>,
-    broken: Set<ShapeEntry<Subscriber>>,
-  ): void {
+  private truncate(transaction: Transaction, oids: readonly number[], found: Findings<Subscriber>): void {
     const { emptied, unknown } = this.leaves.truncated(oids);
-    for (const oid of oids) this.tables.get(oid)?.truncate(transaction, touched);
-    for (const root of emptied) root.truncate(transaction, touched);
-    for (const root of unknown) root.breakInto(broken);
+    for (const oid of oids) this.tables.get(oid)?.truncate(transaction, found);
+    for (const root of emptied) root.truncate(transaction, found);
+    for (const root of unknown) root.breakInto(found.broken);
   }
 }
 
@@ -214,12 +204,10 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
   return ({ name }) => columns.some((column) => table.columns[column]!.name === name);
 }
 
-function routed<Subscriber>(
-  touched: ReadonlySet<ShapeEntry<Subscriber>>,
-  broken: ReadonlySet<ShapeEntry<Subscriber>>,
-): Routed<Subscriber> {
+function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
   const changed = [...touched]
     .map((entry) => ({ entry, payloads: entry.writer.finish() }))
-    .filter(({ entry }) => !broken.has(entry));
-  return { changed, broken: [...broken] };
+    .filter(({ entry }) => !broken.has(entry) && !failed.has(entry));
+  const over = [...failed].filter(([entry]) => !broken.has(entry));
+  return { changed, broken: [...broken], failed: over.map(([entry, failure]) => ({ entry, failure })) };
 }

@@ -8,7 +8,7 @@ import type { Auth, Sql, TableRule } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import type { ShapeRequest, TableDescription } from "../protocol.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
-import { both, compileWhere, everything, type Predicate } from "./where.ts";
+import { both, compileWhere, everything, type Predicate, selection } from "./where.ts";
 
 export interface Shape {
   /**
@@ -63,7 +63,7 @@ function effectivePredicate(
   const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
   const where =
     request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
-  return rule === true ? where : both(compileWhere(rule.text, rule.params, table), where);
+  return selection(rule === true ? where : both(compileWhere(rule.text, rule.params, table), where));
 }
 
 function resolveColumns(request: ShapeRequest, table: Table, readable: readonly string[] | undefined): number[] {

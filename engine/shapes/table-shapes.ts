@@ -10,8 +10,10 @@ import { must, noteBreach } from "../invariants.ts";
 import { WalcastError } from "../protocol.ts";
 import type { RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
-import { PredicateIndex } from "./predicate-index.ts";
+import { qualifiedName } from "./name.ts";
+import { type Candidate, PredicateIndex } from "./predicate-index.ts";
 import type { Shape } from "./shape.ts";
+import { EvaluationFailed } from "./where.ts";
 
 /** A shape in a registry, with those who want it. */
 export class ShapeEntry<Subscriber> {
@@ -26,6 +28,16 @@ export class ShapeEntry<Subscriber> {
     this.writer = new PayloadWriter(shape.columns, shape.table.key, payloadBytesMax);
   }
 }
+
+/** What routing found: shapes that changed, that have to be loaded anew, and that cannot say for some row whether it is theirs. */
+export class Findings<Subscriber> {
+  readonly touched = new Set<ShapeEntry<Subscriber>>();
+  readonly broken = new Set<ShapeEntry<Subscriber>>();
+  readonly failed = new Map<ShapeEntry<Subscriber>, WalcastError>();
+}
+
+/** As much of a key's value as a message tells. */
+const keyValueMax = 100;
 
 export class TableShapes<Subscriber> {
   readonly entries = new Map<string, ShapeEntry<Subscriber>>();
@@ -94,76 +106,65 @@ export class TableShapes<Subscriber> {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 
-  truncate(transaction: Transaction, touched: Set<ShapeEntry<Subscriber>>): void {
+  truncate(transaction: Transaction, found: Findings<Subscriber>): void {
     for (const entry of this.entries.values()) {
       entry.writer.truncate(transaction);
-      touched.add(entry);
+      found.touched.add(entry);
     }
   }
 
-  route(
-    transaction: Transaction,
-    message: RowChange,
-    touched: Set<ShapeEntry<Subscriber>>,
-    broken: Set<ShapeEntry<Subscriber>>,
-  ): void {
+  route(transaction: Transaction, message: RowChange, found: Findings<Subscriber>): void {
     // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
-    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return this.foundOtherForm(broken);
-    if (message.tag === messageTags.insert) this.insert(transaction, message.new, touched);
-    else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, touched);
-    else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, touched);
-    else this.update(transaction, message.old, this.withOld(message), touched, broken);
+    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return this.foundOtherForm(found);
+    if (message.tag === messageTags.insert) this.insert(transaction, message.new, found);
+    else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, found);
+    else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, found);
+    else this.update(transaction, message.old, this.withOld(message), found);
   }
 
   /** A form that does not fit and was not found by its signature: a bug of ours, and these shapes are loaded anew. */
-  private foundOtherForm(broken: Set<ShapeEntry<Subscriber>>): void {
+  private foundOtherForm({ broken }: Findings<Subscriber>): void {
     if (this.entries.values().every((entry) => broken.has(entry))) return;
     noteBreach("column_count");
     this.breakInto(broken);
   }
 
-  private insert(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
-    this.eachMatch(row, (entry) => {
+  private insert(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
+    this.eachMatch(row, found, (entry) => {
       entry.writer.insert(transaction, row);
-      touched.add(entry);
+      found.touched.add(entry);
     });
   }
 
-  private delete_(transaction: Transaction, old: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
-    this.eachMatch(old, (entry) => this.leave(transaction, entry, old, touched));
+  private delete_(transaction: Transaction, old: Tuple, found: Findings<Subscriber>): void {
+    this.eachMatch(old, found, (entry) => this.leave(transaction, entry, old, found));
   }
 
   /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
-  private updateInPlace(transaction: Transaction, row: Tuple, touched: Set<ShapeEntry<Subscriber>>): void {
-    this.eachMatch(row, (entry) => {
+  private updateInPlace(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
+    this.eachMatch(row, found, (entry) => {
       entry.writer.update(transaction, row, undefined);
-      touched.add(entry);
+      found.touched.add(entry);
     });
   }
 
-  private update(
-    transaction: Transaction,
-    old: Tuple,
-    row: Tuple,
-    touched: Set<ShapeEntry<Subscriber>>,
-    broken: Set<ShapeEntry<Subscriber>>,
-  ): void {
+  private update(transaction: Transaction, old: Tuple, row: Tuple, found: Findings<Subscriber>): void {
     const change = ++this.change;
     this.leaving.length = 0;
-    this.eachMatch(old, (entry) => {
+    this.eachMatch(old, found, (entry) => {
       entry.matchedOld = change;
       this.leaving.push(entry);
     });
     const oldKey = this.sameKey(old, row) ? undefined : old;
-    this.eachMatch(row, (entry) => {
+    this.eachMatch(row, found, (entry) => {
       if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey);
       else if (isWhole(row, entry.shape.columns)) entry.writer.insert(transaction, row);
       // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
-      else broken.add(entry);
+      else found.broken.add(entry);
       entry.matchedOld = -change;
-      touched.add(entry);
+      found.touched.add(entry);
     });
-    for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, touched);
+    for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, found);
   }
 
   private stay(
@@ -181,17 +182,37 @@ export class TableShapes<Subscriber> {
     transaction: Transaction,
     entry: ShapeEntry<Subscriber>,
     old: Tuple,
-    touched: Set<ShapeEntry<Subscriber>>,
+    found: Findings<Subscriber>,
   ): void {
     if (entry.shape.changes) entry.writer.deleteWhole(transaction, old);
     else entry.writer.delete(transaction, old);
-    touched.add(entry);
+    found.touched.add(entry);
   }
 
-  private eachMatch(row: Tuple, visit: (entry: ShapeEntry<Subscriber>) => void): void {
+  private eachMatch(row: Tuple, found: Findings<Subscriber>, visit: (entry: ShapeEntry<Subscriber>) => void): void {
     this.index.candidates(row, (candidate) => {
-      if (!candidate.needsCheck || candidate.predicate.matches(row) === true) candidate.forEach(visit);
+      if (!candidate.needsCheck || this.holds(candidate, row, found)) candidate.forEach(visit);
     });
+  }
+
+  private holds(candidate: Candidate<ShapeEntry<Subscriber>>, row: Tuple, { failed }: Findings<Subscriber>): boolean {
+    try {
+      return candidate.predicate.matches(row) === true;
+    } catch (error) {
+      if (!(error instanceof EvaluationFailed)) throw error;
+      const failure = this.failureOf(error, row);
+      candidate.forEach((entry) => failed.set(entry, failure));
+      return false;
+    }
+  }
+
+  /** A rule that fails leaves it open who may read the row: then nothing is said of it. */
+  private failureOf({ message, ofRule }: EvaluationFailed, row: Tuple): WalcastError {
+    const name = qualifiedName(this.table.schema, this.table.name);
+    if (ofRule) return new WalcastError("where_failed", `sync ${name}: its read rule failed for a row`);
+    const columns = this.key.map((column) => this.table.columns[column]!.name).join(", ");
+    const values = this.key.map((column) => row.text(column)?.slice(0, keyValueMax)).join(", ");
+    return new WalcastError("where_failed", `sync ${name}: ${message}, in the row with (${columns}) = (${values})`);
   }
 
   /**

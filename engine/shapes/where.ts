@@ -7,10 +7,12 @@ import assert from "node:assert/strict";
 import type { Table } from "../changes/table.ts";
 import type { Tuple } from "../changes/tuple.ts";
 import { compile, type Matches } from "./where/compile.ts";
-import { type Node, constant, guarded } from "./where/node.ts";
+import { type Node, columnsRead, constant } from "./where/node.ts";
+import { guarded, selecting } from "./where/selecting.ts";
 import { parseWhere } from "./where/parse.ts";
 import { resolve } from "./where/resolve.ts";
 
+export { EvaluationFailed } from "./where/numeric.ts";
 export { loadParser } from "./where/parse.ts";
 
 export interface Predicate {
@@ -20,7 +22,11 @@ export interface Predicate {
   readonly sql: string;
   /** Positions in the table's columns that it reads, ascending. A row must carry these as text or NULL. */
   readonly columns: readonly number[];
-  /** SQL's answer: null is unknown. Only true lets a row into a shape. */
+  /** Evaluating it may fail for a row, as Postgres would. */
+  readonly mayFail: boolean;
+  /** Also for rows of which it is not known who may read them. */
+  readonly ruleMayFail: boolean;
+  /** SQL's answer: null is unknown. Only true lets a row into a shape. Throws EvaluationFailed, and only that. */
   matches(row: Tuple): boolean | null;
   readonly node: Node;
 }
@@ -28,7 +34,7 @@ export interface Predicate {
 /**
  * Needs `await loadParser()` once before. Parameters are JSON values: numbers, booleans, null, text, or arrays of these.
  * Columns that `isVisible` denies do not exist. Throws WalcastError `where_syntax`, `where_unsupported`, `where_type`,
- * `where_params` or `unknown_column`, with the position in `where`.
+ * `where_params`, `where_failed` or `unknown_column`, with the position in `where`.
  *
  *     compileWhere("customer_id = $1 AND status <> 'archived'", [7], table)
  */
@@ -45,9 +51,18 @@ export function compileWhere(
 /** The rule comes first: `where` never sees a row that does not pass it, neither here nor in SQL. */
 export function both(rule: Predicate, where: Predicate): Predicate {
   assert(rule.node.kind !== "guarded" && where.node.kind !== "guarded", "a guarded predicate stands alone");
-  if (isConstant(rule, true) || isConstant(where, false)) return where;
+  if (isConstant(rule, true)) return where;
+  // Also around a `where` that says nothing more: whose failure it is decides what may be told of it.
+  if (rule.mayFail) return predicateOf(guarded(selecting(rule.node), selecting(where.node)));
+  if (isConstant(where, false)) return where;
   if (isConstant(where, true) || isConstant(rule, false) || rule.canonical === where.canonical) return rule;
-  return predicateOf(guarded(rule.node, where.node));
+  return predicateOf(guarded(rule.node, selecting(where.node)));
+}
+
+/** The predicate of a shape, for which not true is as good as false: the order of its parts is then Postgres' to choose, and ours. */
+export function selection(predicate: Predicate): Predicate {
+  const node = selecting(predicate.node);
+  return node === predicate.node ? predicate : predicateOf(node);
 }
 
 function isConstant({ node }: Predicate, value: boolean): boolean {
@@ -55,12 +70,7 @@ function isConstant({ node }: Predicate, value: boolean): boolean {
 }
 
 function predicateOf(node: Node): Predicate {
-  const columns = new Set<number>();
-  collectColumns(node, columns);
-  return new CompiledPredicate(
-    node,
-    [...columns].sort((a, b) => a - b),
-  );
+  return new CompiledPredicate(node, columnsRead(node));
 }
 
 /** Compiled when it is first asked: the index answers for most predicates without asking them. */
@@ -78,6 +88,14 @@ class CompiledPredicate implements Predicate {
     return this.node.sql;
   }
 
+  get mayFail(): boolean {
+    return this.node.mayFail === true;
+  }
+
+  get ruleMayFail(): boolean {
+    return this.node.kind === "guarded" && this.node.rule.mayFail === true;
+  }
+
   get sql(): string {
     return this.node.sql;
   }
@@ -85,26 +103,6 @@ class CompiledPredicate implements Predicate {
   matches(row: Tuple): boolean | null {
     this.compiled ??= compile(this.node);
     return this.compiled(row);
-  }
-}
-
-function collectColumns(node: Node, columns: Set<number>): void {
-  switch (node.kind) {
-    case "constant":
-      return;
-    case "and":
-    case "or":
-      return node.parts.forEach((part) => collectColumns(part, columns));
-    case "in":
-    case "order":
-    case "null":
-      return void columns.add(node.column.position);
-    case "columns":
-      return void columns.add(node.left.position).add(node.right.position);
-    case "truth":
-      return collectColumns(node.part, columns);
-    case "guarded":
-      return [node.rule, node.where].forEach((part) => collectColumns(part, columns));
   }
 }
 

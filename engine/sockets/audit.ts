@@ -87,7 +87,7 @@ export class Audits {
     if (transactions.some(({ large, schemaChanges }) => large || schemaChanges.length > 0)) return true;
     const alone = new Registry<Lane>(this.hub.frameBytes);
     alone.add(shape, lane);
-    const { changed, broken } = alone.route(transactions);
-    return changed.length + broken.length > 0;
+    const { changed, broken, failed } = alone.route(transactions);
+    return changed.length + broken.length + failed.length > 0;
   }
 }

@@ -103,6 +103,11 @@ export class Hub {
     }
   }
 
+  /** Shapes whose predicate failed for a row: theirs alone are over. */
+  fail(failed: Routed<Lane>["failed"]): void {
+    for (const { entry, failure } of failed) for (const lane of [...entry.subscribers]) lane.fail(failure);
+  }
+
   /** The connection has everything up to the hub's position. */
   goLive(feed: Feed): void {
     const cause = { code: "schema_changed", message: "the table changed: its rows are loaded again" } as const;
@@ -171,9 +176,10 @@ export class Hub {
 
   private deliverRun(transactions: readonly Transaction[], before: Lsn): void {
     const altered = this.alter(transactions[0]!, before);
-    const { changed, broken } = this.live.route(transactions);
+    const { changed, broken, failed } = this.live.route(transactions);
     // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.resync(broken);
+    this.fail(failed);
     const end = transactions.at(-1)!.commitEnd;
     for (const [feed, frames] of framesByFeed(changed, this.frameBytes)) this.send(feed, frames, before, end);
     for (const { frames } of altered) if (frames.insideCommit) frames.frame("commits", true, end, []);

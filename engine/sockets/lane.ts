@@ -131,6 +131,17 @@ export class Lane {
     });
   }
 
+  /** The client is told, and nothing is sent for it any more. */
+  fail(error: unknown): void {
+    const failure =
+      error instanceof WalcastError
+        ? error
+        : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
+    if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
+    this.end();
+    this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
+  }
+
   end(): void {
     this.over = true;
     this.withdraw();
@@ -168,16 +179,6 @@ export class Lane {
     this.described = false;
     this.hub.resyncs.set(cause.code, (this.hub.resyncs.get(cause.code) ?? 0) + 1);
     this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
-  }
-
-  private fail(error: unknown): void {
-    const failure =
-      error instanceof WalcastError
-        ? error
-        : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
-    if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
-    this.end();
-    this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
 
   private async loadOnce(): Promise<void> {

@@ -42,7 +42,7 @@ export class Load {
     this.tables = new Set(oidsOf(shape.table));
   }
 
-  /** Calls `join` with what was left, at most one payload; or not at all, where the lane is over. Rejects with TableMoved. */
+  /** Calls `join` with what was left, at most one payload; or not at all, where the lane is over. Rejects with TableMoved, or `where_failed`. */
   async run(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
     await this.sendRows();
     await this.snapshot.barrier;
@@ -114,7 +114,7 @@ export class Load {
   }
 
   private async replayLarge(transaction: Transaction): Promise<void> {
-    this.replayed({ changed: [], broken: this.alone.examine(transaction) });
+    this.replayed(this.alone.examine(transaction));
     if (!this.alone.concerns(transaction)) return;
     for await (const part of transaction.large!.parts()) {
       await this.send(this.replayed(this.alone.routePart(transaction, part)));
@@ -131,10 +131,12 @@ export class Load {
     }
   }
 
-  private replayed({ changed, broken }: Routed<Loading>): readonly Payload[] {
+  private replayed({ changed, broken, failed }: Routed<Loading>): readonly Payload[] {
     if (broken.length > 0) throw new TableMoved();
     // What was committed before the join is no news to those who want changes only.
-    return this.lane.changes ? [] : (changed[0]?.payloads ?? []);
+    if (this.lane.changes) return [];
+    if (failed[0]) throw failed[0].failure;
+    return changed[0]?.payloads ?? [];
   }
 
   private unseen(transactions: readonly Transaction[] | undefined): readonly Transaction[] | undefined {

@@ -198,7 +198,7 @@ export class Pass {
 
   /** The boundary comes when all of its parts were sent. Where they cannot be read any more, others go on without. */
   private async deliverLarge(transaction: Transaction): Promise<void> {
-    this.route(() => ({ changed: [], broken: this.registry.examine(transaction) }));
+    this.route(() => this.registry.examine(transaction));
     if (!this.registry.concerns(transaction)) return;
     try {
       await this.deliverParts(transaction);
@@ -220,9 +220,10 @@ export class Pass {
   }
 
   private route(work: () => Routed<Lane>): Map<Feed, FrameSections[]> {
-    const { changed, broken } = work();
+    const { changed, broken, failed } = work();
     // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.hub.resync(broken);
+    this.hub.fail(failed);
     return framesByFeed(changed, this.hub.frameBytes);
   }
 

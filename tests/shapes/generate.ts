@@ -70,11 +70,14 @@ export function tupleOf(values: readonly (string | null)[]): Tuple {
 export class Conditions {
   private readonly random: Random;
   private readonly columns: readonly SampleColumn[];
+  private readonly computed: boolean;
   private params: unknown[] = [];
 
-  constructor(random: Random, columns: readonly SampleColumn[]) {
+  /** `computed`: with operators and functions, which may fail. */
+  constructor(random: Random, columns: readonly SampleColumn[], computed = false) {
     this.random = random;
     this.columns = columns;
+    this.computed = computed;
   }
 
   next(): Condition {
@@ -123,11 +126,12 @@ export class Conditions {
 
   private leaf(): Pair {
     const { random } = this;
+    if (this.computed && random.chance(60)) return this.computedLeaf();
     const column = random.of(this.columns);
     const name = quoteIdentifier(column.name);
     switch (column.values.length === 0 ? 0 : random.below(9)) {
       case 0:
-        return both(`${name} IS ${random.of(["NULL", "NOT NULL"])}`);
+        return same(`${name} IS ${random.of(["NULL", "NOT NULL"])}`);
       case 1:
         return this.list(column, `${name} ${random.of(["IN", "NOT IN"])}`);
       case 2:
@@ -137,7 +141,7 @@ export class Conditions {
       case 4:
         return this.twoColumns(column, name);
       case 5:
-        return column.family === "boolean" ? both(name) : this.comparison(column, name);
+        return column.family === "boolean" ? same(name) : this.comparison(column, name);
       default:
         return this.comparison(column, name);
     }
@@ -159,12 +163,12 @@ export class Conditions {
   private twoColumns(column: SampleColumn, name: string): Pair {
     const other = this.random.of(this.columns.filter(({ family }) => family === column.family));
     const operator = this.operator(column);
-    return both(`${name}${this.collate(column, operator)} ${operator} ${quoteIdentifier(other.name)}`);
+    return same(`${name}${this.collate(column, operator)} ${operator} ${quoteIdentifier(other.name)}`);
   }
 
   private list(column: SampleColumn, start: string): Pair {
     const items = Array.from({ length: 1 + this.random.below(4) }, () =>
-      this.random.chance(10) ? both("NULL") : this.constant(column),
+      this.random.chance(10) ? same("NULL") : this.constant(column),
     );
     return [0, 1].map((side) => `${start} (${items.map((item) => item[side]!).join(", ")})`) as [string, string];
   }
@@ -175,8 +179,70 @@ export class Conditions {
       `{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`,
     );
     const start = `${name} ${this.random.of(["= ANY", "<> ALL", "= SOME"])} `;
-    if (this.random.chance(50)) return both(`${start}(${literal})`);
+    if (this.random.chance(50)) return same(`${start}(${literal})`);
     return [`${start}(${this.param(values)})`, `${start}(${literal})`];
+  }
+
+  // ── What is computed ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  private computedLeaf(): Pair {
+    const { random } = this;
+    const isMeant = random.chance(40) ? isNumber : hasValues;
+    const column = random.of(this.columns.filter(isMeant));
+    const value = (): Pair => this.value(column, 2);
+    const operator = this.operator(column);
+    switch (random.below(8)) {
+      case 0:
+        return assembled(value(), ` IS ${random.of(["", "NOT "])}NULL`);
+      case 1:
+        return assembled(value(), ` IS ${random.of(["", "NOT "])}DISTINCT FROM `, value());
+      case 2:
+        return assembled(value(), ` ${random.of(["", "NOT "])}BETWEEN SYMMETRIC `, value(), " AND ", value());
+      case 3:
+        return assembled(value(), ` ${operator} ${random.of(["ALL", "ANY"])} (ARRAY[`, value(), ", ", value(), "])");
+      case 4:
+        return this.rows(operator, value);
+      case 5:
+        return assembled("(", this.condition(1), `) ${random.of(["=", "<>", "<", ">="])} (`, this.condition(1), ")");
+      default:
+        return assembled(value(), ` ${operator} `, value());
+    }
+  }
+
+  private rows(operator: string, value: () => Pair): Pair {
+    const other = this.random.of(this.columns.filter(isNumber));
+    const row = (): Pair => assembled("(", value(), ", ", this.value(other, 1), ")");
+    if (this.random.chance(30))
+      return assembled(row(), this.random.of([" IN (", " NOT IN ("]), row(), ", ", row(), ")");
+    if (this.random.chance(20)) return assembled(row(), ` IS ${this.random.of(["", "NOT "])}DISTINCT FROM `, row());
+    return assembled(row(), ` ${operator} `, row());
+  }
+
+  /** Of the column's family. */
+  private value(column: SampleColumn, depth: number): Pair {
+    const { random } = this;
+    const alike = random.of(this.columns.filter(({ family }) => family === column.family));
+    const inner = (): Pair => this.value(alike, depth - 1);
+    if (depth === 0 || random.chance(35)) return this.plainValue(alike);
+    switch (random.below(column.family === "number" ? 12 : 4)) {
+      case 0:
+        return assembled("coalesce(", inner(), ", ", inner(), ")");
+      case 1:
+        return assembled("nullif(", inner(), ", ", inner(), ")");
+      case 2:
+        return assembled(`${random.of(["greatest", "least"])}(`, inner(), ", ", inner(), ")");
+      case 3:
+        return inner();
+      case 4:
+        return assembled(random.of(["-", "+", "@", "abs"]), "(", inner(), ")");
+      default:
+        return assembled("(", inner(), ` ${random.of(["+", "-", "*", "/", "%"])} `, inner(), ")");
+    }
+  }
+
+  private plainValue(column: SampleColumn): Pair {
+    if (this.random.chance(60)) return same(`(${quoteIdentifier(column.name)}${this.collate(column, "<")})`);
+    return this.random.chance(5) ? same("NULL") : this.constant(column);
   }
 
   private constant(column: SampleColumn): Pair {
@@ -185,8 +251,8 @@ export class Conditions {
     const value = random.of(from.values);
     const literal = quoteLiteral(value);
     if (random.chance(20)) return [this.param(value), literal];
-    if (random.chance(30)) return both(`${literal}::${from.cast ?? from.type}`);
-    return both(column.family === "number" && /^[\d.]+$/.test(value) && random.chance(70) ? value : literal);
+    if (random.chance(30)) return same(`${literal}::${from.cast ?? from.type}`);
+    return same(column.family === "number" && /^[\d.]+$/.test(value) && random.chance(70) ? value : literal);
   }
 
   private param(value: unknown): string {
@@ -204,10 +270,23 @@ export class Conditions {
   }
 }
 
+function isNumber({ family }: SampleColumn): boolean {
+  return family === "number";
+}
+
+function hasValues({ values }: SampleColumn): boolean {
+  return values.length > 0;
+}
+
 type Pair = readonly [where: string, inlined: string];
 
-function both(text: string): Pair {
+function same(text: string): Pair {
   return [text, text];
+}
+
+function assembled(...parts: readonly (Pair | string)[]): Pair {
+  const side = (i: 0 | 1): string => parts.map((part) => (typeof part === "string" ? part : part[i])).join("");
+  return [side(0), side(1)];
 }
 
 function mapped([where, inlined]: Pair, change: (text: string) => string): Pair {

@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { type ErrorCode, WalcastError } from "../../engine/errors.ts";
-import { both, compileWhere, everything, loadParser, nothing } from "../../engine/shapes/where.ts";
+import {
+  both,
+  compileWhere,
+  EvaluationFailed,
+  everything,
+  loadParser,
+  nothing,
+  selection,
+} from "../../engine/shapes/where.ts";
 import { column, enumColumn, tableOf } from "./table.ts";
 import { tupleOf } from "./generate.ts";
 
@@ -60,12 +68,28 @@ const equivalent: [string, string][] = [
   ["status = 'new'", "status = 'new'::public.order_status"],
   ["id IS NOT NULL", "NOT id IS NULL"],
   ["(id = 1) IS NULL", "(id = 1) IS UNKNOWN"],
+  ["id = 1 + 1", "id = 2"],
+  ["id + small = 2", "2 = small + id"],
+  ["amount = 1.50 * 2", "amount = 3"],
   ["id = 1 -- comment", "id = 1 /* comment /* nested */ */"],
 ];
 
 for (const [left, right] of equivalent) {
   test(`${left} is the same shape as ${right}`, () => {
     assert.equal(compileWhere(left, [], table).canonical, compileWhere(right, [], table).canonical);
+  });
+}
+
+const selectedAlike: [string, string][] = [
+  ["id IS NOT DISTINCT FROM 1", "id = 1"],
+  ["(id = 1) IS TRUE AND small > 2", "small > 2 AND id = 1"],
+  ["1 / amount > 2 AND id = 1", "id = 1 AND 1 / amount > 2"],
+];
+
+for (const [left, right] of selectedAlike) {
+  test(`${left} selects what ${right} does`, () => {
+    const [a, b] = [left, right].map((where) => selection(compileWhere(where, [], table)).canonical);
+    assert.equal(a, b);
   });
 }
 
@@ -149,7 +173,37 @@ const answers: [where: string, values: Record<string, string | null>, answer: bo
   ['"__proto__" = 1', { ["__proto__"]: "1" }, true],
   ["constructor = 'x'", { constructor: "x" }, true],
   ["weight IS NULL", { weight: null }, true],
+  ["id IS DISTINCT FROM 1", { id: null }, true],
+  ["id IS NOT DISTINCT FROM small", { id: null, small: null }, true],
+  ["(id, name) IS DISTINCT FROM (1, 'x')", { id: "1", name: "x" }, false],
+  ["id BETWEEN SYMMETRIC 2 AND 1", { id: "1" }, true],
+  ["id > ALL('{1,2}')", { id: "2" }, false],
+  ["(id, small) < (1, 2)", { id: "1", small: "1" }, true],
+  ["(id, small) < (1, 2)", { id: "1", small: null }, null],
+  ["(id = 1) = paid", { id: "2", paid: "f" }, true],
+  ["id / 2 = -3", { id: "-7" }, true],
+  ["id % 2 = -1", { id: "-7" }, true],
+  ["amount / 3 = 0.33333333333333333333", { amount: "1" }, true],
+  ["coalesce(small, id) = 5", { small: null, id: "5" }, true],
+  ["nullif(id, 5) IS NULL", { id: "5" }, true],
+  ["greatest(id, small, NULL) = 2", { id: "1", small: "2" }, true],
+  ["small <> 0 AND 10 / small > 3", { small: "0" }, false],
 ];
+
+const failures: [where: string, values: Record<string, string>, message: string][] = [
+  ["1 / id > 0", { id: "0" }, "division by zero"],
+  ["amount % 0 = 1", { amount: "1.5" }, "division by zero"],
+  ["id + 1 > 0", { id: "9223372036854775807" }, "bigint out of range"],
+  ["abs(small) > 0", { small: "-32768" }, "smallint out of range"],
+];
+
+for (const [where, values, message] of failures) {
+  test(`${where} over ${JSON.stringify(values)} fails: ${message}`, () => {
+    const predicate = compileWhere(where, [], table);
+    assert(predicate.mayFail);
+    assert.throws(() => predicate.matches(row(values)), new EvaluationFailed(message));
+  });
+}
 
 for (const [where, values, answer] of answers) {
   test(`${where} over ${JSON.stringify(values)} is ${answer}`, () => {
@@ -212,7 +266,6 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   // Not supported
   ["name LIKE 'a%'", [], "where_unsupported", 5],
   ["lower(name) = 'a'", [], "where_unsupported", 0],
-  ["id + 1 = 2", [], "where_unsupported", 3],
   ["id = (SELECT 1)", [], "where_unsupported", 6],
   ["EXISTS (SELECT 1)", [], "where_unsupported", 8],
   ["CASE WHEN paid THEN paid END", [], "where_unsupported", 0],
@@ -230,12 +283,14 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   ["id::text = '1'", [], "where_unsupported", 2],
   ["amount = '1.005'::numeric(3,2)", [], "where_unsupported", 16],
   ["id = 1.5::int", [], "where_unsupported", 8],
-  ["id IS DISTINCT FROM 1", [], "where_unsupported", 3],
-  ["id BETWEEN SYMMETRIC 2 AND 1", [], "where_unsupported", 3],
-  ["id > ANY('{1}')", [], "where_unsupported", 3],
-  ["(id, name) = (1, 'x')", [], "where_unsupported", 0],
-  ["(id = 1) = paid", [], "where_unsupported", 4],
   ["amount = 1e99999", [], "where_unsupported", 9],
+  ["id ^ 2 = 4", [], "where_unsupported", 3],
+  ["id = ANY(ARRAY[1 / id, 2])", [], "where_unsupported", 3],
+  ["(id, 1 / id) < (1, 2)", [], "where_unsupported", 13],
+  ["id = ANY('{}') AND 1 / id > 2", [], "where_unsupported", 3],
+  ["coalesce(name, loose) = 'b'", [], "where_unsupported", 22],
+  ["id = 1 / 0", [], "where_failed", 7],
+  ["id + 1 > 0 AND id = 2147483647 + 1", [], "where_failed", 31],
   ["orders.* IS NULL", [], "unknown_column", 0],
   // Wrong types
   ["id = 'x'", [], "where_type", 5],
@@ -256,6 +311,11 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   ["paid = 'maybe'", [], "where_type", 7],
   ["id = ANY('1,2')", [], "where_type", 9],
   ["id = ANY(ARRAY['1'])", [], "where_type", 3],
+  ["id = ANY(ARRAY[1, true])", [], "where_type", 15],
+  ["id + name = 1", [], "where_unsupported", 3],
+  ["id + 1", [], "where_type", 3],
+  ["(id, id) = (1, 2, 3)", [], "where_type", 9],
+  ["(id, id) = 1", [], "where_type", 9],
   ['id COLLATE "C" = 1', [], "where_type", 3],
   ["name = code", [], "where_type", 5],
   // Columns

@@ -24,6 +24,10 @@ const schema = `
   create table hidden (id int primary key);
   create table closed (id int primary key);
   create table "My Schema" (id int primary key);
+  create table shares (id int primary key, customer_id text not null, amount int not null, parts int not null);
+  insert into shares values (1, 'ada', 10, 2), (2, 'bob', 10, 0);
+  create table ratios (id int primary key, level int not null);
+  insert into ratios values (1, 10);
 `;
 
 describe("a client with a token", () => {
@@ -36,7 +40,14 @@ describe("a client with a token", () => {
     server = await running(
       {
         auth: jwt({ secret }),
-        tables: { orders, closed: { read: () => false }, gone: { read: true }, '"My Schema"': { read: true } },
+        tables: {
+          orders,
+          closed: { read: () => false },
+          gone: { read: true },
+          '"My Schema"': { read: true },
+          shares: { read: orders.read },
+          ratios: { read: () => sql`100 / level > 1` },
+        },
       },
       schema,
     );
@@ -135,6 +146,57 @@ describe("a client with a token", () => {
     client.subscribe(2, { table: "orders" });
     assert.equal((await client.refused(2)).code, "forbidden");
     assert.deepEqual((await client.load(3, { table: '"My Schema"' })).lines, []);
+    await client.close();
+  });
+
+  test("loses a subscription whose condition fails for a row that it may read, and no other", async () => {
+    const shape = { table: "shares", where: "amount / parts > 1" };
+    const client = await server.greeted(await token("ada"));
+    const { lines, table } = await client.load(1, shape);
+    assert.deepEqual(lines, ["1\tada\t10\t2"]);
+    await client.load(2, { table: "shares" });
+    await server.transaction(
+      "insert into shares values (3, 'bob', 10, 0)",
+      "update shares set amount = 11 where id = 1",
+    );
+    assert.equal((await client.commit(1)).operations.length, 1);
+    const { left } = client;
+
+    await server.transaction("insert into shares values (4, 'ada', 10, 0)");
+    const live = await client.refused(1);
+    assert.equal(live.code, "where_failed");
+    assert.match(live.message, /division by zero.*\(id\) = \(4\)/);
+    assert.deepEqual((await client.commit(2)).operations, [{ kind: "insert", row: ["4", "ada", "10", "0"] }]);
+    client.subscribe(3, shape);
+    const first = await client.refused(3);
+    assert.equal(first.code, "where_failed");
+    assert.match(first.message, /division by zero/);
+
+    const later = await server.greeted(await token("ada"), left);
+    later.claim(1, shape, table.identity);
+    later.send({ kind: "resume" });
+    assert.deepEqual(await later.refused(1), live);
+    assert.equal(
+      server.logged.some((line) => line.includes("(4)")),
+      false,
+    );
+    await Promise.all([client.close(), later.close()]);
+  });
+
+  test("learns nothing of a row for which its rule fails", async () => {
+    const client = await server.greeted(await token("ada"));
+    assert.equal((await client.load(1, { table: "ratios" })).lines.length, 1);
+    await client.load(2, { table: "ratios", where: "level / id > 1" });
+    await server.transaction("insert into ratios values (77, 0)");
+    for (const id of [1, 2]) {
+      const error = await client.refused(id);
+      assert.equal(error.code, "where_failed");
+      assert.doesNotMatch(error.message, /77|division/);
+    }
+    client.subscribe(3, { table: "ratios" });
+    const first = await client.refused(3);
+    assert.equal(first.code, "where_failed");
+    assert.doesNotMatch(first.message, /division/);
     await client.close();
   });
 

@@ -1,9 +1,10 @@
 /**
  * Which rows a predicate can hold for, as far as an index can tell: a list of places, each an AND of values that some
- * columns have and of ranges that others lie in. A row for which the predicate holds is in one of its places; where a
- * place is exact, the predicate holds for every row in it. The same node always has the same places: deleting relies on it.
+ * columns have and of ranges that others lie in. A row for which the predicate holds, or fails, is in one of its places; where
+ * a place is exact, the predicate holds for every row in it. The same node always has the same places: deleting relies on it.
  */
-import type { AnyColumn, Node, ReadColumn } from "../where/node.ts";
+import type { AnyColumn, ReadColumn } from "../where/column.ts";
+import type { Node } from "../where/node.ts";
 import { type Range, contains, intersection, rangeOf } from "./range.ts";
 
 export interface Place {
@@ -27,6 +28,7 @@ const anywhere: Place = { points: [], ranges: [], isExact: true };
 const unknown: Place = { ...anywhere, isExact: false };
 
 export function placesOf(node: Node): readonly Place[] {
+  if (node.mayFail && node.kind !== "guarded") return [unknown];
   switch (node.kind) {
     case "constant":
       return node.value === true ? [anywhere] : [];
@@ -39,7 +41,7 @@ export function placesOf(node: Node): readonly Place[] {
     case "and":
       return all(node.parts);
     case "guarded":
-      return all([node.rule, node.where]);
+      return node.rule.mayFail ? placesOf(node.rule) : all([node.rule, node.where]);
     case "or":
       return either(node.parts);
     case "truth":

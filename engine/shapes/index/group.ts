@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
 import type { Predicate } from "../where.ts";
 import { ByteMap } from "../where/bytes.ts";
-import { type AnyColumn, isReadable, type ReadColumn } from "../where/node.ts";
+import { type AnyColumn, isReadable, type ReadColumn } from "../where/column.ts";
 import { type Bucket, type Entry, entryIn, withEntry, withoutEntry } from "./bucket.ts";
 import type { Point } from "./cover.ts";
 import { Intervals } from "./intervals.ts";

@@ -7,7 +7,7 @@
  * added in whatever order. A node also knows the highest bound under it. What a descent reads of a node lies together, in
  * one line of the processor's cache.
  */
-import type { ReadColumn } from "../where/node.ts";
+import type { ReadColumn } from "../where/column.ts";
 import { type Bound, compareBounds, compareRanges, compareToProbe, type Probe, type Range } from "./range.ts";
 import { rank } from "./rank.ts";
 

@@ -1,5 +1,5 @@
 /** A range of a column's values, in its type's order: each side may be open, and its bound may belong to it or not. */
-import type { OrderOperator, ReadColumn } from "../where/node.ts";
+import type { OrderOperator, ReadColumn } from "../where/column.ts";
 import { rank } from "./rank.ts";
 
 export interface Range {

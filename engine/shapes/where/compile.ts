@@ -6,7 +6,9 @@
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
 import { ByteMap, equalBytes } from "./bytes.ts";
-import type { AnyColumn, Node, Operator, ReadColumn } from "./node.ts";
+import { EvaluationFailed } from "./numeric.ts";
+import type { AnyColumn, Operator, ReadColumn } from "./column.ts";
+import type { Node } from "./node.ts";
 
 export type Matches = (row: Tuple) => boolean | null;
 
@@ -28,10 +30,12 @@ export function compile(node: Node): Matches {
       return compileColumns(node.left, node.operator, node.right);
     case "null":
       return compileNull(node.column, node.negated);
+    case "test":
+      return node.answer;
     case "truth":
       return compileTruth(compile(node.part), node.truth, node.negated);
     case "guarded":
-      return compileGuarded(compile(node.rule), compile(node.where));
+      return compileGuarded(node.rule.mayFail ? blamed(compile(node.rule)) : compile(node.rule), compile(node.where));
   }
 }
 
@@ -116,7 +120,19 @@ function compileGuarded(rule: Matches, where: Matches): Matches {
   return (row) => (rule(row) === true ? where(row) : false);
 }
 
-const holdsFor: Readonly<Record<Operator, (order: number) => boolean>> = {
+/** Where a rule fails, nobody knows whether the row may be read. */
+function blamed(rule: Matches): Matches {
+  return (row) => {
+    try {
+      return rule(row);
+    } catch (error) {
+      if (error instanceof EvaluationFailed) error.ofRule = true;
+      throw error;
+    }
+  };
+}
+
+export const holdsFor: Readonly<Record<Operator, (order: number) => boolean>> = {
   "=": (order) => order === 0,
   "<>": (order) => order !== 0,
   "<": (order) => order < 0,

@@ -5,14 +5,26 @@
  * NULL is a value like the others: three-valued logic holds for every rewriting done here.
  */
 import assert from "node:assert/strict";
-import type { Column } from "../../changes/table.ts";
-import { quoteIdentifier, quoteLiteral } from "../name.ts";
-import { fitsInteger, sqlTypeOfColumn, valueTypes, type SqlType, type ValueType } from "./type.ts";
+import type { Tuple } from "../../changes/tuple.ts";
+import {
+  type AnyColumn,
+  byBytesSql,
+  equalitySql,
+  inSql,
+  literal,
+  type Operator,
+  orderedSql,
+  type OrderOperator,
+  qualified,
+  type ReadColumn,
+  sameCollation,
+} from "./column.ts";
 
-export type OrderOperator = "<" | "<=" | ">" | ">=";
-export type Operator = OrderOperator | "=" | "<>";
-
-export type Node = { readonly sql: string } & (
+export type Node = {
+  readonly sql: string;
+  /** Evaluating it may fail for a row. Then the order in which parts are asked counts, and is the written one. */
+  readonly mayFail?: true;
+} & (
   | { readonly kind: "constant"; readonly value: boolean | null }
   | { readonly kind: "and" | "or"; readonly parts: readonly Node[] }
   /** `=` or `<>` where there is one value. Values are canonical text in UTF-8, sorted, at least one. */
@@ -22,31 +34,17 @@ export type Node = { readonly sql: string } & (
   | { readonly kind: "null"; readonly column: AnyColumn; readonly negated: boolean }
   /** IS [NOT] TRUE, FALSE or, for null, UNKNOWN. */
   | { readonly kind: "truth"; readonly part: Node; readonly truth: boolean | null; readonly negated: boolean }
+  /** Over something computed. */
+  | ({ readonly kind: "test"; readonly negation: string } & Test)
   /** `where` counts only for rows that pass `rule`. */
   | { readonly kind: "guarded"; readonly rule: Node; readonly where: Node }
 );
 
-/** A column in IS NULL, whatever its type. */
-export interface AnyColumn {
-  readonly position: number;
-  readonly column: Column;
-  readonly sql: string;
-}
-
-/** A column whose values can be compared. */
-export interface ReadColumn extends AnyColumn {
-  readonly sqlType: SqlType;
-  readonly values: ValueType;
-}
-
-export function anyColumn(column: Column, position: number): AnyColumn | ReadColumn {
-  const any = { position, column, sql: quoteIdentifier(column.name) };
-  const sqlType = sqlTypeOfColumn(column);
-  return sqlType ? { ...any, sqlType, values: valueTypes[sqlType.type] } : any;
-}
-
-export function isReadable(column: AnyColumn): column is ReadColumn {
-  return "sqlType" in column;
+/** What gives an answer for a row by a closure of its own. */
+export interface Test {
+  /** Positions of the columns that it reads. */
+  readonly columns: readonly number[];
+  readonly answer: (row: Tuple) => boolean | null;
 }
 
 export function constant(value: boolean | null): Node {
@@ -79,6 +77,8 @@ export function not(node: Node): Node {
       return isNull(node.column, !node.negated);
     case "truth":
       return isTruth(node.part, node.truth, !node.negated);
+    case "test":
+      return test({ ...node, mayFail: node.mayFail === true, answer: negated(node.answer) }, node.negation, node.sql);
     case "guarded":
       return assert.fail("a guarded predicate stands alone");
   }
@@ -122,20 +122,54 @@ export function isNull(column: AnyColumn, negated: boolean): Node {
 export function isTruth(part: Node, truth: boolean | null, negated: boolean): Node {
   if (part.kind === "constant") return constant((part.value === truth) !== negated);
   const word = truth === null ? "UNKNOWN" : String(truth).toUpperCase();
-  return { kind: "truth", part, truth, negated, sql: `(${part.sql}) IS ${negated ? "NOT " : ""}${word}` };
+  const sql = `(${part.sql}) IS ${negated ? "NOT " : ""}${word}`;
+  return failing(part.mayFail, { kind: "truth", part, truth, negated, sql });
 }
 
-/**
- * The rule stands before the CASE too: that changes nothing about which rows pass, and lets Postgres find them by an
- * index, which it cannot look for inside a CASE.
- */
-export function guarded(rule: Node, where: Node): Node {
-  return {
-    kind: "guarded",
-    rule,
-    where,
-    sql: `(${rule.sql} AND CASE WHEN ${rule.sql} THEN ${where.sql} ELSE false END)`,
+/** Both forms of its SQL are three-valued, and each stands where an operand of AND can. */
+export function test({ columns, answer, mayFail }: Test & { mayFail: boolean }, sql: string, negation: string): Node {
+  return failing(mayFail, { kind: "test", columns, answer, sql, negation });
+}
+
+function negated(answer: Test["answer"]): Test["answer"] {
+  return (row) => {
+    const value = answer(row);
+    return value === null ? null : !value;
   };
+}
+
+/** Only where it is so: nearly all nodes cannot fail, and are many. */
+export function failing(mayFail: boolean | undefined, node: Node): Node {
+  return mayFail ? { ...node, mayFail } : node;
+}
+
+/** Positions in the table's columns, ascending. */
+export function columnsRead(node: Node): readonly number[] {
+  const columns = new Set<number>();
+  collectColumns(node, columns);
+  return [...columns].sort((a, b) => a - b);
+}
+
+function collectColumns(node: Node, columns: Set<number>): void {
+  switch (node.kind) {
+    case "constant":
+      return;
+    case "and":
+    case "or":
+      return node.parts.forEach((part) => collectColumns(part, columns));
+    case "in":
+    case "order":
+    case "null":
+      return void columns.add(node.column.position);
+    case "columns":
+      return void columns.add(node.left.position).add(node.right.position);
+    case "test":
+      return node.columns.forEach((position) => columns.add(position));
+    case "truth":
+      return collectColumns(node.part, columns);
+    case "guarded":
+      return [node.rule, node.where].forEach((part) => collectColumns(part, columns));
+  }
 }
 
 /** What an operator becomes when its sides change places. */
@@ -149,7 +183,7 @@ export const mirrored: Readonly<Record<Operator, Operator>> & Readonly<Record<Or
 };
 
 /** NOT. Both are NULL when a side is. */
-const opposites: Readonly<Record<Operator, Operator>> & Readonly<Record<OrderOperator, OrderOperator>> = {
+export const opposites: Readonly<Record<Operator, Operator>> & Readonly<Record<OrderOperator, OrderOperator>> = {
   "=": "<>",
   "<>": "=",
   "<": ">=",
@@ -163,10 +197,32 @@ function joined(kind: "and" | "or", given: readonly Node[]): Node {
   const flat = given.flatMap((part) => (part.kind === kind ? part.parts : [part]));
   if (flat.some((part) => part.kind === "constant" && part.value === absorbing)) return constant(absorbing);
   const rest = flat.filter((part) => part.kind !== "constant" || part.value === null);
-  const parts = sortedBySql(mergedLists(rest, kind === "and"));
+  const mayFail = rest.some((part) => part.mayFail) || undefined;
+  const parts = mayFail ? inOrder(rest, kind === "and") : sortedBySql(mergedLists(rest, kind === "and"));
   if (parts.length === 0) return constant(!absorbing);
   if (parts.length === 1) return parts[0]!;
-  return { kind, parts, sql: `(${parts.map((part) => part.sql).join(kind === "and" ? " AND " : " OR ")})` };
+  const sql = `(${parts.map((part) => part.sql).join(kind === "and" ? " AND " : " OR ")})`;
+  return failing(mayFail, { kind, parts, sql });
+}
+
+/** What may fail stays where it was written; between two of those, order does not count. The first of equal parts is enough. */
+function inOrder(parts: readonly Node[], negated: boolean): Node[] {
+  const ordered: Node[] = [];
+  let run: Node[] = [];
+  const endRun = (): void => {
+    ordered.push(...sortedBySql(mergedLists(run, negated)));
+    run = [];
+  };
+  for (const part of parts) {
+    if (!part.mayFail) {
+      run.push(part);
+      continue;
+    }
+    endRun();
+    ordered.push(part);
+  }
+  endRun();
+  return [...new Map(ordered.map((part) => [part.sql, part])).values()];
 }
 
 /** a = 1 OR a IN (2, 3) is a IN (1, 2, 3); a <> 1 AND a <> 2 is a NOT IN (1, 2). */
@@ -198,50 +254,4 @@ function sortedUnique(values: readonly Buffer[]): Buffer[] {
 
 function otherBoolean(value: Buffer): Buffer {
   return Buffer.from(value.toString() === "t" ? "f" : "t");
-}
-
-// ── SQL ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function inSql(column: ReadColumn, values: readonly Buffer[], negated: boolean): string {
-  const operator = qualified(negated ? "<>" : "=");
-  if (values.length === 1) return `${equalitySql(column)} ${operator} ${literal(column, values[0]!)}`;
-  const list = values.map((value) => quoteLiteral(value.toString())).join(", ");
-  return `${equalitySql(column)} ${operator} ${negated ? "ALL" : "ANY"} (ARRAY[${list}]::${constantType(column, values)}[])`;
-}
-
-function qualified(operator: Operator): string {
-  return `OPERATOR(pg_catalog.${operator})`;
-}
-
-function literal(column: ReadColumn, value: Buffer): string {
-  return `${quoteLiteral(value.toString())}::${constantType(column, [value])}`;
-}
-
-/** The narrowest type of the column's family that holds the values: an index on the column stays usable. */
-function constantType(column: ReadColumn, values: readonly Buffer[]): string {
-  const own = column.sqlType.sql;
-  if (own === "pg_catalog.varchar") return "pg_catalog.text";
-  if (column.values.name !== "number" || own === "pg_catalog.numeric") return own;
-  return (
-    [own, "pg_catalog.int8"].find((type) => values.every((value) => fitsInteger(value.toString(), type))) ??
-    "pg_catalog.numeric"
-  );
-}
-
-function equalitySql(column: ReadColumn): string {
-  return column.values.collatable && column.column.collation?.deterministic !== true ? byBytesSql(column) : column.sql;
-}
-
-function orderedSql(column: ReadColumn): string {
-  return column.values.collatable && column.column.collation?.isC !== true ? byBytesSql(column) : column.sql;
-}
-
-function byBytesSql({ sql }: ReadColumn): string {
-  return `${sql} COLLATE pg_catalog."C"`;
-}
-
-export function sameCollation(a: ReadColumn, b: ReadColumn): boolean {
-  return (
-    a.column.collation?.schema === b.column.collation?.schema && a.column.collation?.name === b.column.collation?.name
-  );
 }

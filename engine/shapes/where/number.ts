@@ -34,6 +34,12 @@ export function parseNumeric(text: string): string | undefined {
   return signed(sign === "-", shifted(plain(whole), plain(fraction ?? onlyFraction), Number(plain(exponent))));
 }
 
+/** How many digits after the point Postgres shows of what `numeric` was given. */
+export function numericScale(text: string): number {
+  const [, , , fraction, onlyFraction, exponent] = decimalInput.exec(text) ?? [];
+  return Math.max(plain(fraction ?? onlyFraction).length - Number(plain(exponent)), 0);
+}
+
 /** Where a printed number's canonical form ends: before the last zeros of its fraction. */
 export function numberEnd(bytes: Uint8Array, start: number, end: number): number {
   if (bytes[end - 1] !== ZERO || wholeDigits(bytes, start, end) === end - start) return end;

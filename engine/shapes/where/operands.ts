@@ -15,19 +15,13 @@ import type {
 import type { Table } from "../../changes/table.ts";
 import { WalcastError } from "../../errors.ts";
 import { parseTableName } from "../name.ts";
-import { parseArrayLiteral } from "./array.ts";
-import {
-  type AnyColumn,
-  type Node,
-  type Operator,
-  type ReadColumn,
-  anyColumn,
-  constant,
-  isReadable,
-  sameCollation,
-} from "./node.ts";
-import { paramArray, paramText } from "./params.ts";
-import { describe, locationOf, stringsOf, tagged } from "./raw.ts";
+import { Expressions } from "./expressions.ts";
+import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
+import type { Node } from "./node.ts";
+import { numericScale } from "./number.ts";
+import { paramText } from "./params.ts";
+import { locationOf, stringsOf, tagged } from "./raw.ts";
+import type { Scalar } from "./scalar.ts";
 import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valueTypes } from "./type.ts";
 
 export interface Scope {
@@ -49,10 +43,14 @@ export type ConstantOperand = {
   readonly kind: "constant";
   readonly text: string | null;
   readonly type?: SqlType;
+  /** Of a numeric: how many digits are shown after the point, where that is more than matter. */
+  readonly scale?: number;
   readonly isC: boolean;
   readonly raw: Raw;
 };
-export type Operand = ColumnOperand | ConstantOperand;
+/** Computed from a row. */
+export type ExpressionOperand = { readonly kind: "expression"; readonly scalar: Scalar; readonly raw: Raw };
+export type Operand = ColumnOperand | ConstantOperand | ExpressionOperand;
 /** A constant as a column's rows would hold it. */
 export type Value = Buffer | null;
 
@@ -60,13 +58,16 @@ const nodesMax = 10_000;
 const depthMax = 200;
 
 export class Operands {
+  readonly expressions: Expressions;
   private readonly scope: Scope;
   private readonly columns: ReadonlyMap<string, AnyColumn>;
   private readonly paramsUsed = new Set<number>();
   private nodes = 0;
 
-  constructor(scope: Scope) {
+  /** `condition` resolves a condition that stands where a value does. */
+  constructor(scope: Scope, condition: (raw: Raw, depth: number) => Node) {
     this.scope = scope;
+    this.expressions = new Expressions(this, condition);
     this.columns = columnsByName(scope.table);
   }
 
@@ -92,23 +93,9 @@ export class Operands {
       case "CollateClause":
         return this.collated(raw, body, depth);
       default:
-        throw this.unsupported(raw, describe(raw));
+        // It is counted there, part by part.
+        return this.expressions.operand(raw, depth);
     }
-  }
-
-  /** The elements of an array, or null where the array itself is NULL. */
-  array(raw: Raw, depth: number): readonly Operand[] | null {
-    const { kind, body } = tagged(raw);
-    if (kind === "TypeCast" && body.typeName?.arrayBounds?.length === 1) return this.castArray(raw, body, depth);
-    if (kind === "A_ArrayExpr") return this.arrayExpression(body.elements ?? [], depth);
-    if (kind === "ParamRef") return this.elements(raw, paramArray(...this.param(raw, body)));
-    if (kind === "A_Const" && (body.sval || body.isnull))
-      return this.elements(raw, body.sval ? (body.sval.sval ?? "") : null);
-    throw this.unsupported(
-      raw,
-      `${describe(raw)} as an array`,
-      "Pass the array as a parameter or literal: a = ANY($1).",
-    );
   }
 
   /** The column of a comparison with a constant, once it is sure that this compares as in Postgres. */
@@ -142,6 +129,12 @@ export class Operands {
     return text === null ? null : Buffer.from(text);
   }
 
+  /** undefined for a literal that takes its type from where it stands. */
+  typeOf(operand: Operand): SqlType | undefined {
+    if (operand.kind === "column") return this.readable(operand).sqlType;
+    return operand.kind === "constant" ? operand.type : operand.scalar.type;
+  }
+
   columnOfType(operand: ColumnOperand, type: TypeName): ReadColumn {
     if (!isReadable(operand.column) || operand.column.sqlType.type !== type)
       throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
@@ -160,6 +153,12 @@ export class Operands {
     this.checkTypes(raw, type, left.type);
     this.checkTypes(raw, type, right.type);
     return type;
+  }
+
+  /** A literal without a type becomes a constant of this one. */
+  typed(operand: ConstantOperand, type: SqlType): ConstantOperand & { readonly type: SqlType } {
+    const own = operand.type ? operand : this.castTo(type, operand, operand.raw);
+    return { ...own, type: own.type ?? type };
   }
 
   textAs(type: SqlType, operand: ConstantOperand): string | null {
@@ -183,13 +182,12 @@ export class Operands {
       "where_unsupported",
       raw,
       `${what} is not supported`,
-      hint ??
-        "Compare columns with constants by =, <>, <, <=, >, >=, IN, = ANY, BETWEEN, IS NULL; join by AND, OR, NOT.",
+      hint ?? "docs/shapes.md lists the operators and functions that are.",
     );
   }
 
   refused(
-    code: "where_unsupported" | "where_type" | "where_params" | "unknown_column",
+    code: "where_unsupported" | "where_type" | "where_params" | "where_failed" | "unknown_column",
     raw: Raw,
     what: string,
     hint?: string,
@@ -210,7 +208,7 @@ export class Operands {
     return found;
   }
 
-  private readable({ column, raw }: ColumnOperand): ReadColumn {
+  readable({ column, raw }: ColumnOperand): ReadColumn {
     if (isReadable(column)) return column;
     throw this.unsupported(
       raw,
@@ -232,7 +230,7 @@ export class Operands {
     if (!isSure) throw this.unsupported(raw, `${operator} in the collation of ${column.name}`, cHint);
   }
 
-  private checkTypes(raw: Raw, left: SqlType, right: SqlType | undefined): void {
+  checkTypes(raw: Raw, left: SqlType, right: SqlType | undefined): void {
     if (!right || compatible(left, right)) return;
     const [a, b] = [left.type, right.type];
     if (conversions.has(`${a} ${b}`) || conversions.has(`${b} ${a}`))
@@ -257,14 +255,14 @@ export class Operands {
   }
 
   /** Digits alone are the narrowest integer type that holds them; everything else is numeric. */
-  private decimal(raw: Raw, text: string): { text: string; type: SqlType } {
+  private decimal(raw: Raw, text: string): { text: string; type: SqlType; scale?: number } {
     const numeric = sqlTypeNamed("numeric")!;
     const canonical = this.canonical(text, numeric, raw);
     const isInteger = /^[+-]?(\d[\d_]*|0[xob][\da-f_]+)$/i.test(text);
     const type = isInteger
       ? ["int4", "int8"].map((name) => sqlTypeNamed(name)!).find(({ sql }) => fitsInteger(canonical, sql))
       : undefined;
-    return { text: canonical, type: type ?? numeric };
+    return type ? { text: canonical, type } : { text: canonical, type: numeric, scale: numericScale(text) };
   }
 
   private canonical(text: string, type: SqlType, raw: Raw): string {
@@ -288,7 +286,7 @@ export class Operands {
     }
   }
 
-  private param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: number | undefined] {
+  param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: number | undefined] {
     const number = body.number ?? 0;
     const { params } = this.scope;
     if (number < 1 || number > params.length)
@@ -302,23 +300,26 @@ export class Operands {
     const isC = ["C", "POSIX"].includes(name.at(-1)!) && (name.length === 1 || name[0] === "pg_catalog");
     if (!isC) throw this.unsupported(raw, `the collation ${name.join(".")}`, cHint);
     const operand = this.operand(body.arg!, depth + 1);
-    const type = operand.kind === "constant" ? operand.type : this.readable(operand).sqlType;
+    const type = this.typeOf(operand);
     if (type && !valueTypes[type.type].collatable)
       throw this.refused("where_type", raw, `expected text before COLLATE, found ${type.sql}`);
-    return { ...operand, isC: true };
+    return operand.kind === "expression" ? this.expressions.inC(operand) : { ...operand, isC: true };
   }
 
   private cast(raw: Raw, body: TypeCast, depth: number): ConstantOperand {
     const operand = this.operand(body.arg!, depth + 1);
-    if (operand.kind === "column")
-      throw this.unsupported(raw, "a cast of a column", "Compare the column as it is, and cast the constant.");
+    if (operand.kind !== "constant")
+      throw this.unsupported(raw, `a cast of ${what(operand)}`, "Compare it as it is, and cast the constant.");
     if (body.typeName?.arrayBounds) throw this.unsupported(raw, "an array outside of = ANY");
     return this.castTo(this.typeNamed(raw, body.typeName), operand, raw);
   }
 
-  private castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
+  castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
     if (operand.text === null) return { ...operand, type };
-    if (!operand.type) return { ...operand, text: this.canonical(operand.text, type, operand.raw), type };
+    if (!operand.type) {
+      const scale = type.sql === "pg_catalog.numeric" ? { scale: numericScale(operand.text) } : {};
+      return { ...operand, text: this.canonical(operand.text, type, operand.raw), type, ...scale };
+    }
     const isExact =
       type.type === "number" && type.sql !== "pg_catalog.numeric"
         ? operand.type.type === "number" && fitsInteger(operand.text, type.sql)
@@ -332,7 +333,7 @@ export class Operands {
     return { ...operand, text: this.textAs(type, operand), type };
   }
 
-  private typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
+  typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
     const path = stringsOf(typeName?.names);
     const builtin = path.length === 1 || path[0] === "pg_catalog" ? sqlTypeNamed(path.at(-1)!) : undefined;
     const found = builtin ?? this.enumNamed(path);
@@ -351,82 +352,14 @@ export class Operands {
     }
     return undefined;
   }
-
-  // ── Arrays ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private castArray(raw: Raw, body: TypeCast, depth: number): readonly Operand[] | null {
-    const type = this.typeNamed(raw, body.typeName);
-    const argument = tagged(body.arg!);
-    const elements =
-      argument.kind === "A_ArrayExpr"
-        ? (argument.body.elements ?? []).map((element) => this.operand(element, depth + 1))
-        : this.array(body.arg!, depth + 1);
-    return elements?.map((element) => this.castElement(type, element, raw)) ?? null;
-  }
-
-  private castElement(type: SqlType, element: Operand, raw: Raw): ConstantOperand {
-    if (element.kind === "column") throw this.unsupported(raw, "a cast of a column");
-    return this.castTo(type, element, raw);
-  }
-
-  /** Literals alone make an array of text; beside a typed element they take its type. */
-  private arrayExpression(raws: readonly Raw[], depth: number): readonly Operand[] {
-    const elements = raws.map((element) => this.operand(element, depth + 1));
-    const typed = elements.some((element) => element.kind === "column" || element.type !== undefined);
-    const text = sqlTypeNamed("text")!;
-    return typed
-      ? elements
-      : elements.map((element) => (element.kind === "column" ? element : { ...element, type: text }));
-  }
-
-  private elements(raw: Raw, array: readonly (string | null)[] | string | null): readonly ConstantOperand[] | null {
-    const texts = typeof array === "string" ? parseArrayLiteral(array) : array;
-    if (texts === undefined)
-      throw this.refused("where_type", raw, "expected an array literal of one dimension, like '{1,2}'");
-    return texts?.map((text) => this.element(raw, text)) ?? null;
-  }
-
-  private element(raw: Raw, text: string | null): ConstantOperand {
-    this.enter(raw, 0);
-    return { kind: "constant", text, isC: false, raw };
-  }
 }
 
-/** The constants among a list's items, if it holds nothing else. */
-export function constantsOf(items: readonly Operand[]): readonly ConstantOperand[] | undefined {
-  return items.every((item) => item.kind === "constant") ? items : undefined;
+/** For a message. */
+export function what(operand: Operand): string {
+  return operand.kind === "column" ? "a column" : "an expression";
 }
 
-/** Two constants, as in a rule that compares a claim with a literal: decided now. */
-export function foldComparison(
-  operands: Operands,
-  raw: Raw,
-  left: ConstantOperand,
-  operator: Operator,
-  right: ConstantOperand,
-): Node {
-  const type = operands.commonType(raw, left, right);
-  const values = valueTypes[type.type];
-  const isEquality = operator === "=" || operator === "<>";
-  if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC)))
-    throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
-  const [a, b] = [operands.textAs(type, left), operands.textAs(type, right)];
-  return constant(
-    a === null || b === null
-      ? null
-      : holds(
-          operator,
-          values.compare(Buffer.from(a), 0, Buffer.byteLength(a), Buffer.from(b), 0, Buffer.byteLength(b)),
-        ),
-  );
-}
-
-function holds(operator: Operator, order: number): boolean {
-  const outcome = order < 0 ? ["<", "<=", "<>"] : order > 0 ? [">", ">=", "<>"] : ["=", "<=", ">="];
-  return outcome.includes(operator);
-}
-
-const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
+export const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
 
 // Postgres compares these by converting one side; we do not follow it there.
 const conversions = new Set(["text bpchar", "date timestamp", "date timestamptz", "timestamp timestamptz"]);

@@ -11,8 +11,30 @@ export function tagged(raw: Raw): Tagged {
 
 /** What has a value of its own, rather than a truth. */
 export function isOperand(raw: Raw): boolean {
-  return ["ColumnRef", "A_Const", "ParamRef", "TypeCast", "CollateClause"].includes(tagged(raw).kind);
+  const { kind, body } = tagged(raw);
+  return kind === "A_Expr" ? body.kind === "AEXPR_NULLIF" || !isComparison(raw) : values.has(kind);
 }
+
+const values: ReadonlySet<string> = new Set([
+  "ColumnRef",
+  "A_Const",
+  "ParamRef",
+  "TypeCast",
+  "CollateClause",
+  "FuncCall",
+  "CoalesceExpr",
+  "MinMaxExpr",
+  "RowExpr",
+]);
+
+/** An expression with an operator is one of those that give a truth, by name or by form. */
+export function isComparison(raw: Raw): boolean {
+  const { kind, body } = tagged(raw);
+  if (kind !== "A_Expr" || body.kind === "AEXPR_NULLIF") return false;
+  return body.kind !== "AEXPR_OP" || comparisons.has(stringsOf(body.name).at(-1)!);
+}
+
+const comparisons: ReadonlySet<string> = new Set(["=", "<>", "<", "<=", ">", ">="]);
 
 /** A qualified name's parts; an asterisk is left as one. */
 export function stringsOf(nodes: readonly Raw[] | undefined): string[] {
@@ -34,17 +56,10 @@ export function describe(raw: Raw): string {
 }
 
 const names: ReadonlyMap<string, string> = new Map([
-  ["FuncCall", "a function call"],
   ["SQLValueFunction", "a value that changes from moment to moment"],
   ["SubLink", "a subquery"],
   ["CaseExpr", "CASE"],
-  ["CoalesceExpr", "COALESCE"],
-  ["MinMaxExpr", "GREATEST or LEAST"],
-  ["RowExpr", "a row comparison"],
+  ["RowExpr", "a row outside of a comparison with another"],
   ["A_ArrayExpr", "an array outside of = ANY"],
   ["A_Indirection", "a part of a value"],
-  ["A_Expr", "an expression as a value"],
-  ["BoolExpr", "a condition as a value"],
-  ["NullTest", "a condition as a value"],
-  ["BooleanTest", "a condition as a value"],
 ]);

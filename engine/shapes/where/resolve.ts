@@ -3,23 +3,12 @@
  * is refused with its position. Conditions are here; operands.ts says which columns and constants they compare.
  */
 import type { A_Expr, BoolExpr, BooleanTest, Node as Raw, NullTest } from "libpg-query";
-import { type Value, constantsOf, foldComparison, Operands, type Operand, type Scope } from "./operands.ts";
-import {
-  type Node,
-  type Operator,
-  type OrderOperator,
-  and,
-  columns,
-  constant,
-  inValues,
-  isNull,
-  isReadable,
-  isTruth,
-  mirrored,
-  not,
-  or,
-  order,
-} from "./node.ts";
+import { Arrays } from "./arrays.ts";
+import { constantsOf, foldComparison } from "./fold.ts";
+import type { WalcastError } from "../../errors.ts";
+import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
+import { type Operator, type OrderOperator, isReadable } from "./column.ts";
+import { type Node, and, columns, constant, inValues, isNull, isTruth, mirrored, not, or, order } from "./node.ts";
 import { isOperand, stringsOf, tagged } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
@@ -27,14 +16,19 @@ export function resolve(expression: Raw, scope: Scope): Node {
   const resolver = new Resolver(scope);
   const node = resolver.condition(expression, 0);
   resolver.operands.checkParamsUsed();
+  resolver.checkDecided();
   return node;
 }
 
 class Resolver {
   readonly operands: Operands;
+  private readonly arrays: Arrays;
+  /** What has one answer for every row, which Postgres finds out with each row anew. */
+  private decided: Raw | undefined;
 
   constructor(scope: Scope) {
-    this.operands = new Operands(scope);
+    this.operands = new Operands(scope, (raw, depth) => this.condition(raw, depth));
+    this.arrays = new Arrays(this.operands);
   }
 
   condition(raw: Raw, depth: number): Node {
@@ -44,7 +38,7 @@ class Resolver {
       case "BoolExpr":
         return this.junction(body, depth);
       case "A_Expr":
-        return this.expression(raw, body, depth);
+        return isOperand(raw) ? this.bareBoolean(raw, depth) : this.expression(raw, body, depth);
       case "NullTest":
         return this.nullTest(body, depth);
       case "BooleanTest":
@@ -54,17 +48,28 @@ class Resolver {
     }
   }
 
+  /** Beside what is decided beforehand nothing is evaluated, and cannot fail; in Postgres it does. */
+  checkDecided(): void {
+    if (this.decided && this.operands.expressions.mayFail)
+      throw this.operands.unsupported(
+        this.decided,
+        "a comparison that is the same for every row, beside what may fail",
+        "Leave it out.",
+      );
+  }
+
   private junction(body: BoolExpr, depth: number): Node {
     const parts = (body.args ?? []).map((part) => this.condition(part, depth + 1));
     if (body.boolop === "NOT_EXPR") return not(parts[0]!);
     return body.boolop === "AND_EXPR" ? and(parts) : or(parts);
   }
 
-  /** A boolean column, constant or parameter where a condition stands. */
+  /** A boolean column, constant, parameter or function where a condition stands. */
   private bareBoolean(raw: Raw, depth: number): Node {
     const operand = this.operands.operand(raw, depth);
     if (operand.kind === "column")
       return inValues(this.operands.columnOfType(operand, "boolean"), [Buffer.from("t")], false);
+    if (operand.kind === "expression") return this.operands.expressions.isTrue(operand);
     const value = this.operands.booleanConstant(operand);
     return constant(value === null ? null : value === "t");
   }
@@ -73,8 +78,15 @@ class Resolver {
     const negated = body.nulltesttype === "IS_NOT_NULL";
     const argument = body.arg!;
     if (!isOperand(argument)) return isTruth(this.condition(argument, depth + 1), null, negated);
-    const operand = this.operands.operand(argument, depth + 1);
+    return this.nullness(argument, this.operands.operand(argument, depth + 1), negated);
+  }
+
+  private nullness(argument: Raw, operand: Operand, negated: boolean): Node {
     if (operand.kind === "constant") return constant((operand.text === null) !== negated);
+    if (operand.kind === "expression") {
+      const node = this.operands.expressions.isNull(operand);
+      return negated ? not(node) : node;
+    }
     // A composite value IS NULL when all its fields are: not what its text says.
     if (operand.column.column.baseTypeKind === "c")
       throw this.operands.unsupported(argument, "IS NULL over a composite type");
@@ -100,24 +112,23 @@ class Resolver {
         return this.between(raw, body, depth);
       case "AEXPR_NOT_BETWEEN":
         return not(this.between(raw, body, depth));
+      case "AEXPR_BETWEEN_SYM":
+        return this.betweenSymmetric(raw, body, depth);
+      case "AEXPR_NOT_BETWEEN_SYM":
+        return not(this.betweenSymmetric(raw, body, depth));
+      case "AEXPR_DISTINCT":
+        return not(this.notDistinctSides(raw, body, depth));
+      case "AEXPR_NOT_DISTINCT":
+        return this.notDistinctSides(raw, body, depth);
       default:
-        throw this.operands.unsupported(
-          raw,
-          `the operator ${stringsOf(body.name).join(".")}`,
-          hints.get(body.kind ?? ""),
-        );
+        throw this.operands.unsupported(raw, `the operator ${stringsOf(body.name).join(".")}`);
     }
   }
 
   private comparison(raw: Raw, body: A_Expr, depth: number): Node {
     const operator = this.operator(raw, body);
     if (!body.lexpr || !body.rexpr) throw this.operands.unsupported(raw, "an operator with one side");
-    return this.compare(
-      raw,
-      this.operands.operand(body.lexpr, depth + 1),
-      operator,
-      this.operands.operand(body.rexpr, depth + 1),
-    );
+    return this.compareSides(raw, this.side(body.lexpr, depth), operator, this.side(body.rexpr, depth));
   }
 
   private operator(raw: Raw, body: A_Expr): Operator {
@@ -128,6 +139,8 @@ class Resolver {
   }
 
   private compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
+    if (left.kind === "expression" || right.kind === "expression")
+      return this.compareComputed(raw, left, operator, right);
     if (left.kind === "constant" && right.kind === "constant")
       return foldComparison(this.operands, raw, left, operator, right);
     if (left.kind === "constant") return this.compare(raw, right, mirrored[operator], left);
@@ -139,36 +152,114 @@ class Resolver {
     return order(column, operator, value);
   }
 
+  /** A computed boolean says the same as its comparison with a boolean constant. */
+  private compareComputed(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
+    const { expressions } = this.operands;
+    if (left.kind === "constant") return this.compareComputed(raw, right, mirrored[operator], left);
+    const isEquality = operator === "=" || operator === "<>";
+    if (left.kind !== "expression" || left.scalar.type.type !== "boolean" || right.kind !== "constant" || !isEquality)
+      return expressions.compare(raw, left, operator, right);
+    const value = this.operands.booleanConstant(right);
+    if (value === null) return constant(null);
+    const node = expressions.isTrue(left);
+    return (value === "t") === (operator === "=") ? node : not(node);
+  }
+
+  // ── Rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** One value, or several in parentheses. */
+  private side(raw: Raw, depth: number): Operand | readonly Operand[] {
+    const { kind, body } = tagged(raw);
+    if (kind !== "RowExpr") return this.operands.operand(raw, depth + 1);
+    this.operands.enter(raw, depth + 1);
+    return (body.args ?? []).map((part) => this.operands.operand(part, depth + 2));
+  }
+
+  private compareSides(
+    raw: Raw,
+    left: Operand | readonly Operand[],
+    operator: Operator,
+    right: Operand | readonly Operand[],
+  ): Node {
+    if (isRow(left) && isRow(right)) return this.compareRows(raw, left, operator, right);
+    if (!isRow(left) && !isRow(right)) return this.compare(raw, left, operator, right);
+    throw this.rowOnOneSide(raw);
+  }
+
+  private rowOnOneSide(raw: Raw): WalcastError {
+    return this.operands.refused("where_type", raw, "expected a row on both sides, or on none");
+  }
+
+  private checkSizes(raw: Raw, left: readonly Operand[], right: readonly Operand[]): void {
+    if (left.length === right.length && left.length > 0) return;
+    const found = `${left.length} and ${right.length}`;
+    throw this.operands.refused("where_type", raw, `expected rows of one size, found ${found}`);
+  }
+
+  private compareRows(raw: Raw, left: readonly Operand[], operator: Operator, right: readonly Operand[]): Node {
+    this.checkSizes(raw, left, right);
+    const each = (by: Operator): Node[] => left.map((value, i) => this.compare(raw, value, by, right[i]!));
+    if (operator === "=") return and(each("="));
+    if (operator === "<>") return or(each("<>"));
+    if ([...left, ...right].some((value) => value.kind === "expression" && value.scalar.mayFail))
+      throw this.operands.unsupported(raw, `${operator} between rows of which a part may fail`);
+    return this.noted(raw, rowsInOrder(each(strict[operator]), each("="), each(operator).at(-1)!), [...left, ...right]);
+  }
+
   private inList(raw: Raw, body: A_Expr, depth: number): Node {
-    const negated = this.operator(raw, body) === "<>";
+    const operator = this.operator(raw, body);
     const list = body.rexpr && "List" in body.rexpr ? (body.rexpr.List.items ?? []) : [];
-    const items = list.map((item) => this.operands.operand(item, depth + 1));
-    const subject = this.operands.operand(body.lexpr!, depth + 1);
-    return this.among(raw, subject, items, negated);
+    const items = list.map((item) => this.side(item, depth));
+    const subject = this.side(body.lexpr!, depth);
+    const single = items.filter((item): item is Operand => !isRow(item));
+    if (!isRow(subject) && single.length === items.length) return this.inItems(raw, subject, operator, single);
+    const each = items.map((item) => this.compareSides(raw, subject, operator, item));
+    return operator === "<>" ? and(each) : or(each);
+  }
+
+  /** Postgres makes an array of them, where there are several. */
+  private inItems(raw: Raw, subject: Operand, operator: Operator, items: readonly Operand[]): Node {
+    const node = this.overItems(raw, subject, operator, items, operator === "<>");
+    return items.length > 1 ? this.after(subject, node) : node;
   }
 
   /** = ANY and <> ALL are IN and NOT IN over an array. */
   private inArray(raw: Raw, body: A_Expr, depth: number): Node {
     const operator = this.operator(raw, body);
-    const negated = body.kind === "AEXPR_OP_ALL";
-    if (operator !== (negated ? "<>" : "="))
-      throw this.operands.unsupported(raw, `${operator} ${negated ? "ALL" : "ANY"}`, "= ANY and <> ALL are supported.");
+    const all = body.kind === "AEXPR_OP_ALL";
     const subject = this.operands.operand(body.lexpr!, depth + 1);
-    const items = this.operands.array(body.rexpr!, depth + 1);
-    return items === null ? constant(null) : this.among(raw, subject, items, negated);
+    const items = this.arrays.elementsOf(body.rexpr!, depth + 1);
+    const node =
+      items && items.length > 0 ? this.overItems(raw, subject, operator, items, all) : constant(items && all);
+    return this.noted(raw, this.after(subject, node), [subject, ...(items ?? [])]);
   }
 
-  private among(raw: Raw, subject: Operand, items: readonly Operand[], negated: boolean): Node {
-    const operator = negated ? "<>" : "=";
+  private noted(raw: Raw, node: Node, operands: readonly Operand[]): Node {
+    if (node.kind === "constant" && !constantsOf(operands)) this.decided ??= raw;
+    return node;
+  }
+
+  /** Also where no element needs the subject, it is evaluated, and that may fail. */
+  private after(subject: Operand, answer: Node): Node {
+    if (answer.kind !== "constant" || subject.kind !== "expression" || !subject.scalar.mayFail) return answer;
+    const never = this.operands.expressions.isNever(subject);
+    return answer.value === true ? not(never) : or([never, answer]);
+  }
+
+  private overItems(raw: Raw, subject: Operand, operator: Operator, items: readonly Operand[], all: boolean): Node {
+    // Postgres evaluates all elements of an array before it compares them, and those of a list in an order of its own.
+    if (items.some((item) => item.kind === "expression" && item.scalar.mayFail))
+      throw this.operands.unsupported(raw, "a list with an element that may fail", "Join comparisons by OR.");
     const constants = constantsOf(items);
-    if (!constants || subject.kind === "constant") {
+    const isList = operator === (all ? "<>" : "=");
+    if (!isList || !constants || subject.kind !== "column") {
       const each = items.map((item) => this.compare(raw, subject, operator, item));
-      return negated ? and(each) : or(each);
+      return all ? and(each) : or(each);
     }
     const values = constants.map((item) =>
       this.operands.valueFor(this.operands.comparableColumn(raw, subject, operator, item), item),
     );
-    return this.list(subject, values, negated);
+    return this.list(subject, values, all);
   }
 
   private list(subject: Operand & { kind: "column" }, values: readonly Value[], negated: boolean): Node {
@@ -183,11 +274,65 @@ class Resolver {
   }
 
   private between(raw: Raw, body: A_Expr, depth: number): Node {
-    const bounds = body.rexpr && "List" in body.rexpr ? (body.rexpr.List.items ?? []) : [];
-    const subject = this.operands.operand(body.lexpr!, depth + 1);
-    const [low, high] = bounds.map((bound) => this.operands.operand(bound, depth + 1));
-    return and([this.compare(raw, subject, ">=", low!), this.compare(raw, subject, "<=", high!)]);
+    const [subject, low, high] = this.bounds(body, depth);
+    return this.within(raw, subject, low, high);
   }
+
+  private betweenSymmetric(raw: Raw, body: A_Expr, depth: number): Node {
+    const [subject, low, high] = this.bounds(body, depth);
+    return or([this.within(raw, subject, low, high), this.within(raw, subject, high, low)]);
+  }
+
+  private bounds(body: A_Expr, depth: number): [subject: Operand, low: Operand, high: Operand] {
+    const bounds = body.rexpr && "List" in body.rexpr ? (body.rexpr.List.items ?? []) : [];
+    const [low, high] = bounds.map((bound) => this.operands.operand(bound, depth + 1));
+    return [this.operands.operand(body.lexpr!, depth + 1), low!, high!];
+  }
+
+  private within(raw: Raw, subject: Operand, low: Operand, high: Operand): Node {
+    return and([this.compare(raw, subject, ">=", low), this.compare(raw, subject, "<=", high)]);
+  }
+
+  private notDistinctSides(raw: Raw, body: A_Expr, depth: number): Node {
+    const [left, right] = [this.side(body.lexpr!, depth), this.side(body.rexpr!, depth)];
+    if (!isRow(left) && !isRow(right)) return this.notDistinct(raw, left, right);
+    if (!isRow(left) || !isRow(right)) throw this.rowOnOneSide(raw);
+    this.checkSizes(raw, left, right);
+    return and(left.map((value, i) => this.notDistinct(raw, value, right[i]!)));
+  }
+
+  /** Equal, or both NULL. */
+  private notDistinct(raw: Raw, left: Operand, right: Operand): Node {
+    if (isNullLiteral(left)) return this.nullness(raw, right, false);
+    if (isNullLiteral(right)) return this.nullness(raw, left, false);
+    const equal = isTruth(this.compare(raw, left, "=", right), true, false);
+    if (isNullConstant(left)) return this.nullness(raw, right, false);
+    if (isNullConstant(right)) return this.nullness(raw, left, false);
+    if (left.kind === "constant" || right.kind === "constant") return equal;
+    return or([equal, and([this.nullness(raw, left, false), this.nullness(raw, right, false)])]);
+  }
+}
+
+function isRow(side: Operand | readonly Operand[]): side is readonly Operand[] {
+  return Array.isArray(side);
+}
+
+function isNullConstant(operand: Operand): boolean {
+  return operand.kind === "constant" && operand.text === null;
+}
+
+/** It is compared with whatever type. */
+function isNullLiteral(operand: Operand): boolean {
+  return operand.kind === "constant" && operand.text === null && !operand.type;
+}
+
+const strict: Readonly<Record<OrderOperator, OrderOperator>> = { "<": "<", "<=": "<", ">": ">", ">=": ">" };
+
+/** The first parts that differ decide; the last ones may be equal where the operator says so. */
+function rowsInOrder(before: readonly Node[], equal: readonly Node[], last: Node): Node {
+  let node = last;
+  for (let i = before.length - 2; i >= 0; i--) node = or([before[i]!, and([equal[i]!, node])]);
+  return node;
 }
 
 const operators: readonly string[] = ["=", "<>", "<", "<=", ">", ">="] satisfies readonly (OrderOperator | Operator)[];
@@ -195,10 +340,3 @@ const operators: readonly string[] = ["=", "<>", "<", "<=", ">", ">="] satisfies
 function isOperator(name: string | undefined): name is Operator {
   return name !== undefined && operators.includes(name);
 }
-
-const hints: ReadonlyMap<string, string> = new Map([
-  ["AEXPR_DISTINCT", "Write a = 1 OR a IS NULL instead, or (a = 1) IS NOT TRUE."],
-  ["AEXPR_NOT_DISTINCT", "Write (a = 1) IS TRUE instead."],
-  ["AEXPR_BETWEEN_SYM", "Write BETWEEN with the lower bound first."],
-  ["AEXPR_NOT_BETWEEN_SYM", "Write NOT BETWEEN with the lower bound first."],
-]);

@@ -71,12 +71,11 @@ const builtins: readonly (readonly [oid: number, name: string, type: TypeName])[
   [1700, "numeric", "number"],
   [2950, "uuid", "uuid"],
 ];
-const byOid: ReadonlyMap<number, SqlType> = new Map(
-  builtins.map(([oid, name, type]) => [oid, { type, sql: `pg_catalog.${name}` }]),
-);
+// One object per type: they are told apart by identity.
 const byName: ReadonlyMap<string, SqlType> = new Map(
   builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]),
 );
+const byOid: ReadonlyMap<number, SqlType> = new Map(builtins.map(([oid, name]) => [oid, byName.get(name)!]));
 
 /** undefined where the column's type cannot be read exactly. */
 export function sqlTypeOfColumn(column: Column): SqlType | undefined {

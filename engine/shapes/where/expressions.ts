@@ -1,0 +1,289 @@
+/**
+ * Operands that have to be computed: operators and functions by the list in functions.ts, COALESCE, NULLIF, GREATEST and
+ * LEAST, and conditions where a value stands. What needs no row is computed at once and stands as a constant from then
+ * on, so `id = 1 + 1` is the same shape as `id = 2`.
+ */
+import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
+import { Tuple } from "../../changes/tuple.ts";
+import { compile } from "./compile.ts";
+import { comparison, firstPresent, furthest, joined, textOfTruth, truthOf, unlessEqual } from "./forms.ts";
+import { applied, isKnown, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
+import type { Operator } from "./column.ts";
+import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
+import { EvaluationFailed, textOf } from "./numeric.ts";
+import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
+import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
+import {
+  columnScalar,
+  commonCollation,
+  constantScalar,
+  explicitC,
+  type Evaluate,
+  isBytes,
+  type Scalar,
+} from "./scalar.ts";
+import { canonicalText, type SqlType, valueTypes } from "./type.ts";
+
+/** Some forms name a part twice; nested, they would grow without bound. */
+const sqlLengthMax = 100_000;
+
+export class Expressions {
+  /** Whether anything was found that may fail for a row. */
+  mayFail = false;
+  private readonly operands: Operands;
+  private readonly condition: (raw: Raw, depth: number) => Node;
+
+  constructor(operands: Operands, condition: (raw: Raw, depth: number) => Node) {
+    this.operands = operands;
+    this.condition = condition;
+  }
+
+  operand(raw: Raw, depth: number): Operand {
+    const { kind, body } = tagged(raw);
+    switch (kind) {
+      case "A_Expr":
+        if (body.kind === "AEXPR_NULLIF") return this.nullIf(raw, body, depth);
+        return isComparison(raw) ? this.truth(raw, depth) : this.operator(raw, body, depth);
+      case "BoolExpr":
+      case "NullTest":
+      case "BooleanTest":
+        return this.truth(raw, depth);
+      case "FuncCall":
+        return this.call(raw, body, depth);
+      case "CoalesceExpr":
+        return this.coalesce(raw, body, depth);
+      case "MinMaxExpr":
+        return this.extreme(raw, body, depth);
+      default:
+        throw this.operands.unsupported(raw, describe(raw));
+    }
+  }
+
+  /** A comparison with at least one side that is computed. */
+  compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
+    const type = this.comparedType(raw, left, right);
+    const [a, b] = [this.scalar(left, type), this.scalar(right, type)];
+    if (isNullConstant(a) || isNullConstant(b)) return constant(null);
+    this.checkOrder(raw, type, operator, [a, b]);
+    return a.sql <= b.sql ? comparison(type, a, operator, b) : comparison(type, b, mirrored[operator], a);
+  }
+
+  inC({ scalar, raw }: ExpressionOperand): ExpressionOperand {
+    return {
+      kind: "expression",
+      scalar: { ...scalar, sql: `(${scalar.sql} COLLATE pg_catalog."C")`, collation: explicitC },
+      raw,
+    };
+  }
+
+  isNull({ scalar }: ExpressionOperand): Node {
+    const { columns, mayFail, evaluate, sql } = scalar;
+    return test({ columns, mayFail, answer: (row) => evaluate(row) === null }, `${sql} IS NULL`, `${sql} IS NOT NULL`);
+  }
+
+  /** False for every row for which the operand can be evaluated. */
+  isNever({ scalar: { columns, mayFail, evaluate, sql } }: ExpressionOperand): Node {
+    const answer = (row: Tuple): boolean => {
+      evaluate(row);
+      return false;
+    };
+    return test({ columns, mayFail, answer }, `(${sql} IS NULL) IS NULL`, `(${sql} IS NULL) IS NOT NULL`);
+  }
+
+  /** A computed boolean where a condition stands. */
+  isTrue({ scalar, raw }: ExpressionOperand): Node {
+    const { columns, mayFail, evaluate, sql, type } = scalar;
+    if (type.type !== "boolean")
+      throw this.operands.refused("where_type", raw, `expected a boolean, found type ${type.sql}`);
+    const answer = (row: Tuple): boolean | null => truthOf(evaluate(row));
+    return test({ columns, mayFail, answer }, sql, `NOT ${sql}`);
+  }
+
+  // ── Operators and functions ────────────────────────────────────────────────────────────────────────────────────────
+
+  private operator(raw: Raw, body: A_Expr, depth: number): Operand {
+    const name = this.nameOf(raw, "operator", body.name);
+    const args = [body.lexpr, body.rexpr].filter((arg) => arg !== undefined);
+    return this.apply(raw, "operator", name, args, depth);
+  }
+
+  private call(raw: Raw, body: FuncCall, depth: number): Operand {
+    const name = this.nameOf(raw, "function", body.funcname);
+    const { funcname: _, args = [], location: __, funcformat, ...rest } = body;
+    if (Object.keys(rest).length > 0 || funcformat !== "COERCE_EXPLICIT_CALL" || args.some(isNamed))
+      throw this.operands.unsupported(raw, `${name} in this form`);
+    return this.apply(raw, "function", name, args, depth);
+  }
+
+  private nameOf(raw: Raw, kind: Operation["kind"], path: readonly Raw[] | undefined): string {
+    const names = stringsOf(path);
+    const name = names.at(-1)!;
+    if ((names.length === 1 || (names.length === 2 && names[0] === "pg_catalog")) && isKnown(kind, name)) return name;
+    throw this.operands.unsupported(raw, `the ${kind} ${names.join(".")}`);
+  }
+
+  private apply(raw: Raw, kind: Operation["kind"], name: string, args: readonly Raw[], depth: number): Operand {
+    const operands = args.map((arg) => this.operands.operand(arg, depth + 1));
+    const types = operands.map((operand) => this.operands.typeOf(operand));
+    const operation = operationFor(kind, name, types);
+    if (!operation) {
+      const found = types.map((type) => type?.sql ?? "a literal of unknown type").join(" and ");
+      throw this.operands.unsupported(raw, `${name} of ${found || "nothing"}`, "Give literals a type: '1'::int4.");
+    }
+    const scalars = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
+    if (scalars.some(isNullConstant))
+      return this.settled(raw, constantScalar(null, typeNamed(operation.result), false));
+    return this.settled(raw, applied(operation, scalars));
+  }
+
+  private coalesce(raw: Raw, body: CoalesceExpr, depth: number): Operand {
+    const given = this.alike(raw, body.args ?? [], depth);
+    const rest = given.scalars.filter((scalar) => !isNullConstant(scalar));
+    const first = rest.findIndex(({ columns }) => columns.length === 0);
+    const scalars = first < 0 ? rest : rest.slice(0, first + 1);
+    this.checkDropped(
+      raw,
+      given.type,
+      given.scalars.filter((scalar) => !scalars.includes(scalar)),
+    );
+    if (scalars.length === 0) return this.settled(raw, constantScalar(null, given.type, false));
+    if (scalars.length === 1 && scalars[0]!.type === given.type) return this.settled(raw, scalars[0]!);
+    const named = scalars.length === 1 ? given.scalars : scalars;
+    return this.settled(raw, joined(given.type, named, "COALESCE", firstPresent(scalars)));
+  }
+
+  private extreme(raw: Raw, body: MinMaxExpr, depth: number): Operand {
+    const { type, scalars } = this.alike(raw, body.args ?? [], depth);
+    this.checkOrder(raw, type, "<", scalars);
+    const [name, sign] = body.op === "IS_GREATEST" ? (["GREATEST", 1] as const) : (["LEAST", -1] as const);
+    return this.settled(raw, joined(type, scalars, name, furthest(type, scalars, sign)));
+  }
+
+  /** Written as CASE, in which the operator has a name that no search_path changes. */
+  private nullIf(raw: Raw, body: A_Expr, depth: number): Operand {
+    const [left, right] = [body.lexpr!, body.rexpr!].map((side) => this.operands.operand(side, depth + 1));
+    const type = this.comparedType(raw, left!, right!);
+    const [a, b] = [this.scalar(left!, type), this.scalar(right!, type)];
+    if (isNullConstant(a) || isNullConstant(b)) {
+      this.checkDropped(raw, type, [b]);
+      return this.settled(raw, a);
+    }
+    this.checkOrder(raw, type, "=", [a, b]);
+    // There is an = for any two types of integers. Beside a numeric, both sides become one.
+    const [result, cast] = type === numeric && a.type !== numeric ? [type, `::${type.sql}`] : [a.type, ""];
+    const both = joined(result, [a, b], "", unlessEqual(type, a, b));
+    // CASE goes by the collation of what it gives, NULLIF by both.
+    const collate = both.collation?.isC && !a.collation?.isC ? ' COLLATE pg_catalog."C"' : "";
+    const sql = `CASE WHEN ${a.sql} OPERATOR(pg_catalog.=) ${b.sql} THEN NULL ELSE ${a.sql}${cast} END${collate}`;
+    return this.settled(raw, { ...both, sql: `(${sql})` });
+  }
+
+  /** A condition where a value stands. */
+  private truth(raw: Raw, depth: number): Operand {
+    const node = this.condition(raw, depth);
+    const answer = compile(node);
+    return this.settled(raw, {
+      type: typeNamed("bool"),
+      sql: `(${node.sql})`,
+      columns: columnsRead(node),
+      mayFail: node.mayFail === true,
+      collation: undefined,
+      evaluate: (row) => textOfTruth(answer(row)),
+    });
+  }
+
+  // ── Types and collations ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Arguments that give one type, which literals take from the others. */
+  private alike(raw: Raw, args: readonly Raw[], depth: number): { type: SqlType; scalars: readonly Scalar[] } {
+    const operands = args.map((arg) => this.operands.operand(arg, depth + 1));
+    const types = operands.map((operand) => this.operands.typeOf(operand)).filter((type) => type !== undefined);
+    const type = types.reduce((a, b) => this.commonOf(raw, a, b), types[0] ?? typeNamed("text"));
+    return { type, scalars: operands.map((operand) => this.scalarOf(operand, type)) };
+  }
+
+  private commonOf(raw: Raw, a: SqlType, b: SqlType): SqlType {
+    this.operands.checkTypes(raw, a, b);
+    if (a.type !== b.type) throw this.operands.unsupported(raw, `mixing ${a.sql} and ${b.sql}`);
+    if (a.type === "number") return widest(a, b);
+    return a.type === "text" ? typeNamed("text") : a;
+  }
+
+  /** A literal is read as what it is compared with; two of them are text. */
+  private comparedType(raw: Raw, left: Operand, right: Operand): SqlType {
+    const [a, b] = [this.operands.typeOf(left), this.operands.typeOf(right)];
+    return a && b ? this.commonOf(raw, a, b) : (a ?? b ?? typeNamed("text"));
+  }
+
+  private scalar(operand: Operand, type: SqlType): Scalar {
+    if (operand.kind === "expression") return operand.scalar;
+    if (operand.kind === "column") return columnScalar(this.operands.readable(operand), operand.isC);
+    const { text, type: own, isC, scale } = this.operands.typed(operand, type);
+    return constantScalar(text, own, isC, scale);
+  }
+
+  /** A constant becomes one of the common type: what is left of the form in the end may be that constant. */
+  private scalarOf(operand: Operand, type: SqlType): Scalar {
+    if (operand.kind !== "constant" || type.type !== "number") return this.scalar(operand, type);
+    return this.scalar({ ...this.operands.typed(operand, type), type }, type);
+  }
+
+  private checkOrder(raw: Raw, type: SqlType, operator: Operator, scalars: readonly Scalar[]): void {
+    const isEquality = operator === "=" || operator === "<>";
+    const { ordered, collatable } = valueTypes[type.type];
+    if (!isEquality && !ordered) throw this.operands.unsupported(raw, `${operator} over type ${type.sql}`);
+    if (!collatable) return;
+    const collation = commonCollation(scalars);
+    if (isEquality ? collation?.deterministic === false : !collation?.isC)
+      throw this.operands.unsupported(
+        raw,
+        `${operator} in ${collation?.name ? `the collation ${collation.name}` : "two collations"}`,
+        'Write COLLATE "C" after a column or constant in it.',
+      );
+  }
+
+  /** What is never evaluated decides by which collation the rest is compared all the same. */
+  private checkDropped(raw: Raw, type: SqlType, dropped: readonly Scalar[]): void {
+    if (valueTypes[type.type].collatable && commonCollation(dropped))
+      throw this.operands.unsupported(raw, "a text that is never asked for", "Leave it out.");
+  }
+
+  // ── Results ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** What reads no column is computed now; where that fails, Postgres would refuse every query with it. */
+  private settled(raw: Raw, scalar: Scalar): Operand {
+    if (scalar.sql.length > sqlLengthMax)
+      throw this.operands.refused("where_unsupported", raw, `expected at most ${sqlLengthMax} characters of SQL`);
+    if (scalar.columns.length === 0) return this.folded(raw, scalar);
+    this.mayFail ||= scalar.mayFail;
+    return { kind: "expression", scalar, raw };
+  }
+
+  private folded(raw: Raw, { type, evaluate, collation }: Scalar): ConstantOperand {
+    const common = { kind: "constant", type, isC: collation?.isExplicit === true, raw } as const;
+    const value = this.evaluated(raw, evaluate);
+    if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
+    const text = canonicalText(textOf(value), type)!;
+    return typeof value === "bigint" ? { ...common, text } : { ...common, text, scale: value.scale };
+  }
+
+  private evaluated(raw: Raw, evaluate: Evaluate): ReturnType<Evaluate> {
+    try {
+      return evaluate(noRow);
+    } catch (error) {
+      if (!(error instanceof EvaluationFailed)) throw error;
+      throw this.operands.refused("where_failed", raw, error.message);
+    }
+  }
+}
+
+const noRow = new Tuple();
+const numeric = typeNamed("numeric");
+
+function isNullConstant({ columns, evaluate }: Scalar): boolean {
+  return columns.length === 0 && evaluate(noRow) === null;
+}
+
+function isNamed(argument: Raw): boolean {
+  return tagged(argument).kind === "NamedArgExpr";
+}

@@ -1,0 +1,68 @@
+/** What the forms that are no functions give for a row: comparisons, COALESCE, NULLIF, GREATEST and LEAST, and truths as values. */
+import type { Tuple } from "../../changes/tuple.ts";
+import type { Operator } from "./column.ts";
+import { holdsFor } from "./compile.ts";
+import { type Node, opposites, test } from "./node.ts";
+import { columnsOf, commonCollation, compareScalars, type Evaluate, isBytes, type Scalar } from "./scalar.ts";
+import type { SqlType } from "./type.ts";
+
+export function comparison(type: SqlType, a: Scalar, operator: Operator, b: Scalar): Node {
+  const holds = holdsFor[operator];
+  const answer = (row: Tuple): boolean | null => {
+    const [left, right] = [a.evaluate(row), b.evaluate(row)];
+    return left === null || right === null ? null : holds(compareScalars(type, left, right));
+  };
+  const sql = (by: Operator): string => `${a.sql} OPERATOR(pg_catalog.${by}) ${b.sql}`;
+  const { columns, mayFail } = joined(type, [a, b], "", a.evaluate);
+  return test({ columns, mayFail, answer }, sql(operator), sql(opposites[operator]));
+}
+
+export function joined(type: SqlType, scalars: readonly Scalar[], name: string, evaluate: Evaluate): Scalar {
+  return {
+    type,
+    sql: `${name}(${scalars.map(({ sql }) => sql).join(", ")})`,
+    columns: columnsOf(scalars),
+    mayFail: scalars.some(({ mayFail }) => mayFail),
+    collation: commonCollation(scalars),
+    evaluate,
+  };
+}
+
+export function firstPresent(scalars: readonly Scalar[]): Evaluate {
+  return (row) => {
+    for (const { evaluate } of scalars) {
+      const value = evaluate(row);
+      if (value !== null) return value;
+    }
+    return null;
+  };
+}
+
+/** NULLs do not count; of equal values the first stays. */
+export function furthest(type: SqlType, scalars: readonly Scalar[], sign: 1 | -1): Evaluate {
+  return (row) => {
+    let best: ReturnType<Evaluate> = null;
+    for (const { evaluate } of scalars) {
+      const value = evaluate(row);
+      if (value !== null && (best === null || compareScalars(type, value, best) * sign > 0)) best = value;
+    }
+    return best;
+  };
+}
+
+export function unlessEqual(type: SqlType, a: Scalar, b: Scalar): Evaluate {
+  return (row) => {
+    const [left, right] = [a.evaluate(row), b.evaluate(row)];
+    return left !== null && right !== null && compareScalars(type, left, right) === 0 ? null : left;
+  };
+}
+
+const [trueText, falseText] = [Buffer.from("t"), Buffer.from("f")];
+
+export function textOfTruth(value: boolean | null): Buffer | null {
+  return value === null ? null : value ? trueText : falseText;
+}
+
+export function truthOf(value: ReturnType<Evaluate>): boolean | null {
+  return value === null ? null : isBytes(value) && trueText.equals(value);
+}

@@ -1,0 +1,188 @@
+/**
+ * The operators and functions that give a value, one row for each with the types it is there for. What is not in this
+ * list is refused. All of them give NULL where an argument is NULL, and evaluate every argument first, as Postgres does.
+ *
+ * One more is a row here, and a place in tests/shapes/generate.ts: the comparison with Postgres in where.pg.test.ts does the
+ * rest. A type that is not in type.ts yet comes there first. What gives a truth is a row with the result `bool`; where the
+ * index shall serve it, it becomes a node of its own in node.ts, and places in index/cover.ts.
+ */
+import assert from "node:assert/strict";
+import {
+  absolute,
+  add,
+  asNumeric,
+  divide,
+  dividedInteger,
+  inRange,
+  magnitude,
+  multiply,
+  negate,
+  type Numeric,
+  remainder,
+  remainderInteger,
+  subtract,
+} from "./numeric.ts";
+import { columnsOf, commonCollation, type Evaluate, isBytes, type Scalar, type Value } from "./scalar.ts";
+import { type SqlType, sqlTypeNamed } from "./type.ts";
+
+type Present = Exclude<Value, null>;
+
+export interface Operation {
+  readonly kind: "operator" | "function";
+  readonly name: string;
+  /** Names in pg_catalog. Numbers are taken by the first row that holds all arguments' types. */
+  readonly args: readonly string[];
+  readonly result: string;
+  readonly mayFail: boolean;
+  /** Its arguments may change places. */
+  readonly isCommutative: boolean;
+  /** What it does depends on the collation, and is known in "C". */
+  readonly needsC: boolean;
+  readonly evaluate: (a: Present, b: Present) => Present;
+}
+
+const rules = { kind: "operator", mayFail: true, isCommutative: false, needsC: false } as const;
+
+const integers = [
+  { name: "int2", bits: 16, outOfRange: "smallint out of range" },
+  { name: "int4", bits: 32, outOfRange: "integer out of range" },
+  { name: "int8", bits: 64, outOfRange: "bigint out of range" },
+];
+
+const arithmetic = [
+  ...integers.flatMap((type): Operation[] => {
+    const one = { ...rules, args: [type.name], result: type.name };
+    const two = { ...rules, args: [type.name, type.name], result: type.name };
+    const ranged =
+      (compute: (a: bigint, b: bigint) => bigint) =>
+      (a: Present, b: Present): bigint =>
+        inRange(compute(integer(a), integer(b)), type);
+    const alone =
+      (compute: (a: bigint) => bigint) =>
+      (a: Present): bigint =>
+        inRange(compute(integer(a)), type);
+    return [
+      { ...two, name: "+", isCommutative: true, evaluate: ranged((a, b) => a + b) },
+      { ...two, name: "-", evaluate: ranged((a, b) => a - b) },
+      { ...two, name: "*", isCommutative: true, evaluate: ranged((a, b) => a * b) },
+      { ...two, name: "/", evaluate: ranged(dividedInteger) },
+      { ...two, name: "%", evaluate: ranged(remainderInteger) },
+      { ...one, name: "-", evaluate: alone((a) => -a) },
+      { ...one, name: "+", mayFail: false, evaluate: (a) => a },
+      { ...one, name: "@", evaluate: alone(magnitude) },
+      { ...one, name: "abs", kind: "function", evaluate: alone(magnitude) },
+    ];
+  }),
+  ...((): Operation[] => {
+    const one = { ...rules, args: ["numeric"], result: "numeric", mayFail: false };
+    const two = { ...rules, args: ["numeric", "numeric"], result: "numeric" };
+    const pair =
+      (compute: (a: Numeric, b: Numeric) => Numeric) =>
+      (a: Present, b: Present): Numeric =>
+        compute(numeric(a), numeric(b));
+    const alone =
+      (compute: (a: Numeric) => Numeric) =>
+      (a: Present): Numeric =>
+        compute(numeric(a));
+    return [
+      { ...two, name: "+", isCommutative: true, evaluate: pair(add) },
+      { ...two, name: "-", evaluate: pair(subtract) },
+      { ...two, name: "*", isCommutative: true, evaluate: pair(multiply) },
+      { ...two, name: "/", evaluate: pair(divide) },
+      { ...two, name: "%", evaluate: pair(remainder) },
+      { ...one, name: "-", evaluate: alone(negate) },
+      { ...one, name: "+", evaluate: (a) => a },
+      { ...one, name: "@", evaluate: alone(absolute) },
+      { ...one, name: "abs", kind: "function", evaluate: alone(absolute) },
+    ];
+  })(),
+];
+
+const operations: readonly Operation[] = arithmetic;
+
+/** The row for arguments of these types, where undefined is a literal that takes the type it is given. */
+export function operationFor(
+  kind: Operation["kind"],
+  name: string,
+  types: readonly (SqlType | undefined)[],
+): Operation | undefined {
+  return operations.find((row) => row.kind === kind && row.name === name && takes(row, types));
+}
+
+export function isKnown(kind: Operation["kind"], name: string): boolean {
+  return operations.some((row) => row.kind === kind && row.name === name);
+}
+
+/** A literal among numbers is of the other argument's type. Alone, nothing says of which number type it is. */
+function takes({ args }: Operation, types: readonly (SqlType | undefined)[]): boolean {
+  if (args.length !== types.length) return false;
+  const isNumber = typeNamed(args[0]!).type === "number";
+  if (isNumber && types.every((type) => type === undefined)) return false;
+  return args.every((arg, i) => types[i] === undefined || holds(arg, types[i]));
+}
+
+const widths = ["int2", "int4", "int8", "numeric"].map((name) => `pg_catalog.${name}`);
+
+function holds(arg: string, type: SqlType): boolean {
+  const wanted = typeNamed(arg);
+  return (
+    wanted.type === type.type && (type.type !== "number" || widths.indexOf(type.sql) <= widths.indexOf(wanted.sql))
+  );
+}
+
+/** The one of two number types that holds the values of both. */
+export function widest(a: SqlType, b: SqlType): SqlType {
+  return widths.indexOf(a.sql) >= widths.indexOf(b.sql) ? a : b;
+}
+
+export function typeNamed(name: string): SqlType {
+  const type = sqlTypeNamed(name);
+  assert(type, `${name} is one of the types that can be read`);
+  return type;
+}
+
+export function applied(operation: Operation, given: readonly Scalar[]): Scalar {
+  const args = operation.isCommutative ? given.toSorted((a, b) => (a.sql < b.sql ? -1 : 1)) : given;
+  return {
+    type: typeNamed(operation.result),
+    sql: callSql(operation, args),
+    columns: columnsOf(args),
+    mayFail: operation.mayFail || args.some(({ mayFail }) => mayFail),
+    collation: typeNamed(operation.result).type === "text" ? commonCollation(args) : undefined,
+    evaluate: args.length === 1 ? strictOne(operation, args[0]!) : strictTwo(operation, args[0]!, args[1]!),
+  };
+}
+
+function callSql({ kind, name }: Operation, args: readonly Scalar[]): string {
+  const [first, second] = args.map(({ sql }) => sql);
+  if (kind === "function") return `pg_catalog.${name}(${first})`;
+  return second === undefined
+    ? `(OPERATOR(pg_catalog.${name}) ${first})`
+    : `(${first} OPERATOR(pg_catalog.${name}) ${second})`;
+}
+
+function strictOne({ evaluate }: Operation, argument: Scalar): Evaluate {
+  return (row) => {
+    const value = argument.evaluate(row);
+    return value === null ? null : evaluate(value, value);
+  };
+}
+
+/** The second argument is evaluated even where the first is NULL: it may fail. */
+function strictTwo({ evaluate }: Operation, first: Scalar, second: Scalar): Evaluate {
+  return (row) => {
+    const a = first.evaluate(row);
+    const b = second.evaluate(row);
+    return a === null || b === null ? null : evaluate(a, b);
+  };
+}
+
+function integer(value: Present): bigint {
+  assert(typeof value === "bigint", "an operator over integers is given integers");
+  return value;
+}
+
+function numeric(value: Present): Numeric {
+  assert(!isBytes(value), "an operator over numbers is given numbers");
+  return asNumeric(value);
+}

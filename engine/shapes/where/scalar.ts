@@ -1,0 +1,122 @@
+/**
+ * What has a value for each row and is neither a column nor a constant as it stands: `price * quantity`, say. A Scalar
+ * carries its type, its own SQL, which means the same under any search_path, and a closure that gives its value. The
+ * closure throws EvaluationFailed where Postgres would raise an error, and evaluates what Postgres would.
+ */
+import assert from "node:assert/strict";
+import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
+import { quoteLiteral } from "../name.ts";
+import type { ReadColumn } from "./column.ts";
+import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
+import { type SqlType, valueTypes } from "./type.ts";
+
+/** Numbers as such; of every other type the canonical text in UTF-8, which may be a view of the row's bytes. */
+export type Value = null | NumberValue | Buffer;
+export type Evaluate = (row: Tuple) => Value;
+
+export function isBytes(value: Value): value is Buffer {
+  return Buffer.isBuffer(value);
+}
+
+export interface Scalar {
+  readonly type: SqlType;
+  readonly sql: string;
+  /** Positions in the table's columns. */
+  readonly columns: readonly number[];
+  readonly mayFail: boolean;
+  /** Of text, what it is compared by; undefined where nothing says it, and any other decides. */
+  readonly collation: Collation | undefined;
+  readonly evaluate: Evaluate;
+}
+
+export interface Collation {
+  readonly name: string;
+  readonly isExplicit: boolean;
+  readonly isC: boolean;
+  readonly deterministic: boolean;
+}
+
+export const explicitC: Collation = { name: "pg_catalog.C", isExplicit: true, isC: true, deterministic: true };
+/** Two columns' collations differ: nothing that depends on one can be asked. */
+const conflict: Collation = { name: "", isExplicit: false, isC: false, deterministic: false };
+const defaultName = "pg_catalog.default";
+
+export function columnScalar(column: ReadColumn, isC: boolean): Scalar {
+  return {
+    type: column.sqlType,
+    sql: isC ? `${column.sql} COLLATE pg_catalog."C"` : column.sql,
+    columns: [column.position],
+    mayFail: false,
+    collation: isC ? explicitC : collationOf(column),
+    evaluate: column.values.name === "number" ? numberIn(column) : bytesIn(column),
+  };
+}
+
+/** `scale`: digits after the point that are shown, beyond those that matter. */
+export function constantScalar(text: string | null, type: SqlType, isC: boolean, scale = 0): Scalar {
+  const value = text === null ? null : valueOf(text, type, scale);
+  const literal = value === null ? "NULL" : quoteLiteral(isBytes(value) ? text! : textOf(value));
+  const sql = `${literal}::${type.type === "text" ? "pg_catalog.text" : type.sql}`;
+  return {
+    type,
+    sql: isC ? `${sql} COLLATE pg_catalog."C"` : sql,
+    columns: [],
+    mayFail: false,
+    collation: isC ? explicitC : undefined,
+    evaluate: () => value,
+  };
+}
+
+/** Of two values of one type; numbers of any two types. */
+export function compareScalars(type: SqlType, a: Exclude<Value, null>, b: Exclude<Value, null>): number {
+  if (isBytes(a) || isBytes(b)) {
+    assert(isBytes(a) && isBytes(b), "values of one type are compared");
+    return valueTypes[type.type].compare(a, 0, a.length, b, 0, b.length);
+  }
+  return compareValues(a, b);
+}
+
+/** What an operator or a function goes by whose arguments are these. The explicit one counts, then the one that is not the default. */
+export function commonCollation(scalars: readonly Scalar[]): Collation | undefined {
+  return scalars.map(({ collation }) => collation).reduce(stronger, undefined);
+}
+
+function stronger(a: Collation | undefined, b: Collation | undefined): Collation | undefined {
+  if (!a || !b) return a ?? b;
+  if (a.isExplicit || b.isExplicit) return a.isExplicit ? a : b;
+  if (a.name === b.name || b.name === defaultName) return a;
+  return a.name === defaultName ? b : conflict;
+}
+
+export function columnsOf(scalars: readonly Scalar[]): readonly number[] {
+  return [...new Set(scalars.flatMap(({ columns }) => columns))];
+}
+
+function collationOf({ column: { collation } }: ReadColumn): Collation | undefined {
+  return collation && { ...collation, name: `${collation.schema}.${collation.name}`, isExplicit: false };
+}
+
+function valueOf(text: string, { type, sql }: SqlType, scale: number): Value {
+  if (type !== "number") return Buffer.from(text);
+  return sql === "pg_catalog.numeric" ? withScale(numericOf(text), scale) : BigInt(text);
+}
+
+function numberIn({ position, sqlType }: ReadColumn): Evaluate {
+  const read = sqlType.sql === "pg_catalog.numeric" ? numericOf : BigInt;
+  return (row) =>
+    isNull(row, position) ? null : read(row.bytes.toString("latin1", row.starts[position], row.ends[position]));
+}
+
+function bytesIn({ position, values }: ReadColumn): Evaluate {
+  return (row) => {
+    if (isNull(row, position)) return null;
+    const start = row.starts[position]!;
+    return row.bytes.subarray(start, values.end(row.bytes, start, row.ends[position]!));
+  };
+}
+
+function isNull(row: Tuple, position: number): boolean {
+  const kind = row.kinds[position];
+  assert(kind === TEXT_VALUE || kind === NULL_VALUE, "a predicate reads only columns that the row carries as text");
+  return kind === NULL_VALUE;
+}
