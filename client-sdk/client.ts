@@ -60,6 +60,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly transactions: TransactionTrace[] = [];
   private readonly counts = {
     connections: 0,
+    authentications: 0,
     breaches: 0,
     transactions: 0,
     resumes: 0,
@@ -220,6 +221,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       greeting: () => this.lanes.greeting(),
       changed: () => this.updateStatus(),
       welcomed: (welcome) => this.welcomed(welcome),
+      authenticated: () => this.authenticated(),
       message: (message) => this.received(message),
       frame: (frame) => this.lanes.frame(frame),
       down: () => this.lanes.offline(),
@@ -269,6 +271,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (welcome.cause) this.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
     this.lanes.online(welcome);
     this.awaits.askAgain();
+  }
+
+  private authenticated(): void {
+    this.counts.authentications++;
+    if (this.isNewToken) this.lanes.removeUnclaimed();
+    this.isNewToken = false;
   }
 
   private received(message: ServerMessage): void {

@@ -5,7 +5,10 @@
  *
  *     idle ─start─▶ opening ─opened─▶ greeting ─welcomed─▶ open ─settled─▶ open (attempt 0)
  *                      ▲  └────────────────┴──────lost───────┴──▶ waiting ─elapsed─▶ opening
- *                      └── tokenChanged, from anywhere                                  closed, from anywhere
+ *                      └── tokenChanged, from anywhere but open                         closed, from anywhere
+ *
+ * A token that changes while the connection is open is told to the server on it; so is the next one of a function, before the
+ * one in use expires.
  *
  * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
@@ -54,7 +57,7 @@ export function next(state: ConnectionState, event: ConnectionEvent): Connection
     case "elapsed":
       return state.kind === "waiting" ? { kind: "opening", attempt: state.attempt } : state;
     case "tokenChanged":
-      return state.kind === "idle" ? state : { kind: "opening", attempt: 0 };
+      return state.kind === "idle" || state.kind === "open" ? state : { kind: "opening", attempt: 0 };
   }
 }
 
@@ -81,6 +84,8 @@ export interface ConnectionHooks {
   changed(): void;
   /** The first message of every connection. */
   welcomed(message: Extract<ServerMessage, { kind: "welcome" }>): void;
+  /** The server has taken the newest token on the open connection; what it may not see was withdrawn before. */
+  authenticated(): void;
   message(message: ServerMessage): void;
   frame(frame: Frame): void;
   /** Only after `welcomed`. */
@@ -120,6 +125,10 @@ const SILENCE_FACTOR = 2.5;
 const FRAMES_FIRST_MS = 100;
 // A peer that answers does so in a round trip. One that does not answer must not keep a client from closing.
 const CLOSE_TIMEOUT_MS = 1000;
+// Time for a slow network to fetch a token, unless the token lives so shortly that this would be most of its life.
+const RENEW_BEFORE_MS = 30_000;
+const RENEW_BEFORE_SHARE = 0.2;
+const RENEW_MS_MIN = 100;
 /** A timer that is to run longer would fire at once. */
 export const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -138,6 +147,10 @@ export class Connection {
   private frameNumber = 0;
   private checksum = 0;
   private refusal: WalcastError | undefined;
+  private messageBytesMax = Infinity;
+  private renewal: ReturnType<typeof setTimeout> | undefined;
+  /** What is to be done once the server has answered: nothing else, or ask it again with a token that is newer still. */
+  private renewing: "no" | "once" | "again" = "no";
 
   constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
     this.options = options;
@@ -149,14 +162,26 @@ export class Connection {
     this.step({ kind: "start" });
   }
 
-  /** Sent if the connection is open, dropped if not: whoever needs it there sends it again after the next welcome. */
+  /**
+   * Sent if the connection is open, dropped if not: whoever needs it there sends it again after the next welcome. Throws
+   * `too_large` where the server would end the connection over it, again and again.
+   */
   send(message: ClientMessage): void {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+    if (this.socket?.readyState !== WebSocket.OPEN) return;
+    const text = JSON.stringify(message);
+    if (isLonger(text, this.messageBytesMax))
+      throw new WalcastError(
+        "too_large",
+        `send ${message.kind}: expected at most ${this.messageBytesMax} bytes, which is what the server takes, found more`,
+        { hint: "ask for less, or raise limits.messageBytes of the engine" },
+      );
+    this.socket.send(text);
   }
 
   setToken(token: Token): void {
     this.token = token;
-    this.step({ kind: "tokenChanged" });
+    if (this.state.kind === "open") void this.renew("new");
+    else this.step({ kind: "tokenChanged" });
   }
 
   /** What came cannot be right, or could not be applied. */
@@ -193,6 +218,7 @@ export class Connection {
     const keepsSocket = this.state.kind === "greeting" || this.state.kind === "open";
     clearTimeout(this.timer);
     if (!keepsSocket) this.dropSocket();
+    clearTimeout(this.renewal);
     if (state.kind === "open") this.hooks.down();
   }
 
@@ -215,15 +241,45 @@ export class Connection {
   private async open(): Promise<void> {
     const opening = this.state;
     try {
-      const token = typeof this.token === "function" ? await this.token() : this.token;
+      const token = await this.currentToken();
       if (this.state === opening) this.connect(token);
     } catch (error) {
-      if (this.state === opening)
-        this.lose(
-          new WalcastError("unauthenticated", "get a token: the token function failed", { cause: error }),
-          false,
-        );
+      if (this.state === opening) this.lose(tokenFailed(error), false);
     }
+  }
+
+  private async currentToken(): Promise<string | undefined> {
+    return typeof this.token === "function" ? this.token() : this.token;
+  }
+
+  /** The server answers one after the other. With a token of somebody else there is no going on as the one before. */
+  private async renew(why: "new" | "expires"): Promise<void> {
+    if (this.renewing !== "no") return void (this.renewing = "again");
+    this.renewing = "once";
+    const { socket } = this;
+    try {
+      const token = await this.currentToken();
+      if (this.socket === socket && token !== undefined) this.send({ kind: "authenticate", token });
+    } catch (error) {
+      if (this.socket !== socket) return;
+      this.renewing = "no";
+      if (why === "new") this.lose(tokenFailed(error), false);
+    }
+  }
+
+  private authenticated(expiresInMs: number | undefined): void {
+    const isNewest = this.renewing !== "again";
+    this.renewing = "no";
+    if (!isNewest) return void this.renew("new");
+    this.expires(expiresInMs);
+    this.hooks.authenticated();
+  }
+
+  private expires(inMs: number | undefined): void {
+    clearTimeout(this.renewal);
+    if (inMs === undefined || inMs < RENEW_MS_MIN || typeof this.token !== "function") return;
+    const waitMs = Math.max(inMs - RENEW_BEFORE_MS, inMs * (1 - RENEW_BEFORE_SHARE));
+    this.renewal = setTimeout(() => void this.renew("expires"), Math.min(waitMs, TIMER_MS_MAX));
   }
 
   private connect(token: string | undefined): void {
@@ -235,6 +291,8 @@ export class Connection {
     this.socket = socket;
     this.frameNumber = this.checksum = 0;
     this.refusal = undefined;
+    this.renewing = "no";
+    this.messageBytesMax = Infinity;
     socket.onopen = () => {
       this.step({ kind: "opened" });
       this.send({ kind: "hello", ...(token === undefined ? {} : { token }), ...this.hooks.greeting() });
@@ -298,6 +356,7 @@ export class Connection {
       return this.refused(message.error);
     if (this.state.kind !== "open")
       throw new WalcastError("malformed_message", `read a message: expected a welcome first, found ${message.kind}`);
+    if (message.kind === "authenticated") return this.authenticated(message.expiresInMs);
     this.hooks.message(message);
   }
 
@@ -315,7 +374,9 @@ export class Connection {
     if (this.state.kind !== "greeting")
       throw new WalcastError("malformed_message", "read a message: did not expect a second welcome");
     this.silenceMs = message.positionEveryMs * SILENCE_FACTOR;
+    this.messageBytesMax = message.messageBytes ?? Infinity;
     this.step({ kind: "welcomed" });
+    this.expires(message.expiresInMs);
     this.hooks.welcomed(message);
   }
 
@@ -354,6 +415,15 @@ export class Connection {
 /** The same connection: nothing to open or close between the two. */
 function isSame(before: ConnectionState, now: ConnectionState): boolean {
   return before.kind === now.kind && now.kind === "open";
+}
+
+function tokenFailed(cause: unknown): WalcastError {
+  return new WalcastError("unauthenticated", "get a token: the token function failed", { cause });
+}
+
+/** Of UTF-8 has a UTF-16 code unit at most three bytes. */
+function isLonger(text: string, bytesMax: number): boolean {
+  return text.length * 3 > bytesMax && new TextEncoder().encode(text).length > bytesMax;
 }
 
 /** `ws://host:4437` → `ws://host:4437/v1/sync`; http and https work as well, a path of one's own (a proxy's) is kept. */

@@ -121,7 +121,10 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
     target: string | bigint | { readonly xid: string | number | bigint },
     options?: { timeoutMs?: number },
   ): Promise<void>;
-  /** Another token from now on. Reconnects with it, and goes on from the same position; rows that it may not see leave the replica as soon as the server has answered. */
+  /**
+   * Another token from now on. An open connection goes on with it; rows that it may not see leave the replica as soon as the
+   * server has answered, and what it may see in their place is loaded.
+   */
   setToken(token: Token): void;
   /** What a developer wants to see. Plain data. */
   inspect(): Inspection;
@@ -143,6 +146,8 @@ export interface Inspection {
   readonly epoch: string | undefined;
   /** Connections that were welcomed. */
   readonly connections: number;
+  /** Tokens that the server took while a connection was open: renewed ones, and those of `setToken`. */
+  readonly authentications: number;
   /** Connections given up because a frame was malformed, missing, or damaged. */
   readonly breaches: number;
   /** Connections that went on where the one before had ended, without a row being sent again. */

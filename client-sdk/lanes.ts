@@ -217,6 +217,7 @@ export class Lanes {
         if (message.subscription !== undefined) this.refused(this.lane(message.subscription), message.error);
         return;
       case "welcome":
+      case "authenticated":
     }
   }
 
@@ -247,14 +248,25 @@ export class Lanes {
   private ask(subscriber: Subscriber): void {
     const lane = this.open(newLane(subscriber));
     subscriber.loading();
-    this.hooks.send({ kind: "subscribe", id: lane.id, ...asked(subscriber) });
+    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(subscriber) });
     this.hooks.changed();
   }
 
   private askToResume(lane: Lane): void {
     this.open(lane);
     lane.stage = "resuming";
-    this.hooks.send({ kind: "subscribe", id: lane.id, ...asked(lane.subscriber), identity: lane.identity! });
+    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(lane.subscriber), identity: lane.identity! });
+  }
+
+  /** What the server would not take is the end of this one, and of no other. */
+  private say(lane: Lane, message: ClientMessage): void {
+    try {
+      this.hooks.send(message);
+    } catch (error) {
+      if (!(error instanceof WalcastError)) throw error;
+      this.byId.delete(lane.id);
+      this.fail(lane, error);
+    }
   }
 
   private open(lane: Lane): Lane {

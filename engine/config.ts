@@ -4,7 +4,7 @@
  */
 import { resolve } from "node:path";
 import { WalcastError } from "./errors.ts";
-import { type Auth, type Authenticator, anonymous } from "./authenticate.ts";
+import { type Auth, type Authenticator, type AuthFunction, anonymous, authenticator } from "./authenticate.ts";
 import { parseTableName, qualifiedName, type TableName } from "./shapes/name.ts";
 import { isSql, type Sql } from "./sql.ts";
 
@@ -25,8 +25,11 @@ export interface WalcastConfig {
    * "all" serves every table to everybody: for development, and refused unless `host` is a loopback address.
    */
   tables?: Readonly<Record<string, TableRule>> | "all" | undefined;
-  /** Turns a client's token into claims. Default: everybody is nobody, with no claims and no scopes. */
-  auth?: Authenticator | undefined;
+  /**
+   * Turns a client's token into claims: `jwt({ … })`, or a function of yours. What it throws, and null, refuses the client.
+   * Default: everybody is nobody, with no claims and no scopes.
+   */
+  auth?: Authenticator | AuthFunction | undefined;
   log?: {
     /** How long a client may be away and still resume where it was. Default 24. */
     retentionHours?: number;
@@ -317,8 +320,9 @@ function areColumns(value: unknown): boolean {
 
 function authOf(value: unknown): Authenticator {
   if (value === undefined) return anonymous;
-  if (isRecord(value) && typeof value.verify === "function") return value as unknown as Authenticator;
-  throw invalid("auth", "an object with verify(), such as jwt({ secret })", value);
+  if (typeof value === "function") return authenticator(value as AuthFunction);
+  if (isRecord(value) && typeof value.verify === "function") return authenticator(value as unknown as Authenticator);
+  throw invalid("auth", "a function, or an object with verify(), such as jwt({ secret })", value);
 }
 
 function logOf(value: unknown = {}): Config["log"] {

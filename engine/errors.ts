@@ -10,6 +10,7 @@ export const errorCodes = [
   "hello_timeout",
   "unauthenticated",
   "token_expired",
+  "auth_unavailable",
   "forbidden",
   "too_large",
   "too_many",
@@ -80,11 +81,18 @@ export class WalcastError extends Error {
 
   /** The form every transport sends: no stack, no cause. */
   toJSON(): ErrorJson {
-    const json: ErrorJson = { code: this.code, message: this.message };
+    const json: ErrorJson = { code: this.code, message: cut(this.message) };
     if (this.position !== undefined) json.position = this.position;
-    if (this.hint !== undefined) json.hint = this.hint;
+    if (this.hint !== undefined) json.hint = cut(this.hint);
     return json;
   }
+}
+
+// Some repeat what they were given, which may be as long as a message may be: an answer must not be.
+const textLengthMax = 1_000;
+
+function cut(text: string): string {
+  return text.length <= textLengthMax ? text : `${text.slice(0, textLengthMax).toWellFormed()}…`;
 }
 
 export interface ErrorJson {

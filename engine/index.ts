@@ -1,5 +1,5 @@
 /** `@walcast/engine`: what a config file and a program that embeds the engine use. */
-export { type Auth, type Authenticator, jwt, type JwtOptions } from "./authenticate.ts";
+export { type Auth, type Authenticator, type AuthFunction, jwt, type JwtOptions } from "./authenticate.ts";
 export { type Config, defineConfig, type Limits, type Sql, sql, type TableRule, type WalcastConfig } from "./config.ts";
 export { type ErrorCode, WalcastError } from "./errors.ts";
 export { createEngine, type Engine } from "./main.ts";

@@ -101,6 +101,11 @@ export type ClientMessage =
   /** `epoch` and `position`: the history and the place in it that this client has reached, if it wants to go on from there. */
   | { readonly kind: "hello"; readonly token?: string; readonly epoch?: string; readonly position?: string }
   /**
+   * Another token for this connection, from now on: what each subscription may have is decided anew. Answered by
+   * `authenticated`; one at a time.
+   */
+  | { readonly kind: "authenticate"; readonly token: string }
+  /**
    * Ids count upwards per connection and are never used again. `changes`: no rows first, whole old rows in changes.
    * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
    * welcome that says `resumes` and `resume`.
@@ -131,9 +136,18 @@ export type ServerMessage = { readonly frame: number } &
         readonly epoch: string;
         readonly position: string;
         readonly positionEveryMs: number;
+        /** The longest message that a client may send, in bytes: a longer one ends the connection. */
+        readonly messageBytes?: number;
+        /** How long the token lasts from now on. Absent: for ever. */
+        readonly expiresInMs?: number;
         readonly resumes?: boolean;
         readonly cause?: ErrorJson;
       }
+    /**
+     * The new token holds. What it does not allow was said before: subscriptions that have had `resync` with `purge`, or an
+     * `error`. All others go on.
+     */
+    | { readonly kind: "authenticated"; readonly expiresInMs?: number }
     /** The identity still holds: the subscription is joined at the position of the hello, without a row being sent again. */
     | { readonly kind: "resumed"; readonly id: number }
     /** Precedes the first row of a subscription, and comes again after `resync`. */

@@ -85,7 +85,7 @@ const refusals: readonly (readonly [given: object, message: RegExp])[] = [
   [{ host: "" }, /host: expected a text that is not empty/],
   [{ slot: "My-Slot" }, /slot: expected at most 63 of a-z, 0-9 and _, as Postgres allows, found "My-Slot"/],
   [{ logLevel: "loud" }, /logLevel: expected fatal, error, warn, info, debug, trace, silent, found "loud"/],
-  [{ auth: {} }, /auth: expected an object with verify\(\)/],
+  [{ auth: {} }, /auth: expected a function, or an object with verify\(\)/],
   [{ app: "app.ts" }, /app: expected a function from Request to Response/],
   [{ tables: [] }, /tables: expected an object of rules by table name/],
   [{ tables: { orders: true } }, /tables\["orders"\]: expected a rule such as \{ read: true \}, found true/],

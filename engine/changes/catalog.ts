@@ -106,7 +106,7 @@ interface Form {
   readonly leaves: readonly LeafForm[] | null;
 }
 
-interface ColumnForm extends Omit<Column, "enumLabels" | "collation" | "missing"> {
+interface ColumnForm extends Omit<Column, "enumLabels" | "collation" | "missing" | "types"> {
   readonly enumLabels: readonly string[] | null;
   readonly collation: NonNullable<Column["collation"]> | null;
 }
@@ -119,7 +119,8 @@ interface LeafForm {
 }
 
 function asTable({ version, form, missing }: Description): Table {
-  const columns = (form.columns ?? []).map((column) => asColumn(column, missing ?? {}));
+  const types = new Types(form.types ?? []);
+  const columns = (form.columns ?? []).map((column) => asColumn(column, missing ?? {}, types));
   const names = columns.map((column) => column.name);
   const key = (form.key ?? []).map((name) => names.indexOf(name));
   const { oid, schema, name, replicaIdentity } = form;
@@ -131,7 +132,7 @@ function asTable({ version, form, missing }: Description): Table {
     columns,
     // A key with a generated column in it never travels whole, and what is left of it need not be unique.
     key: key.includes(-1) ? [] : key,
-    types: inDependencyOrder(form.types ?? []).flatMap(asTypeDescription),
+    types: types.described.map(({ description }) => description),
     ...(form.kind === "p"
       ? asRoot(form.leaves ?? [], names)
       : { replicaIdentity, identityColumns: positions(form.identity, names) }),
@@ -157,10 +158,16 @@ function positions(wanted: readonly string[] | null, names: readonly string[]): 
   return (wanted ?? names).map((name) => names.indexOf(name)).filter((position) => position >= 0);
 }
 
-function asColumn({ enumLabels, collation, ...rest }: ColumnForm, missing: Readonly<Record<string, string>>): Column {
+function asColumn(
+  { enumLabels, collation, ...rest }: ColumnForm,
+  missing: Readonly<Record<string, string>>,
+  types: Types,
+): Column {
   const value = missing[rest.attnum];
+  const needed = types.neededBy(rest.typeOid);
   return {
     ...rest,
+    ...(needed.length > 0 ? { types: needed } : {}),
     ...(enumLabels ? { enumLabels } : {}),
     ...(collation ? { collation } : {}),
     ...(value === undefined ? {} : { missing: value }),
@@ -179,16 +186,37 @@ interface TypeForm {
   readonly needs: readonly number[] | null;
 }
 
-function inDependencyOrder(types: readonly TypeForm[]): TypeForm[] {
-  const byOid = new Map(types.map((type) => [type.oid, type]));
-  const ordered = new Set<TypeForm>();
-  const visit = (type: TypeForm): void => {
-    if (ordered.has(type)) return;
-    for (const need of type.needs ?? []) if (need !== type.oid && byOid.has(need)) visit(byOid.get(need)!);
-    ordered.add(type);
-  };
-  types.forEach(visit);
-  return [...ordered];
+/** The user-defined types of a table. */
+class Types {
+  private readonly byOid: ReadonlyMap<number, TypeForm>;
+  /** Dependencies first. */
+  readonly described: readonly { readonly oid: number; readonly description: TypeDescription }[];
+
+  constructor(types: readonly TypeForm[]) {
+    this.byOid = new Map(types.map((type) => [type.oid, type]));
+    this.described = [...this.closure(types.map(({ oid }) => oid))].flatMap((type) =>
+      asTypeDescription(type).map((description) => ({ oid: type.oid, description })),
+    );
+  }
+
+  /** Positions in `described`. */
+  neededBy(oid: number): number[] {
+    const needed = new Set([...this.closure([oid])].map((type) => type.oid));
+    return [...this.described.keys()].filter((position) => needed.has(this.described[position]!.oid));
+  }
+
+  /** With all that they need, dependencies first. */
+  private closure(oids: readonly number[]): Set<TypeForm> {
+    const ordered = new Set<TypeForm>();
+    const visit = (oid: number): void => {
+      const type = this.byOid.get(oid);
+      if (!type || ordered.has(type)) return;
+      for (const need of type.needs ?? []) if (need !== oid) visit(need);
+      ordered.add(type);
+    };
+    oids.forEach(visit);
+    return ordered;
+  }
 }
 
 // An array type comes into being with its element's, a multirange with its range.

@@ -59,6 +59,8 @@ export interface Column {
     readonly deterministic: boolean;
     readonly isC: boolean;
   };
+  /** Positions in the table's `types` of those that it needs: a client is told of no other. */
+  readonly types?: readonly number[];
   /** pg_attribute.attmissingval: what rows have in it that are older than the column. Undefined where that is NULL. */
   readonly missing?: string;
 }

@@ -7,6 +7,7 @@ import type { Table } from "../changes/table.ts";
 import type { Auth, Sql, TableRule } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import type { ShapeRequest, TableDescription } from "../protocol.ts";
+import { isSql } from "../sql.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
 import { both, compileWhere, everything, type Predicate, selection } from "./where.ts";
 
@@ -26,9 +27,10 @@ export interface Shape {
   at(table: Table): Shape;
 }
 
-/** What the config lets this client read of a table: all of it, none, or the rows that a predicate selects. */
-export async function readRule(rule: TableRule, auth: Auth): Promise<Sql | boolean> {
-  return typeof rule.read === "function" ? await rule.read(auth) : rule.read;
+/** What the config lets this client read of a table: all of it, the rows that a predicate selects, or, whatever else the rule says, nothing. */
+export async function readRule({ read }: TableRule, auth: Auth): Promise<Sql | boolean> {
+  const allowed = typeof read === "function" ? await read(auth) : read;
+  return allowed === true || isSql(allowed) ? allowed : false;
 }
 
 export function resolveShape(
@@ -41,7 +43,7 @@ export function resolveShape(
   requireKey(table);
   const columns = resolveColumns(request, table, readable);
   const predicate = effectivePredicate(request, table, rule, readable);
-  requireIdentity(table, predicate, columns, changes);
+  requireIdentity(table, predicate, columns, { changes, readable });
   const every = (request.columns ?? readable) === undefined;
   return {
     key: identityOf(table, every ? undefined : columns, predicate, changes),
@@ -60,17 +62,38 @@ function effectivePredicate(
   readable: readonly string[] | undefined,
 ): Predicate {
   // A predicate over a column that may not be read would tell what is in it, and a refusal would tell that it is there.
-  const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
+  const isVisible = (position: number): boolean => isReadable(table, position, readable);
   const where =
     request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
-  return selection(rule === true ? where : both(compileWhere(rule.text, rule.params, table), where));
+  return selection(rule === true ? where : both(compileRule(rule, table), where));
+}
+
+/** A rule may name what its clients must not hear of, so why it cannot be applied is for the engine's log. */
+function compileRule(rule: Sql, table: Table): Predicate {
+  try {
+    return compileWhere(rule.text, rule.params, table);
+  } catch (cause) {
+    throw cause instanceof WalcastError ? ruleFailed(nameOf(table), cause) : cause;
+  }
+}
+
+/** Deny: a rule that cannot be applied allows nothing. */
+export function ruleFailed(table: string, cause: unknown): WalcastError {
+  return new WalcastError("forbidden", `sync ${table}: the table's read rule cannot be applied`, {
+    hint: "the engine's log says why",
+    cause,
+  });
+}
+
+function isReadable(table: Table, position: number, readable: readonly string[] | undefined): boolean {
+  return !readable || readable.includes(table.columns[position]!.name);
 }
 
 function resolveColumns(request: ShapeRequest, table: Table, readable: readonly string[] | undefined): number[] {
   const names = request.columns ?? readable ?? table.columns.map((column) => column.name);
   const positions = names.map((name) => columnPosition(table, name, readable));
   const missing = table.key.find((position) => !positions.includes(position));
-  if (missing !== undefined) throw columnsWithoutKey(table, missing);
+  if (missing !== undefined) throw columnsWithoutKey(table, missing, readable);
   return [...new Set(positions)].sort((a, b) => a - b);
 }
 
@@ -87,7 +110,13 @@ function unknownColumn(table: Table, name: string): WalcastError {
   );
 }
 
-function columnsWithoutKey(table: Table, missing: number): WalcastError {
+function columnsWithoutKey(table: Table, missing: number, readable: readonly string[] | undefined): WalcastError {
+  if (!table.key.every((position) => isReadable(table, position, readable)))
+    return new WalcastError(
+      "columns_without_key",
+      `sync ${nameOf(table)}: expected that its whole key may be read, found that it may not`,
+      { hint: "add the key's columns to the table's `columns` in the config" },
+    );
   const key = table.key.map((position) => table.columns[position]!.name);
   return new WalcastError(
     "columns_without_key",
@@ -106,15 +135,21 @@ function requireKey(table: Table): void {
 }
 
 /** Without FULL nobody can know that a row left, unless the predicate reads only what old tuples carry. */
-function requireIdentity(table: Table, predicate: Predicate, columns: readonly number[], changes: boolean): void {
+function requireIdentity(
+  table: Table,
+  predicate: Predicate,
+  columns: readonly number[],
+  { changes, readable }: { changes: boolean; readable: readonly string[] | undefined },
+): void {
   const needed = changes
     ? [...new Set([...predicate.columns, ...columns])]
     : [...new Set([...predicate.columns, ...table.key])];
   const missing = needed.find((position) => !table.identityColumns.includes(position));
   if (missing === undefined) return;
+  const found = isReadable(table, missing, readable) ? table.columns[missing]!.name : "what its read rule reads";
   throw new WalcastError(
     "replica_identity_missing",
-    `sync ${nameOf(table)}: its replica identity does not carry ${table.columns[missing]!.name}`,
+    `sync ${nameOf(table)}: its replica identity does not carry ${found}`,
     { hint: `run \`ALTER TABLE ${nameOf(table)} REPLICA IDENTITY FULL\`` },
   );
 }
@@ -156,6 +191,7 @@ export function sumSql(shape: Shape): string {
 
 export function describeShape(shape: Shape): TableDescription {
   const { table } = shape;
+  const types = new Set(shape.columns.flatMap((position) => table.columns[position]!.types ?? []));
   return {
     oid: table.oid,
     schema: table.schema,
@@ -167,7 +203,7 @@ export function describeShape(shape: Shape): TableDescription {
       return { name, type, notNull };
     }),
     key: table.key.map((position) => table.columns[position]!.name),
-    types: table.types,
+    types: table.types.filter((_, position) => types.has(position)),
   };
 }
 

@@ -39,7 +39,7 @@ const windowBytesMax = 512 * 1024;
  */
 const unreadAnswerBytesMax = 1 << 20;
 
-const answers: ReadonlySet<ServerMessage["kind"]> = new Set(["unsubscribed", "awaited", "error"]);
+const answers: ReadonlySet<ServerMessage["kind"]> = new Set(["authenticated", "unsubscribed", "awaited", "error"]);
 
 /** A socket's buffer grows by doubling, so it takes up to twice the memory of what is in it. */
 const memoryPerByte = 2;

@@ -15,11 +15,12 @@ import { must } from "../invariants.ts";
 import { TableMoved } from "../changes/snapshot.ts";
 import { isPostgresAway } from "../changes/connection.ts";
 import { type ErrorJson, type Lsn, type Payload, WalcastError } from "../protocol.ts";
+import type { Auth } from "../config.ts";
 import { describeShape, isSameAccess, type Shape } from "../shapes/shape.ts";
 import type { Feed } from "./feed.ts";
 import type { Frames } from "./frames.ts";
 import type { Hub } from "./hub.ts";
-import { Load } from "./load.ts";
+import { Load, type Loading } from "./load.ts";
 
 const retryMs = 200;
 const retryMsMax = 5_000;
@@ -28,8 +29,10 @@ export interface LaneOptions {
   /** The subscription's. */
   readonly id: number;
   readonly changes: boolean;
-  /** What was asked for, as the database and the client's rights are now. */
-  readonly resolve: () => Promise<Shape>;
+  /** What was asked for, as the database and these rights have it. */
+  readonly resolve: (auth: Auth) => Promise<Shape>;
+  /** The client's rights as they are now. */
+  readonly auth: () => Auth;
   /** The subscription is over, and nothing is under way for it any more. */
   readonly onEnded: () => void;
 }
@@ -46,6 +49,8 @@ export class Lane {
   /** What is under way for it: a load, or a comparison that leads to one. */
   private running = 0;
   private asked = false;
+  /** The newest load; those before it send nothing any more. */
+  private current: object | undefined;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
@@ -65,15 +70,16 @@ export class Lane {
 
   /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
   load(): Promise<void> {
-    return this.run(() => this.keepLoading());
+    const load = (this.current = {});
+    return this.run(() => this.keepLoading(() => this.over || this.current !== load));
   }
 
-  private async keepLoading(): Promise<void> {
-    for (let attempt = 0; !this.over; attempt++) {
+  private async keepLoading(isOver: () => boolean): Promise<void> {
+    for (let attempt = 0; !isOver(); attempt++) {
       try {
-        return await this.loadOnce();
+        return await this.loadOnce(isOver);
       } catch (error) {
-        if (this.over) return;
+        if (isOver()) return;
         if (!mayRetry(error)) return this.fail(error);
         if (this.shape) this.hub.forget(this.shape.table.oid);
         this.announceResync(causeOf(error));
@@ -94,13 +100,41 @@ export class Lane {
   private async keepComparing(identity: string): Promise<void> {
     for (let attempt = 0; !this.over; attempt++) {
       try {
-        return this.compare(identity, await this.options.resolve());
+        return this.compare(identity, await this.resolve());
       } catch (error) {
         if (this.over) return;
         if (!isPostgresAway(error)) return this.fail(error);
         await delay(backoffMs(attempt));
       }
     }
+  }
+
+  /**
+   * The client's rights have changed. Gives what follows, to be done at once for all its lanes; until then what it has goes on
+   * under the old ones. Never rejects.
+   */
+  async review(): Promise<() => void> {
+    const { shape: before } = this;
+    // What it does not have yet is resolved by the new rights.
+    if (!before) return () => {};
+    for (let attempt = 0; !this.over; attempt++) {
+      try {
+        const shape = await this.resolveVisible();
+        return () => this.reviewed(before, shape);
+      } catch (error) {
+        if (!isPostgresAway(error)) return () => this.over || this.fail(error);
+        await delay(backoffMs(attempt));
+      }
+    }
+    return () => {};
+  }
+
+  /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
+  private reviewed(before: Shape, shape: Shape): void {
+    if (this.over || this.shape !== before || isSameAccess(before.key, shape)) return;
+    this.withdraw();
+    this.announceResync(otherAccess, true);
+    void this.load();
   }
 
   /** The table is not what it was: the rows stay as they are until new ones replace them. */
@@ -138,6 +172,8 @@ export class Lane {
         ? error
         : new WalcastError("snapshot_failed", "load a shape: an unexpected error, which the engine's log tells");
     if (failure !== error) this.hub.log.error({ err: error }, "loading a shape failed");
+    else if (failure.code === "forbidden" && failure.cause !== undefined)
+      this.hub.log.warn({ err: failure }, "a read rule cannot be applied, so it allows nothing");
     this.end();
     this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
@@ -181,15 +217,16 @@ export class Lane {
     this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
   }
 
-  private async loadOnce(): Promise<void> {
+  private async loadOnce(isOver: () => boolean): Promise<void> {
     const shape = await this.resolveVisible();
-    if (this.over) return;
+    if (isOver()) return;
     this.shape = shape;
     const snapshot = await this.hub.snapshots.open(shape);
     try {
       await this.frames.room();
+      if (isOver()) return;
       this.describe(shape, snapshot.estimatedRows);
-      const load = new Load(this.hub, this, shape, snapshot);
+      const load = new Load(this.hub, this.loading(isOver), shape, snapshot);
       await load.run((position, rest) => this.join(shape, position, rest));
     } finally {
       snapshot.release();
@@ -202,17 +239,41 @@ export class Lane {
    */
   private async resolveVisible(): Promise<Shape> {
     try {
-      return await this.options.resolve();
+      return await this.resolve();
     } catch (error) {
       if (!this.shape || !(error instanceof WalcastError)) throw error;
       await this.hub.snapshots.seeing(this.hub.position, () => this.over);
       this.hub.forget(this.shape.table.oid);
-      return this.options.resolve();
+      return this.resolve();
     }
   }
 
+  /** By the rights that the client has when it is done. */
+  private async resolve(): Promise<Shape> {
+    for (;;) {
+      const auth = this.options.auth();
+      try {
+        const shape = await this.options.resolve(auth);
+        if (auth === this.options.auth()) return shape;
+      } catch (error) {
+        if (auth === this.options.auth()) throw error;
+      }
+    }
+  }
+
+  private loading(isOver: () => boolean): Loading {
+    const { id, feed, changes } = this;
+    return {
+      id,
+      feed,
+      changes,
+      get isOver() {
+        return isOver();
+      },
+    };
+  }
+
   private describe(shape: Shape, estimatedRows: number): void {
-    if (this.over) return;
     this.described = true;
     this.frames.control({ kind: "described", id: this.id, table: describeShape(shape), estimatedRows });
   }
@@ -244,7 +305,7 @@ const changedMeanwhile: ErrorJson = {
 
 const otherAccess: ErrorJson = {
   code: "access_changed",
-  message: "resume: what this client asks for, or may read, is not what it has: its rows are loaded anew",
+  message: "what this client asks for, or may read, is not what it has: its rows are loaded anew",
 };
 
 function backoffMs(attempt: number): number {

@@ -22,7 +22,7 @@ const copyFrameBytes = 256 * 1024;
 const lastStretchBytes = 1 << 20;
 
 /** Whoever loads. Once it is over nothing more is sent for it. */
-type Loading = Pick<Lane, "id" | "feed" | "changes" | "isOver">;
+export type Loading = Pick<Lane, "id" | "feed" | "changes" | "isOver">;
 
 export class Load {
   private readonly hub: Hub;

@@ -2,7 +2,7 @@
 import { WalcastError } from "../errors.ts";
 import { type ClientMessage, parseLsn, type ShapeRequest } from "../protocol.ts";
 
-const clientKinds = ["hello", "subscribe", "resume", "unsubscribe", "await", "audited"];
+const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited"];
 
 export function parseClientMessage(text: string): ClientMessage {
   const message = asObject(parseJson(text), "a message");
@@ -14,6 +14,8 @@ export function parseClientMessage(text: string): ClientMessage {
         ...optional("epoch", message["epoch"], asText),
         ...optional("position", message["position"], asLsn),
       };
+    case "authenticate":
+      return { kind: "authenticate", token: asText(message["token"], "token") };
     case "subscribe":
       return {
         kind: "subscribe",

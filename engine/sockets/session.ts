@@ -9,6 +9,7 @@
 import { type Auth, type Config, ruleFor } from "../config.ts";
 import type { Tables } from "../changes/tables.ts";
 import { unknownTable } from "../changes/catalog.ts";
+import { isPostgresAway } from "../changes/connection.ts";
 import {
   type ClientMessage,
   closeCodes,
@@ -20,7 +21,8 @@ import {
   WalcastError,
 } from "../protocol.ts";
 import { parseTableName } from "../shapes/name.ts";
-import { readRule, resolveShape, type Shape } from "../shapes/shape.ts";
+import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.ts";
+import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
 import { Frames, type Socket } from "./frames.ts";
 import type { Hub } from "./hub.ts";
@@ -53,15 +55,20 @@ export class Session {
   private readonly lanes = new Map<number, Lane>();
   private readonly comparing: Promise<void>[] = [];
   private helloTimer: NodeJS.Timeout;
-  private expiryTimer: NodeJS.Timeout | undefined;
   private phase: State = "greeting";
-  private auth: Auth = { claims: {}, scopes: [] };
+  private readonly credentials: Credentials;
+  private isAuthenticating = false;
   private lastId = 0;
   private awaiting = 0;
 
   constructor(socket: Socket, services: SessionServices) {
     this.services = services;
     const { limits } = services.config;
+    this.credentials = new Credentials({
+      authenticator: services.config.auth,
+      log: services.hub.log,
+      refuse: (error, code) => this.refuse(error, code),
+    });
     this.feed = new Feed(new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters));
     this.helloTimer = this.expect("hello");
   }
@@ -98,7 +105,7 @@ export class Session {
   closed(): void {
     this.phase = "over";
     clearTimeout(this.helloTimer);
-    clearTimeout(this.expiryTimer);
+    this.credentials.end();
     this.feed.frames.end();
     for (const lane of this.lanes.values()) lane.end();
     this.lanes.clear();
@@ -135,6 +142,7 @@ export class Session {
         `expected hello, and welcome before anything else, found ${message.kind}`,
       );
     if (message.kind === "subscribe") this.subscribe(message);
+    else if (message.kind === "authenticate") this.authenticate(message.token);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else if (message.kind === "await") void this.await(message);
     else if (message.kind === "resume") this.resume();
@@ -143,22 +151,28 @@ export class Session {
 
   private async greet(hello: Hello): Promise<void> {
     this.phase = "verifying";
-    try {
-      this.auth = await this.services.config.auth.verify(hello.token);
-    } catch (error) {
-      const refusal =
-        error instanceof WalcastError
-          ? error
-          : new WalcastError("unauthenticated", "verify the token: the verifier failed", { cause: error });
-      return this.refuse(refusal, closeCodes.unauthenticated);
-    }
-    if ((this.phase as State) === "over") return;
+    if (!(await this.credentials.take(hello.token))) return;
     clearTimeout(this.helloTimer);
-    this.expireAt(this.auth.expiresAt);
     const { epoch, position } = hello;
     const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
     const cause = from === undefined ? undefined : await this.services.continues(epoch!, from);
     if ((this.phase as State) !== "over") this.welcome(from, cause);
+  }
+
+  private authenticate(token: string): void {
+    if (this.isAuthenticating)
+      throw new WalcastError("malformed_message", "authenticate: expected the answer to be waited for before the next");
+    this.isAuthenticating = true;
+    void this.renew(token);
+  }
+
+  /** What the new token does not allow is withdrawn from all subscriptions at once, and only then it is said that it holds. */
+  private async renew(token: string): Promise<void> {
+    if (!(await this.credentials.take(token))) return;
+    const verdicts = await Promise.all([...this.lanes.values()].map((lane) => lane.review()));
+    for (const apply of verdicts) apply();
+    this.isAuthenticating = false;
+    this.feed.frames.control({ kind: "authenticated", ...this.credentials.expiry });
   }
 
   private welcome(from: Lsn | undefined, cause: ErrorJson | undefined): void {
@@ -170,6 +184,8 @@ export class Session {
       epoch: this.services.epoch(),
       position: formatLsn(hub.position),
       positionEveryMs: config.positionEveryMs,
+      messageBytes: config.limits.messageBytes,
+      ...this.credentials.expiry,
       ...(from === undefined ? {} : cause ? { cause } : { resumes: true }),
     });
     if (from === undefined || cause) this.begin();
@@ -203,19 +219,6 @@ export class Session {
     if (this.phase !== "over") this.services.hub.catchUp.enter(this.feed);
   }
 
-  private expireAt(expiresAt: number | undefined): void {
-    if (expiresAt === undefined) return;
-    // setTimeout counts to 2^31 ms; a connection that old is looked at again.
-    const leftMs = Math.min(expiresAt - Date.now(), 0x7fffffff);
-    this.expiryTimer = setTimeout(
-      () => {
-        if (Date.now() < expiresAt) this.expireAt(expiresAt);
-        else this.refuse(new WalcastError("token_expired", "the token has expired"), closeCodes.unauthenticated);
-      },
-      Math.max(leftMs, 0),
-    );
-  }
-
   private subscribe({ id, shape: request, changes = false, identity }: Subscribe): void {
     if (id <= this.lastId)
       throw new WalcastError(
@@ -240,7 +243,8 @@ export class Session {
     const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
-      resolve: () => this.resolve(request, changes),
+      resolve: (auth) => this.resolve(request, auth, changes),
+      auth: () => this.credentials.auth,
       onEnded: () => this.lanes.delete(id),
     });
     this.lanes.set(id, lane);
@@ -249,13 +253,15 @@ export class Session {
   }
 
   /** Deny by default: a table that the config does not name does not exist, as far as anybody can tell. */
-  private async resolve(request: ShapeRequest, changes: boolean): Promise<Shape> {
+  private async resolve(request: ShapeRequest, auth: Auth, changes: boolean): Promise<Shape> {
     const { config, tables } = this.services;
     const { schema, name } = parseTableName(request.table);
     const rule = ruleFor(config, { schema, name });
     if (!rule) throw unknownTable(schema, name);
     requireShort(request, config.limits.whereBytes);
-    const allowed = await readRule(rule, this.auth);
+    const allowed = await readRule(rule, auth).catch((error: unknown) => {
+      throw error instanceof WalcastError || isPostgresAway(error) ? error : ruleFailed(`${schema}.${name}`, error);
+    });
     if (allowed === false)
       throw new WalcastError("forbidden", `sync ${schema}.${name}: the table's read rule refuses this client`);
     const table = await tables.get(schema, name, rule.replicaIdentity !== "keep");

@@ -85,12 +85,10 @@ async function watching(t: TestContext, sub: string): Promise<Watching> {
     states,
     async as(next) {
       states.length = 0;
-      const resumed = client.inspect().connections;
-      const live = new Promise<void>((resolve) => {
-        client.onStatus((status) => status === "live" && client.inspect().connections > resumed && resolve());
-      });
+      const { authentications } = client.inspect();
       client.setToken(await token(next));
-      await live;
+      while (client.inspect().authentications === authentications)
+        await new Promise((resolve) => setImmediate(resolve));
       await settled();
     },
   };

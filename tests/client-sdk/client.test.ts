@@ -451,16 +451,58 @@ test("a shape that the replica cannot hold fails alone", async (t) => {
   assert.equal((await client.query(all)).length, 1);
 });
 
-test("rows that a new token may not see leave the replica", async (t) => {
-  const { peer, client, shape } = await synced(t);
+test("rows that a new token may not see leave the replica, and the connection stays", async (t) => {
+  const { client, shape, server, id } = await synced(t);
   client.setToken("another");
-  const second = await peer.connection();
-  assert.equal((await second.message("hello")).token, "another");
-  second.send({ kind: "welcome", epoch: "epoch", position: text(16n), positionEveryMs: 60_000 });
-  const { id } = await second.message("subscribe");
-  second.send({ kind: "error", subscription: id, error: { code: "forbidden", message: "not for you" } });
+  assert.equal((await server.message("authenticate")).token, "another");
+  server.send({ kind: "error", subscription: id, error: { code: "forbidden", message: "not for you" } });
+  server.send({ kind: "authenticated" });
   await becomes(shape, "error");
   assert.deepEqual(await client.query(all), []);
+  const { connections, authentications } = client.inspect();
+  assert.deepEqual([connections, authentications], [1, 1]);
+});
+
+test("rows that a new token replaces leave at once, and the others come on the same connection", async (t) => {
+  const { client, shape, server, id } = await synced(t);
+  client.setToken("another");
+  await server.message("authenticate");
+  server.send({ kind: "resync", id, cause: { code: "access_changed", message: "other rows" }, purge: true });
+  server.send({ kind: "authenticated" });
+  await becomes(shape, "resyncing");
+  assert.deepEqual(await client.query(all), []);
+  server.describe(id, orders);
+  server.copy(id, [["3", "theirs"]]);
+  server.join(32n, { [id]: [] });
+  await becomes(shape, "ready");
+  assert.deepEqual(await client.query(all), [{ id: 3, status: "theirs" }]);
+});
+
+test("a token that expires is asked for again before it does, one that is newer still after that", async (t) => {
+  const tokens = ["first", "second"];
+  const { peer, client } = await start(t, { token: () => tokens.shift()! });
+  peer.also = { expiresInMs: 100 };
+  const server = await peer.greeted();
+  assert.equal((await server.message("authenticate")).token, "second");
+  client.setToken("third");
+  server.send({ kind: "authenticated", expiresInMs: 3_600_000 });
+  assert.equal((await server.message("authenticate")).token, "third");
+  server.send({ kind: "authenticated" });
+  while (client.inspect().authentications === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(client.inspect().connections, 1);
+});
+
+test("what the server would not take is the end of its shape, and of nothing else", async (t) => {
+  const { peer, client } = await start(t);
+  peer.also = { messageBytes: 1000 };
+  const server = await peer.greeted();
+  const large = client.sync({ table: "orders", where: "status = $1", params: ["é".repeat(500)] });
+  await assert.rejects(large.ready, { code: "too_large" });
+  assert.equal(large.status, "error");
+  const shape = client.sync({ table: "orders" });
+  await server.serve(orders, [["1", "new"]], 16n);
+  await shape.ready;
+  assert.equal(client.inspect().connections, 1);
 });
 
 test("a refused token is not tried again in haste, and a new one at once", async (t) => {

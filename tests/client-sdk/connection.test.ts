@@ -31,7 +31,6 @@ const transitions: Record<string, readonly (readonly [ConnectionEvent, Connectio
   open: [
     [{ kind: "settled" }, { kind: "open", attempt: 0 }],
     [lost, waitingAgain],
-    [{ kind: "tokenChanged" }, { kind: "opening", attempt: 0 }],
   ],
   waiting: [
     [{ kind: "elapsed" }, { kind: "opening", attempt: 3 }],

@@ -27,6 +27,8 @@ export class Peer {
   private readonly connections: PeerConnection[] = [];
   private readonly waiting: ((connection: PeerConnection) => void)[] = [];
   positionEveryMs = 60_000;
+  /** What else its welcome says. */
+  also: { messageBytes?: number; expiresInMs?: number } = {};
 
   private constructor(server: WebSocketServer) {
     this.server = server;
@@ -59,6 +61,7 @@ export class Peer {
       epoch: "epoch",
       position: text(position),
       positionEveryMs: this.positionEveryMs,
+      ...this.also,
     });
     return connection;
   }

@@ -176,9 +176,11 @@ test("a channel goes on as well: every event once, none left out", async (t) => 
   assert.equal(channel.status, "joined");
 });
 
-test("a new token resumes, and the rows stay in sight until the server has decided", async (t) => {
-  const { peer, client, shape } = await synced(t);
+test("a new token resumes where the connection is lost before it is taken, and the rows stay in sight until the server has decided", async (t) => {
+  const { peer, client, shape, server } = await synced(t);
   client.setToken("refreshed");
+  await server.message("authenticate");
+  server.socket.terminate();
   const { connection, hello } = await peer.resuming();
   assert.equal(hello.token, "refreshed");
   assert.equal((await client.query(all)).length, 2);
@@ -189,10 +191,10 @@ test("a new token resumes, and the rows stay in sight until the server has decid
 });
 
 test("a new token that the server does not take makes the rows leave", async (t) => {
-  const { peer, client, shape } = await synced(t);
+  const { client, shape, server } = await synced(t);
   client.setToken("somebody else's");
-  const connection = await peer.connection();
-  connection.socket.close(4401, "unauthenticated");
+  await server.message("authenticate");
+  server.socket.close(4401, "unauthenticated");
   await reached(client, "offline");
   await becomes(shape, "resyncing");
   assert.deepEqual(await client.query(all), []);

@@ -5,7 +5,8 @@ import { after, before, describe, test } from "node:test";
 import { SignJWT } from "jose";
 import { jwt } from "../../engine/authenticate.ts";
 import { sql } from "../../engine/sql.ts";
-import { RawClient, rowsOf } from "./raw-client.ts";
+import type { ShapeRequest } from "../../engine/protocol.ts";
+import { type LeftOff, RawClient, rowsOf } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
 const secret = "a secret for tests only, of 32 bytes or more";
@@ -28,7 +29,22 @@ const schema = `
   insert into shares values (1, 'ada', 10, 2), (2, 'bob', 10, 0);
   create table ratios (id int primary key, level int not null);
   insert into ratios values (1, 10);
+  create table notes (id int primary key, customer_id text);
+  insert into notes values (1, 'ada'), (2, 'bob');
+  create type band as enum ('canary-band');
+  create table letters (id text primary key, customer_id text, body text, hidden text default 'canary-hidden', band band);
+  create table parted (customer_id text, id text, body text, primary key (customer_id, id)) partition by list (customer_id);
+  create table parted_ada partition of parted for values in ('ada');
+  create table parted_rest partition of parted default;
+  insert into letters values ('ours-1', 'ada', 'ours'), ('canary-1', 'bob', 'canary');
+  insert into parted values ('ada', 'ours-1', 'ours'), ('canary-bob', 'canary-1', 'canary');
 `;
+
+/** Rights that tests give and take. */
+const rights = { mayReadNews: true };
+/** A rule was asked; it may answer. */
+const asked = Promise.withResolvers<void>();
+const answered = Promise.withResolvers<void>();
 
 describe("a client with a token", () => {
   let server: Running;
@@ -37,6 +53,7 @@ describe("a client with a token", () => {
       read: (auth: { claims: Readonly<Record<string, unknown>> }) => sql`customer_id = ${auth.claims["sub"]}`,
       columns: ["id", "customer_id", "status"],
     };
+    const own = (auth: { claims: Readonly<Record<string, unknown>> }) => sql`customer_id = ${auth.claims["sub"]}`;
     server = await running(
       {
         auth: jwt({ secret }),
@@ -47,9 +64,34 @@ describe("a client with a token", () => {
           '"My Schema"': { read: true },
           shares: { read: orders.read },
           ratios: { read: () => sql`100 / level > 1` },
+          notes: { read: ({ claims }) => (claims["sub"] === "root" ? true : own({ claims })) },
+          news: { read: () => rights.mayReadNews },
+          letters: { read: own, columns: ["id", "customer_id", "body"] },
+          parted: { read: own },
+          slow: {
+            read: async (auth) => {
+              asked.resolve();
+              await answered.promise;
+              return own(auth);
+            },
+          },
+          broken: { read: sql`id = 1 and secret_column = 'x'` },
+          failing: {
+            read: () => {
+              throw new TypeError("the secret of a rule");
+            },
+          },
+          odd: { read: () => "true" as unknown as boolean },
+          keyless: { read: sql`hidden = 'x'`, columns: ["id"], replicaIdentity: "keep" },
+          partial: { read: true, columns: ["name"] },
         },
+        limits: { largeTransactionBytes: 20_000 },
       },
-      schema,
+      `${schema}
+       create table news (id int primary key);
+       create table slow (id int primary key, customer_id text); insert into slow values (1, 'ada'), (2, 'bob');
+       create table broken (id int primary key); create table failing (id int primary key); create table odd (id int primary key);
+       create table keyless (id int primary key, hidden text); create table partial (id int primary key, name text);`,
     );
   });
   after(() => server.close());
@@ -223,6 +265,161 @@ describe("a client with a token", () => {
     assert.equal((await client.closed).code, 4401);
   });
 
+  test("is refused where a rule fails or says something odd, and hears of nothing that the rule names", async () => {
+    const client = await server.greeted(await token("ada"));
+    const expected: readonly (readonly [string, string])[] = [
+      ["broken", "forbidden"],
+      ["failing", "forbidden"],
+      ["odd", "forbidden"],
+      ["keyless", "replica_identity_missing"],
+      ["partial", "columns_without_key"],
+    ];
+    for (const [i, [table, code]] of expected.entries()) {
+      client.subscribe(i + 1, { table });
+      const error = await client.refused(i + 1);
+      assert.equal(error.code, code, table);
+      assert.doesNotMatch(JSON.stringify(error), /secret|hidden|\bid\b/, table);
+    }
+    assert.match(server.logged.join(""), /a read rule cannot be applied/);
+    await client.close();
+  });
+
+  test("is told of no type that only a column out of its sight has", async () => {
+    const client = await server.greeted(await token("ada"));
+    assert.deepEqual((await client.load(1, { table: "letters" })).table.types, []);
+    await client.close();
+  });
+
+  test("gives another token on the open connection: what it does not allow leaves at once, what it does comes, the rest stays", async () => {
+    const client = await server.greeted(await token("ada"));
+    const { lines } = await client.load(1, { table: "notes" });
+    assert.deepEqual(rowsOf(lines), [["1", "ada"]]);
+    await client.load(2, { table: "news" });
+    await client.load(3, { table: "news", where: "id > 5" });
+    client.send({ kind: "authenticate", token: await token("bob", 60) });
+    const resync = await client.control("resync");
+    assert.deepEqual([resync.id, resync.cause.code, resync.purge], [1, "access_changed", true]);
+    const { expiresInMs } = await client.control("authenticated");
+    assert.ok(expiresInMs! > 50_000 && expiresInMs! <= 60_000);
+    assert.deepEqual(rowsOf((await client.joined(1)).lines), [["2", "bob"]]);
+    await server.transaction("insert into notes values (3, 'ada'), (4, 'bob')", "insert into news values (1)");
+    const { sections } = await client.frame((one) => one.kind === "commits");
+    assert.deepEqual(new Set(sections.map(({ subscription }) => subscription)), new Set([1, 2]));
+    const payload = Buffer.from(sections.find(({ subscription }) => subscription === 1)!.payload);
+    assert.deepEqual([payload.includes("bob"), payload.includes("ada")], [true, false]);
+    await client.close();
+  });
+
+  test("whose rights are gone with its next token is told so by each subscription", async (t) => {
+    t.after(() => (rights.mayReadNews = true));
+    const client = await server.greeted(await token("ada"));
+    await client.load(1, { table: "news" });
+    await client.load(2, { table: "notes" });
+    rights.mayReadNews = false;
+    client.send({ kind: "authenticate", token: await token("ada") });
+    assert.equal((await client.refused(1)).code, "forbidden");
+    await client.control("authenticated");
+    await server.transaction("insert into news values (2)", "insert into notes values (5, 'ada')");
+    const { sections } = await client.frame((one) => one.kind === "commits");
+    assert.deepEqual(
+      sections.map(({ subscription }) => subscription),
+      [2],
+    );
+    await client.close();
+  });
+
+  test("changes its token while rows are on their way, and gets none by the old one", async (t) => {
+    const holder = await server.db.pool.connect();
+    t.after(() => holder.release(true));
+    const client = await server.greeted(await token("ada"));
+    // Described, and no further: the rows wait for the lock.
+    await holder.query("begin; lock table notes in access exclusive mode");
+    client.subscribe(1, { table: "notes" });
+    client.send({ kind: "authenticate", token: await token("root") });
+    await client.control("authenticated");
+    await holder.query("rollback");
+    const { lines } = await client.joined(1);
+    assert.ok(rowsOf(lines).some(([, customer]) => customer === "bob"));
+    client.send({ kind: "authenticate", token: await token("bob") });
+    const narrowed = await client.joined(1);
+    assert.ok(rowsOf(narrowed.lines).every(([, customer]) => customer === "bob"));
+    await client.close();
+  });
+
+  test("changes its token while a rule thinks, and gets nothing by the old one", async () => {
+    const client = await server.greeted(await token("ada"));
+    client.subscribe(1, { table: "slow" });
+    await asked.promise;
+    client.send({ kind: "authenticate", token: await token("bob") });
+    await client.control("authenticated");
+    answered.resolve();
+    assert.deepEqual(rowsOf((await client.joined(1)).lines), [["2", "bob"]]);
+    await client.close();
+  });
+
+  test("that follows another one is closed with 4401 where it does not hold, and so is its connection when it ends", async () => {
+    const refused = await server.greeted(await token("ada"));
+    refused.send({ kind: "authenticate", token: "nonsense" });
+    assert.deepEqual(await refused.closed, { code: 4401, reason: "unauthenticated" });
+    const outlived = await server.greeted(await token("ada"));
+    outlived.send({ kind: "authenticate", token: await token("ada", 1) });
+    await outlived.control("authenticated");
+    assert.deepEqual(await outlived.closed, { code: 4401, reason: "token_expired" });
+    const hasty = await server.greeted(await token("ada"));
+    for (const next of [await token("ada"), await token("bob")]) hasty.send({ kind: "authenticate", token: next });
+    assert.equal((await hasty.closed).code, 4400);
+  });
+
+  test("finds no byte of another's rows and of hidden columns on its wire, whatever happens to them", async () => {
+    const { client, bytes } = await recording(await token("ada"));
+    for (const [i, { shape, changes }] of requests.entries()) await client.load(i + 1, shape, changes);
+    const { left } = client;
+    const shapes = client.received.flatMap((one) =>
+      "control" in one && one.control.kind === "described" ? [one.control.table.identity] : [],
+    );
+    const happenings = (table: string, seed: number): string[] => [
+      `insert into ${table} (id, customer_id, body) values ('ours-a${seed}', 'ada', 'ours'), ('canary-a${seed}', 'canary-bob', 'canary')`,
+      `update ${table} set body = 'canary2' where customer_id <> 'ada'`,
+      `update ${table} set id = 'canary-b${seed}' where id = 'canary-a${seed}'`,
+      // Out of sight with another key, and into it from one that was never seen.
+      `update ${table} set customer_id = 'canary-bob', id = 'canary-c${seed}', body = 'canary' where id = 'ours-a${seed}'`,
+      `update ${table} set customer_id = 'ada', id = 'ours-d${seed}', body = 'ours' where id = 'canary-b${seed}'`,
+      `update ${table} set id = 'ours-e${seed}' where id = 'ours-d${seed}'`,
+      `delete from ${table} where customer_id <> 'ada'`,
+      `delete from ${table} where id = 'ours-e${seed}'`,
+    ];
+    const large = (table: string): string =>
+      `insert into ${table} (id, customer_id, body) select v || '-many-' || g || '-' || random(), c, repeat(v, 20) from generate_series(1, 300) g, (values ('ours', 'ada'), ('canary', 'canary-bob')) as two (v, c)`;
+    const everything = async (seed: number): Promise<string> => {
+      for (const table of ["letters", "parted"]) {
+        for (const statement of happenings(table, seed)) await server.transaction(statement);
+        await server.transaction(...happenings(table, seed + 1));
+        await server.transaction(large(table), `delete from ${table} where customer_id <> 'ada'`, large(table));
+        await server.transaction(`truncate ${table}`, ...happenings(table, seed + 2));
+      }
+      await server.transaction("update letters set hidden = 'canary3'");
+      return server.transaction(
+        `alter table letters add column hidden_${seed} text default 'canary-default'`,
+        large("letters"),
+      );
+    };
+    await client.awaitXid(1, await everything(1));
+    await server.engine.audit();
+    await client.close();
+    // Once more, from the log, for somebody who was away.
+    const again = await recording(await token("ada"), left);
+    shapes.forEach((identity, i) => again.client.claim(i + 1, requests[i]!.shape, identity, requests[i]!.changes));
+    again.client.send({ kind: "resume" });
+    await again.client.awaitXid(1, await everything(11));
+    again.client.subscribe(9, { table: "letters", where: "hidden = 'x'" });
+    await again.client.refused(9);
+    await again.client.close();
+    for (const wire of [bytes(), again.bytes()]) {
+      assert.ok(wire.includes("ours-e1") || wire.includes("ours-many"));
+      assert.equal(wire.indexOf("canary"), -1, around(wire, "canary"));
+    }
+  });
+
   test("leaves no trace of itself or of a row in the engine's log", async () => {
     const given = await token("ada");
     const client = await server.greeted(given);
@@ -233,4 +430,27 @@ describe("a client with a token", () => {
       false,
     );
   });
+
+  /** A connection, and every byte that came on it. */
+  async function recording(given: string, left?: LeftOff): Promise<{ client: RawClient; bytes(): Buffer }> {
+    const client = new RawClient(server.engine.url);
+    const chunks: Buffer[] = [];
+    client.socket.on("upgrade", ({ socket }) => socket.on("data", (chunk: Buffer) => chunks.push(chunk)));
+    await once(client.socket, "open");
+    await client.greet(given, left);
+    return { client, bytes: () => Buffer.concat(chunks) };
+  }
 });
+
+const requests: readonly { shape: ShapeRequest; changes: boolean }[] = [
+  { shape: { table: "letters" }, changes: false },
+  { shape: { table: "letters" }, changes: true },
+  { shape: { table: "letters", where: "body <> 'x'", columns: ["id", "body"] }, changes: false },
+  { shape: { table: "parted" }, changes: false },
+  { shape: { table: "parted" }, changes: true },
+];
+
+function around(bytes: Buffer, text: string): string {
+  const at = bytes.indexOf(text);
+  return at < 0 ? "" : bytes.toString("latin1", Math.max(0, at - 200), at + 100);
+}

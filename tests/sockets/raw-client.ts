@@ -68,11 +68,15 @@ export class RawClient {
   static async greeted(url: string, token?: string, left?: LeftOff): Promise<RawClient> {
     const client = new RawClient(url);
     await once(client.socket, "open");
-    const position = left === undefined ? undefined : formatLsn(left.position);
-    client.send({ kind: "hello", token, epoch: left?.epoch, position });
-    client.welcome = await client.control("welcome");
-    if (left && client.position === zeroLsn) client.position = left.position;
+    await client.greet(token, left);
     return client;
+  }
+
+  async greet(token?: string, left?: LeftOff): Promise<void> {
+    const position = left === undefined ? undefined : formatLsn(left.position);
+    this.send({ kind: "hello", token, epoch: left?.epoch, position });
+    this.welcome = await this.control("welcome");
+    if (left && this.position === zeroLsn) this.position = left.position;
   }
 
   /** What it would say in its next hello. */

@@ -23,7 +23,7 @@ describe("a connection", () => {
     assert.equal(client.socket.protocol, "walcast.v1");
     client.send({ kind: "hello" });
     const welcome = await client.control("welcome");
-    assert.deepEqual(Object.keys(welcome), ["frame", "kind", "epoch", "position", "positionEveryMs"]);
+    assert.deepEqual(Object.keys(welcome), ["frame", "kind", "epoch", "position", "positionEveryMs", "messageBytes"]);
     assert.equal(welcome.frame, 1);
     assert.match(welcome.epoch, /^\d+:\d+:1$/);
     await client.close();

@@ -172,7 +172,9 @@ export class RawClient {
       case "audit":
         return this.send({ kind: "audited", id: message.id, matches: this.shape(message.id).audit(message) });
       case "resumed":
-        assert.fail("a connection that begins anew resumes nothing");
+        return assert.fail("a connection that begins anew resumes nothing");
+      case "authenticated":
+        assert.fail("a client that has no token does not renew it");
     }
   }
 
