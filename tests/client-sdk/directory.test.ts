@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { mkdtemp, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -13,6 +13,7 @@ import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import { Lock } from "../../client-sdk/lock.ts";
+import { emptyReplicaIn } from "../support/replica.ts";
 import { orders } from "./clients.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 
@@ -96,6 +97,8 @@ test("a process that is killed while commits arrive leaves a state that was true
 
 test("a directory belongs to one client; files that cannot be opened are set aside, and loaded again", async (t) => {
   const replica = await directory(t);
+  await mkdir(path.dirname(replica));
+  await emptyReplicaIn(replica);
   const peer = await Peer.start(t);
   const client = open(t, peer, replica);
   assert.throws(() => open(t, peer, replica), { code: "config_invalid" });

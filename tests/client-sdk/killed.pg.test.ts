@@ -9,10 +9,11 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { emptyReplicaIn } from "../support/replica.ts";
 import type { State } from "./witness.ts";
 
 /** Enough for each moment to be met by each replica: a process that opens one takes a second. */
-const KILLS = 12;
+const KILLS = 8;
 /** Of so many lives, one ends before it has shown anything, if it ends soon enough. */
 const EARLY_OF = 3;
 /** Replicas that live and die side by side. */
@@ -52,10 +53,12 @@ test("a process that is killed at any moment finds the state of its position aga
 async function liveAndDie(t: TestContext, world: Running, kills: number): Promise<State[]> {
   const parent = await mkdtemp(path.join(tmpdir(), "walcast-replica-"));
   t.after(() => rm(parent, { recursive: true, force: true }));
+  const replica = path.join(parent, "replica");
+  await emptyReplicaIn(replica);
   const states: State[] = [];
   let last: Lsn | undefined;
   for (let kill = 0; kill <= kills; kill++) {
-    const shown = await oneLife(t, world, path.join(parent, "replica"), {
+    const shown = await oneLife(t, world, replica, {
       diesEarly: kill % EARLY_OF === 1 && kill !== kills,
       isLast: kill === kills,
     });

@@ -2,9 +2,12 @@
  * Empty replicas. PGlite takes seconds to make one from nothing, and a third of that to begin with the files of another: so
  * one is made for each version of PGlite, kept among the machine's temporary files, and all others are its copies.
  */
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { PGlite } from "@electric-sql/pglite";
 
 /** To be closed by who asked for it: an open one keeps its process from ending. */
@@ -14,9 +17,20 @@ export async function emptyReplica(): Promise<PGlite> {
 
 /** For `new PGlite`, where nobody can wait. Files are read at once: tests look at what is still under way in their process. */
 export async function empty(): Promise<{ readonly dataDir: string; readonly loadDataDir: Blob }> {
+  return { dataDir: "memory://", loadDataDir: new Blob([readFileSync(await kept())]) };
+}
+
+/** For a process that will open it. */
+export async function emptyReplicaIn(directory: string): Promise<void> {
+  await mkdir(directory);
+  // Its names begin with a slash, of which tar says that it leaves it out.
+  await promisify(execFile)("tar", ["-xf", await kept(), "-C", directory]);
+}
+
+async function kept(): Promise<string> {
   const file = join(tmpdir(), `walcast-tests-small-replica-${version()}.tar`);
   if (!existsSync(file)) await make(file);
-  return { dataDir: "memory://", loadDataDir: new Blob([readFileSync(file)]) };
+  return file;
 }
 
 function version(): string {
