@@ -34,7 +34,7 @@ export class EngineProcess {
 
   get target(): Target | undefined {
     const url = this.urls[0] === undefined ? undefined : new URL(this.urls[0]);
-    return url && { host: url.hostname, port: Number(url.port) };
+    return url && { name: this.name, host: url.hostname, port: Number(url.port) };
   }
 
   /** While it runs. */

@@ -1,9 +1,10 @@
 /** What goes wrong, one at a time. Each ends with everything mended; what it broke has to recover by itself. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Random } from "../splice/random.ts";
-import type { Simulation } from "./simulation.ts";
+import { randomAccess } from "./rules.ts";
+import type { Stage } from "./stage.ts";
 
-export type Fault = (simulation: Simulation, random: Random) => Promise<void>;
+export type Fault = (stage: Stage, random: Random) => Promise<void>;
 
 export const faults: Readonly<Record<string, Fault>> = {
   "the engine is killed": async ({ engines }, random) => {
@@ -17,17 +18,27 @@ export const faults: Readonly<Record<string, Fault>> = {
     await engine.stop();
     await engine.start();
   },
+  // Clients that were with it go on with the other one, if there is one, and some come back.
+  "an engine is away for longer": async ({ engines }, random) => {
+    const { engine } = random.pick(engines);
+    await (random.chance(0.5) ? engine.stop() : engine.kill());
+    await delay(random.integer(500, 2_500));
+    await engine.start();
+  },
+  "clients move": async ({ wires }) => {
+    for (const wire of wires) wire.reset();
+  },
   "the engine is frozen": async ({ engines }, random) => {
     const { engine } = random.pick(engines);
     engine.freeze();
     await delay(random.integer(20, 1_500));
     engine.thaw();
   },
-  "the walsender is terminated": async (simulation) => {
-    await simulation.terminate("application_name = 'walcast'");
+  "the walsender is terminated": async (stage) => {
+    await stage.terminate("application_name = 'walcast'");
   },
-  "all of the engine's backends are terminated": async (simulation) => {
-    await simulation.terminate("application_name like 'walcast%'");
+  "all of the engine's backends are terminated": async (stage) => {
+    await stage.terminate("application_name like 'walcast%'");
   },
   "Postgres crashes": async ({ cluster }) => {
     await cluster.crash();
@@ -40,11 +51,12 @@ export const faults: Readonly<Record<string, Fault>> = {
   "a client starts again on its replica": async ({ watchers }, random) => {
     await random.pick(watchers).restart();
   },
-  "a client's process is killed": async (simulation, random) => {
-    const remote = simulation.remote!;
+  "a client's process is killed": async (stage, random) => {
+    const remote = stage.remote!;
     await remote.kill();
     await delay(random.integer(0, 200));
-    await remote.start(remote.isRefused || random.chance(0.15) ? simulation.randomShapes() : undefined);
+    const shapes = remote.isRefused || random.chance(0.15) ? stage.randomShapes() : undefined;
+    await remote.start(shapes, random.chance(0.3) ? randomAccess(random) : undefined);
   },
   "clients' sockets are reset": async ({ wires }, random) => {
     random.pick(wires).reset();
@@ -62,10 +74,10 @@ export const faults: Readonly<Record<string, Fault>> = {
     wire.flow();
   },
   // More than sockets hold, so that it falls behind, and in the middle of a transaction.
-  "a client does not read while much is written": async (simulation, random) => {
-    const wire = random.pick(simulation.wires);
+  "a client does not read while much is written": async (stage, random) => {
+    const wire = random.pick(stage.wires);
     wire.stall();
-    await simulation.writeMuch();
+    await stage.writeMuch();
     await delay(random.integer(50, 300));
     wire.flow();
   },

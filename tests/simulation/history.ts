@@ -1,21 +1,16 @@
 /**
- * What is true: every version of every row with the commits it lived between, learned from a second slot. Which rows a
- * predicate keeps is Postgres' own answer, asked on another database with the columns' own types. From both comes a
- * timeline per predicate: how many rows it has after each commit, and their hash.
+ * What is true: every version of every row with the commits it lived between, learned from a second slot, and every change
+ * in the order in which it was made. Which rows a predicate keeps is Postgres' own answer, asked on another database. From
+ * both come a timeline per predicate, and the events that a channel should tell.
  */
 import assert from "node:assert/strict";
-import { crc32 } from "node:zlib";
 import type { Pool } from "pg";
 import { formatLsn, type Lsn } from "../../engine/protocol.ts";
 import type { Change, DecodedCommit, Tuple } from "./decoding.ts";
-import { laterLabels, type Layout, type SchemaMessage } from "./schema.ts";
-
-type Row = readonly (string | null)[];
-
-export interface Filter {
-  readonly where?: string;
-  readonly params?: readonly unknown[];
-}
+import type { Layout, SchemaMessage } from "./layout.ts";
+import { hashOf } from "./row-hash.ts";
+import { type Row, Timeline, type View } from "./timeline.ts";
+import { createVersions, endVersions, insertVersions, never, type Version } from "./versions.ts";
 
 /** One form of a table, from one commit to another. */
 interface Era {
@@ -32,8 +27,21 @@ export interface Expected {
   readonly hash: number;
 }
 
-/** A moment no commit reaches. */
-const never = 2 ** 31 - 1;
+/** By which versions a row was and is, where it was and is. */
+interface RowChange {
+  readonly commit: number;
+  readonly era: Era;
+  readonly old: number | undefined;
+  readonly row: number | undefined;
+}
+
+/** What a channel tells of a change, with hashes of the rows. */
+export interface Event {
+  readonly type: "INSERT" | "UPDATE" | "DELETE";
+  readonly commit: number;
+  readonly old: number | undefined;
+  readonly row: number | undefined;
+}
 
 export class History {
   private readonly pool: Pool;
@@ -43,6 +51,7 @@ export class History {
   private readonly partitions = new Map<string, { readonly root: string; readonly region: string }>();
   private readonly emptied: { readonly root: string; readonly at: number }[] = [];
   private readonly timelines = new Map<string, Timeline>();
+  private readonly changes = new Map<string, RowChange[]>();
   /** The last commit that touched a table. */
   private readonly touched = new Map<string, number>();
   private versions = 0;
@@ -53,12 +62,7 @@ export class History {
   knownTo: Lsn = 0n as Lsn;
 
   static async create(pool: Pool): Promise<History> {
-    const labels = ["calm", "glad", "sad", ...laterLabels].map((label) => `'${label}'`).join(", ");
-    await pool.query(`create type mood as enum (${labels})`);
-    await pool.query(
-      `create table version (id int primary key, era int not null, born int not null, died int not null default ${never}, hash int8 not null, fields text[] not null)`,
-    );
-    await pool.query("create index on version (era, born); create index on version (era, died)");
+    await createVersions(pool);
     return new History(pool);
   }
 
@@ -93,18 +97,40 @@ export class History {
   }
 
   /** What the rows of a table that any of the filters keeps are after a commit; undefined where there is no such table or column. */
-  async expected(table: string, filters: readonly Filter[], commit: number): Promise<Expected | undefined> {
+  async expected(table: string, view: View, commit: number): Promise<Expected | undefined> {
     const era = this.eraOf(table, commit);
     if (!era) return undefined;
-    const timeline = this.timeline(era, filters);
+    const timeline = this.timeline(era, view);
     if (!(await timeline.advance(this.pool, this.commits))) return undefined;
-    return { columns: era.layout.columns.map(({ name }) => name), ...timeline.at(commit) };
+    return { columns: timeline.columns, ...timeline.at(commit) };
   }
 
   /** The rows themselves, for a message that says what is wrong. */
-  async rows(table: string, filters: readonly Filter[], commit = this.commits): Promise<Row[]> {
+  async rows(table: string, view: View, commit = this.commits): Promise<Row[]> {
     const era = this.eraOf(table, commit);
-    return era ? this.timeline(era, filters).rows(this.pool, commit) : [];
+    return era ? this.timeline(era, view).rows(this.pool, commit) : [];
+  }
+
+  /** What changed among the rows that are kept in the commits after `from` up to `to`, in order. */
+  async events(table: string, view: View, from: number, to: number): Promise<Event[]> {
+    const changes = (this.changes.get(table) ?? []).filter(({ commit }) => commit > from && commit <= to);
+    const events: Event[] = [];
+    for (const [era, ofEra] of Map.groupBy(changes, (change) => change.era)) {
+      const versions = ofEra.flatMap(({ old, row }) => [old ?? [], row ?? []].flat());
+      const hashes = await this.timeline(era, view).hashes(this.pool, versions);
+      if (!hashes) break;
+      events.push(...ofEra.flatMap((change) => eventOf(change, hashes) ?? []));
+    }
+    return events;
+  }
+
+  /** No events are asked for that are as old as this commit. */
+  forgetChanges(commit: number): void {
+    for (const [table, changes] of this.changes)
+      this.changes.set(
+        table,
+        changes.filter((change) => change.commit > commit),
+      );
   }
 
   /** The end of the last commit that touched one of the tables. */
@@ -128,9 +154,9 @@ export class History {
     return this.eras.get(table)?.find((era) => era.from <= commit && commit < era.to);
   }
 
-  private timeline(era: Era, filters: readonly Filter[]): Timeline {
-    const key = JSON.stringify([era.id, filters]);
-    const timeline = this.timelines.get(key) ?? new Timeline(era, filters);
+  private timeline(era: Era, view: View): Timeline {
+    const key = JSON.stringify([era.id, view]);
+    const timeline = this.timelines.get(key) ?? new Timeline(era.id, era.layout, view);
     this.timelines.set(key, timeline);
     return timeline;
   }
@@ -144,15 +170,26 @@ export class History {
       case "truncate":
         return this.truncateAll(change.tables);
       case "insert":
-        return this.withEra(change.table, (era) => this.add(era, complete(era, change.row, undefined)));
+        return this.withEra(change.table, (era) =>
+          this.note(era, undefined, this.add(era, complete(era, change.row, undefined))),
+        );
       case "delete":
-        return this.withEra(change.table, (era) => void this.remove(era, keyOf(era, change.old)));
+        return this.withEra(change.table, (era) =>
+          this.note(era, this.remove(era, keyOf(era, change.old)).id, undefined),
+        );
       case "update":
         return this.withEra(change.table, (era) => {
-          const before = this.remove(era, keyOf(era, change.old ?? change.row));
-          this.add(era, complete(era, change.row, before));
+          const old = this.remove(era, keyOf(era, change.old ?? change.row));
+          this.note(era, old.id, this.add(era, complete(era, change.row, old.row)));
         });
     }
+  }
+
+  private note(era: Era, old: number | undefined, row: number | undefined): void {
+    const { decoded } = era.layout;
+    const changes = this.changes.get(decoded) ?? [];
+    this.changes.set(decoded, changes);
+    changes.push({ commit: this.commits, era, old, row });
   }
 
   /** Tables that are not the simulation's own have no era. */
@@ -202,58 +239,36 @@ export class History {
     });
   }
 
-  private add(era: Era, row: Row): void {
+  private add(era: Era, row: Row): number {
     const id = ++this.versions;
     const key = keyText(era, row);
     assert(!era.live.has(key), `expected no row ${key} in ${era.layout.table} at ${this.describe(this.commits)}`);
     era.live.set(key, { id, row });
     this.born.push({ id, era: era.id, born: this.commits, hash: hashOf(row), fields: row });
+    return id;
   }
 
-  private remove(era: Era, key: string): Row {
+  private remove(era: Era, key: string): { readonly id: number; readonly row: Row } {
     const version = era.live.get(key);
     assert(version, `expected a row ${key} in ${era.layout.table} at ${this.describe(this.commits)}`);
     era.live.delete(key);
     this.died.push({ id: version.id, at: this.commits });
-    return version.row;
+    return version;
   }
 
   private async save(): Promise<void> {
     const [born, died] = [this.born.splice(0), this.died.splice(0)];
     for (let i = 0; i < born.length; i += 1000) await insertVersions(this.pool, born.slice(i, i + 1000));
-    if (died.length === 0) return;
-    await this.pool.query(
-      "update version set died = d.at from unnest($1::int[], $2::int[]) as d (id, at) where version.id = d.id",
-      [died.map(({ id }) => id), died.map(({ at }) => at)],
-    );
+    if (died.length > 0) await endVersions(this.pool, died);
   }
 }
 
-interface Version {
-  readonly id: number;
-  readonly era: number;
-  readonly born: number;
-  readonly hash: number;
-  readonly fields: Row;
-}
-
-async function insertVersions(pool: Pool, versions: readonly Version[]): Promise<void> {
-  await pool.query(
-    `insert into version (id, era, born, hash, fields)
-     select id, era, born, hash, fields::text[] from unnest($1::int[], $2::int[], $3::int[], $4::int8[], $5::text[]) as v (id, era, born, hash, fields)`,
-    [
-      versions.map(({ id }) => id),
-      versions.map(({ era }) => era),
-      versions.map(({ born }) => born),
-      versions.map(({ hash }) => hash),
-      versions.map(({ fields }) => arrayText(fields)),
-    ],
-  );
-}
-
-function arrayText(row: Row): string {
-  const items = row.map((field) => (field === null ? "NULL" : `"${field.replaceAll(/["\\]/g, String.raw`\$&`)}"`));
-  return `{${items.join(",")}}`;
+function eventOf(change: RowChange, hashes: ReadonlyMap<number, number>): Event | undefined {
+  const { commit } = change;
+  const old = hashes.get(change.old ?? 0);
+  const row = hashes.get(change.row ?? 0);
+  if (old === undefined && row === undefined) return undefined;
+  return { type: old === undefined ? "INSERT" : row === undefined ? "DELETE" : "UPDATE", commit, old, row };
 }
 
 /** In the layout's order; what the update left alone is what it was. */
@@ -273,109 +288,4 @@ function keyOf({ layout }: Era, tuple: Tuple): string {
 
 function keyText({ layout }: Era, row: Row): string {
   return JSON.stringify(layout.key.map((name) => row[layout.columns.findIndex((column) => column.name === name)]));
-}
-
-// ── Hashes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Of the row as it stands in a DataRow message: sums of these tell whether two sets of rows are the same. */
-function hashOf(row: Row): number {
-  const parts: Buffer[] = [];
-  for (const field of row) {
-    const text = Buffer.from(field ?? "");
-    const length = Buffer.alloc(4);
-    length.writeInt32BE(field === null ? -1 : text.length);
-    parts.push(length, text);
-  }
-  return hashFields(Buffer.concat(parts));
-}
-
-/** Mixed, since sums of CRCs that differ in the same bits would come out equal more often than chance. */
-export function hashFields(bytes: Uint8Array): number {
-  let mixed = crc32(bytes);
-  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
-  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
-}
-
-// ── Timelines ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-class Timeline {
-  private readonly era: Era;
-  private readonly filters: readonly Filter[];
-  private readonly moments: { readonly commit: number; readonly count: number; readonly hash: number }[] = [];
-  private advanced = 0;
-  /** A column that the filter names is not there. */
-  private meaningless = false;
-
-  constructor(era: Era, filters: readonly Filter[]) {
-    this.era = era;
-    this.filters = filters;
-  }
-
-  at(commit: number): { count: number; hash: number } {
-    let [low, high] = [0, this.moments.length];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.moments[middle]!.commit <= commit) low = middle + 1;
-      else high = middle;
-    }
-    return this.moments[low - 1] ?? { count: 0, hash: 0 };
-  }
-
-  /** False where the filters mean nothing for this table. */
-  async advance(pool: Pool, to: number): Promise<boolean> {
-    if (this.meaningless || this.advanced >= to) return !this.meaningless;
-    const { sql, params } = this.condition();
-    try {
-      const { rows } = await pool.query<{ commit: number; count: number; hash: number }>(
-        `with candidate as materialized (select * from version where era = ${this.era.id} and (born > ${this.advanced} or died > ${this.advanced})),
-          kept as (${keptFrom("candidate", this.era.layout, sql)}),
-          event (commit, count, hash) as (
-            select born, 1, hash from kept where born > ${this.advanced} and born <= ${to}
-            union all select died, -1, -hash from kept where died > ${this.advanced} and died <= ${to})
-         select commit, sum(count)::int as count, sum(hash)::float8 as hash from event group by commit order by commit`,
-        params,
-      );
-      for (const { commit, count, hash } of rows) {
-        const last = this.moments.at(-1) ?? { count: 0, hash: 0 };
-        this.moments.push({ commit, count: last.count + count, hash: last.hash + hash });
-      }
-      this.advanced = to;
-      return true;
-    } catch (error) {
-      if ((error as { code?: string }).code !== undefinedColumn) throw error;
-      this.meaningless = true;
-      return false;
-    }
-  }
-
-  async rows(pool: Pool, commit: number): Promise<Row[]> {
-    if (this.meaningless) return [];
-    const { sql, params } = this.condition();
-    const { rows } = await pool.query<{ fields: (string | null)[] }>(
-      `with candidate as materialized (select * from version where era = ${this.era.id} and born <= ${commit} and died > ${commit})
-       ${keptFrom("candidate", this.era.layout, sql)}`,
-      params,
-    );
-    return rows.map(({ fields }) => fields);
-  }
-
-  private condition(): { sql: string; params: unknown[] } {
-    const params: unknown[] = [];
-    const parts = this.filters.map((filter) => {
-      const offset = params.length;
-      params.push(...(filter.params ?? []));
-      const shifted = (filter.where ?? "true").replaceAll(/\$(\d+)/g, (_, n: string) => `$${Number(n) + offset}`);
-      return `((${shifted}) is true)`;
-    });
-    return { sql: parts.join(" or "), params };
-  }
-}
-
-const undefinedColumn = "42703";
-
-/** The condition sees the table's columns and nothing else. */
-function keptFrom(source: string, { columns }: Layout, condition: string): string {
-  const typed = columns.map(({ name, type }, i) => `v.fields[${i + 1}]::${type} as "${name.replaceAll('"', '""')}"`);
-  return `select v.* from ${source} as v cross join lateral (select (${condition}) as kept from (select ${typed.join(", ")}) as typed) as answer where answer.kept`;
 }

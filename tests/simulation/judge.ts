@@ -1,11 +1,14 @@
 /**
  * Holds every state that a client showed against the history. A table whose shapes are all ready shows exactly what its
  * queries return after the last commit that the client's position covers; one that is being fetched anew shows what it
- * last showed rightly, and never nothing.
+ * last showed rightly, and never nothing, unless what it may read has changed. Where a token has just changed there are two
+ * such answers, until the server has spoken.
  */
 import { formatLsn, type Lsn } from "../../engine/protocol.ts";
+import { type Access, type Asked, within } from "./filter.ts";
 import type { History } from "./history.ts";
-import { fieldsOf, type Observation, type ObservedTable } from "./observer.ts";
+import { fieldsOf, type Observation, type ObservedShape, type ObservedTable } from "./observer.ts";
+import type { View } from "./timeline.ts";
 import type { Refetch } from "./watcher.ts";
 
 export class Violation extends Error {}
@@ -15,11 +18,13 @@ interface Shown {
   readonly hash: number;
   /** Which shapes: others would have other rows. */
   readonly shapes: string;
+  readonly access: readonly Access[];
 }
 
 export class Judge {
-  /** Tables in states that were compared, and those that could not be. */
+  /** Tables in states that were compared, those of them with a choice of columns, and those that could not be. */
   compared = 0;
+  comparedWithColumns = 0;
   passedOver = 0;
   private readonly history: History;
   private readonly waiting: Observation[] = [];
@@ -42,7 +47,7 @@ export class Judge {
     this.waiting.push(...observations);
   }
 
-  /** Rows may come again where their table has another form, and for no other reason. */
+  /** Rows may come again where their table has another form or the client another token, and for no other reason. */
   takeRefetches(refetches: readonly Refetch[]): void {
     this.refetches.push(...refetches);
   }
@@ -59,7 +64,8 @@ export class Judge {
     for (const refetch of takeWhere(this.refetches, ({ to }) => to <= knownTo)) this.judgeRefetch(refetch);
   }
 
-  private judgeRefetch({ client, table, where, params, from, to }: Refetch): void {
+  private judgeRefetch({ client, table, where, params, from, to, hadOtherToken }: Refetch): void {
+    if (hadOtherToken) return;
     if (this.history.changedBetween(table, this.history.commitAt(from), this.history.commitAt(to))) return;
     throw new Violation(
       `${client} fetched ${table} ${where ?? ""} ${JSON.stringify(params ?? [])} anew between ${formatLsn(from)} and ${formatLsn(to)}, and its table had not changed`,
@@ -71,25 +77,41 @@ export class Judge {
   }
 
   private async judgeTable(observation: Observation, table: ObservedTable): Promise<void> {
-    const filters = table.shapes.filter(({ status }) => status !== "loading");
-    const isStale = filters.every(({ status }) => status === "resyncing");
-    const isExact = filters.every(({ status }) => status === "ready");
+    const shapes = table.shapes.filter(({ status }) => status !== "loading");
+    const isStale = shapes.every(({ status }) => status === "resyncing");
+    const isExact = shapes.every(({ status }) => status === "ready");
     if (!isExact && !isStale) return void this.passedOver++;
     this.compared++;
-    const shapes = JSON.stringify(filters.map(({ where, params }) => [where, params]));
+    if (shapes[0]!.columns) this.comparedWithColumns++;
     const at = `${observation.client} ${table.name}`;
     const commit = this.history.commitAt(observation.position);
-    const expected = await this.history.expected(table.name, filters, commit);
-    const isRight =
-      expected !== undefined &&
-      expected.count === table.count &&
-      expected.hash === table.hash &&
-      (table.count === 0 || expected.columns.join() === table.columns.join());
-    if (isRight) return void this.lastRight.set(at, { count: table.count, hash: table.hash, shapes });
-    const last = this.lastRight.get(at);
-    if (isStale && last?.shapes !== shapes) return void this.passedOver++;
-    if (isStale && last?.count === table.count && last.hash === table.hash) return;
-    throw new Violation(await this.explain(observation, { ...table, shapes: filters }, commit, isStale));
+    const found = { count: table.count, hash: table.hash, shapes: JSON.stringify(shapes.map(askedOf)) };
+    const choices = choicesOf(shapes);
+    for (const access of choices)
+      if (await this.isRight(table, viewOf(shapes, access), commit))
+        return void this.lastRight.set(at, { ...found, access });
+    if (isStale && table.count === 0 && shapes.every(({ mayBeEmpty }) => mayBeEmpty)) return;
+    if (isStale && this.mayBeStale(found, this.lastRight.get(at), choices)) return;
+    throw new Violation(await this.explain(observation, { ...table, shapes }, commit, isStale));
+  }
+
+  private async isRight(table: ObservedTable, view: View, commit: number): Promise<boolean> {
+    const expected = await this.history.expected(table.name, view, commit);
+    if (expected?.count !== table.count || expected.hash !== table.hash) return false;
+    return table.count === 0 || expected.columns.join() === table.columns.join();
+  }
+
+  /** What was right when it was shown last, as far as it may still be read. */
+  private mayBeStale(found: Omit<Shown, "access">, last: Shown | undefined, choices: readonly Access[][]): boolean {
+    if (last?.shapes !== found.shapes) return this.passOver();
+    if (found.count !== last.count || found.hash !== last.hash) return false;
+    return choices.some((access) => reaches(access, last.access));
+  }
+
+  private passOver(): true {
+    this.compared--;
+    this.passedOver++;
+    return true;
   }
 
   private async explain(
@@ -98,7 +120,9 @@ export class Judge {
     commit: number,
     isStale: boolean,
   ): Promise<string> {
-    const rows = await this.history.rows(table.name, table.shapes, commit);
+    const choices = choicesOf(table.shapes);
+    const view = viewOf(table.shapes, choices[0]!);
+    const rows = await this.history.rows(table.name, view, commit);
     const expected = new Set(rows.map((row) => short(row)));
     const found = new Set(table.rows.map((row) => short(fieldsOf(row))));
     const list = (rows: Iterable<string>): string =>
@@ -109,27 +133,50 @@ export class Judge {
     return [
       `${observation.client} shows what ${table.name} never was (state ${observation.number}, at ${formatLsn(observation.position)}, ${this.history.describe(commit)}; ${observation.doing})`,
       ...table.shapes.map(
-        ({ where, params, status }) => `    ${status} ${where ?? "all rows"} ${JSON.stringify(params ?? [])}`,
+        ({ where, params, status, access }) =>
+          `    ${status} ${where ?? "all rows"} ${JSON.stringify(params ?? [])}, of ${access.map(String).join(" or of ")}`,
       ),
       `    columns ${table.columns.join(", ")}; expected ${rows.length} rows, found ${table.count}${isStale ? "; and it is not what it showed last" : ""}`,
       `    missing:${list(expected.difference(found))}`,
       `    too many:${list(found.difference(expected))}`,
-      `    it would be right after: ${await this.whenRight(table, commit)}`,
+      `    it would be right after: ${await this.whenRight(table, view, commit)}`,
     ].join("\n");
   }
 
   /** Commits around, after which these rows would have been the right ones. */
-  private async whenRight(table: ObservedTable, commit: number): Promise<string> {
+  private async whenRight(table: ObservedTable, view: View, commit: number): Promise<string> {
     const right: number[] = [];
     for (let other = Math.max(0, commit - 200); other <= Math.min(this.history.commits, commit + 200); other++) {
-      const expected = await this.history.expected(table.name, table.shapes, other);
+      const expected = await this.history.expected(table.name, view, other);
       if (expected?.count === table.count && expected.hash === table.hash) right.push(other);
     }
     return right.length === 0 ? "no commit near" : `commits ${right.slice(0, 8).join(", ")}`;
   }
 }
 
-function takeWhere<T>(list: T[], isWanted: (item: T) => boolean): T[] {
+function askedOf({ where, params, columns }: ObservedShape): Omit<Asked, "table"> {
+  return { ...(where === undefined ? {} : { where }), ...(params && { params }), ...(columns && { columns }) };
+}
+
+/** Shape by shape. */
+function reaches(access: readonly Access[], other: readonly Access[]): boolean {
+  return access.every((one, i) => other[i]!.every((region) => one.includes(region)));
+}
+
+/** The newest tokens first: as a rule they are right. */
+function choicesOf(shapes: readonly ObservedShape[]): Access[][] {
+  return shapes.reduce<Access[][]>(
+    (choices, { access }) => access.toReversed().flatMap((one) => choices.map((others) => [...others, one])),
+    [[]],
+  );
+}
+
+function viewOf(shapes: readonly ObservedShape[], access: readonly Access[]): View {
+  return { filters: shapes.map((shape, i) => within(access[i]!, shape)), columns: shapes[0]!.columns };
+}
+
+/** Takes them out of the list. */
+export function takeWhere<T>(list: T[], isWanted: (item: T) => boolean): T[] {
   const { wanted = [], rest = [] } = Object.groupBy(list, (item) => (isWanted(item) ? "wanted" : "rest"));
   list.splice(0, list.length, ...rest);
   return wanted;

@@ -18,7 +18,8 @@ import { History } from "./history.ts";
 import { Judge, Violation } from "./judge.ts";
 import { connectAsWalcastReads, Oracle } from "./oracle.ts";
 import { type Lie, Relay } from "./relay.ts";
-import { createTable, type SimTable, types } from "./schema.ts";
+import { types } from "./columns.ts";
+import { createTable, type SimTable } from "./schema.ts";
 import { Watcher } from "./watcher.ts";
 
 const lies = ["drop", "swap", "rewrite"] as const satisfies readonly Lie[];
@@ -81,12 +82,12 @@ async function deceived(
   covered: boolean,
 ): Promise<{ watcher: Watcher }> {
   const relay = await Relay.open(engine.url, covered);
-  const watcher = await Watcher.open(`the client of ${lie}`, relay.url, new Random(1));
+  const watcher = await Watcher.open({ name: `the client of ${lie}`, url: relay.url, random: new Random(1) });
   t.after(async () => {
     await watcher.close();
     await relay.close();
   });
-  watcher.subscribe(ledger, {});
+  watcher.subscribe(ledger, { table: "public.ledger" });
   await reached(watcher, await commit());
   await reached(watcher, await commit());
   const told = relay.lie(lie);

@@ -5,12 +5,15 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { ShapeStatus } from "../../client-sdk/index.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
-import { type Filter, hashFields } from "./history.ts";
+import type { Access, Asked } from "./filter.ts";
+import { hashFields } from "./row-hash.ts";
 
-export interface ObservedShape extends Filter {
-  /** As in SQL. */
-  readonly table: string;
+export interface ObservedShape extends Asked {
   readonly status: ShapeStatus;
+  /** Under one of these: which, only the server knows yet. */
+  readonly access: readonly Access[];
+  /** There was another token lately: its rows may have had to leave before there were others. */
+  readonly mayBeEmpty: boolean;
 }
 
 export interface ObservedTable {

@@ -4,7 +4,7 @@ import { Client } from "pg";
 import { parseLsn } from "../../engine/protocol.ts";
 import { decodeLines, type DecodedLine } from "./decoding.ts";
 import type { History } from "./history.ts";
-import { messagePrefix } from "./schema.ts";
+import { messagePrefix } from "./layout.ts";
 
 const slot = "oracle";
 

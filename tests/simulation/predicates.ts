@@ -1,9 +1,26 @@
-/** Shapes that a client may ask for: everything of a table, or what a predicate over its columns keeps. */
+/** Shapes that a client may ask for: everything of a table, or what a predicate over its columns keeps; all columns or some. */
 import type { Random } from "../splice/random.ts";
-import type { Filter } from "./history.ts";
-import { regions, type SimColumn, type SimTable, types } from "./schema.ts";
+import { regions, type SimColumn, types } from "./columns.ts";
+import type { Asked, Filter } from "./filter.ts";
+import { decodedName } from "./layout.ts";
+import type { SimTable } from "./schema.ts";
 
-export function randomFilter(table: SimTable, random: Random): Filter {
+/** Which columns a client asks for at all. */
+export type Taste = "any" | "nothing long";
+
+export function randomShape(table: SimTable, random: Random, columns: readonly string[] | undefined): Asked {
+  return { ...randomFilter(table, random), table: decodedName(table.name), ...(columns && { columns }) };
+}
+
+/** The key's are among them. */
+export function randomColumns(table: SimTable, random: Random, taste: Taste): readonly string[] | undefined {
+  if (taste === "any" && random.chance(0.6)) return undefined;
+  const isWanted = ({ name, type }: SimColumn): boolean =>
+    table.key.includes(name) || (random.chance(0.6) && (taste === "any" || type !== types.long));
+  return table.columns.filter((column) => isWanted(column)).map(({ name }) => name);
+}
+
+function randomFilter(table: SimTable, random: Random): Filter {
   if (random.chance(0.25)) return {};
   const first = condition(table, random, 1);
   if (random.chance(0.6)) return first;

@@ -4,12 +4,13 @@ import { Random } from "../splice/random.ts";
 import type { RemoteTask, Told } from "./remote.ts";
 import { Watcher } from "./watcher.ts";
 
-const { name, url, directory, shapes, completeAt } = JSON.parse(process.argv[2]!) as RemoteTask;
+const { name, url, directory, shapes, access, formerly, completeAt } = JSON.parse(process.argv[2]!) as RemoteTask;
 const tell = (told: Told): void => void process.stdout.write(`${JSON.stringify(told)}\n`);
 // What it does by chance is nothing: it is killed by chance.
-const watcher = await Watcher.open(name, url, new Random(0), directory, tellStates);
+const random = new Random(0);
+const watcher = await Watcher.open({ name, url, random, replica: directory, access, formerly, tell: tellStates });
 const from = completeAt === undefined ? undefined : parseLsn(completeAt);
-for (const { table, ...filter } of shapes) watcher.claim(table, filter, from);
+for (const asked of shapes) watcher.claim(asked, from);
 setInterval(tellNow, 50);
 
 function tellStates(): void {

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
-import type { Filter } from "./history.ts";
+import type { Access, Asked } from "./filter.ts";
 import type { Observation, ObservedTable } from "./observer.ts";
 import type { Refetch, Watching } from "./watcher.ts";
 
@@ -19,14 +19,12 @@ export interface RemoteOptions {
   readonly directory: string;
 }
 
-export interface RemoteShape extends Filter {
-  /** As in SQL. */
-  readonly table: string;
-}
-
 /** What the program is told. */
 export interface RemoteTask extends RemoteOptions {
-  readonly shapes: readonly RemoteShape[];
+  readonly shapes: readonly Asked[];
+  /** By its token, and by that of the process before. */
+  readonly access: Access;
+  readonly formerly: Access;
   /** Where the replica is, if an earlier process left it there with all of these shapes complete. */
   readonly completeAt: string | undefined;
 }
@@ -56,10 +54,11 @@ export type Told =
 export class RemoteWatcher implements Watching {
   readonly name: string;
   tables: ReadonlySet<string> = new Set();
+  access: Access;
   private readonly options: RemoteOptions;
   private observations: Observation[] = [];
   private refetches: Refetch[] = [];
-  private shapes: readonly RemoteShape[] = [];
+  private shapes: readonly Asked[] = [];
   private child: ChildProcess | undefined;
   private position: Lsn = zeroLsn;
   private isComplete = false;
@@ -67,15 +66,17 @@ export class RemoteWatcher implements Watching {
   private count = 0;
   private readonly errors: string[] = [];
 
-  constructor(options: RemoteOptions) {
+  constructor(options: RemoteOptions, access: Access) {
     this.options = options;
+    this.access = access;
     this.name = options.name;
   }
 
-  /** Other shapes than before have to be loaded. Resolves when the process is at work. */
-  async start(shapes: readonly RemoteShape[] = this.shapes): Promise<void> {
+  /** Other shapes than before have to be loaded, and so has what another token may see. Resolves when the process is at work. */
+  async start(shapes: readonly Asked[] = this.shapes, access: Access = this.access): Promise<void> {
     const completeAt = shapes === this.shapes && this.isComplete ? formatLsn(this.position) : undefined;
-    const task: RemoteTask = { ...this.options, shapes, completeAt };
+    const task: RemoteTask = { ...this.options, shapes, access, formerly: this.access, completeAt };
+    this.access = access;
     this.shapes = shapes;
     this.isComplete = false;
     const child = spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(task)], {

@@ -1,21 +1,29 @@
-/** A client under observation: it comes with some shapes, changes its mind about them, and everything it ever shows is kept for the judge. */
+/**
+ * A client under observation: it comes with some shapes, changes its mind about them, gets other tokens, and everything it
+ * ever shows or tells is kept for the judges.
+ */
 import type { PGlite } from "@electric-sql/pglite";
-import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
+import { type Client, createClient } from "../../client-sdk/index.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import type { Random } from "../splice/random.ts";
 import { emptyReplica } from "../support/replica.ts";
-import { decodedName, type SimTable } from "./schema.ts";
-import { type Filter } from "./history.ts";
+import { ChannelWatcher, type Stretch } from "./channel.ts";
+import { type Access, type Asked, everything } from "./filter.ts";
+import { decodedName } from "./layout.ts";
 import { type Observation, observe, type ObservedShape } from "./observer.ts";
-import { randomFilter } from "./predicates.ts";
+import { randomColumns, randomShape, type Taste } from "./predicates.ts";
+import type { SimTable } from "./schema.ts";
+import { Subscription, unique } from "./subscription.ts";
+import { Tokens } from "./tokens.ts";
 
 /** That rows which were complete had to come again. */
-export interface Refetch extends Filter {
+export interface Refetch extends Asked {
   readonly client: string;
-  readonly table: string;
   /** Where the client was when it began, and when the rows were complete again. */
   readonly from: Lsn;
   readonly to: Lsn;
+  /** In between a token was handed out that says something else than the one before. */
+  readonly hadOtherToken: boolean;
 }
 
 /** What the simulation asks of a client, wherever it runs. */
@@ -29,40 +37,51 @@ export interface Watching {
   close(): Promise<void>;
 }
 
-interface Subscription extends Filter {
-  readonly table: string;
-  readonly handle: Shape;
-  leaving: boolean;
+export interface WatcherOptions {
+  readonly name: string;
+  readonly url: string;
+  readonly random: Random;
+  readonly replica?: string;
+  readonly taste?: Taste;
+  /** By its first token. Default: all there is. */
+  readonly access?: Access;
+  /** By the last token of who had the replica before. */
+  readonly formerly?: Access;
+  /** Called right after every state that is shown. */
+  readonly tell?: () => void;
 }
 
 export class Watcher implements Watching {
   readonly name: string;
+  readonly tokens: Tokens;
   client: Client;
-  readonly subscriptions = new Set<Subscription>();
+  private readonly subscriptions = new Set<Subscription>();
+  private channel: ChannelWatcher | undefined;
   private observations: Observation[] = [];
   private refetches: Refetch[] = [];
+  private readonly stretches: Stretch[] = [];
   private readonly url: string;
   private readonly random: Random;
+  private readonly taste: Taste;
   private readonly replica: PGlite | string;
+  /** By the tokens since the client was live. */
+  private possible: readonly Access[];
   private doing = "starts";
   private count = 0;
 
-  /** `tell`: called right after every state that is shown. */
-  static async open(
-    name: string,
-    url: string,
-    random: Random,
-    replica?: string,
-    tell: () => void = () => {},
-  ): Promise<Watcher> {
-    return new Watcher(name, url, random, replica ?? (await emptyReplica()), tell);
+  static async open(options: WatcherOptions): Promise<Watcher> {
+    return new Watcher(options, options.replica ?? (await emptyReplica()));
   }
 
-  private constructor(name: string, url: string, random: Random, replica: PGlite | string, tell: () => void) {
+  private constructor(options: WatcherOptions, replica: PGlite | string) {
+    const { name, url, random, taste = "any", access = everything, formerly, tell = () => {} } = options;
     this.name = name;
     this.random = random;
     this.url = url;
+    this.taste = taste;
     this.replica = replica;
+    this.possible = formerly === undefined ? [access] : [formerly, access];
+    this.tokens = new Tokens(access, random, (next) => this.handedOut(next));
     this.client = this.createClient();
     observe(
       this.client.pglite,
@@ -74,58 +93,61 @@ export class Watcher implements Watching {
     );
   }
 
-  subscribe(table: SimTable, filter: Filter = randomFilter(table, this.random)): void {
-    this.add({ ...filter, table: decodedName(table.name) }, this.client.sync({ table: table.name, ...filter }));
-    this.note(`subscribes to ${table.name} ${filter.where ?? ""} ${JSON.stringify(filter.params ?? [])}`);
+  subscribe(table: SimTable, asked: Asked = randomShape(table, this.random, this.columnsOf(table))): void {
+    this.add(asked, [this.tokens.access]);
+    this.note(`subscribes to ${table.name} ${asked.where ?? ""} ${JSON.stringify(asked.params ?? [])}`);
   }
 
   /** `completeAt`: where the replica is that has its rows from an earlier life. They need not come again. */
-  claim(table: string, { where, params }: Filter, completeAt: Lsn | undefined): void {
-    const filter = { ...(where === undefined ? {} : { where }), ...(params === undefined ? {} : { params }) };
-    const shape = { ...filter, table: decodedName(table) };
-    const { handle } = this.add(shape, this.client.sync({ table, ...filter }));
-    if (completeAt === undefined) return;
-    // The description that precedes rows says that they come.
-    const stop = handle.on("progress", () => {
-      this.refetches.push({ ...shape, client: this.name, from: completeAt, to: this.position });
-      stop();
-    });
-    handle.on("status", (status) => {
-      if (status === "ready") stop();
-    });
+  claim(asked: Asked, completeAt: Lsn | undefined): void {
+    const subscription = this.add(asked, this.possible);
+    if (completeAt !== undefined) subscription.expectNoRows(completeAt);
   }
 
   /** Another client takes over the replica, with the same shapes: those that were complete are so from the start. */
   async restart(): Promise<void> {
     this.note("starts again");
     const held = [...this.subscriptions].filter(({ leaving }) => !leaving);
-    const complete = held.filter(({ handle }) => handle.status === "ready");
+    const complete = new Set(held.filter(({ handle }) => handle.status === "ready"));
     await this.client.close();
+    this.endChannel();
     this.client = this.createClient();
     this.subscriptions.clear();
-    for (const { handle, ...shape } of held)
-      this.claim(
-        handle.request.table,
-        shape,
-        complete.some((one) => one.handle === handle) ? this.position : undefined,
-      );
+    for (const subscription of held)
+      this.claim(subscription.asked, complete.has(subscription) ? this.position : undefined);
   }
 
-  async unsubscribe(subscription: Subscription): Promise<void> {
-    this.note(`leaves ${subscription.table} ${subscription.where ?? ""}`);
-    subscription.leaving = true;
-    await subscription.handle.unsubscribe();
-    this.subscriptions.delete(subscription);
+  /** Has another token from now on. */
+  becomeNow(access: Access): void {
+    this.note(`gets a token for ${access.join() || "nothing"}`);
+    this.tokens.wanted = access;
+    this.client.setToken(this.tokens.next);
   }
 
-  /** One shape comes or goes. Those that were refused go first. */
+  /** Has another token from its next connection on. */
+  becomeLater(access: Access): void {
+    this.note(`will get a token for ${access.join() || "nothing"}`);
+    this.tokens.wanted = access;
+  }
+
+  /** One shape comes or goes, and perhaps the channel is another one. Those that were refused go first. */
   async changeMind(tables: readonly SimTable[]): Promise<void> {
+    if (!this.channel || this.channel.isRefused || this.random.chance(0.2)) await this.follow(this.random.pick(tables));
     const current = [...this.subscriptions].filter(({ leaving }) => !leaving);
     const refused = current.filter(({ handle }) => handle.status === "error");
     for (const subscription of refused) await this.unsubscribe(subscription);
     if (current.length > 3 || (current.length > 1 && this.random.chance(0.4)))
       await this.unsubscribe(this.random.pick(current.filter((one) => !refused.includes(one)).concat(current[0]!)));
     else this.subscribe(this.random.pick(tables));
+  }
+
+  /** The table's changes are told, by a channel instead of the one that there was. */
+  async follow(table: SimTable): Promise<void> {
+    await this.channel?.leave();
+    this.endChannel();
+    const asked = randomShape(table, this.random, randomColumns(table, this.random, this.taste));
+    this.channel = new ChannelWatcher(this.name, this.client, asked, () => this.possible);
+    this.note(`follows ${table.name}`);
   }
 
   async close(): Promise<void> {
@@ -141,6 +163,10 @@ export class Watcher implements Watching {
     return this.refetches.splice(0);
   }
 
+  takeStretches(): Stretch[] {
+    return [...this.stretches.splice(0), ...(this.channel?.takeStretches() ?? [])];
+  }
+
   note(doing: string): void {
     this.doing = doing;
   }
@@ -153,53 +179,117 @@ export class Watcher implements Watching {
     return parseLsn(this.client.position);
   }
 
-  /** Every shape is complete at or after this. */
+  /** Every shape is complete at or after this, and the channel tells what happens. */
   hasReached(position: Lsn): boolean {
-    return this.position >= position && this.shapes.every(({ status }) => status === "ready" || status === "error");
+    const areComplete = this.shapes.every(({ status }) => status === "ready" || status === "error");
+    return this.position >= position && areComplete && this.client.status === "live";
+  }
+
+  /** Regions whose rows are on the replica, whoever asked for them, and that its token does not name. Where all is as the token says. */
+  async forbidden(): Promise<string[]> {
+    const { access } = this.tokens;
+    const tables = await this.client.query<{ name: string }>(
+      `select format('%I.%I', table_schema, table_name) as name from information_schema.columns
+       where column_name = 'region' and table_schema not in ('walcast', 'pg_catalog', 'information_schema')`,
+    );
+    const found = await Promise.all(
+      tables.map(({ name }) => this.client.query<{ region: string }>(`select distinct region from ${name}`)),
+    );
+    return found.flat().flatMap(({ region }) => (access.includes(region) ? [] : region));
   }
 
   describe(): string {
     const { status, position, connections, breaches, resyncs, transactions, lastError, statusHistory } =
       this.client.inspect();
     const shapes = this.shapes.map(
-      ({ table, where, params, status }) => `    ${status} ${table} ${where ?? ""} ${JSON.stringify(params ?? [])}`,
+      ({ table, where, params, columns, status }) =>
+        `    ${status} ${table} ${where ?? ""} ${JSON.stringify(params ?? [])} ${columns?.join(", ") ?? ""}`,
     );
     const errors = [...this.subscriptions].flatMap(({ handle }) => handle.error?.message ?? []);
     const history = statusHistory.slice(-6).map(({ status, at }) => `${at.toISOString().slice(17, 23)} ${status}`);
     return [
       `${this.name} is ${status} at ${position}: ${connections} connections, ${breaches} breaches, ${resyncs} resyncs, ${transactions} transactions; ${this.doing}`,
       `    ${history.join(", ")}; last error: ${JSON.stringify(lastError)} ${errors.join("; ")}`,
+      `    token for ${this.tokens.access.join() || "nothing"}`,
       ...shapes,
+      ...(this.channel ? [this.channel.describe()] : []),
     ].join("\n");
   }
 
   private createClient(): Client {
-    return createClient({ url: this.url, replica: this.replica, backoff: { baseMs: 10, maxMs: 300 } });
+    const client = createClient({
+      url: this.url,
+      token: this.tokens.next,
+      replica: this.replica,
+      backoff: { baseMs: 10, maxMs: 300 },
+    });
+    client.onStatus((status) => {
+      if (status === "live") this.isLive();
+    });
+    return client;
   }
 
-  private add(shape: Filter & { readonly table: string }, handle: Shape): Subscription {
-    const subscription = { ...shape, handle, leaving: false };
-    handle.ready.catch(() => {});
+  private handedOut(access: Access): void {
+    this.possible = [...this.possible, access];
+    for (const subscription of this.subscriptions) subscription.access = [...subscription.access, access];
+  }
+
+  /** The server has said of every shape what this token may see. */
+  private isLive(): void {
+    this.possible = [this.tokens.access];
+    for (const subscription of this.subscriptions) subscription.access = this.possible;
+  }
+
+  /** Shapes of one table have to have the same columns. */
+  private columnsOf(table: SimTable): readonly string[] | undefined {
+    const name = decodedName(table.name);
+    const other = [...this.subscriptions].find(
+      ({ asked, handle }) => asked.table === name && handle.status !== "error",
+    );
+    return other ? other.asked.columns : randomColumns(table, this.random, this.taste);
+  }
+
+  private add(asked: Asked, access: readonly Access[]): Subscription {
+    const subscription = new Subscription(
+      asked,
+      this.client.sync(asked),
+      access,
+      () => this.position,
+      (from) => this.refetched(asked, from),
+    );
     this.subscriptions.add(subscription);
-    this.countRefetches(subscription);
     return subscription;
   }
 
-  private get shapes(): ObservedShape[] {
-    return Array.from(this.subscriptions, ({ handle, leaving, ...shape }) => ({
-      ...shape,
-      // Its rows leave in a turn of their own, or have been left as they were.
-      status: leaving ? ("error" as const) : handle.status,
-    }));
+  private async unsubscribe(subscription: Subscription): Promise<void> {
+    this.note(`leaves ${subscription.asked.table} ${subscription.asked.where ?? ""}`);
+    subscription.leaving = true;
+    await subscription.handle.unsubscribe();
+    this.subscriptions.delete(subscription);
   }
 
-  private countRefetches({ handle, leaving: _, ...shape }: Subscription): void {
-    let from: Lsn | undefined;
-    handle.on("status", (status) => {
-      if (status === "resyncing") from ??= this.position;
-      if (status !== "ready" || from === undefined) return;
-      this.refetches.push({ ...shape, client: this.name, from, to: this.position });
-      from = undefined;
+  private endChannel(): void {
+    this.channel?.end();
+    this.stretches.push(...(this.channel?.takeStretches() ?? []));
+    this.channel = undefined;
+  }
+
+  private get shapes(): ObservedShape[] {
+    return Array.from(this.subscriptions, (subscription) => subscription.observed(this.hadOtherToken));
+  }
+
+  private refetched(asked: Asked, from: Lsn): void {
+    this.refetches.push({
+      ...asked,
+      client: this.name,
+      from,
+      to: this.position,
+      hadOtherToken: this.hadOtherToken,
     });
+  }
+
+  /** Since it was live. */
+  private get hadOtherToken(): boolean {
+    return unique(this.possible).length > 1;
   }
 }

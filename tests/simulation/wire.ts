@@ -7,6 +7,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import type { Random } from "../splice/random.ts";
 
 export interface Target {
+  readonly name: string;
   readonly host: string;
   readonly port: number;
 }
@@ -17,20 +18,35 @@ export class Wire {
   private readonly random: Random;
   private readonly pairs = new Set<Pair>();
   private slicing = false;
-  /** Connections that were made through it. */
+  private readonly watch: (() => (bytes: Buffer) => void) | undefined;
+  private last: Target | undefined;
+  /** Connections that were made through it, and those that led elsewhere than the one before. */
   connections = 0;
+  moves = 0;
 
-  /** `target`: asked for each connection; without one it is refused. */
-  static async open(target: () => Target | undefined, random: Random): Promise<Wire> {
-    const wire = new Wire(target, random);
+  /**
+   * `target`: asked for each connection; without one it is refused. `watch`: asked for each connection, for who looks at what
+   * the target sends.
+   */
+  static async open(
+    target: () => Target | undefined,
+    random: Random,
+    watch?: () => (bytes: Buffer) => void,
+  ): Promise<Wire> {
+    const wire = new Wire(target, random, watch);
     wire.server.listen(0, "127.0.0.1");
     await once(wire.server, "listening");
     return wire;
   }
 
-  private constructor(target: () => Target | undefined, random: Random) {
+  private constructor(
+    target: () => Target | undefined,
+    random: Random,
+    watch: (() => (bytes: Buffer) => void) | undefined,
+  ) {
     this.target = target;
     this.random = random;
+    this.watch = watch;
     this.server = createServer({ pauseOnConnect: true }, (socket) => this.accept(socket));
   }
 
@@ -72,7 +88,12 @@ export class Wire {
     const target = this.target();
     if (!target) return void socket.resetAndDestroy();
     this.connections++;
-    const pair = new Pair(socket, connect(target), (bytes) => (this.slicing ? this.cut(bytes) : [bytes]));
+    if (this.last && this.last.name !== target.name) this.moves++;
+    this.last = target;
+    const far = connect(target);
+    const look = this.watch?.();
+    if (look) far.on("data", look);
+    const pair = new Pair(socket, far, (bytes) => (this.slicing ? this.cut(bytes) : [bytes]));
     this.pairs.add(pair);
     pair.gone.then(
       () => this.pairs.delete(pair),

@@ -6,7 +6,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { Random } from "../splice/random.ts";
-import { regions, type Schema, type SimTable, types } from "./schema.ts";
+import { longMark, type Region, regions, type SimColumn, types } from "./columns.ts";
+import { movedTo } from "./partitions.ts";
+import type { Schema, SimTable } from "./schema.ts";
 
 export class Writers {
   commits = 0;
@@ -127,19 +129,20 @@ class Writer {
     if (chance < 0.84) return plain(`delete from ${table.name} where ${this.some()}`);
     if (chance < 0.9)
       return plain(`update ${table.name} set id = id + ${random.pick([1, 100, -100])} where ${this.some()}`);
-    if (chance < 0.92) return this.move(table);
-    if (chance < 0.94) return plain(`update ${table.name} set id = id where id < 20`);
+    if (chance < 0.93) return this.move(table);
+    if (chance < 0.945) return plain(`update ${table.name} set id = id where id < 20`);
     if (chance < 0.96) return plain(`update ${table.name} set id = -id`);
     if (chance < 0.975) return plain(`delete from ${table.name} where abs(id) > 60`);
     if (chance < 0.985) return plain(`truncate ${random.chance(0.5) ? table.name : random.pick(leavesOf(table))}`);
     return this.many(table);
   }
 
-  /** To the other region: another key, and in a partitioned table another partition. */
+  /** To another region: somebody else's rows then, in some tables with another key or in another partition. */
   private move(table: SimTable): Statement {
-    if (!table.key.includes("region")) return this.update(table);
-    const other = "case region when 'north' then 'south' else 'north' end";
-    return plain(`update ${table.name} set region = ${other} where ${this.some()}`);
+    const to = `'${this.random.pick(regions)}'`;
+    const long = table.columns.filter(({ type }) => type === types.long);
+    const set = [`region = ${to}`, ...long.map(({ name }) => `${name} = ${movedTo(to, name)}`)];
+    return plain(`update ${table.name} set ${set.join(", ")} where ${this.some()}`);
   }
 
   private some(): string {
@@ -150,7 +153,8 @@ class Writer {
   private upsert(table: SimTable): Statement {
     const names = table.columns.map(({ name }) => name);
     const rest = names.filter((name) => !table.key.includes(name));
-    const values = table.columns.map((column) => this.valueOf(column));
+    const region = this.random.pick(regions);
+    const values = table.columns.map((column) => this.valueOf(column, region));
     const list = table.columns.map(({ type }, i) => `$${i + 1}::text::${type.sql}`);
     const conflict =
       rest.length > 0 ? `do update set ${rest.map((name) => `${name} = excluded.${name}`).join(", ")}` : "do nothing";
@@ -161,21 +165,24 @@ class Writer {
   }
 
   private update(table: SimTable): Statement {
-    const rest = table.columns.filter(({ name }) => !table.key.includes(name));
+    const rest = table.columns.filter(({ name }) => name !== "region" && !table.key.includes(name));
     if (rest.length === 0) return this.upsert(table);
     const column = this.random.pick(rest);
+    const value = column.type === types.long ? "region || $1::text" : `$1::text::${column.type.sql}`;
     return {
-      sql: `update ${table.name} set ${column.name} = $1::text::${column.type.sql} where ${this.some()}`,
-      values: [this.valueOf(column)],
+      sql: `update ${table.name} set ${column.name} = ${value} where ${this.some()}`,
+      values: [this.plainValueOf(column)],
     };
   }
 
   /** More than logical_decoding_work_mem: it is streamed while it runs. The rows of the time before leave. */
   private many(table: SimTable): Statement {
     const names = table.columns.map(({ name }) => name);
+    const region = this.random.pick(regions);
     const list = table.columns.map((column) => {
       if (column.name === "id") return "n";
-      return column.type === types.long ? "md5(n::text)" : literal(this.valueOf(column), column.type.sql);
+      if (column.type === types.long) return `'${region}${longMark}' || md5(n::text)`;
+      return literal(this.valueOf(column, region), column.type.sql);
     });
     const from = this.random.pick([3000, 5000, 7000]);
     return plain(
@@ -185,9 +192,15 @@ class Writer {
     );
   }
 
-  private valueOf({ name, type, nullable }: SimTable["columns"][number]): string | null {
-    if (name === "id") return String(this.random.integer(1, 60));
-    if (name === "region") return this.random.pick(regions);
+  /** In a row of this region. */
+  private valueOf(column: SimColumn, region: Region): string | null {
+    if (column.name === "id") return String(this.random.integer(1, 60));
+    if (column.name === "region") return region;
+    const value = this.plainValueOf(column);
+    return column.type === types.long && value !== null ? region + value : value;
+  }
+
+  private plainValueOf({ type, nullable }: SimColumn): string | null {
     return nullable && this.random.chance(0.2) ? null : type.value(this.random);
   }
 }

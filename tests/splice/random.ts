@@ -21,6 +21,11 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
+  /** Chance of its own, so that what one part does with it leaves the others' alone. */
+  fork(): Random {
+    return new Random(this.integer(0, 2 ** 31));
+  }
+
   /** Both ends included. */
   integer(from: number, to: number): number {
     return from + Math.floor(this.next() * (to - from + 1));
@@ -28,6 +33,11 @@ export class Random {
 
   chance(probability: number): boolean {
     return this.next() < probability;
+  }
+
+  shuffled<T>(items: readonly T[]): T[] {
+    const places = items.map((item) => ({ item, place: this.next() }));
+    return places.toSorted((a, b) => a.place - b.place).map(({ item }) => item);
   }
 
   pick<T>(items: readonly T[]): T {

@@ -1,0 +1,67 @@
+/** One shape of a client under observation: which tokens' rows it may show, and when its rows had to come again. */
+import type { Shape } from "../../client-sdk/index.ts";
+import type { Lsn } from "../../engine/protocol.ts";
+import type { Access, Asked } from "./filter.ts";
+import type { ObservedShape } from "./observer.ts";
+
+export class Subscription {
+  readonly asked: Asked;
+  readonly handle: Shape;
+  leaving = false;
+  /** The rows that it shows are of one of these. */
+  access: readonly Access[];
+  private readonly refetched: (from: Lsn) => void;
+
+  /** `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be. */
+  constructor(
+    asked: Asked,
+    handle: Shape,
+    access: readonly Access[],
+    position: () => Lsn,
+    refetched: (from: Lsn) => void,
+  ) {
+    this.asked = asked;
+    this.handle = handle;
+    this.access = access;
+    this.refetched = refetched;
+    handle.ready.catch(() => {});
+    this.countRefetches(position);
+    // What is described now the server has allowed.
+    handle.on("progress", ({ rows }) => {
+      if (rows === 0) this.access = this.access.slice(-1);
+    });
+  }
+
+  /** The replica has its rows from an earlier life, up to here: they need not come. */
+  expectNoRows(completeAt: Lsn): void {
+    const { handle } = this;
+    // The description that precedes rows says that they come.
+    const stop = handle.on("progress", () => {
+      this.refetched(completeAt);
+      stop();
+    });
+    handle.on("status", (status) => {
+      if (status === "ready") stop();
+    });
+  }
+
+  observed(mayBeEmpty: boolean): ObservedShape {
+    // Its rows leave in a turn of their own, or have been left as they were.
+    const status = this.leaving ? "error" : this.handle.status;
+    return { ...this.asked, access: unique(this.access), status, mayBeEmpty };
+  }
+
+  private countRefetches(position: () => Lsn): void {
+    let from: Lsn | undefined;
+    this.handle.on("status", (status) => {
+      if (status === "resyncing") from ??= position();
+      if (status !== "ready" || from === undefined) return;
+      this.refetched(from);
+      from = undefined;
+    });
+  }
+}
+
+export function unique(accesses: readonly Access[]): readonly Access[] {
+  return [...new Map(accesses.map((access) => [String(access), access])).values()];
+}
