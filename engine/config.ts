@@ -83,6 +83,11 @@ export interface Limits {
   readonly helloMs: number;
   /** Initial loads that run at the same time; the others wait their turn. */
   readonly snapshots: number;
+  /**
+   * What finished first loads may take on disk, compressed, so that whoever asks for the same later costs Postgres nothing;
+   * 0 keeps none. Those that were not asked for longest go first.
+   */
+  readonly keptSnapshotBytes: number;
   /** About how large a data frame gets before the next one is begun. */
   readonly frameBytes: number;
   /** A transaction larger than this is kept on disk while it comes, and sent in parts. */
@@ -218,6 +223,8 @@ const limitDefaults: Limits = {
   helloMs: 10_000,
   // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.
   snapshots: 4,
+  // Some dozens of tables of a million rows, and little beside the log.
+  keptSnapshotBytes: 1e9,
   // Large enough that headers and system calls do not count, small enough to be applied within a screen's refresh.
   frameBytes: 256 * 1024,
   // Many times what an application's transactions are, and little enough that a dozen at once fit into a small heap.
@@ -343,7 +350,7 @@ function limitsOf(value: unknown = {}): Limits {
   requireKnown(value, Object.keys(limitDefaults), "limits");
   const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [
     key,
-    integer(value[key], `limits.${key}`, byDefault as number, 1, 2 ** 31 - 1),
+    integer(value[key], `limits.${key}`, byDefault as number, key === "keptSnapshotBytes" ? 0 : 1, 2 ** 31 - 1),
   ]);
   return Object.fromEntries(entries) as Limits;
 }

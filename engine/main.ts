@@ -13,6 +13,7 @@ import type { Logger } from "pino";
 import { Claim } from "./changes/claim.ts";
 import { openPool, type Pool } from "./changes/connection.ts";
 import { giveWay, snapshotApplication } from "./changes/give-way.ts";
+import { withoutTimeouts } from "./changes/reading.ts";
 import { Replication } from "./changes/replication.ts";
 import { Snapshots } from "./changes/snapshot.ts";
 import { Tables } from "./changes/tables.ts";
@@ -102,7 +103,10 @@ class RunningEngine implements Engine {
       log,
       queryTimeoutMs: controlQueryMs,
     });
-    this.snapshotPool = openPool(config.databaseUrl, snapshotApplication, config.limits.snapshots, { log });
+    this.snapshotPool = openPool(config.databaseUrl, snapshotApplication, config.limits.snapshots, {
+      log,
+      prepare: withoutTimeouts,
+    });
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
     const metrics = (): Promise<string> => this.metrics.text();
@@ -160,9 +164,20 @@ class RunningEngine implements Engine {
     const tail = await this.openLog();
     const isNoted = (): boolean => this.stages!.replication.eventTriggers;
     const tables = new Tables(control, { publication, slot, isNoted, log });
-    const snapshots = new Snapshots(this.snapshotPool, control, tail, path.join(config.dataDir, "spool"));
-    const { frameBytes, largeTransactionBytes, retainedWalBytes } = limits;
-    const hub = new Hub({ tail, snapshots, log, frameBytes, onTableChanged: (oid) => tables.forget(oid) });
+    const { frameBytes, largeTransactionBytes, retainedWalBytes, keptSnapshotBytes } = limits;
+    const snapshots = new Snapshots({
+      pool: this.snapshotPool,
+      control,
+      log: tail,
+      directory: path.join(config.dataDir, "spool"),
+      pieceBytes: frameBytes,
+      keptBytesMax: keptSnapshotBytes,
+    });
+    const onTableChanged = (oid: number, xid?: bigint): void => {
+      tables.forget(oid);
+      snapshots.forget(oid, xid);
+    };
+    const hub = new Hub({ tail, snapshots, log, frameBytes, onTableChanged });
     const stagingDirectory = path.join(config.dataDir, "staging", slot);
     const streamed = (): Lsn => tail.streamed;
     const vitals = new Vitals({ control, slot, publication, retainedWalBytes, streamed, log });
@@ -211,13 +226,15 @@ class RunningEngine implements Engine {
 
   /** Everybody greets again: who can go on from where it is will, and the others are told why not. */
   private onHistoryChanged(): void {
-    this.stages!.tables.forgetAll();
+    const { tables, snapshots } = this.stages!;
+    tables.forgetAll();
+    snapshots.forgetAll();
     this.server.disconnectAll("resync");
   }
 
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private startTimers({ tail, hub, vitals, replication, tables }: Stages): void {
+  private startTimers({ tail, hub, vitals, replication, snapshots, tables }: Stages): void {
     const { positionEveryMs, auditEveryMs } = this.config;
     this.timers.every(measureEveryMs, async () => {
       const { snapshot, publicationOid } = await vitals.measure();
@@ -229,7 +246,8 @@ class RunningEngine implements Engine {
     if (auditEveryMs > 0) this.timers.every(auditEveryMs, () => hub.audits.sample());
     // What nobody notes: DDL where event triggers are not permitted, and rights that change outside of this database.
     this.timers.every(catalogPollMs, async () => {
-      for (const oid of await tables.moved(hub.live.versions())) hub.tableChanged(oid);
+      const versions = new Map([...snapshots.versions(), ...hub.live.versions()]);
+      for (const oid of await tables.moved(versions)) hub.tableChanged(oid);
     });
     this.timers.every(giveWayMs, () => giveWay(this.control, giveWayMs, this.log));
   }

@@ -24,6 +24,8 @@ export interface Figures {
   /** Predicates that are evaluated for every change of their table. */
   readonly unindexed: number;
   readonly clients: ReadonlyMap<string, number>;
+  /** Undefined until the slot is ours. */
+  readonly kept: KeptFigures | undefined;
   readonly counts: Counts;
   readonly resyncs: ReadonlyMap<ErrorCode, number>;
   readonly returned: ReadonlyMap<string, number>;
@@ -37,9 +39,16 @@ export interface LogFigures {
   readonly bytes: number;
 }
 
+export interface KeptFigures {
+  readonly size: number;
+  readonly fileBytes: number;
+}
+
 /** Since the engine started. */
 export interface Counts {
   readonly snapshots: number;
+  readonly snapshotsReused: number;
+  readonly snapshotTransactions: number;
   readonly replicationBreaks: number;
   readonly sendsDropped: number;
   readonly clientsFallenBehind: number;
@@ -121,7 +130,15 @@ export class Metrics {
       "Predicates evaluated for every change of their table",
       ({ unindexed }) => unindexed,
     );
-    this.counter("snapshots_total", "Initial loads", ({ counts }) => counts.snapshots);
+    this.counter("snapshots_total", "Shapes whose rows were read from Postgres", ({ counts }) => counts.snapshots);
+    this.counter("snapshots_reused_total", "Kept rows that were used again", ({ counts }) => counts.snapshotsReused);
+    this.counter(
+      "snapshot_transactions_total",
+      "Transactions that read rows",
+      ({ counts }) => counts.snapshotTransactions,
+    );
+    this.gauge("snapshots_kept", "Shapes whose rows are kept for whoever asks next", ({ kept }) => kept?.size);
+    this.gauge("snapshots_kept_bytes", "What these take on disk", ({ kept }) => kept?.fileBytes);
     this.counters(
       "resyncs_total",
       "Shapes that were loaded anew, by cause",

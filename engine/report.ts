@@ -43,7 +43,7 @@ export function statsOf(stages: Stages | undefined, server: Server): EngineStats
 }
 
 export function figuresOf(stages: Stages | undefined, server: Server): Figures {
-  const { tail, replication, hub, vitals } = stages ?? {};
+  const { tail, replication, hub, snapshots, vitals } = stages ?? {};
   return {
     live: replication?.status === "live",
     lagBytes: vitals?.lagBytes ?? 0,
@@ -57,6 +57,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     resyncs: hub?.resyncs ?? new Map(),
     returned: hub?.returned ?? new Map(),
     audits: hub?.audits.answers ?? new Map(),
+    kept: snapshots?.kept,
     counts: countsOf(stages),
   };
 }
@@ -65,6 +66,8 @@ function countsOf(stages: Stages | undefined): Counts {
   const { tail, replication, hub, snapshots } = stages ?? {};
   return {
     snapshots: snapshots?.total ?? 0,
+    snapshotsReused: snapshots?.reused ?? 0,
+    snapshotTransactions: snapshots?.transactions ?? 0,
     replicationBreaks: replication?.breaks ?? 0,
     sendsDropped: hub?.counters.sendsDropped ?? 0,
     clientsFallenBehind: hub?.counters.fellBehind ?? 0,

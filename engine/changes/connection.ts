@@ -56,8 +56,8 @@ class Connection extends pg.Client {
 }
 
 /** Without a goodbye: whatever waits for an answer rejects. */
-export function breakOff(client: pg.Client): void {
-  client.connection.stream.destroy();
+export function breakOff(client: pg.ClientBase): void {
+  (client as pg.Client).connection.stream.destroy();
 }
 
 /** For as long as the work takes. Aborted, the connection breaks off, and with it what the work waits for. */
@@ -114,10 +114,12 @@ export function openPool(
   databaseUrl: string,
   name: string,
   max: number,
-  { log, queryTimeoutMs }: { log?: Logger; queryTimeoutMs?: number } = {},
+  { log, queryTimeoutMs, prepare }: { log?: Logger; queryTimeoutMs?: number; prepare?: string } = {},
 ): Pool {
   const timeout = queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs };
-  const pool = new Pool({ ...queryConfig(databaseUrl, name), ...timeout, max });
+  // Awaited, although its type does not say so, before anybody gets the connection.
+  const onConnect = prepare === undefined ? {} : { onConnect: (client: pg.ClientBase) => client.query(prepare) };
+  const pool = new Pool({ ...queryConfig(databaseUrl, name), ...timeout, ...onConnect, max });
   pool.on("connect", (client) => client.on("error", (error) => log?.debug({ err: error }, "a connection broke")));
   pool.on("error", () => {});
   return pool;

@@ -62,6 +62,11 @@ export interface SchemaChange {
   readonly cause?: string;
 }
 
+/** Whether a transaction may have rows of these tables, or change their form. */
+export function touches({ relations, schemaChanges }: Transaction, tables: ReadonlySet<number>): boolean {
+  return relations.some(({ oid }) => tables.has(oid)) || schemaChanges.some(({ tableOid }) => tables.has(tableOid));
+}
+
 export function relationSignature(columns: readonly { name: string; typeOid: number; typmod: number }[]): string {
   return JSON.stringify(columns.map((column) => [column.name, column.typeOid, column.typmod]));
 }

@@ -322,6 +322,10 @@ export class DurableLog implements Log {
     return this.pins.set(this.unseen.end);
   }
 
+  pinFrom(position: Lsn): Pin | undefined {
+    return position < this.start ? undefined : this.pins.set(position);
+  }
+
   learn(snapshot: PgSnapshot): void {
     this.unseen.learn(snapshot);
   }

@@ -27,6 +27,8 @@ export interface Log {
    * the log is at twice its bound because of it: then whoever reads on from there is told `position_too_old`.
    */
   pin(): Pin;
+  /** The same from an earlier pin's position on, where the log still reaches back to it. */
+  pinFrom(position: Lsn): Pin | undefined;
   /** Where the transaction with this xid ended, if the log still knows. */
   positionOf(xid: bigint): Lsn | undefined;
   /** Resolves with the same once that transaction has been appended. For transactions that are known to have committed. */

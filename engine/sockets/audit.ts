@@ -5,12 +5,11 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { sees } from "../changes/pg-snapshot.ts";
-import { TableMoved } from "../changes/snapshot.ts";
+import { TableMoved } from "../changes/reading.ts";
 import { oidsOf } from "../changes/table.ts";
-import type { Transaction } from "../changes/transaction.ts";
+import { type Transaction, touches } from "../changes/transaction.ts";
 import { Registry } from "../shapes/registry.ts";
 import type { Shape } from "../shapes/shape.ts";
-import { touches } from "./delivery.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
 

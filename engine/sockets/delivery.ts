@@ -56,11 +56,6 @@ export function* runs(transactions: readonly Transaction[]): Iterable<readonly T
   if (run.length > 0) yield run;
 }
 
-/** Whether a transaction may have rows of these tables, or change their form. */
-export function touches({ relations, schemaChanges }: Transaction, tables: ReadonlySet<number>): boolean {
-  return relations.some(({ oid }) => tables.has(oid)) || schemaChanges.some(({ tableOid }) => tables.has(tableOid));
-}
-
 /** Brings shapes whose table changes in place to its new form. The last frame of the transaction makes it so at the client. */
 export function alter(registry: Registry<Lane>, transaction: Transaction): Set<Feed> {
   const feeds = new Set<Feed>();

@@ -26,8 +26,8 @@ export interface HubOptions {
   readonly log: Logger;
   /** About the largest payload of one frame, in bytes. */
   readonly frameBytes: number;
-  /** A table's description is out of date. */
-  readonly onTableChanged: (oid: number) => void;
+  /** A table's description is out of date, and so may rows be that were read of it, unless they contain transaction `xid`. */
+  readonly onTableChanged: (oid: number, xid?: bigint) => void;
 }
 
 export class Hub {
@@ -49,7 +49,7 @@ export class Hub {
   readonly connections = new Set<Feed>();
   readonly catchUp: CatchUp;
   readonly audits: Audits;
-  private readonly onTableChanged: (oid: number) => void;
+  private readonly onTableChanged: (oid: number, xid?: bigint) => void;
   private readonly waiting = new Set<Waiting>();
 
   constructor(options: HubOptions) {
@@ -83,6 +83,7 @@ export class Hub {
 
   /** A table is not what its shapes were resolved against: all of them are loaded anew. */
   tableChanged(oid: number): void {
+    this.onTableChanged(oid);
     this.resync(this.live.entriesOf(oid));
   }
 
@@ -163,10 +164,11 @@ export class Hub {
   }
 
   private forgetChanged(transactions: readonly Transaction[]): void {
-    for (const { tableOid, cause } of transactions.flatMap(({ schemaChanges }) => schemaChanges)) {
-      if (cause !== undefined) this.noteUnknown(tableOid, cause);
-      this.onTableChanged(tableOid);
-    }
+    for (const { schemaChanges, xid } of transactions)
+      for (const { tableOid, cause } of schemaChanges) {
+        if (cause !== undefined) this.noteUnknown(tableOid, cause);
+        this.onTableChanged(tableOid, xid);
+      }
   }
 
   private noteUnknown(tableOid: number, cause: string): void {

@@ -12,7 +12,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { must } from "../invariants.ts";
-import { TableMoved } from "../changes/snapshot.ts";
+import { TableMoved } from "../changes/reading.ts";
 import { isPostgresAway } from "../changes/connection.ts";
 import { type ErrorJson, type Lsn, type Payload, WalcastError } from "../protocol.ts";
 import type { Auth } from "../config.ts";

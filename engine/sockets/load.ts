@@ -2,21 +2,18 @@
  * One load of a lane: the rows of a snapshot, as they are read, then the transactions that the snapshot did not see, until
  * nothing of these is left. Then the lane joins, in that very turn of the event loop.
  */
-import assert from "node:assert/strict";
-import { crc32 } from "node:zlib";
 import { sees } from "../changes/pg-snapshot.ts";
-import { type Snapshot, TableMoved } from "../changes/snapshot.ts";
+import { TableMoved } from "../changes/reading.ts";
+import type { Snapshot } from "../changes/snapshot.ts";
 import { oidsOf } from "../changes/table.ts";
-import type { Transaction } from "../changes/transaction.ts";
+import { type Transaction, touches } from "../changes/transaction.ts";
 import type { Lsn, Payload, SectionOut } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
 import type { Shape } from "../shapes/shape.ts";
-import { runs, touches } from "./delivery.ts";
+import { runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
-
-const copyFrameBytes = 256 * 1024;
 
 /** What is replayed in the turn in which a lane joins, as WAL bytes of its table. More is read batch by batch before. */
 const lastStretchBytes = 1 << 20;
@@ -51,27 +48,11 @@ export class Load {
 
   private async sendRows(): Promise<void> {
     const { frames } = this.feed;
-    let offset = 0;
-    while (!this.lane.isOver) {
-      const bytes = await this.snapshot.spool.read(offset, copyFrameBytes);
-      if (bytes.length === 0) return;
-      const lines = await this.wholeLines(offset, bytes);
-      if (this.lane.isOver) return;
-      offset += lines.length;
-      frames.frame("copy", false, frames.position, [this.section({ bytes: lines, crc: crc32(lines) })]);
+    for (let n = 0; ; n++) {
+      const rows = await this.snapshot.spool.piece(n);
+      if (!rows || this.lane.isOver) return;
+      frames.frame("copy", false, frames.position, [this.section(rows)]);
       await frames.room();
-    }
-  }
-
-  /** COPY's lines never contain a raw newline, so the last one found ends the last whole row. A longer row is read whole. */
-  private async wholeLines(offset: number, bytes: Buffer): Promise<Buffer> {
-    let found = bytes;
-    for (;;) {
-      const end = found.lastIndexOf(newline);
-      if (end >= 0) return found.subarray(0, end + 1);
-      const more = await this.snapshot.spool.read(offset + found.length, copyFrameBytes);
-      assert(more.length > 0, "COPY ends every row with a newline");
-      found = Buffer.concat([found, more]);
     }
   }
 
@@ -148,8 +129,6 @@ export class Load {
     return { subscription: this.lane.id, payload };
   }
 }
-
-const newline = 0x0a;
 
 function isShort(transactions: readonly Transaction[]): boolean {
   return (

@@ -9,10 +9,10 @@
  */
 import { setImmediate as nextTurn, setTimeout as delay } from "node:timers/promises";
 import { oidsOf } from "../changes/table.ts";
-import type { Transaction } from "../changes/transaction.ts";
+import { type Transaction, touches } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
-import { alter, type FrameSections, framesByFeed, runs, touches } from "./delivery.ts";
+import { alter, type FrameSections, framesByFeed, runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";

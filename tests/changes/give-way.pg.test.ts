@@ -1,10 +1,12 @@
 /** DDL does not wait for a long COPY of ours. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { pino } from "pino";
 import pg from "pg";
 import { queryConfig } from "../../engine/changes/connection.ts";
 import { giveWay, snapshotApplication } from "../../engine/changes/give-way.ts";
+import { running } from "../sockets/running.ts";
 import { testDatabase } from "../support/postgres.ts";
 
 const log = pino({ level: "silent" });
@@ -40,4 +42,35 @@ test("a snapshot that DDL waits for is cancelled, and no other reader, nor one t
   assert.deepEqual(rows, [{ state: "active" }, { state: "active" }]);
   await db.query("select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'");
   await Promise.all([elsewhere, stranger].map(({ client }) => client.end()));
+});
+
+const waitingSnapshots =
+  "select pid from pg_stat_activity a join pg_locks l using (pid) where application_name = $1 and datname = current_database() and not l.granted";
+
+test("a load that stands in the way of DDL is cancelled, and begins again after it", async (t) => {
+  const server = await running({}, "create table held (id int primary key); insert into held values (1)");
+  t.after(() => server.close());
+  const client = await server.greeted();
+  await client.load(1, { table: "held", where: "id = 0" });
+  const locking = await server.db.pool.connect();
+  await locking.query("begin; lock table held in access exclusive mode");
+  client.subscribe(2, { table: "held" });
+  let waiting: { pid: number } | undefined;
+  while (!waiting)
+    ({
+      rows: [waiting],
+    } = await server.db.query(waitingSnapshots, [snapshotApplication]));
+  // It has the lock as soon as nobody else has, and does not get on.
+  process.kill(waiting.pid, "SIGSTOP");
+  let ddl: Promise<unknown>;
+  try {
+    await locking.query("rollback");
+    ddl = locking.query("alter table held add column v int default 7");
+    while (!server.logged.some((line) => line.includes("a snapshot gives way"))) await delay(20);
+  } finally {
+    process.kill(waiting.pid, "SIGCONT");
+  }
+  await ddl;
+  locking.release();
+  assert.deepEqual((await client.joined(2)).lines, ["1\t7"]);
 });

@@ -4,6 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { openPool } from "../../engine/changes/connection.ts";
+import { snapshotApplication } from "../../engine/changes/give-way.ts";
+import { withoutTimeouts } from "../../engine/changes/reading.ts";
+import { testDatabase } from "../support/postgres.ts";
 import { rowsOf } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
 
@@ -133,5 +137,125 @@ describe("a snapshot", () => {
     const { lines, commits } = await client.joined(1);
     assert.deepEqual([lines, commits], [["1"], []]);
     await client.close();
+  });
+});
+
+test("no timeout that the database sets ends a reading", async (t) => {
+  const db = await testDatabase(t);
+  const names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+  for (const name of names) await db.query(`alter database ${db.name} set ${name} = '1s'`);
+  const pool = openPool(db.url, snapshotApplication, 1, { prepare: withoutTimeouts });
+  t.after(() => pool.close());
+  for (const name of names) assert.deepEqual((await pool.query(`show ${name}`)).rows, [{ [name]: "0" }]);
+});
+
+describe("rows that were read before", () => {
+  let server: Running;
+  before(async () => (server = await running({ limits: { snapshots: 1 } })));
+  after(() => server.close());
+
+  /** Read once, and nobody holds it any more. */
+  async function keptTable(name: string, rows = 3, v = "'v' || i"): Promise<{ readings: number }> {
+    await server.db.query(
+      `create table ${name} (id int primary key, v text); insert into ${name} select i, ${v} from generate_series(1, ${rows}) i`,
+    );
+    const client = await server.greeted();
+    await client.load(1, { table: name });
+    await client.close();
+    return { readings: await readings() };
+  }
+
+  const readings = (): Promise<number> => server.metric("walcast_snapshots_total");
+
+  /** What somebody who comes now shows once it has joined. */
+  async function shown(table: string, id = 1): Promise<Map<string, string | null>> {
+    const client = await server.greeted();
+    const { lines, commits } = await client.load(id, { table });
+    await client.close();
+    const rows = new Map(rowsOf(lines).map(([key, v]) => [key!, v!]));
+    for (const one of commits.flatMap(({ operations }) => operations))
+      if (one.kind === "insert" || one.kind === "update") rows.set(one.row[0] as string, one.row[1] as string);
+      else if (one.kind === "delete") rows.delete((one.key ?? one.old)![0]!);
+      else rows.clear();
+    return rows;
+  }
+
+  test("serve whoever asks later, with what was committed since", async () => {
+    const { readings: before } = await keptTable("read_once");
+    await server.transaction("update read_once set v = 'x' where id = 1", "delete from read_once where id = 2");
+    await server.transaction("insert into read_once values (4, 'v4')");
+    assert.deepEqual(
+      [...(await shown("read_once"))],
+      [
+        ["1", "x"],
+        ["3", "v3"],
+        ["4", "v4"],
+      ],
+    );
+    await server.transaction("truncate read_once", "insert into read_once values (5, 'v5')");
+    assert.deepEqual([...(await shown("read_once"))], [["5", "v5"]]);
+    assert.equal(await readings(), before);
+    assert.equal(await server.metric("walcast_snapshots_reused_total"), 2);
+  });
+
+  test("serve a crowd, packed on disk", async () => {
+    const { readings: before } = await keptTable("packed", 30_000, "repeat('v', 40) || i");
+    while ((await server.metric("walcast_snapshots_kept_bytes")) === 0);
+    await server.transaction("update packed set v = 'x' where id = 30000");
+    const crowd = await Promise.all(Array.from({ length: 8 }, () => shown("packed")));
+    for (const rows of crowd) assert.deepEqual([rows.size, rows.get("30000")], [30_000, "x"]);
+    assert.equal(await readings(), before);
+  });
+
+  test("go on with a transaction that was open while they were read", async () => {
+    await server.db.query("create table spanned (id int primary key, v text); insert into spanned values (1, 'v1')");
+    await (await server.greeted()).load(1, { table: "spanned", where: "id = 0" });
+    const open = await server.db.pool.connect();
+    await open.query("begin; update spanned set v = 'x' where id = 1");
+    assert.equal((await shown("spanned")).get("1"), "v1");
+    const before = await readings();
+    assert.equal((await shown("spanned")).get("1"), "v1");
+    await open.query("commit");
+    open.release();
+    assert.equal((await shown("spanned")).get("1"), "x");
+    assert.equal(await readings(), before);
+  });
+
+  for (const [what, statement] of [
+    ["its form", "alter table %t add column extra int default 7"],
+    ["its form and back", "alter table %t add column extra int; alter table %t drop column extra"],
+    ["its heap", "alter table %t alter column v type text using v || '!'"],
+    ["its replica identity", "alter table %t replica identity default"],
+  ] as const)
+    test(`are not used once the table changed ${what}`, async () => {
+      const table = `changed_${what.replaceAll(" ", "_")}`;
+      const { readings: before } = await keptTable(table);
+      const client = await server.greeted();
+      await client.awaitXid(1, await server.transaction(statement.replaceAll("%t", table)));
+      await client.close();
+      const { rows } = await server.db.query(`select id::text, v from ${table} order by id`);
+      assert.deepEqual(
+        [...(await shown(table))],
+        rows.map(({ id, v }) => [id, v]),
+      );
+      assert.equal(await readings(), before + 1);
+    });
+
+  test("are read anew once replaying would cost more", async () => {
+    const { readings: before } = await keptTable("busy");
+    for (let i = 0; i < 4; i++) await server.transaction(`update busy set v = repeat(md5('${i}'), 4000) where id = 1`);
+    assert.equal((await shown("busy")).size, 3);
+    assert.equal(await readings(), before + 1);
+  });
+
+  test("wanted together are read in one transaction", async () => {
+    await keptTable("together", 1_000);
+    const clients = await Promise.all(Array.from({ length: 40 }, () => server.greeted()));
+    const before = await server.metric("walcast_snapshot_transactions_total");
+    const loaded = clients.map((client, i) => client.load(1, { table: "together", where: "id <= $1", params: [i] }));
+    for (const [i, { lines }] of (await Promise.all(loaded)).entries()) assert.equal(lines.length, i);
+    const transactions = (await server.metric("walcast_snapshot_transactions_total")) - before;
+    assert(transactions <= 8, `${transactions} transactions for ${clients.length} shapes`);
+    for (const client of clients) await client.close();
   });
 });

@@ -1,54 +1,68 @@
-/** Bytes between one writer and its readers, in memory and in a file. */
+/** Rows between one writer and its readers, in memory and in a file. */
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { crc32 } from "node:zlib";
 import fc from "fast-check";
 import { Spool } from "../../engine/changes/spool.ts";
+import { SpoolMemory } from "../../engine/changes/spool-memory.ts";
 
 const MiB = 1 << 20;
+const pieceBytes = MiB / 4;
 
-async function spoolIn(t: TestContext): Promise<{ spool: Spool; directory: string }> {
-  const directory = await mkdtemp(join(tmpdir(), "walcast-spool-"));
-  const spool = new Spool(directory);
-  t.after(async () => {
-    await spool.close();
-    await rm(directory, { recursive: true, force: true });
-  });
-  return { spool, directory };
+let directory: string;
+before(async () => (directory = await mkdtemp(join(tmpdir(), "walcast-spool-"))));
+after(() => rm(directory, { recursive: true, force: true }));
+
+function spoolOf({ memory = new SpoolMemory(64 * MiB) } = {}): Spool {
+  return new Spool({ directory, pieceBytes, memory });
 }
 
-async function readAll(spool: Spool, bytesMax: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for (let offset = 0; ;) {
-    const chunk = await spool.read(offset, bytesMax);
-    if (chunk.length === 0) return Buffer.concat(chunks);
-    chunks.push(Buffer.from(chunk));
-    offset += chunk.length;
+/** A line of this many bytes. */
+function row(bytes: number, seed = 0): Buffer {
+  const line = Buffer.alloc(bytes, 97 + (seed % 26));
+  line[bytes - 1] = 10;
+  return line;
+}
+
+async function readAll(spool: Spool): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for (let n = 0; ; n++) {
+    const piece = await spool.piece(n);
+    if (!piece) return Buffer.concat(pieces);
+    assert.equal(crc32(piece.bytes), piece.crc);
+    assert.equal(piece.bytes.at(-1), 10, "a piece is whole rows");
+    pieces.push(Buffer.from(piece.bytes));
   }
 }
 
-test("readers at any pace get every byte in order, whether it stays in memory or moves to a file on the way", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "walcast-spool-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
-  const sizes = fc.array(fc.integer({ min: 0, max: 300_000 }), { maxLength: 12 });
+test("readers at any pace get every row in order, in memory, in a file, on the way there, and packed", async () => {
+  const sizes = fc.array(fc.integer({ min: 1, max: 300_000 }), { maxLength: 14 });
   await fc.assert(
-    fc.asyncProperty(sizes, fc.integer({ min: 1_000, max: MiB }), async (chunks, bytesMax) => {
-      const spool = new Spool(directory);
-      const reading = [readAll(spool, bytesMax), readAll(spool, 70_000)];
+    fc.asyncProperty(sizes, fc.integer({ min: 0, max: 14 }), async (rows, waitAt) => {
+      const memory = new SpoolMemory(2 * MiB);
+      const spool = spoolOf({ memory });
+      const reading = [readAll(spool), readAll(spool)];
       const written: Buffer[] = [];
-      for (const [i, size] of chunks.entries()) {
-        written.push(Buffer.alloc(size, i + 1));
-        await spool.write(written.at(-1)!);
+      for (const [i, size] of rows.entries()) {
+        written.push(row(size, i));
+        spool.write(written.at(-1)!);
+        if (i === waitAt) await spool.drained();
       }
       spool.end();
-      const late = readAll(spool, bytesMax);
-      for (const read of await Promise.all([...reading, late]))
-        assert.equal(Buffer.compare(read, Buffer.concat(written)), 0);
+      reading.push(readAll(spool));
+      const packing = spool.pack();
+      reading.push(readAll(spool));
+      await packing;
+      reading.push(readAll(spool));
+      for (const read of await Promise.all(reading)) assert.equal(Buffer.compare(read, Buffer.concat(written)), 0);
       await spool.close();
+      assert(memory.take(2 * MiB), "all of the memory was given back");
     }),
-    { numRuns: 30 },
+    { numRuns: 40 },
   );
 });
 
@@ -56,50 +70,93 @@ for (const [bytes, inFile] of [
   [MiB - 1, false],
   [MiB, false],
   [MiB + 1, true],
-] as const) {
-  test(`${bytes} bytes are kept ${inFile ? "in a file without a name" : "in memory"}`, async (t) => {
-    const { spool, directory } = await spoolIn(t);
-    await spool.write(Buffer.alloc(bytes, 1));
+] as const)
+  test(`${bytes} bytes are kept ${inFile ? "in a file without a name" : "in memory"}`, async () => {
+    const spool = spoolOf();
+    spool.write(row(bytes));
     spool.end();
-    assert.equal((await openFilesIn(directory)).length, inFile ? 1 : 0);
-    assert.deepEqual(await readdir(directory), []);
-    assert.equal((await readAll(spool, MiB)).length, bytes);
+    await readAll(spool);
+    await spool.pack();
+    assert.equal((await openFiles()).length, inFile ? 1 : 0);
+    assert.deepEqual(await readdir(directory).catch(() => []), []);
+    assert.equal((await readAll(spool)).length, bytes);
+    assert.equal(spool.fileBytes > 0, inFile);
+    assert.equal(spool.memoryBytes > 0, !inFile);
     await spool.close();
-    assert.deepEqual(await openFilesIn(directory), []);
+    assert.deepEqual(await openFiles(), []);
   });
-}
 
-test("a reader waits for bytes that are still to come, and is told when there will be none", async (t) => {
-  const { spool } = await spoolIn(t);
-  const waiting = spool.read(0, 100);
-  await spool.write(Buffer.from("abc"));
-  assert.equal((await waiting).toString(), "abc");
-  const last = spool.read(3, 100);
-  spool.end();
-  assert.equal((await last).length, 0);
+test("what does not fit into the memory of all of them goes to a file", async () => {
+  const memory = new SpoolMemory(1_000);
+  const [first, second] = [spoolOf({ memory }), spoolOf({ memory })];
+  for (const spool of [first, second]) {
+    spool.write(row(700));
+    spool.end();
+    assert.equal((await readAll(spool)).length, 700);
+  }
+  assert.deepEqual([first.fileBytes, second.fileBytes], [0, 700]);
+  await Promise.all([first.close(), second.close()]);
 });
 
-test("a failure reaches those who wait and those who come later", async (t) => {
-  const { spool } = await spoolIn(t);
-  await spool.write(Buffer.from("abc"));
-  const waiting = spool.read(3, 100);
+test("packed, it takes less than it did", async () => {
+  for (const bytes of [MiB / 2, 3 * MiB]) {
+    const spool = spoolOf();
+    for (let at = 0; at < bytes; at += 1_024) spool.write(row(1_024, at));
+    spool.end();
+    await spool.pack();
+    assert(spool.memoryBytes + spool.fileBytes < bytes / 10);
+    assert.equal((await readAll(spool)).length, bytes);
+    await spool.close();
+  }
+});
+
+test("a writer that is ahead of the disk is told to wait, and told when there is room", async () => {
+  const spool = spoolOf();
+  for (let i = 0; i < 6; i++) spool.write(row(MiB, i));
+  assert.equal(spool.isFull, true);
+  await spool.drained();
+  assert.equal(spool.isFull, false);
+  await spool.close();
+});
+
+test("a reader waits for rows that are still to come, and is told when there will be none", async () => {
+  const spool = spoolOf();
+  const waiting = spool.piece(0);
+  spool.write(Buffer.from("abc\n"));
+  spool.end();
+  assert.equal(Buffer.from((await waiting)!.bytes).toString(), "abc\n");
+  assert.equal(await spool.piece(1), undefined);
+});
+
+test("a failure reaches those who wait and those who come later", async () => {
+  const spool = spoolOf();
+  spool.write(Buffer.from("abc\n"));
+  const waiting = spool.piece(0);
   spool.fail(new Error("the table is gone"));
   await assert.rejects(waiting, /the table is gone/);
-  await assert.rejects(spool.read(0, 100), /the table is gone/);
+  await assert.rejects(spool.piece(0), /the table is gone/);
 });
 
-test("closed while it moves to a file, it leaves no file open", async (t) => {
-  const { spool, directory } = await spoolIn(t);
-  await spool.write(Buffer.alloc(MiB));
-  const moving = spool.write(Buffer.alloc(MiB)).catch(() => {});
-  const closing = spool.close();
-  await Promise.all([moving, closing]);
-  await spool.write(Buffer.alloc(MiB));
-  assert.deepEqual(await openFilesIn(directory), []);
-  await assert.rejects(spool.read(0, 10));
+test("closed while it moves to a file, or is packed, it leaves no file open", async () => {
+  const moving = spoolOf();
+  moving.write(row(2 * MiB));
+  moving.end();
+  await moving.close();
+  for (let turns = 0; turns < 4; turns++) {
+    const packing = spoolOf();
+    packing.write(row(2 * MiB));
+    packing.end();
+    await readAll(packing);
+    const packed = packing.pack().catch(() => {});
+    for (let i = 0; i < turns; i++) await setImmediate();
+    await packing.close();
+    await packed;
+    assert.deepEqual(await openFiles(), []);
+    await assert.rejects(packing.piece(0));
+  }
 });
 
-async function openFilesIn(directory: string): Promise<string[]> {
+async function openFiles(): Promise<string[]> {
   const descriptors = await readdir("/proc/self/fd");
   const targets = await Promise.all(descriptors.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => "")));
   return targets.filter((target) => target.startsWith(directory));

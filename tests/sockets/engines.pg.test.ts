@@ -10,9 +10,20 @@ import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { type LeftOff, RawClient, shownCommits } from "./raw-client.ts";
+import type { TestDatabase } from "../support/postgres.ts";
 import { type Running, running } from "./running.ts";
 
 const items = { table: "items" };
+
+/** Without a log of its own that reaches back to when anybody left. */
+async function freshEngine({ url, name }: TestDatabase): Promise<{ engine: Engine; close: () => Promise<void> }> {
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
+  const engine = await createEngine(
+    { databaseUrl: url, port: 0, tables: "all", slot: `${name}_fresh`, dataDir },
+    pino({ level: "silent" }),
+  );
+  return { engine, close: () => engine.close().then(() => rm(dataDir, { recursive: true, force: true })) };
+}
 
 describe("two engines on one database", () => {
   let first: Running;
@@ -57,6 +68,23 @@ describe("two engines on one database", () => {
     shown.push(...shownCommits(client, 1).map(({ xid }) => xid));
     assert.deepEqual(shown, written);
     await client.close();
+  });
+
+  test("a crowd that cannot go on costs Postgres one reading of each shape", async () => {
+    const { left } = await first.greeted();
+    await first.transaction("insert into items values (-10), (-11), (-12)");
+    const { engine, close } = await freshEngine(first.db);
+    const shapes = ["id < 0", "id = -10", "id = -11", "id = -12"].map((where) => ({ ...items, where }));
+    const crowd = Array.from({ length: 100 }, async () => {
+      const client = await RawClient.greeted(engine.url, undefined, left);
+      assert.equal(client.welcome?.cause?.code, "position_too_old");
+      for (const [i, shape] of shapes.entries())
+        assert.equal((await client.load(i + 1, shape)).lines.length, i ? 1 : 3);
+      await client.close();
+    });
+    await Promise.all(crowd);
+    assert.equal(engine.stats().snapshotsTotal, shapes.length);
+    await close();
   });
 
   test("a client that is ahead of the one it comes to waits, and goes on when that one gets there", async () => {
