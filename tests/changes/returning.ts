@@ -9,9 +9,12 @@ import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { decodeCommits, type ErrorJson, type Lsn } from "../../engine/protocol.ts";
 import { type LeftOff, RawClient, rowsOf } from "../sockets/raw-client.ts";
-import type { Releasing } from "../support/postgres.ts";
+import { type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
 
-const shape = { table: "items" };
+export const shape = { table: "items" };
+
+/** Makes what everybody here shows. */
+export const setup = "create table items (id int primary key); insert into items values (1)";
 
 /** What a client knows that has left. */
 export interface Visited {
@@ -45,6 +48,18 @@ export async function engines(databaseUrl: string, slot: string, t: Releasing): 
       return engine;
     },
   };
+}
+
+/** A database with it, and engines on it. */
+export async function database(t: Releasing): Promise<{ db: TestDatabase; shop: Engines }> {
+  const released: (() => Promise<void>)[] = [];
+  const db = await testDatabase({ after: (release) => void released.push(release) });
+  await db.query(setup);
+  const shop = await engines(db.url, db.name, t);
+  t.after(async () => {
+    for (const release of released) await release();
+  });
+  return { db, shop };
 }
 
 /** Loads the table `items` and leaves. */

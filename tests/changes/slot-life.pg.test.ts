@@ -1,6 +1,6 @@
 /** What happens to a slot while nobody looks: each is noticed at the next connection, and costs no more than it must. */
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { Client } from "pg";
 import { breaches } from "../../engine/invariants.ts";
 import { DurableLog } from "../../engine/log/durable.ts";
@@ -9,20 +9,7 @@ import type { Lsn } from "../../engine/protocol.ts";
 import { RawClient } from "../sockets/raw-client.ts";
 import { dropSlot, lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { isNewest } from "../versions/programs.ts";
-import { type Engines, engines, goesOn, healthSays, lsnOf, startsAnew, visit } from "./returning.ts";
-
-const setup = "create table items (id int primary key); insert into items values (1)";
-
-async function database(t: TestContext): Promise<{ db: TestDatabase; shop: Engines }> {
-  const released: (() => Promise<void>)[] = [];
-  const db = await testDatabase({ after: (release) => void released.push(release) });
-  await db.query(setup);
-  const shop = await engines(db.url, db.name, t);
-  t.after(async () => {
-    for (const release of released) await release();
-  });
-  return { db, shop };
-}
+import { database, engines, goesOn, healthSays, lsnOf, setup, startsAnew, visit } from "./returning.ts";
 
 test("an engine that was stopped goes on where it was, and so does its client, also where only others wrote", async (t) => {
   const { db, shop } = await database(t);
@@ -136,24 +123,6 @@ for (const [why, flags, whileAway, mend] of [
     assert.deepEqual(await goesOn(second, again, 1), [["-1"]]);
   });
 
-test("a publication that is dropped under a running engine is made anew, and nobody misses what was written without it", async (t) => {
-  const { db, shop } = await database(t);
-  const engine = await shop.start();
-  const visited = await visit(engine);
-  const live = await RawClient.greeted(engine.url);
-  await live.load(1, { table: "items" });
-  await db.query("drop publication walcast");
-  await db.query("insert into items values (2)");
-  assert.equal((await live.closed).reason, "resync");
-  await until(async () => (await db.query("select from pg_publication where pubname = 'walcast'")).rowCount === 1);
-  await healthSays(engine.url, /"live"/);
-  const { cause, rows } = await startsAnew(engine, visited);
-  assert.deepEqual([cause.code, rows], ["history_changed", [["1"], ["2"]]]);
-  const again = await visit(engine);
-  await db.query("insert into items values (3)");
-  assert.deepEqual(await goesOn(engine, again, 1), [["3"]]);
-});
-
 test("a database that takes the place of another is another history", async (t) => {
   const cluster = await testCluster({}, t);
   const url = new URL(cluster.url);
@@ -197,20 +166,6 @@ test("two engines with slots of their own are one history: a client moves from o
   assert.deepEqual(await goesOn(b, visited, 1), [["2"]]);
 });
 
-test("an engine with a publication of its own is another history: what it had not published yet, it does not have", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
-  const [a, b] = [await shop.start(), await other.start({ publication: "second" })];
-  const visited = await visit(a);
-  await db.query("insert into items values (2)");
-  const { cause, rows } = await startsAnew(b, visited);
-  assert.deepEqual([cause.code, rows], ["history_changed", [["1"], ["2"]]]);
-  const again = await visit(b);
-  await b.close();
-  await db.query("insert into items values (3)");
-  assert.deepEqual(await goesOn(await other.start({ publication: "second" }), again, 1), [["3"]]);
-});
-
 test("two engines whose slots were both dropped are still one history, which begins later for each", async (t) => {
   const { db, shop } = await database(t);
   const other = await engines(db.url, `${db.name}_b`, t);
@@ -228,26 +183,6 @@ test("two engines whose slots were both dropped are still one history, which beg
   await db.query("insert into items values (3)");
   assert.deepEqual(await goesOn(b, again, 1), [["3"]]);
   assert.deepEqual(await goesOn(a, await visit(b), 0), []);
-});
-
-test("two engines that see their publication dropped are two histories: a client loads at each move, and misses nothing", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
-  const [a, b] = [await shop.start(), await other.start()];
-  const live = [await RawClient.greeted(a.url), await RawClient.greeted(b.url)];
-  let visited = await visit(a);
-  await db.query("drop publication walcast");
-  await db.query("insert into items values (2)");
-  for (const client of live) assert.equal((await client.closed).reason, "resync");
-  let id = 2;
-  for (const engine of [a, b, a, b]) {
-    await healthSays(engine.url, /"live"/);
-    const { cause, rows } = await startsAnew(engine, visited);
-    assert.deepEqual([cause.code, rows], ["history_changed", Array.from({ length: id }, (_, i) => [String(i + 1)])]);
-    visited = await visit(engine);
-    await db.query("insert into items values ($1)", [++id]);
-    assert.deepEqual(await goesOn(engine, visited, 1), [[String(id)]], "it stays where it is");
-  }
 });
 
 test("a walsender of ours that nobody reads any more does not keep the engine from its slot", async (t) => {

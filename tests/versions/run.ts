@@ -1,12 +1,12 @@
 /**
  * `npm run test:versions`: what depends on Postgres most, on every older major. What runs on the newest is the whole
- * suite; here are the setup, the catalog, the stream, schema changes, the splice of snapshot and stream, and every type.
+ * suite; here are the setup, the catalog, the publication, the stream, schema changes, the splice of snapshot and stream, and every type.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const core = [
-  "tests/changes/{acknowledge,catalog,large-transactions,setup,snapshot,text-forms}.pg.test.ts",
+  "tests/changes/{acknowledge,catalog,large-transactions,publication,setup,snapshot,tables,text-forms}.pg.test.ts",
   "tests/schema/schema.pg.test.ts",
   "tests/shapes/registry.pg.test.ts",
   "tests/splice/out-of-line.pg.test.ts",
