@@ -191,6 +191,7 @@ export class Conditions {
     const column = random.of(this.columns.filter(isMeant));
     const value = (): Pair => this.value(column, 2);
     const operator = this.operator(column);
+    if (column.family === "text" && random.chance(50)) return this.match(column);
     switch (random.below(8)) {
       case 0:
         return assembled(value(), ` IS ${random.of(["", "NOT "])}NULL`);
@@ -209,6 +210,17 @@ export class Conditions {
     }
   }
 
+  private match(column: SampleColumn): Pair {
+    const { random } = this;
+    const value = (): Pair => this.value(column, 1);
+    const pattern = random.chance(70) ? same(quoteLiteral(random.of(patterns))) : value();
+    const escape = quoteLiteral(random.of(["\\", "", "a", "%", "ä", "\\a"]));
+    const operator = random.of(["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE", "~~", "!~~*", "starts_with"]);
+    if (operator === "starts_with") return assembled("starts_with(", value(), ", ", pattern, ")");
+    if (random.chance(70) || operator.includes("~")) return assembled(value(), ` ${operator} `, pattern);
+    return assembled(value(), ` ${operator} `, pattern, ` ESCAPE ${escape}`);
+  }
+
   private rows(operator: string, value: () => Pair): Pair {
     const other = this.random.of(this.columns.filter(isNumber));
     const row = (): Pair => assembled("(", value(), ", ", this.value(other, 1), ")");
@@ -224,6 +236,8 @@ export class Conditions {
     const alike = random.of(this.columns.filter(({ family }) => family === column.family));
     const inner = (): Pair => this.value(alike, depth - 1);
     if (depth === 0 || random.chance(35)) return this.plainValue(alike);
+    if (column.family === "text" && random.chance(50)) return this.text(inner);
+    if (column.family === "number" && random.chance(15)) return this.lengthOf();
     switch (random.below(column.family === "number" ? 12 : 4)) {
       case 0:
         return assembled("coalesce(", inner(), ", ", inner(), ")");
@@ -238,6 +252,18 @@ export class Conditions {
       default:
         return assembled("(", inner(), ` ${random.of(["+", "-", "*", "/", "%"])} `, inner(), ")");
     }
+  }
+
+  private text(inner: () => Pair): Pair {
+    const { random } = this;
+    if (random.chance(60)) return assembled("(", inner(), " || ", inner(), ")");
+    return assembled(random.of(["lower(", "upper("]), inner(), random.of([")", ' COLLATE "C")']));
+  }
+
+  private lengthOf(): Pair {
+    const column = this.random.of(this.columns.filter(({ family }) => family === "text" || family === "bpchar"));
+    const name = this.random.of(["length", "char_length", "octet_length"]);
+    return assembled(`${name}(`, this.value(column, 1), ")");
   }
 
   private plainValue(column: SampleColumn): Pair {
@@ -277,6 +303,27 @@ function isNumber({ family }: SampleColumn): boolean {
 function hasValues({ values }: SampleColumn): boolean {
   return values.length > 0;
 }
+
+export const patterns = [
+  "",
+  "%",
+  "_",
+  "__",
+  "a%",
+  "%a",
+  "%b%",
+  "_b",
+  "A_",
+  "\\",
+  "a\\",
+  "%\\",
+  "\\%",
+  "%\n%",
+  "a%\\",
+  "ä_",
+  "%_",
+  "\\a\\",
+];
 
 type Pair = readonly [where: string, inlined: string];
 

@@ -23,7 +23,7 @@ import {
 } from "../../engine/shapes/where.ts";
 import { quoteIdentifier, quoteLiteral } from "../../engine/shapes/name.ts";
 import { testDatabase } from "../support/postgres.ts";
-import { type Condition, Conditions, Random, type SampleColumn, tupleOf } from "./generate.ts";
+import { type Condition, Conditions, patterns, Random, type SampleColumn, tupleOf } from "./generate.ts";
 
 const seed = Number(process.env["WALCAST_SEED"] ?? 20_261_121);
 const rowCount = 150;
@@ -72,6 +72,10 @@ const texts = [
   "{}",
   "1",
   "t",
+  "aAbB",
+  "Ääb",
+  "a\nb",
+  "a%b\\",
 ];
 const dates = [
   "2000-01-01",
@@ -170,7 +174,7 @@ const types = `
 
 test("a predicate answers as Postgres does, for every row", async () => {
   await loadParser();
-  const { client, table, rows } = await nastyRows(new Random(seed));
+  const { client, table, rows } = await nastyRows();
   const conditions = acceptedConditions(new Random(seed), table, false);
   const answers = conditions.map(({ predicate }) => rows.map((row) => predicate.matches(row)));
   await compare(client, "Postgres", conditions, answers, ({ condition }) => condition.inlined);
@@ -180,8 +184,8 @@ test("a predicate answers as Postgres does, for every row", async () => {
 
 test("what is computed is what Postgres computes, and fails where it fails", async () => {
   await loadParser();
-  const { client, table, rows } = await nastyRows(new Random(seed + 2));
-  const conditions = acceptedConditions(new Random(seed + 2), table, true);
+  const { client, table, rows } = await nastyRows();
+  const conditions = [...acceptedConditions(new Random(seed + 2), table, true), ...matches(table)];
   const answers = conditions.map(({ predicate }) => rows.map((row) => verdict(predicate, row)));
   for (const [i, { condition, predicate }] of conditions.entries())
     assert.deepEqual(await verdicts(client, condition.inlined), answers[i], told("Postgres", condition, predicate));
@@ -195,7 +199,7 @@ test("what is computed is what Postgres computes, and fails where it fails", asy
 
 test("a shape selects, and fails for, the rows that its SQL does, and the index leads to all of them", async () => {
   await loadParser();
-  const { client, table, rows } = await nastyRows(new Random(seed + 3));
+  const { client, table, rows } = await nastyRows();
   const conditions = acceptedConditions(new Random(seed + 3), table, true).filter(({ predicate }) => predicate.mayFail);
   for (const [i, { predicate }] of conditions.entries()) {
     const rule = conditions[i - 1]?.predicate ?? everything;
@@ -216,7 +220,7 @@ test("a shape selects, and fails for, the rows that its SQL does, and the index 
 
 test("a guarded predicate answers as its SQL does", async () => {
   await loadParser();
-  const { client, table, rows } = await nastyRows(new Random(seed + 1));
+  const { client, table, rows } = await nastyRows();
   const parts = acceptedConditions(new Random(seed + 1), table, false).slice(0, 300);
   const guarded = parts
     .slice(1)
@@ -228,7 +232,7 @@ test("a guarded predicate answers as its SQL does", async () => {
 
 test("what we write for a constant is what Postgres prints for it", async () => {
   await loadParser();
-  const { client, table } = await nastyRows(new Random(seed));
+  const { client, table } = await nastyRows();
   for (const { name, type, values } of columns) {
     for (const value of values) {
       const { rows } = await client.query<[string]>({
@@ -265,6 +269,16 @@ function acceptedConditions(random: Random, table: Table, computed: boolean): Ac
     `seed ${seed}: only ${accepted.length} of ${conditionCount} conditions were accepted`,
   );
   return accepted;
+}
+
+/** Every text of the column with every pattern. */
+function matches(table: Table): Accepted[] {
+  return [...patterns, ...texts].flatMap((pattern) =>
+    ["LIKE", "ILIKE"].map((operator) => {
+      const where = `tc ${operator} ${quoteLiteral(pattern)}`;
+      return { condition: { where, params: [], inlined: where }, predicate: compileWhere(where, [], table) };
+    }),
+  );
 }
 
 function compiled(condition: Condition, table: Table): Accepted | undefined {
@@ -345,27 +359,41 @@ async function verdictsOneByOne(client: Client, condition: string, selects: bool
   return rows.map(([verdict]) => verdict);
 }
 
-async function nastyRows(random: Random) {
+/** A connection of one's own to a database that all tests here share. */
+async function nastyRows() {
+  const { url, table, rows } = await (nasty ??= makeNastyRows());
+  return { client: await connected(url), table, rows };
+}
+
+let nasty: ReturnType<typeof makeNastyRows> | undefined;
+
+async function makeNastyRows() {
   const database = await testDatabase();
   await migrate(database.url);
+  const client = await connected(database.url);
+  await client.query(types);
+  const random = new Random(seed);
+  const made = Array.from({ length: rowCount }, () => `(${columns.map((one) => valueSql(random, one)).join(", ")})`);
+  await client.query(`insert into nasty values ${made.join(", ")}`);
+  const { rows: oids } = await client.query<{ oid: string }>("select 'nasty'::regclass::oid as oid");
+  const table = await describeTable(database.pool, Number(oids[0]!.oid));
+  const { rows } = await client.query<(string | null)[]>({
+    text: "select * from nasty order by ctid",
+    rowMode: "array",
+  });
+  return { url: database.url, table: table!, rows: rows.map(tupleOf) };
+}
+
+async function connected(url: string): Promise<Client> {
   const client = new Client({
-    connectionString: database.url,
+    connectionString: url,
     types: { getTypeParser: () => (text: string | Buffer) => String(text) },
   });
   await client.connect();
   // The database goes when the file's tests are over, and its connections with it.
   client.on("error", () => undefined);
   await client.query("set timezone = 'UTC'; set datestyle = 'ISO'");
-  await client.query(types);
-  for (let i = 0; i < rowCount; i++)
-    await client.query(`insert into nasty values (${columns.map((column) => valueSql(random, column)).join(", ")})`);
-  const { rows } = await client.query<{ oid: string }>("select 'nasty'::regclass::oid as oid");
-  const table = await describeTable(database.pool, Number(rows[0]!.oid));
-  const { rows: values } = await client.query<(string | null)[]>({
-    text: "select * from nasty order by ctid",
-    rowMode: "array",
-  });
-  return { client, table: table!, rows: values.map(tupleOf) };
+  return client;
 }
 
 function valueSql(random: Random, column: SampleColumn): string {

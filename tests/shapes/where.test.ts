@@ -69,6 +69,10 @@ const equivalent: [string, string][] = [
   ["id IS NOT NULL", "NOT id IS NULL"],
   ["(id = 1) IS NULL", "(id = 1) IS UNKNOWN"],
   ["id = 1 + 1", "id = 2"],
+  ["name NOT LIKE 'a%'", "NOT name LIKE 'a%'"],
+  ["name LIKE 'a!%' ESCAPE '!'", "name LIKE 'a\\%'"],
+  ["name OPERATOR(pg_catalog.~~) 'a'", "name LIKE 'a'"],
+  ["name = 'a' || 'b'", "name = 'ab'"],
   ["id + small = 2", "2 = small + id"],
   ["amount = 1.50 * 2", "amount = 3"],
   ["id = 1 -- comment", "id = 1 /* comment /* nested */ */"],
@@ -187,6 +191,13 @@ const answers: [where: string, values: Record<string, string | null>, answer: bo
   ["coalesce(small, id) = 5", { small: null, id: "5" }, true],
   ["nullif(id, 5) IS NULL", { id: "5" }, true],
   ["greatest(id, small, NULL) = 2", { id: "1", small: "2" }, true],
+  ["name LIKE 'a%b'", { name: "a\nb" }, true],
+  ["name LIKE '_'", { name: "😀" }, true],
+  ["name NOT LIKE '%b'", { name: null }, null],
+  ["code ILIKE 'Ä%'", { code: "ä" }, false],
+  ["lower(name COLLATE \"C\") = 'aÄ'", { name: "AÄ" }, true],
+  ["length(name) = 2", { name: "😀é" }, true],
+  ["code || name > 'ab'", { code: "a", name: "c" }, true],
   ["small <> 0 AND 10 / small > 3", { small: "0" }, false],
 ];
 
@@ -194,6 +205,7 @@ const failures: [where: string, values: Record<string, string>, message: string]
   ["1 / id > 0", { id: "0" }, "division by zero"],
   ["amount % 0 = 1", { amount: "1.5" }, "division by zero"],
   ["id + 1 > 0", { id: "9223372036854775807" }, "bigint out of range"],
+  ["name LIKE 'a\\'", { name: "ab" }, "LIKE pattern must not end with escape character"],
   ["abs(small) > 0", { small: "-32768" }, "smallint out of range"],
 ];
 
@@ -264,7 +276,12 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   ["id = 1\0", [], "where_syntax"],
   ["name = '\ud800'", [], "where_syntax"],
   // Not supported
-  ["name LIKE 'a%'", [], "where_unsupported", 5],
+  ["loose LIKE 'a%'", [], "where_unsupported", 6],
+  ["name ILIKE 'a%'", [], "where_unsupported", 5],
+  ["name ~ 'a'", [], "where_unsupported", 5],
+  ["name SIMILAR TO 'a'", [], "where_unsupported", 5],
+  ["name LIKE $1", ["x".repeat(1_001)], "where_unsupported", 5],
+  ["name LIKE 'a' ESCAPE 'xx'", [], "where_failed", 5],
   ["lower(name) = 'a'", [], "where_unsupported", 0],
   ["id = (SELECT 1)", [], "where_unsupported", 6],
   ["EXISTS (SELECT 1)", [], "where_unsupported", 8],

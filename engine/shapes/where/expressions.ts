@@ -4,7 +4,7 @@
  * on, so `id = 1 + 1` is the same shape as `id = 2`.
  */
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
-import { Tuple } from "../../changes/tuple.ts";
+import type { Tuple } from "../../changes/tuple.ts";
 import { compile } from "./compile.ts";
 import { comparison, firstPresent, furthest, joined, textOfTruth, truthOf, unlessEqual } from "./forms.ts";
 import { applied, isKnown, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
@@ -14,18 +14,23 @@ import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
 import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
 import {
+  type Collation,
   columnScalar,
   commonCollation,
+  constantOf,
   constantScalar,
   explicitC,
-  type Evaluate,
   isBytes,
   type Scalar,
+  type Value,
 } from "./scalar.ts";
 import { canonicalText, type SqlType, valueTypes } from "./type.ts";
 
 /** Some forms name a part twice; nested, they would grow without bound. */
 const sqlLengthMax = 100_000;
+
+/** Each place in a text may have to be compared with all of it. */
+const patternBytesMax = 1_000;
 
 export class Expressions {
   /** Whether anything was found that may fail for a row. */
@@ -131,8 +136,12 @@ export class Expressions {
       throw this.operands.unsupported(raw, `${name} of ${found || "nothing"}`, "Give literals a type: '1'::int4.");
     }
     const scalars = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
-    if (scalars.some(isNullConstant))
+    this.checkCollation(raw, operation, scalars);
+    if (name.startsWith("~~")) this.checkPattern(raw, scalars[1]!);
+    if (scalars.some(isNullConstant)) {
+      this.checkDropped(raw, typeNamed(operation.result), scalars);
       return this.settled(raw, constantScalar(null, typeNamed(operation.result), false));
+    }
     return this.settled(raw, applied(operation, scalars));
   }
 
@@ -248,6 +257,23 @@ export class Expressions {
       throw this.operands.unsupported(raw, "a text that is never asked for", "Leave it out.");
   }
 
+  private checkCollation(raw: Raw, { name, needs }: Operation, scalars: readonly Scalar[]): void {
+    const collation = commonCollation(scalars);
+    const fits = needs === "C" ? isAsciiCase(collation) : needs === "nothing" || collation?.deterministic !== false;
+    if (!fits)
+      throw this.operands.unsupported(
+        raw,
+        `${name} in ${collation?.name ? `the collation ${collation.name}` : "a collation that is not given"}`,
+        'Write COLLATE "C" after a column or constant in it.',
+      );
+  }
+
+  private checkPattern(raw: Raw, pattern: Scalar): void {
+    const value = constantOf(pattern);
+    if (value && isBytes(value) && value.length > patternBytesMax)
+      throw this.operands.unsupported(raw, `a pattern of more than ${patternBytesMax} bytes`);
+  }
+
   // ── Results ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** What reads no column is computed now; where that fails, Postgres would refuse every query with it. */
@@ -259,17 +285,18 @@ export class Expressions {
     return { kind: "expression", scalar, raw };
   }
 
-  private folded(raw: Raw, { type, evaluate, collation }: Scalar): ConstantOperand {
+  private folded(raw: Raw, scalar: Scalar): ConstantOperand {
+    const { type, collation } = scalar;
     const common = { kind: "constant", type, isC: collation?.isExplicit === true, raw } as const;
-    const value = this.evaluated(raw, evaluate);
+    const value = this.evaluated(raw, scalar) ?? null;
     if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
     const text = canonicalText(textOf(value), type)!;
     return typeof value === "bigint" ? { ...common, text } : { ...common, text, scale: value.scale };
   }
 
-  private evaluated(raw: Raw, evaluate: Evaluate): ReturnType<Evaluate> {
+  private evaluated(raw: Raw, scalar: Scalar): Value | undefined {
     try {
-      return evaluate(noRow);
+      return constantOf(scalar);
     } catch (error) {
       if (!(error instanceof EvaluationFailed)) throw error;
       throw this.operands.refused("where_failed", raw, error.message);
@@ -277,11 +304,15 @@ export class Expressions {
   }
 }
 
-const noRow = new Tuple();
 const numeric = typeNamed("numeric");
 
-function isNullConstant({ columns, evaluate }: Scalar): boolean {
-  return columns.length === 0 && evaluate(noRow) === null;
+function isNullConstant(scalar: Scalar): boolean {
+  return constantOf(scalar) === null;
+}
+
+/** A collation of one's own may order as "C" does, and still know of more letters than ASCII has. */
+function isAsciiCase(collation: Collation | undefined): boolean {
+  return collation?.name === "pg_catalog.C" || collation?.name === "pg_catalog.POSIX";
 }
 
 function isNamed(argument: Raw): boolean {

@@ -3,7 +3,15 @@ import type { Tuple } from "../../changes/tuple.ts";
 import type { Operator } from "./column.ts";
 import { holdsFor } from "./compile.ts";
 import { type Node, opposites, test } from "./node.ts";
-import { columnsOf, commonCollation, compareScalars, type Evaluate, isBytes, type Scalar } from "./scalar.ts";
+import {
+  columnsOf,
+  commonCollation,
+  compareScalars,
+  type Evaluate,
+  isTrueText,
+  type Scalar,
+  truthText,
+} from "./scalar.ts";
 import type { SqlType } from "./type.ts";
 
 export function comparison(type: SqlType, a: Scalar, operator: Operator, b: Scalar): Node {
@@ -57,12 +65,10 @@ export function unlessEqual(type: SqlType, a: Scalar, b: Scalar): Evaluate {
   };
 }
 
-const [trueText, falseText] = [Buffer.from("t"), Buffer.from("f")];
-
 export function textOfTruth(value: boolean | null): Buffer | null {
-  return value === null ? null : value ? trueText : falseText;
+  return value === null ? null : truthText(value);
 }
 
 export function truthOf(value: ReturnType<Evaluate>): boolean | null {
-  return value === null ? null : isBytes(value) && trueText.equals(value);
+  return value === null ? null : isTrueText(value);
 }

@@ -23,6 +23,7 @@ import {
   subtract,
 } from "./numeric.ts";
 import { columnsOf, commonCollation, type Evaluate, isBytes, type Scalar, type Value } from "./scalar.ts";
+import { textOperations } from "./text-operations.ts";
 import { type SqlType, sqlTypeNamed } from "./type.ts";
 
 type Present = Exclude<Value, null>;
@@ -33,15 +34,15 @@ export interface Operation {
   /** Names in pg_catalog. Numbers are taken by the first row that holds all arguments' types. */
   readonly args: readonly string[];
   readonly result: string;
-  readonly mayFail: boolean;
+  readonly mayFail: boolean | ((args: readonly Scalar[]) => boolean);
   /** Its arguments may change places. */
   readonly isCommutative: boolean;
-  /** What it does depends on the collation, and is known in "C". */
-  readonly needsC: boolean;
+  /** Of the collation that its arguments have in common. */
+  readonly needs: "nothing" | "determinism" | "C";
   readonly evaluate: (a: Present, b: Present) => Present;
 }
 
-const rules = { kind: "operator", mayFail: true, isCommutative: false, needsC: false } as const;
+const rules = { kind: "operator", mayFail: true, isCommutative: false, needs: "nothing" } as const;
 
 const integers = [
   { name: "int2", bits: 16, outOfRange: "smallint out of range" },
@@ -98,7 +99,7 @@ const arithmetic = [
   })(),
 ];
 
-const operations: readonly Operation[] = arithmetic;
+const operations: readonly Operation[] = [...arithmetic, ...textOperations];
 
 /** The row for arguments of these types, where undefined is a literal that takes the type it is given. */
 export function operationFor(
@@ -147,15 +148,19 @@ export function applied(operation: Operation, given: readonly Scalar[]): Scalar 
     type: typeNamed(operation.result),
     sql: callSql(operation, args),
     columns: columnsOf(args),
-    mayFail: operation.mayFail || args.some(({ mayFail }) => mayFail),
+    mayFail: fails(operation, args) || args.some(({ mayFail }) => mayFail),
     collation: typeNamed(operation.result).type === "text" ? commonCollation(args) : undefined,
     evaluate: args.length === 1 ? strictOne(operation, args[0]!) : strictTwo(operation, args[0]!, args[1]!),
   };
 }
 
+function fails({ mayFail }: Operation, args: readonly Scalar[]): boolean {
+  return typeof mayFail === "boolean" ? mayFail : mayFail(args);
+}
+
 function callSql({ kind, name }: Operation, args: readonly Scalar[]): string {
   const [first, second] = args.map(({ sql }) => sql);
-  if (kind === "function") return `pg_catalog.${name}(${first})`;
+  if (kind === "function") return `pg_catalog.${name}(${args.map(({ sql }) => sql).join(", ")})`;
   return second === undefined
     ? `(OPERATOR(pg_catalog.${name}) ${first})`
     : `(${first} OPERATOR(pg_catalog.${name}) ${second})`;

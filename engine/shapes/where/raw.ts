@@ -1,5 +1,5 @@
 /** Postgres' parse tree as libpg-query gives it: each node an object with one key, its kind; zero values left out. */
-import type { Node as Raw } from "libpg-query";
+import type { A_Expr, Node as Raw } from "libpg-query";
 
 type TaggedOf<N> = N extends unknown ? { [K in keyof N]-?: { readonly kind: K; readonly body: N[K] } }[keyof N] : never;
 type Tagged = TaggedOf<Raw>;
@@ -31,10 +31,20 @@ const values: ReadonlySet<string> = new Set([
 export function isComparison(raw: Raw): boolean {
   const { kind, body } = tagged(raw);
   if (kind !== "A_Expr" || body.kind === "AEXPR_NULLIF") return false;
-  return body.kind !== "AEXPR_OP" || comparisons.has(stringsOf(body.name).at(-1)!);
+  return !named.has(body.kind!) || comparisons.has(stringsOf(body.name).at(-1)!);
 }
 
-const comparisons: ReadonlySet<string> = new Set(["=", "<>", "<", "<=", ">", ">="]);
+const named: ReadonlySet<string> = new Set(["AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE"]);
+const comparisons: ReadonlySet<string> = new Set(["=", "<>", "<", "<=", ">", ">=", "!~~", "!~~*"]);
+
+/** NOT LIKE as LIKE, which it denies. */
+export function unnegated(body: A_Expr): Raw | undefined {
+  const path = stringsOf(body.name);
+  const name = path.at(-1)!;
+  if (!name.startsWith("!~~")) return undefined;
+  const names = [...path.slice(0, -1), name.slice(1)].map((sval) => ({ String: { sval } }));
+  return { A_Expr: { ...body, name: names } };
+}
 
 /** A qualified name's parts; an asterisk is left as one. */
 export function stringsOf(nodes: readonly Raw[] | undefined): string[] {

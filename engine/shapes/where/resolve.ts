@@ -9,7 +9,7 @@ import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
 import { type Operator, type OrderOperator, isReadable } from "./column.ts";
 import { type Node, and, columns, constant, inValues, isNull, isTruth, mirrored, not, or, order } from "./node.ts";
-import { isOperand, stringsOf, tagged } from "./raw.ts";
+import { isOperand, stringsOf, tagged, unnegated } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
 export function resolve(expression: Raw, scope: Scope): Node {
@@ -102,7 +102,11 @@ class Resolver {
   private expression(raw: Raw, body: A_Expr, depth: number): Node {
     switch (body.kind) {
       case "AEXPR_OP":
-        return this.comparison(raw, body, depth);
+      case "AEXPR_LIKE":
+      case "AEXPR_ILIKE": {
+        const positive = unnegated(body);
+        return positive ? not(this.bareBoolean(positive, depth)) : this.comparison(raw, body, depth);
+      }
       case "AEXPR_IN":
         return this.inList(raw, body, depth);
       case "AEXPR_OP_ANY":

@@ -4,7 +4,7 @@
  * closure throws EvaluationFailed where Postgres would raise an error, and evaluates what Postgres would.
  */
 import assert from "node:assert/strict";
-import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
+import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../changes/tuple.ts";
 import { quoteLiteral } from "../name.ts";
 import type { ReadColumn } from "./column.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
@@ -28,6 +28,24 @@ export interface Scalar {
   readonly collation: Collation | undefined;
   readonly evaluate: Evaluate;
 }
+
+/** A boolean as a value. */
+export function truthText(value: boolean): Buffer {
+  return value ? trueText : falseText;
+}
+
+export function isTrueText(value: Exclude<Value, null>): boolean {
+  return isBytes(value) && trueText.equals(value);
+}
+
+const [trueText, falseText] = [Buffer.from("t"), Buffer.from("f")];
+
+/** The value of what reads no column; undefined where a row decides. */
+export function constantOf({ columns, evaluate }: Scalar): Value | undefined {
+  return columns.length === 0 ? evaluate(noRow) : undefined;
+}
+
+const noRow = new Tuple();
 
 export interface Collation {
   readonly name: string;
