@@ -7,12 +7,14 @@ import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
 import { log } from "./log.ts";
 import { match } from "./match.ts";
+import { snapshot } from "./snapshot.ts";
 import { slowConsumers } from "./slow-consumers.ts";
 
 export const benches: readonly Bench[] = [
   decode,
   log,
   match,
+  snapshot,
   latency,
   firstSync,
   catchUp,

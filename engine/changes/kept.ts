@@ -5,7 +5,7 @@
 import type { SharedSnapshot } from "./shared-snapshot.ts";
 
 export interface KeptLimits {
-  /** On disk, compressed. */
+  /** On disk, compressed; 0 keeps none, the small ones in memory neither. */
   readonly fileBytes: number;
 }
 
@@ -49,7 +49,8 @@ export class Kept {
 
   add(shared: SharedSnapshot): void {
     const { spool } = shared;
-    if (spool.fileBytes * packedShareMin > this.limits.fileBytes) return this.onEvicted(shared);
+    const { fileBytes } = this.limits;
+    if (fileBytes === 0 || spool.fileBytes * packedShareMin > fileBytes) return this.onEvicted(shared);
     this.sizes.set(shared, { memoryBytes: 0, fileBytes: 0 });
     this.packing = this.packing.then(() => this.pack(shared));
   }
