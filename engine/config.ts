@@ -41,6 +41,15 @@ export interface WalcastConfig {
     segmentBytes?: number;
   };
   limits?: Partial<Limits> | undefined;
+  /**
+   * Pages that may connect from a browser, as `https://shop.example`; `*` is any. Default: any where tables are named, as a
+   * token is nothing that a browser adds by itself; pages of this machine where `tables` is "all".
+   */
+  origins?: readonly string[] | undefined;
+  /** The cookie that holds the token of a client whose hello has none. Needs `origins`, as a browser sends it for every page. */
+  tokenCookie?: string | undefined;
+  /** The header in which a proxy in front says whom it talks to, such as `x-forwarded-for`; its last entry counts. Default: none. */
+  addressHeader?: string | undefined;
   /** The publication in Postgres; made where it is missing. Default "walcast". */
   publication?: string | undefined;
   /** The replication slot in Postgres; made where it is missing. Default "walcast". */
@@ -70,17 +79,27 @@ export interface TableRule {
 }
 
 export interface Limits {
-  /** Open sockets; the next is refused with 4429. */
+  /** Open sockets; the next is refused with 503. */
   readonly connections: number;
+  /** Of one IP address (of IPv6, one network of 64 bits); the next is refused with 503. */
+  readonly connectionsPerAddress: number;
+  /** Of one user, which is whom the claim `sub` names; the next is closed with 4429. */
+  readonly connectionsPerUser: number;
   readonly shapesPerConnection: number;
+  /** On a connection, in the long run: ten times as many may come at once. Those beyond it fail with `too_fast`. */
+  readonly subscribesPerSecond: number;
   /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. */
   readonly whereBytes: number;
   /** The largest message a client may send. */
   readonly messageBytes: number;
+  /** How deep arrays and objects may lie in one another in a message; more is not parsed. */
+  readonly messageDepth: number;
   /** What may wait in memory for a slow client; beyond it, it is brought up to date from the log when it gets on. */
   readonly backlogBytesPerConnection: number;
   /** How long a client may take to say hello; then 4408. */
   readonly helloMs: number;
+  /** How long a connection may be silent, though it was pinged; then it is cut off. In whole seconds, from 8 s to 16 min. */
+  readonly idleMs: number;
   /** Initial loads that run at the same time; the others wait their turn. */
   readonly snapshots: number;
   /**
@@ -107,6 +126,9 @@ export interface Config {
   /** By qualified, quoted name: `"public"."orders"`. Ask with `ruleFor`. */
   readonly tables: ReadonlyMap<string, TableRule> | "all";
   readonly auth: Authenticator;
+  readonly origins: readonly string[] | undefined;
+  readonly tokenCookie: string | undefined;
+  readonly addressHeader: string | undefined;
   readonly log: LogLimits;
   readonly limits: Limits;
   readonly publication: string;
@@ -149,6 +171,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     dataDir: resolve(text(given, "dataDir", ".walcast")),
     tables: tablesOf(given.tables, host),
     auth: authOf(given.auth),
+    ...visitorsOf(given),
     log: logOf(given.log),
     limits: limitsOf(given.limits),
     publication: text(given, "publication", defaultPublication),
@@ -202,7 +225,7 @@ const textKeys = [
 ] as const;
 export type TextKey = (typeof textKeys)[number];
 const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs", "auditEveryMs"]);
-const knownKeys = [...textKeys, "tables", "auth", "log", "limits", "app"];
+const knownKeys = [...textKeys, "tables", "auth", "origins", "tokenCookie", "addressHeader", "log", "limits", "app"];
 const ruleKeys = ["read", "columns", "replicaIdentity"];
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 
@@ -211,16 +234,26 @@ const MiB = 1024 * 1024;
 const limitDefaults: Limits = {
   // An idle connection costs a few KiB here and a file descriptor in the kernel, whose usual limit is above this.
   connections: 10_000,
+  // Behind a proxy all of them may come from one address.
+  connectionsPerAddress: 10_000,
+  // A person's tabs and devices, and what reconnects before the connection before is known to be gone.
+  connectionsPerUser: 100,
   // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.
   shapesPerConnection: 200,
+  // A person who scrolls through a list of live rows stays below; each costs a question to Postgres.
+  subscribesPerSecond: 100,
   // Parsing is linear in this, and a list of a thousand uuids fits.
   whereBytes: 64 * 1024,
   // Room for a subscribe message with its where and params at their limits.
   messageBytes: MiB,
+  // A message has four levels, and no parameter has more than one of its own.
+  messageDepth: 16,
   // Beyond it a client is caught up from the log when it takes what waits: so one that is gone costs no more than this.
   backlogBytesPerConnection: MiB,
   // Covers fetching a token on a slow network; what says nothing for longer is not a client of ours.
   helloMs: 10_000,
+  // Two or three pings of a mobile network that sleeps.
+  idleMs: 32_000,
   // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.
   snapshots: 4,
   // Some dozens of tables of a million rows, and little beside the log.
@@ -332,6 +365,32 @@ function authOf(value: unknown): Authenticator {
   throw invalid("auth", "a function, or an object with verify(), such as jwt({ secret })", value);
 }
 
+function visitorsOf(given: WalcastConfig): Pick<Config, "origins" | "tokenCookie" | "addressHeader"> {
+  const origins = originsOf(given.origins);
+  const tokenCookie = token("tokenCookie", given.tokenCookie);
+  if (tokenCookie !== undefined && !origins)
+    throw new WalcastError(
+      "config_invalid",
+      "read the config: tokenCookie: expected origins beside it, as a browser sends cookies whichever page connects",
+    );
+  return { origins, tokenCookie, addressHeader: token("addressHeader", given.addressHeader)?.toLowerCase() };
+}
+
+function originsOf(value: unknown): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  const isOrigin = (one: unknown): boolean =>
+    one === "*" || (typeof one === "string" && URL.canParse(one) && new URL(one).origin === one);
+  if (Array.isArray(value) && value.every(isOrigin)) return value as string[];
+  throw invalid("origins", 'a list of origins such as "https://shop.example"', value);
+}
+
+/** https://www.rfc-editor.org/rfc/rfc9110#name-tokens */
+function token(key: string, value: unknown): string | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && /^[\w!#$%&'*+.^`|~-]+$/.test(value)) return value;
+  throw invalid(key, "a name without spaces", value);
+}
+
 function logOf(value: unknown = {}): Config["log"] {
   if (!isRecord(value)) throw invalid("log", "an object", value);
   requireKnown(value, ["retentionHours", "maxBytes", "tailBytes", "segmentBytes"], "log");
@@ -347,6 +406,8 @@ function logOf(value: unknown = {}): Config["log"] {
 
 function limitsOf(value: unknown = {}): Limits {
   if (!isRecord(value)) throw invalid("limits", "an object", value);
+  // Of the library: https://unetworking.github.io/uWebSockets.js/generated/interfaces/WebSocketBehavior.html
+  integer(value.idleMs, "limits.idleMs", limitDefaults.idleMs, 8_000, 960_000);
   requireKnown(value, Object.keys(limitDefaults), "limits");
   const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [
     key,

@@ -14,6 +14,7 @@ export const errorCodes = [
   "forbidden",
   "too_large",
   "too_many",
+  "too_fast",
   "slow_consumer",
   "unknown_table",
   "table_unsupported",

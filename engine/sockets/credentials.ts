@@ -5,9 +5,12 @@
 import type { Logger } from "pino";
 import type { Auth, Authenticator } from "../authenticate.ts";
 import { closeCodes, WalcastError } from "../protocol.ts";
+import type { Tally } from "./bounds.ts";
 
 export interface CredentialsOptions {
   readonly authenticator: Authenticator;
+  /** How many connections each has, by the claim `sub`. */
+  readonly users: Tally;
   readonly log: Logger;
   /** Ends the connection. */
   readonly refuse: (error: WalcastError, closeCode: number) => void;
@@ -21,6 +24,9 @@ export class Credentials {
   private readonly options: CredentialsOptions;
   private timer: NodeJS.Timeout | undefined;
   private over = false;
+  private user: string | undefined;
+  /** The user has one connection less. */
+  private release: () => void = () => {};
 
   constructor(options: CredentialsOptions) {
     this.options = options;
@@ -33,6 +39,7 @@ export class Credentials {
       if (this.over) return false;
       this.auth = auth;
       this.watch();
+      this.count();
       return true;
     } catch (error) {
       if (!this.over) this.refused(error, token);
@@ -49,7 +56,29 @@ export class Credentials {
   /** The connection is gone. */
   end(): void {
     this.over = true;
+    this.uncount();
     clearTimeout(this.timer);
+  }
+
+  private count(): void {
+    const { sub } = this.auth.claims;
+    const user = typeof sub === "string" || typeof sub === "number" ? String(sub) : undefined;
+    if (user === this.user) return;
+    const { users } = this.options;
+    this.uncount();
+    this.user = user;
+    if (user === undefined) return;
+    const release = users.take(user);
+    if (!release)
+      throw new WalcastError("too_many", `greet: expected at most ${users.max} connections of one user`, {
+        hint: "share a connection between tabs, or raise limits.connectionsPerUser",
+      });
+    this.release = release;
+  }
+
+  private uncount(): void {
+    this.release();
+    this.release = () => {};
   }
 
   private watch(): void {
@@ -73,9 +102,13 @@ export class Credentials {
         ? error
         : new WalcastError("unauthenticated", "verify a token: the config's auth failed", { cause: error });
     if (refusal.cause !== undefined) log.info({ reason: withoutToken(refusal, token) }, "a token was refused");
-    const isUnknown = refusal.code === "auth_unavailable";
-    refuse(refusal, isUnknown ? closeCodes.goingAway : closeCodes.unauthenticated);
+    refuse(refusal, closeCodeOf(refusal));
   }
+}
+
+function closeCodeOf({ code }: WalcastError): number {
+  if (code === "auth_unavailable") return closeCodes.goingAway;
+  return code === "too_many" ? closeCodes.tooMany : closeCodes.unauthenticated;
 }
 
 /** Whoever wrote the config has to hear of what failed in it; but an error of theirs may repeat what it was given. */

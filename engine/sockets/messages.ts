@@ -4,8 +4,9 @@ import { type ClientMessage, parseLsn, type ShapeRequest } from "../protocol.ts"
 
 const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited"];
 
-export function parseClientMessage(text: string): ClientMessage {
-  const message = asObject(parseJson(text), "a message");
+/** `depthMax`: deeper JSON is refused before it is parsed. */
+export function parseClientMessage(text: string, depthMax: number): ClientMessage {
+  const message = asObject(parseJson(text, depthMax), "a message");
   switch (message["kind"]) {
     case "hello":
       return {
@@ -52,12 +53,44 @@ function asShape(value: unknown): ShapeRequest {
   };
 }
 
-function parseJson(text: string): unknown {
+function parseJson(text: string, depthMax: number): unknown {
+  if (isDeeper(text, depthMax)) throw malformed(`expected at most ${depthMax} levels of JSON, found more`);
   try {
     return JSON.parse(text);
   } catch {
     throw malformed("expected JSON");
   }
+}
+
+/** What stands in strings does not count. Text that is not JSON gets some answer, and is refused by the parser. */
+function isDeeper(text: string, depthMax: number): boolean {
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === quote) at = endOfString(text, at);
+    else if (code === openBracket || code === openBrace) depth++;
+    else if (code === closeBracket || code === closeBrace) depth--;
+    if (depth > depthMax) return true;
+  }
+  return false;
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+
+/** Of the string that begins there: its closing quote, or the text's end. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === quote) return at;
+    if (code === backslash) at++;
+  }
+  return at;
 }
 
 /** Leaves the property out where the value is missing: absent and undefined are not the same to a peer. */

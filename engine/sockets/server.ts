@@ -1,9 +1,10 @@
 /** One port for everything: the socket at /v1/sync, health and metrics, static files, and the app's own routes. */
 import { createServer } from "node:net";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
+import type { Config, Limits } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
+import { Tally } from "./bounds.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
 import { Session, type SessionServices } from "./session.ts";
 import { staticFiles } from "./static.ts";
@@ -17,10 +18,17 @@ import {
   type WebSocket,
 } from "./uws.ts";
 import type { Socket } from "./frames.ts";
+import { mayConnect, type Visitor, visitorOf } from "./visitor.ts";
 
 interface SocketData {
+  readonly visitor: Visitor;
+  /** Its address has one connection less. */
+  readonly release: () => void;
   session?: Session;
 }
+
+/** So many are named in the log, each once. */
+const originsLoggedMax = 100;
 
 // Of uSockets. Connections to an exclusive port keep it from the next engine for a minute after they were closed, so a
 // port that was asked for is reusable. That would also let a second engine on it silently take half of the clients,
@@ -30,9 +38,6 @@ const REUSABLE_PORT = 0;
 interface AppWithListenOptions {
   listen(host: string, port: number, options: number, onListen: (socket: ListenSocket | false) => void): void;
 }
-
-/** Seconds without a byte from a client; uWebSockets.js pings by itself before they are over. */
-const idleTimeoutS = 32;
 
 /** Above our own limit, so that a client that exceeds ours is told so instead of just cut off. */
 const payloadSlack = 4;
@@ -47,11 +52,17 @@ export class Server {
   private services: SessionServices | undefined;
   private readonly app: TemplatedApp;
   private readonly sessions = new Set<Session>();
+  private readonly addresses: Tally;
+  private readonly users: Tally;
+  private readonly originsLogged = new Set<string>();
   private listening: ListenSocket | undefined;
   port = 0;
 
   constructor(options: ServerOptions) {
     this.options = options;
+    const { connectionsPerAddress, connectionsPerUser } = options.config.limits;
+    this.addresses = new Tally(connectionsPerAddress);
+    this.users = new Tally(connectionsPerUser);
     this.app = uws.App();
     this.routes();
   }
@@ -108,7 +119,8 @@ export class Server {
       // None of the library's own: it would drop what is above it. Frames keeps to the budget, where a large row needs more than that.
       maxBackpressure: 0,
       closeOnBackpressureLimit: false,
-      idleTimeout: idleTimeoutS,
+      // In seconds; the library pings by itself before they are over.
+      idleTimeout: Math.ceil(limits.idleMs / 1000),
       sendPingsAutomatically: true,
       upgrade: (res, req, context) => this.upgrade(res, req, context),
       open: (ws) => this.open(ws),
@@ -144,17 +156,14 @@ export class Server {
         "503 Service Unavailable",
         new WalcastError("not_streaming", "connect: the engine does not stream yet", { hint: "/health says why" }),
       );
-    const { connections } = this.options.config.limits;
-    if (this.sessions.size >= connections)
-      return answer(
-        res,
-        "503 Service Unavailable",
-        new WalcastError("too_many", `connect: expected at most ${connections} connections`, {
-          hint: "raise limits.connections",
-        }),
-      );
+    const visitor = visitorOf(res, req, this.options.config);
+    if (!mayConnect(visitor, this.options.config)) return this.refuseOrigin(res, visitor.origin!);
+    const { connections, connectionsPerAddress } = this.options.config.limits;
+    if (this.sessions.size >= connections) return tooMany(res, connections, "connections");
+    const release = this.addresses.take(visitor.address);
+    if (!release) return tooMany(res, connectionsPerAddress, "connectionsPerAddress");
     res.upgrade<SocketData>(
-      {},
+      { visitor, release },
       req.getHeader("sec-websocket-key"),
       known ? subprotocol : "",
       req.getHeader("sec-websocket-extensions"),
@@ -162,18 +171,42 @@ export class Server {
     );
   }
 
+  private refuseOrigin(res: HttpResponse, origin: string): void {
+    const hint = "name it in `origins` of the config";
+    answer(
+      res,
+      "403 Forbidden",
+      new WalcastError("forbidden", `connect: a page of ${origin.slice(0, 80)} may not`, { hint }),
+    );
+    if (this.originsLogged.size >= originsLoggedMax || this.originsLogged.has(origin)) return;
+    this.originsLogged.add(origin);
+    this.options.log.warn(
+      { origin: origin.slice(0, 80) },
+      `a page of another origin was refused; ${hint} if it may connect`,
+    );
+  }
+
   private open(ws: WebSocket<SocketData>): void {
-    const session = new Session(ws as unknown as Socket, this.services!);
-    ws.getUserData().session = session;
+    const data = ws.getUserData();
+    const session = new Session(ws as unknown as Socket, this.services!, this.users, data.visitor.token);
+    data.session = session;
     this.sessions.add(session);
   }
 
   private closed(ws: WebSocket<SocketData>): void {
-    const { session } = ws.getUserData();
+    const { session, release } = ws.getUserData();
+    release();
     if (!session) return;
     session.closed();
     this.sessions.delete(session);
   }
+}
+
+function tooMany(res: HttpResponse, max: number, limit: keyof Limits): void {
+  const error = new WalcastError("too_many", `connect: expected at most ${max} connections`, {
+    hint: `raise limits.${limit}`,
+  });
+  answer(res, "503 Service Unavailable", error);
 }
 
 /** Whether nobody listens there: Node reuses addresses in TIME_WAIT, and never shares one that is listened on. */

@@ -22,6 +22,7 @@ import {
 } from "../protocol.ts";
 import { parseTableName } from "../shapes/name.ts";
 import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.ts";
+import { Rate, type Tally } from "./bounds.ts";
 import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
 import { Frames, type Socket } from "./frames.ts";
@@ -58,14 +59,21 @@ export class Session {
   private phase: State = "greeting";
   private readonly credentials: Credentials;
   private isAuthenticating = false;
+  private readonly subscribes: Rate;
+  /** From a cookie, for a hello that has none. */
+  private readonly token: string | undefined;
   private lastId = 0;
   private awaiting = 0;
 
-  constructor(socket: Socket, services: SessionServices) {
+  constructor(socket: Socket, services: SessionServices, users: Tally, token: string | undefined) {
     this.services = services;
+    this.token = token;
     const { limits } = services.config;
+    const { subscribesPerSecond: rate, shapesPerConnection } = limits;
+    this.subscribes = new Rate(rate, Math.max(rate * 10, shapesPerConnection * 2));
     this.credentials = new Credentials({
       authenticator: services.config.auth,
+      users,
       log: services.hub.log,
       refuse: (error, code) => this.refuse(error, code),
     });
@@ -90,7 +98,7 @@ export class Session {
       );
     try {
       if (isBinary) throw new WalcastError("malformed_message", "read a client's message: expected text, found binary");
-      this.handle(parseClientMessage(bytes.toString("utf8")));
+      this.handle(parseClientMessage(bytes.toString("utf8"), this.services.config.limits.messageDepth));
     } catch (error) {
       if (!(error instanceof WalcastError)) throw error;
       this.refuse(error, closeCodes.malformed);
@@ -151,7 +159,7 @@ export class Session {
 
   private async greet(hello: Hello): Promise<void> {
     this.phase = "verifying";
-    if (!(await this.credentials.take(hello.token))) return;
+    if (!(await this.credentials.take(hello.token ?? this.token))) return;
     clearTimeout(this.helloTimer);
     const { epoch, position } = hello;
     const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
@@ -231,15 +239,8 @@ export class Session {
         "subscribe: expected an identity only between a welcome that says `resumes` and resume",
       );
     this.lastId = id;
-    const { shapesPerConnection } = this.services.config.limits;
-    if (this.lanes.size >= shapesPerConnection) {
-      const error = new WalcastError(
-        "too_many",
-        `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`,
-        { hint: "unsubscribe from some, wait for what is still being loaded, or raise limits.shapesPerConnection" },
-      );
-      return this.feed.frames.control({ kind: "error", subscription: id, error: error.toJSON() });
-    }
+    const refusal = this.beyondLimits();
+    if (refusal) return this.feed.frames.control({ kind: "error", subscription: id, error: refusal.toJSON() });
     const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
@@ -250,6 +251,20 @@ export class Session {
     this.lanes.set(id, lane);
     if (identity === undefined) void lane.load();
     else this.comparing.push(lane.resume(identity));
+  }
+
+  private beyondLimits(): WalcastError | undefined {
+    const { shapesPerConnection, subscribesPerSecond } = this.services.config.limits;
+    if (!this.subscribes.take(performance.now()))
+      return new WalcastError("too_fast", `subscribe: expected at most ${subscribesPerSecond} in a second`, {
+        hint: "keep shapes that are needed again, or raise limits.subscribesPerSecond",
+      });
+    if (this.lanes.size < shapesPerConnection) return undefined;
+    return new WalcastError(
+      "too_many",
+      `subscribe: expected at most ${shapesPerConnection} subscriptions on a connection`,
+      { hint: "unsubscribe from some, wait for what is still being loaded, or raise limits.shapesPerConnection" },
+    );
   }
 
   /** Deny by default: a table that the config does not name does not exist, as far as anybody can tell. */

@@ -51,8 +51,9 @@ export class RawClient {
   private wake: () => void = () => {};
   private over = false;
 
-  constructor(url: string, protocols: string | string[] = subprotocol) {
-    this.socket = new WebSocket(url.replace(/^http/, "ws") + "/v1/sync", protocols, { perMessageDeflate: false });
+  constructor(url: string, protocols: string | string[] = subprotocol, headers: Readonly<Record<string, string>> = {}) {
+    const options = { perMessageDeflate: false, headers };
+    this.socket = new WebSocket(url.replace(/^http/, "ws") + "/v1/sync", protocols, options);
     this.socket.on("message", (data: Buffer, isBinary: boolean) => this.take(data, isBinary));
     this.socket.on("error", () => {}); // A refused upgrade is seen by its close.
     const { promise, resolve } = Promise.withResolvers<{ code: number; reason: string }>();

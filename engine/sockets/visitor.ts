@@ -1,0 +1,57 @@
+/**
+ * What a request that wants a WebSocket says of where it comes from: the page, the address, the cookie. A browser sends a
+ * site's cookies whichever page connects, and connects to this machine for any page: so pages are told apart by their origin.
+ * https://datatracker.ietf.org/doc/html/rfc6455#section-10.2
+ */
+import { type Config, isLoopback } from "../config.ts";
+import type { HttpRequest, HttpResponse } from "./uws.ts";
+
+export interface Visitor {
+  /** Of the page; absent where it is no browser. */
+  readonly origin: string | undefined;
+  readonly address: string;
+  /** From the cookie that the config names. */
+  readonly token: string | undefined;
+}
+
+export function visitorOf(res: HttpResponse, req: HttpRequest, config: Config): Visitor {
+  const { addressHeader, tokenCookie } = config;
+  // A proxy appends whom it talks to; what stands before that anybody may have written.
+  const forwarded = addressHeader === undefined ? "" : req.getHeader(addressHeader).split(",").at(-1)!.trim();
+  return {
+    origin: req.getHeader("origin") || undefined,
+    address: network(forwarded || Buffer.from(res.getRemoteAddressAsText()).toString()),
+    token: tokenCookie === undefined ? undefined : cookie(req.getHeader("cookie"), tokenCookie),
+  };
+}
+
+/** Without a list, every page may connect; but where everybody may read everything, only this machine's own. */
+export function mayConnect({ origin }: Visitor, { origins, tables }: Pick<Config, "origins" | "tables">): boolean {
+  if (origin === undefined || origins?.includes("*")) return true;
+  if (origins) return origins.includes(origin);
+  return tables !== "all" || (URL.canParse(origin) && isLocal(new URL(origin).hostname));
+}
+
+function isLocal(hostname: string): boolean {
+  return isLoopback(hostname.replace(/^\[|\]$/g, "")) || hostname.endsWith(".localhost");
+}
+
+/** Whoever has one IPv6 address has 2^64 of them. The library writes all eight groups. */
+function network(address: string): string {
+  const groups = address.split(":");
+  const isMapped = groups.slice(0, 5).every((group) => /^0*$/.test(group));
+  return groups.length === 8 && !isMapped ? groups.slice(0, 4).join(":") : address;
+}
+
+/** https://datatracker.ietf.org/doc/html/rfc6265#section-4.2.1 */
+function cookie(header: string, name: string): string | undefined {
+  for (const pair of header.split(";")) {
+    const at = pair.indexOf("=");
+    if (at > 0 && pair.slice(0, at).trim() === name)
+      return pair
+        .slice(at + 1)
+        .trim()
+        .replace(/^"(.*)"$/, "$1");
+  }
+  return undefined;
+}
