@@ -1,7 +1,8 @@
 /** The index over predicates alone, by how the predicates are written. */
 import assert from "node:assert/strict";
-import { type Candidate, PredicateIndex } from "../../engine/shapes/predicate-index.ts";
-import { compileWhere, type Predicate } from "../../engine/shapes/where.ts";
+import type { Candidate } from "../../engine/shapes/index/bucket.ts";
+import { PredicateIndex } from "../../engine/shapes/predicate-index.ts";
+import { compileWhere } from "../../engine/shapes/where.ts";
 import { type Figure, figure } from "../bench.ts";
 import type { Parameters } from "../match.ts";
 import { inTurn, median, secondsOf } from "../measure.ts";
@@ -55,15 +56,11 @@ function found(index: PredicateIndex<number>, rows: Rows): number {
   let count = 0;
   const visitValue = (): void => void count++;
   const visit = (candidate: Candidate<number>): void => {
-    if (!candidate.needsCheck || holds(candidate.predicate, rows)) candidate.forEach(visitValue);
+    if (candidate.holds(rows.tuple)) candidate.forEach(visitValue);
   };
   for (let i = 0; i < rows.count; i++) {
     rows.show(i);
     index.candidates(rows.tuple, visit);
   }
   return count;
-}
-
-function holds(predicate: Predicate, { tuple }: Rows): boolean {
-  return predicate.matches(tuple) === true;
 }

@@ -8,15 +8,13 @@
  * then `needsCheck` is true. Equal predicates are one, with several values.
  */
 import type { Tuple } from "../changes/tuple.ts";
-import { type Bucket, Entry } from "./index/bucket.ts";
+import { digestOf } from "./digest.ts";
+import { Alone, type Bucket, type Candidate, Entry, type Item } from "./index/bucket.ts";
 import { isAnywhere, type Place, placesOf, type Point } from "./index/cover.ts";
 import { type Group, groupFor, type Spot } from "./index/group.ts";
 import { isBounded } from "./index/range.ts";
 import { isReadable } from "./where/column.ts";
 import type { Predicate } from "./where.ts";
-
-/** A predicate, and who has it. */
-export type Candidate<T> = Pick<Entry<T>, "predicate" | "needsCheck" | "forEach">;
 
 /** So many combinations of columns are looked up for a row; what comes later is filed under one of its columns. */
 const combinationsMax = 64;
@@ -25,65 +23,101 @@ export class PredicateIndex<T> {
   private readonly groups = new Map<string, Group<T>>();
   /** The same, to go through. */
   private list: readonly Group<T>[] = [];
-  private readonly residue = new Map<string, Entry<T>>();
+  private readonly anywhere = new Set<Item<T>>();
+  /** Of the values that do not lie in a place by themselves. */
+  private readonly entries = new Map<T, Entry<T>>();
+  /** Those of them that are evaluated, by digest: equal predicates are one. */
+  private readonly checked = new Map<string, Entry<T>>();
   private visits = 0;
+  private readonly alone = new Alone<T>();
+  private visit: (candidate: Candidate<T>) => void = () => {};
 
   /** How many predicates are evaluated for every row. */
   get unindexed(): number {
     let count = 0;
-    for (const { needsCheck } of this.residue.values()) if (needsCheck) count++;
+    for (const item of this.anywhere) if (item instanceof Entry && item.needsCheck) count++;
     return count;
   }
 
   add(predicate: Predicate, value: T): void {
-    const places = placesOf(predicate.node);
-    const entry = this.find(predicate, places) ?? this.file(predicate, places);
-    entry.add(value);
+    const { node } = predicate;
+    const places = placesOf(node);
+    const spots = places.some(isAnywhere) ? [] : this.spotsFor(places);
+    if (!places.every((place, i) => isDecided(place, spots[i])))
+      return this.addChecked(predicate, digestOf(node.sql), spots, value);
+    if (places.length === 1) return this.file(spots, value);
+    const entry = new Entry<T>(undefined, "");
+    this.addTo(entry, value);
+    if (places.length > 0) this.file(spots, entry);
   }
 
   delete(predicate: Predicate, value: T): void {
     const places = placesOf(predicate.node);
-    const entry = this.find(predicate, places);
-    entry?.delete(value);
-    if (entry?.isEmpty) this.unfile(places, entry);
+    const entry = this.entries.get(value);
+    if (!entry) return this.unfile(places, value);
+    this.entries.delete(value);
+    entry.delete(value);
+    if (!entry.isEmpty) return;
+    this.checked.delete(entry.digest);
+    this.unfile(places, entry);
   }
 
-  /** `visit` must not change the index nor ask it. */
+  /** `visit` must not keep the candidate, nor change the index or ask it. */
   candidates(row: Tuple, visit: (candidate: Candidate<T>) => void): void {
-    const visits = ++this.visits;
-    const visitBucket = (bucket: Bucket<T>): void => {
-      if (bucket instanceof Entry) visitOnce(bucket, visits, visit);
-      else for (const entry of bucket.values()) visitOnce(entry, visits, visit);
-    };
-    for (const group of this.list) group.candidates(row, visitBucket);
-    for (const entry of this.residue.values()) visit(entry);
+    this.visits++;
+    this.visit = visit;
+    const { list, visitBucket } = this;
+    for (let i = 0; i < list.length; i++) list[i]!.candidates(row, visitBucket);
+    if (this.anywhere.size > 0) visitBucket(this.anywhere);
   }
 
-  private find(predicate: Predicate, [place]: readonly Place[]): Entry<T> | undefined {
-    if (!place || isAnywhere(place)) return this.residue.get(predicate.canonical);
-    for (const spot of spotsOf(place)) {
-      const entry = this.groups.get(nameOf(spot))?.find(spot, predicate);
-      if (entry) return entry;
-    }
-    return undefined;
+  private readonly visitBucket = (bucket: Bucket<T>): void => {
+    if (bucket instanceof Set) bucket.forEach(this.visitItem);
+    else this.visitItem(bucket);
+  };
+
+  private readonly visitItem = (item: Item<T>): void => {
+    if (item instanceof Entry) return this.visitOnce(item);
+    this.alone.value = item;
+    this.visit(this.alone);
+  };
+
+  private visitOnce(entry: Entry<T>): void {
+    if (entry.seen === this.visits) return;
+    entry.seen = this.visits;
+    this.visit(entry);
   }
 
-  private file(predicate: Predicate, places: readonly Place[]): Entry<T> {
-    const entry = new Entry<T>(predicate, !places.every(isDecidedBySpot));
-    if (places.some(isAnywhere)) this.residue.set(predicate.canonical, entry);
-    else for (const place of places) this.fileAt(place, entry);
-    return entry;
+  private addChecked(predicate: Predicate, digest: string, spots: readonly Spot[], value: T): void {
+    const known = this.checked.get(digest);
+    const entry = known ?? new Entry<T>(predicate, digest);
+    this.addTo(entry, value);
+    if (known) return;
+    this.checked.set(digest, entry);
+    this.file(spots, entry);
   }
 
-  private fileAt(place: Place, entry: Entry<T>): void {
-    const [best, single] = spotsOf(place);
-    const spot = single && !this.hasRoomFor(best) ? single : best;
-    if (spot !== best) entry.needsCheck = true;
-    this.group(spot).add(spot, entry);
+  private addTo(entry: Entry<T>, value: T): void {
+    entry.add(value);
+    this.entries.set(value, entry);
   }
 
-  private hasRoomFor(spot: Spot): boolean {
-    return this.groups.has(nameOf(spot)) || this.groups.size < combinationsMax;
+  /** The best one of each place, while there is room for its group. */
+  private spotsFor(places: readonly Place[]): readonly Spot[] {
+    const added = new Set<string>();
+    return places.map((place) => {
+      const [best, single = best] = spotsOf(place);
+      const name = nameOf(best);
+      if (!this.groups.has(name) && this.groups.size + added.size >= combinationsMax) return single;
+      if (!this.groups.has(name)) added.add(name);
+      return best;
+    });
+  }
+
+  /** No spots: it can be anywhere. */
+  private file(spots: readonly Spot[], item: Item<T>): void {
+    if (spots.length === 0) this.anywhere.add(item);
+    for (const spot of spots) this.group(spot).add(spot, item);
   }
 
   private group(spot: Spot): Group<T> {
@@ -96,25 +130,19 @@ export class PredicateIndex<T> {
     return group;
   }
 
-  private unfile(places: readonly Place[], entry: Entry<T>): void {
-    this.residue.delete(entry.predicate.canonical);
+  private unfile(places: readonly Place[], item: Item<T>): void {
+    this.anywhere.delete(item);
     // It lies at the first spot of each place, or, where there was no room for that, at the second.
-    for (const spot of places.filter((place) => !isAnywhere(place)).flatMap(spotsOf)) this.deleteAt(spot, entry);
+    for (const spot of places.filter((place) => !isAnywhere(place)).flatMap(spotsOf)) this.deleteAt(spot, item);
   }
 
-  private deleteAt(spot: Spot, entry: Entry<T>): void {
+  private deleteAt(spot: Spot, item: Item<T>): void {
     const name = nameOf(spot);
     const group = this.groups.get(name);
-    group?.delete(spot, entry);
+    group?.delete(spot, item);
     // An empty one would still be asked for every row.
     if (group?.isEmpty && this.groups.delete(name)) this.list = [...this.groups.values()];
   }
-}
-
-function visitOnce<T>(entry: Entry<T>, visits: number, visit: (candidate: Candidate<T>) => void): void {
-  if (entry.seen === visits) return;
-  entry.seen = visits;
-  visit(entry);
 }
 
 // ── Where in a place ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,8 +162,10 @@ function spread({ column, value }: Point): number {
   return column.values.name === "enum" ? 10 : 1000;
 }
 
-function isDecidedBySpot({ isExact, ranges }: Place): boolean {
-  return isExact && ranges.length <= 1;
+/** Whether every row that leads there is one that the predicate holds for. */
+function isDecided({ isExact, points, ranges }: Place, spot: Spot | undefined): boolean {
+  const isAll = ranges.length <= 1 && (spot?.points.length ?? 0) === points.length && spot?.range === ranges[0];
+  return isExact && isAll;
 }
 
 /** Spots with one name look at the same columns. */

@@ -43,10 +43,10 @@ export class Registry<Subscriber> {
   add(shape: Shape, subscriber: Subscriber): void {
     let shapes = this.tables.get(shape.table.oid);
     if (!shapes) {
-      this.tables.set(shape.table.oid, (shapes = new TableShapes(shape)));
+      this.tables.set(shape.table.oid, (shapes = new TableShapes(shape.table, this.payloadBytesMax)));
       this.leaves.add(shape.table, shapes);
     }
-    shapes.add(shape, subscriber, this.payloadBytesMax);
+    shapes.add(shape, subscriber);
   }
 
   delete(shape: Shape, subscriber: Subscriber): void {
@@ -105,7 +105,7 @@ export class Registry<Subscriber> {
 
   private alterTable(before: TableShapes<Subscriber>, table: Table, { relations }: Transaction): Altered<Subscriber>[] {
     const added = alteration(before.table, table);
-    const after = added && before.at(table, this.payloadBytesMax);
+    const after = added && before.at(table);
     const oids = oidsOf(table);
     // Rows that this transaction wrote before its change are of the old form.
     if (!after || relations.some(({ oid, signature }) => oids.includes(oid) && signature !== after.signature))
@@ -205,9 +205,15 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
 }
 
 function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
-  const changed = [...touched]
-    .map((entry) => ({ entry, payloads: entry.writer.finish() }))
+  const changed = touched
+    .map((entry) => ({ entry, payloads: finished(entry) }))
     .filter(({ entry }) => !broken.has(entry) && !failed.has(entry));
   const over = [...failed].filter(([entry]) => !broken.has(entry));
   return { changed, broken: [...broken], failed: over.map(([entry, failure]) => ({ entry, failure })) };
+}
+
+function finished(entry: ShapeEntry<unknown>): Payload[] {
+  const payloads = entry.writer!.finish();
+  entry.writer = undefined;
+  return payloads;
 }

@@ -2,30 +2,85 @@
  * A shape: which rows and columns of one table. Resolved from what a client asked for, the rule that the config sets
  * for that client, and the table as it is. Two requests that mean the same make shapes with the same `key`.
  */
-import { createHash } from "node:crypto";
 import type { Table } from "../changes/table.ts";
 import type { Auth, Sql, TableRule } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import type { ShapeRequest, TableDescription } from "../protocol.ts";
 import { isSql } from "../sql.ts";
+import { type Access, accessTo } from "./access.ts";
+import { digestOf } from "./digest.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
-import { both, compileWhere, everything, type Predicate, selection } from "./where.ts";
+import { Recent } from "./recent.ts";
+import type { Node } from "./where/node.ts";
+import { both, compileWhere, everything, isConstant, type Predicate, predicateFrom, selection } from "./where.ts";
 
-export interface Shape {
-  /**
-   * The shape's identity, in two halves. The first is a hash of what is asked for and may be read: table, columns, effective
-   * predicate. The second is the table's version.
-   */
-  readonly key: string;
-  readonly table: Table;
+/**
+ * While no row of it changes a shape is little more than its parameters: there may be a million. What it has in common
+ * with others is theirs together, and its predicate is made from what was asked for whenever somebody needs it.
+ */
+export class Shape {
+  /** A hash of what is asked for and may be read: table, columns, effective predicate. */
+  readonly digest: string;
+  private readonly access: Access;
+  private readonly where: string | undefined;
+  private readonly params: readonly unknown[];
+  private readonly ruleParams: readonly unknown[];
+
+  /** Throws where the request is refused. */
+  constructor(access: Access, where: string | undefined, params: readonly unknown[], ruleParams: readonly unknown[]) {
+    this.access = access;
+    this.where = where;
+    this.params = params;
+    this.ruleParams = ruleParams;
+    const predicate = this.makePredicate();
+    requireIdentity(access, predicate);
+    this.digest = digestOf(meaningOf(access, predicate));
+    latest = { shape: this, node: predicate.node };
+  }
+
+  /** The shape's identity. Its second half is the table's version. */
+  get key(): string {
+    return `${this.digest}.${this.table.version}`;
+  }
+
+  get table(): Table {
+    return this.access.table;
+  }
+
   /** Positions in `table.columns`, ascending. */
-  readonly columns: readonly number[];
-  readonly predicate: Predicate;
+  get columns(): readonly number[] {
+    return this.access.columns;
+  }
+
   /** Whole old rows in changes, and no rows first. */
-  readonly changes: boolean;
+  get changes(): boolean {
+    return this.access.changes;
+  }
+
+  get predicate(): Predicate {
+    return predicateFrom(this);
+  }
+
   /** The same request under the same rule, of the table in another form. Throws where that form cannot serve it. */
-  at(table: Table): Shape;
+  at(table: Table): Shape {
+    return new Shape(this.access.at(table), this.where, this.params, this.ruleParams);
+  }
+
+  /** The predicate's. */
+  get node(): Node {
+    if (latest?.shape !== this) latest = { shape: this, node: this.makePredicate().node };
+    return latest.node;
+  }
+
+  private makePredicate(): Predicate {
+    const { table, isVisible, ruleText } = this.access;
+    const where = this.where === undefined ? everything : compileWhere(this.where, this.params, table, isVisible);
+    return selection(ruleText === undefined ? where : both(compileRule(ruleText, this.ruleParams, table), where));
+  }
 }
+
+/** Who subscribes asks for the predicate several times in a row. */
+let latest: { readonly shape: Shape; readonly node: Node } | undefined;
 
 /** What the config lets this client read of a table: all of it, the rows that a predicate selects, or, whatever else the rule says, nothing. */
 export async function readRule({ read }: TableRule, auth: Auth): Promise<Sql | boolean> {
@@ -40,38 +95,26 @@ export function resolveShape(
   readable: readonly string[] | undefined,
   changes: boolean,
 ): Shape {
-  requireKey(table);
-  const columns = resolveColumns(request, table, readable);
-  const predicate = effectivePredicate(request, table, rule, readable);
-  requireIdentity(table, predicate, columns, { changes, readable });
-  const every = (request.columns ?? readable) === undefined;
-  return {
-    key: identityOf(table, every ? undefined : columns, predicate, changes),
-    table,
-    columns,
-    predicate,
-    changes,
-    at: (other) => resolveShape(request, other, rule, readable, changes),
-  };
+  const ruleText = rule === true ? undefined : rule.text;
+  const access = accessTo(table, { asked: request.columns, readable, ruleText, changes });
+  const where = request.where && texts.get(request.where, () => request.where!);
+  return new Shape(access, where, copied(request.params), rule === true ? none : copied(rule.params));
 }
 
-function effectivePredicate(
-  request: ShapeRequest,
-  table: Table,
-  rule: Sql | true,
-  readable: readonly string[] | undefined,
-): Predicate {
-  // A predicate over a column that may not be read would tell what is in it, and a refusal would tell that it is there.
-  const isVisible = (position: number): boolean => isReadable(table, position, readable);
-  const where =
-    request.where === undefined ? everything : compileWhere(request.where, request.params ?? [], table, isVisible);
-  return selection(rule === true ? where : both(compileRule(rule, table), where));
+/** Each request comes with a copy of its own of the same few texts. */
+const texts = new Recent<string>(1000);
+
+/** A server's own code may go on to change what it handed in. */
+function copied(params: readonly unknown[] = []): readonly unknown[] {
+  return params.length === 0 ? none : params.map((value) => (Array.isArray(value) ? [...(value as unknown[])] : value));
 }
+
+const none: readonly never[] = [];
 
 /** A rule may name what its clients must not hear of, so why it cannot be applied is for the engine's log. */
-function compileRule(rule: Sql, table: Table): Predicate {
+function compileRule(text: string, params: readonly unknown[], table: Table): Predicate {
   try {
-    return compileWhere(rule.text, rule.params, table);
+    return compileWhere(text, params, table);
   } catch (cause) {
     throw cause instanceof WalcastError ? ruleFailed(nameOf(table), cause) : cause;
   }
@@ -85,68 +128,12 @@ export function ruleFailed(table: string, cause: unknown): WalcastError {
   });
 }
 
-function isReadable(table: Table, position: number, readable: readonly string[] | undefined): boolean {
-  return !readable || readable.includes(table.columns[position]!.name);
-}
-
-function resolveColumns(request: ShapeRequest, table: Table, readable: readonly string[] | undefined): number[] {
-  const names = request.columns ?? readable ?? table.columns.map((column) => column.name);
-  const positions = names.map((name) => columnPosition(table, name, readable));
-  const missing = table.key.find((position) => !positions.includes(position));
-  if (missing !== undefined) throw columnsWithoutKey(table, missing, readable);
-  return [...new Set(positions)].sort((a, b) => a - b);
-}
-
-function columnPosition(table: Table, name: string, readable: readonly string[] | undefined): number {
-  const position = table.columns.findIndex((column) => column.name === name);
-  if (position < 0 || (readable && !readable.includes(name))) throw unknownColumn(table, name);
-  return position;
-}
-
-function unknownColumn(table: Table, name: string): WalcastError {
-  return new WalcastError(
-    "unknown_column",
-    `sync ${nameOf(table)}: there is no column ${JSON.stringify(name)} that this client may read`,
-  );
-}
-
-function columnsWithoutKey(table: Table, missing: number, readable: readonly string[] | undefined): WalcastError {
-  if (!table.key.every((position) => isReadable(table, position, readable)))
-    return new WalcastError(
-      "columns_without_key",
-      `sync ${nameOf(table)}: expected that its whole key may be read, found that it may not`,
-      { hint: "add the key's columns to the table's `columns` in the config" },
-    );
-  const key = table.key.map((position) => table.columns[position]!.name);
-  return new WalcastError(
-    "columns_without_key",
-    `sync ${nameOf(table)}: expected the columns of its key (${key.join(", ")}), found no ${table.columns[missing]!.name}`,
-    { hint: "add the key's columns to `columns`" },
-  );
-}
-
-function requireKey(table: Table): void {
-  if (table.key.length > 0) return;
-  throw new WalcastError(
-    "table_without_key",
-    `sync ${nameOf(table)}: expected a primary key that is not deferrable, found none`,
-    { hint: `run \`ALTER TABLE ${nameOf(table)} ADD PRIMARY KEY (…)\`` },
-  );
-}
-
 /** Without FULL nobody can know that a row left, unless the predicate reads only what old tuples carry. */
-function requireIdentity(
-  table: Table,
-  predicate: Predicate,
-  columns: readonly number[],
-  { changes, readable }: { changes: boolean; readable: readonly string[] | undefined },
-): void {
-  const needed = changes
-    ? [...new Set([...predicate.columns, ...columns])]
-    : [...new Set([...predicate.columns, ...table.key])];
-  const missing = needed.find((position) => !table.identityColumns.includes(position));
+function requireIdentity({ table, columns, changes, isVisible }: Access, predicate: Predicate): void {
+  const needed = new Set([...predicate.columns, ...(changes ? columns : table.key)]);
+  const missing = [...needed].find((position) => !table.identityColumns.includes(position));
   if (missing === undefined) return;
-  const found = isReadable(table, missing, readable) ? table.columns[missing]!.name : "what its read rule reads";
+  const found = isVisible(missing) ? table.columns[missing]!.name : "what its read rule reads";
   throw new WalcastError(
     "replica_identity_missing",
     `sync ${nameOf(table)}: its replica identity does not carry ${found}`,
@@ -155,15 +142,10 @@ function requireIdentity(
 }
 
 /** A shape of every column, whichever they are, stays the same when the table gets another one. */
-function identityOf(
-  table: Table,
-  columns: readonly number[] | undefined,
-  predicate: Predicate,
-  changes: boolean,
-): string {
-  const names = columns?.map((position) => table.columns[position]!.name) ?? null;
-  const meaning = JSON.stringify([table.oid, names, predicate.canonical, changes]);
-  return `${createHash("sha256").update(meaning).digest("base64url").slice(0, 22)}.${table.version}`;
+function meaningOf({ table, asked, readable, columns, changes }: Access, predicate: Predicate): string {
+  const isEvery = (asked ?? readable) === undefined;
+  const names = isEvery ? null : columns.map((position) => table.columns[position]!.name);
+  return JSON.stringify([table.oid, names, predicate.canonical, changes]);
 }
 
 /** Whether an identity was given for the same rows and columns, if of another version of the table. */
@@ -178,7 +160,8 @@ function accessOf(identity: string): string {
 /** The rows of the shape, as one SELECT without parameters: COPY takes none. */
 export function selectSql(shape: Shape): string {
   const columns = shape.columns.map((position) => quoteIdentifier(shape.table.columns[position]!.name));
-  const where = shape.predicate === everything ? "" : ` WHERE ${shape.predicate.sql}`;
+  const { predicate } = shape;
+  const where = isConstant(predicate, true) ? "" : ` WHERE ${predicate.sql}`;
   return `SELECT ${columns.join(", ")} FROM ${nameOf(shape.table)}${where}`;
 }
 

@@ -8,30 +8,51 @@ import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import { must, noteBreach } from "../invariants.ts";
 import { WalcastError } from "../protocol.ts";
+import type { Candidate } from "./index/bucket.ts";
+import { type Few, withOne, withoutOne } from "./index/few.ts";
 import type { RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
 import { qualifiedName } from "./name.ts";
-import { type Candidate, PredicateIndex } from "./predicate-index.ts";
+import { PredicateIndex } from "./predicate-index.ts";
 import type { Shape } from "./shape.ts";
 import { EvaluationFailed } from "./where.ts";
 
-/** A shape in a registry, with those who want it. */
+/** A shape in a registry, with those who want it. There may be a million: while nothing of it changes it holds nothing else. */
 export class ShapeEntry<Subscriber> {
   readonly shape: Shape;
-  readonly subscribers = new Set<Subscriber>();
-  readonly writer: PayloadWriter;
+  /** While transactions are routed that change it. */
+  writer: PayloadWriter | undefined = undefined;
+  private wanting: Few<Subscriber> = undefined;
   /** The number of the change whose old row was found to match: spares a set per change. */
   matchedOld = 0;
 
-  constructor(shape: Shape, payloadBytesMax: number) {
+  constructor(shape: Shape) {
     this.shape = shape;
-    this.writer = new PayloadWriter(shape.columns, shape.table.key, payloadBytesMax);
+  }
+
+  get subscribers(): Iterable<Subscriber> {
+    if (this.wanting instanceof Set) return this.wanting;
+    return this.wanting === undefined ? [] : [this.wanting];
+  }
+
+  /** Nobody wants it any more. */
+  get isIdle(): boolean {
+    return this.wanting === undefined;
+  }
+
+  add(subscriber: Subscriber): void {
+    this.wanting = withOne(this.wanting, subscriber);
+  }
+
+  delete(subscriber: Subscriber): void {
+    this.wanting = withoutOne(this.wanting, subscriber);
   }
 }
 
 /** What routing found: shapes that changed, that have to be loaded anew, and that cannot say for some row whether it is theirs. */
 export class Findings<Subscriber> {
-  readonly touched = new Set<ShapeEntry<Subscriber>>();
+  /** Those that have a writer, each once. */
+  readonly touched: ShapeEntry<Subscriber>[] = [];
   readonly broken = new Set<ShapeEntry<Subscriber>>();
   readonly failed = new Map<ShapeEntry<Subscriber>, WalcastError>();
 }
@@ -40,6 +61,7 @@ export class Findings<Subscriber> {
 const keyValueMax = 100;
 
 export class TableShapes<Subscriber> {
+  /** By digest: all are of one version. */
   readonly entries = new Map<string, ShapeEntry<Subscriber>>();
   readonly signature: string;
   readonly version: string;
@@ -49,12 +71,14 @@ export class TableShapes<Subscriber> {
   private readonly columns: number;
   /** Columns that an old tuple is sure to carry. */
   private readonly carried: ReadonlySet<number>;
+  private readonly payloadBytesMax: number;
   private change = 0;
   private readonly leaving: ShapeEntry<Subscriber>[] = [];
   private readonly merged = new Tuple();
 
-  constructor({ table }: Shape) {
+  constructor(table: Table, payloadBytesMax: number) {
     this.table = table;
+    this.payloadBytesMax = payloadBytesMax;
     this.signature = relationSignature(table.columns);
     this.version = table.version;
     this.key = table.key;
@@ -66,37 +90,35 @@ export class TableShapes<Subscriber> {
     return this.index.unindexed;
   }
 
-  add(shape: Shape, subscriber: Subscriber, payloadBytesMax: number): void {
+  add(shape: Shape, subscriber: Subscriber): void {
     must(shape.table.version === this.version, "one_version", "shapes of one table in one registry are of one version");
-    let entry = this.entries.get(shape.key);
+    let entry = this.entries.get(shape.digest);
     if (!entry) {
-      entry = new ShapeEntry(shape, payloadBytesMax);
-      this.entries.set(shape.key, entry);
+      entry = new ShapeEntry(shape);
+      this.entries.set(shape.digest, entry);
       this.index.add(shape.predicate, entry);
     }
-    entry.subscribers.add(subscriber);
+    entry.add(subscriber);
   }
 
   /** The same shapes with the same subscribers, of the table's new form; undefined where one of them cannot be served any more. */
-  at(table: Table, payloadBytesMax: number): TableShapes<Subscriber> | undefined {
+  at(table: Table): TableShapes<Subscriber> | undefined {
     const shapes = [...this.entries.values()].map((entry) => ({ entry, shape: reformed(entry.shape, table) }));
-    const [first] = shapes;
-    if (!first?.shape) return undefined;
-    const after = new TableShapes<Subscriber>(first.shape);
+    const after = new TableShapes<Subscriber>(table, this.payloadBytesMax);
     for (const { entry, shape } of shapes) {
       if (!shape) return undefined;
-      for (const subscriber of entry.subscribers) after.add(shape, subscriber, payloadBytesMax);
+      for (const subscriber of entry.subscribers) after.add(shape, subscriber);
     }
     return after;
   }
 
   /** True when that was the table's last. */
   delete(shape: Shape, subscriber: Subscriber): boolean {
-    const entry = this.entries.get(shape.key);
+    const entry = shape.table.version === this.version ? this.entries.get(shape.digest) : undefined;
     if (!entry) return false;
-    entry.subscribers.delete(subscriber);
-    if (entry.subscribers.size === 0) {
-      this.entries.delete(shape.key);
+    entry.delete(subscriber);
+    if (entry.isIdle) {
+      this.entries.delete(shape.digest);
       this.index.delete(entry.shape.predicate, entry);
     }
     return this.entries.size === 0;
@@ -107,10 +129,7 @@ export class TableShapes<Subscriber> {
   }
 
   truncate(transaction: Transaction, found: Findings<Subscriber>): void {
-    for (const entry of this.entries.values()) {
-      entry.writer.truncate(transaction);
-      found.touched.add(entry);
-    }
+    for (const entry of this.entries.values()) this.writer(entry, found).truncate(transaction);
   }
 
   route(transaction: Transaction, message: RowChange, found: Findings<Subscriber>): void {
@@ -130,10 +149,7 @@ export class TableShapes<Subscriber> {
   }
 
   private insert(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    this.eachMatch(row, found, (entry) => {
-      entry.writer.insert(transaction, row);
-      found.touched.add(entry);
-    });
+    this.eachMatch(row, found, (entry) => this.writer(entry, found).insert(transaction, row));
   }
 
   private delete_(transaction: Transaction, old: Tuple, found: Findings<Subscriber>): void {
@@ -142,10 +158,7 @@ export class TableShapes<Subscriber> {
 
   /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
   private updateInPlace(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    this.eachMatch(row, found, (entry) => {
-      entry.writer.update(transaction, row, undefined);
-      found.touched.add(entry);
-    });
+    this.eachMatch(row, found, (entry) => this.writer(entry, found).update(transaction, row, undefined));
   }
 
   private update(transaction: Transaction, old: Tuple, row: Tuple, found: Findings<Subscriber>): void {
@@ -157,12 +170,11 @@ export class TableShapes<Subscriber> {
     });
     const oldKey = this.sameKey(old, row) ? undefined : old;
     this.eachMatch(row, found, (entry) => {
-      if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey);
-      else if (isWhole(row, entry.shape.columns)) entry.writer.insert(transaction, row);
+      if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey, found);
+      else if (isWhole(row, entry.shape.columns)) this.writer(entry, found).insert(transaction, row);
       // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
       else found.broken.add(entry);
       entry.matchedOld = -change;
-      found.touched.add(entry);
     });
     for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, found);
   }
@@ -173,9 +185,11 @@ export class TableShapes<Subscriber> {
     old: Tuple,
     row: Tuple,
     oldKey: Tuple | undefined,
+    found: Findings<Subscriber>,
   ): void {
-    if (entry.shape.changes) entry.writer.updateWhole(transaction, row, old);
-    else entry.writer.update(transaction, row, oldKey);
+    const writer = this.writer(entry, found);
+    if (entry.shape.changes) writer.updateWhole(transaction, row, old);
+    else writer.update(transaction, row, oldKey);
   }
 
   private leave(
@@ -184,9 +198,17 @@ export class TableShapes<Subscriber> {
     old: Tuple,
     found: Findings<Subscriber>,
   ): void {
-    if (entry.shape.changes) entry.writer.deleteWhole(transaction, old);
-    else entry.writer.delete(transaction, old);
-    found.touched.add(entry);
+    const writer = this.writer(entry, found);
+    if (entry.shape.changes) writer.deleteWhole(transaction, old);
+    else writer.delete(transaction, old);
+  }
+
+  private writer(entry: ShapeEntry<Subscriber>, { touched }: Findings<Subscriber>): PayloadWriter {
+    if (!entry.writer) {
+      entry.writer = new PayloadWriter(entry.shape.columns, this.key, this.payloadBytesMax);
+      touched.push(entry);
+    }
+    return entry.writer;
   }
 
   private eachMatch(row: Tuple, found: Findings<Subscriber>, visit: (entry: ShapeEntry<Subscriber>) => void): void {
@@ -197,7 +219,7 @@ export class TableShapes<Subscriber> {
 
   private holds(candidate: Candidate<ShapeEntry<Subscriber>>, row: Tuple, { failed }: Findings<Subscriber>): boolean {
     try {
-      return candidate.predicate.matches(row) === true;
+      return candidate.holds(row);
     } catch (error) {
       if (!(error instanceof EvaluationFailed)) throw error;
       const failure = this.failureOf(error, row);

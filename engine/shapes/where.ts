@@ -65,23 +65,30 @@ export function selection(predicate: Predicate): Predicate {
   return node === predicate.node ? predicate : predicateOf(node);
 }
 
-function isConstant({ node }: Predicate, value: boolean): boolean {
+export function isConstant({ node }: Predicate, value: boolean): boolean {
   return node.kind === "constant" && node.value === value;
 }
 
 function predicateOf(node: Node): Predicate {
-  return new CompiledPredicate(node, columnsRead(node));
+  return predicateFrom({ node });
+}
+
+/** For who keeps many: the source may make its node anew each time, equal ones always. */
+export function predicateFrom(source: { readonly node: Node }): Predicate {
+  return new CompiledPredicate(source);
 }
 
 /** Compiled when it is first asked: the index answers for most predicates without asking them. */
 class CompiledPredicate implements Predicate {
-  readonly node: Node;
-  readonly columns: readonly number[];
+  private readonly source: { readonly node: Node };
   private compiled: Matches | undefined = undefined;
 
-  constructor(node: Node, columns: readonly number[]) {
-    this.node = node;
-    this.columns = columns;
+  constructor(source: { readonly node: Node }) {
+    this.source = source;
+  }
+
+  get node(): Node {
+    return this.source.node;
   }
 
   get canonical(): string {
@@ -93,11 +100,16 @@ class CompiledPredicate implements Predicate {
   }
 
   get ruleMayFail(): boolean {
-    return this.node.kind === "guarded" && this.node.rule.mayFail === true;
+    const { node } = this;
+    return node.kind === "guarded" && node.rule.mayFail === true;
   }
 
   get sql(): string {
     return this.node.sql;
+  }
+
+  get columns(): readonly number[] {
+    return columnsRead(this.node);
   }
 
   matches(row: Tuple): boolean | null {

@@ -191,6 +191,81 @@ function follow(wheres: readonly string[], steps: readonly (number | { [Name in 
       assert.deepEqual(visited(index, tupleOf(askedTable.columns.map(({ name }) => step[name as Asked]))), []);
 }
 
+// ── Among thousands, so that what the index is made of grows, splits, joins and shrinks ────────────────────────────────
+
+const crowdTable = tableOf([
+  column("id", "int8"),
+  column("owner", "uuid"),
+  column("name", "text"),
+  column("amount", "numeric"),
+]);
+
+/** Few values of many lengths: neighbours, equal beginnings, and more digits than a double holds. */
+class Crowd {
+  private readonly random: Random;
+
+  constructor(random: Random) {
+    this.random = random;
+  }
+
+  get id(): string {
+    return String(this.random.below(40));
+  }
+
+  get owner(): string {
+    return `3f1c2a4e-0b5d-4c6e-8f70-${this.random.below(400).toString(16).padStart(12, "0")}`;
+  }
+
+  get name(): string {
+    return this.random.of(["", "a", "a long name that no slot has room for"]) + this.random.below(60).toString(36);
+  }
+
+  get amount(): string {
+    const whole = this.random.below(300) - 100;
+    return this.random.of([`${whole}`, `${whole}.5`, `${whole}.00000000000000000${this.random.below(3)}`]);
+  }
+
+  get range(): string {
+    const [low, high] = [this.amount, this.amount];
+    return this.random.of([
+      `amount >= ${low} AND amount < ${high}`,
+      `amount > ${low} AND amount <= ${Number(low) + this.random.below(9)}`,
+      `amount BETWEEN ${low} AND ${low}`,
+      `amount > ${low}`,
+      `name COLLATE "C" >= '${this.name}' AND name COLLATE "C" <= '${this.name}'`,
+    ]);
+  }
+}
+
+const crowds: Readonly<Record<string, (crowd: Crowd) => string>> = {
+  "keys of any length": (crowd) => `owner = '${crowd.owner}' AND name = '${crowd.name}'`,
+  ranges: (crowd) => crowd.range,
+  "ranges under few keys": (crowd) => `id = ${Number(crowd.id) % 3} AND ${crowd.range}`,
+  "ranges under many keys": (crowd) => `owner = '${crowd.owner}' AND ${crowd.range}`,
+  "either of several": (crowd) =>
+    `${crowd.range} OR id = ${crowd.id} AND name <> '${crowd.name}' OR name = '${crowd.name}'`,
+};
+
+for (const [kind, where] of Object.entries(crowds)) {
+  test(`thousands that come and go are found as asking each of them finds them: ${kind}`, () => {
+    const random = new Random(7);
+    const crowd = new Crowd(random);
+    const predicates = Array.from({ length: 800 }, () => compileWhere(where(crowd), [], crowdTable));
+    const index = new PredicateIndex<number>();
+    const present = new Map<number, Predicate>();
+    const row = (): Tuple => tupleOf([crowd.id, crowd.owner, crowd.name, crowd.amount]);
+    for (const wanted of [800, 300, 700, 20, 500, 0]) {
+      while (present.size !== wanted) {
+        const value = random.below(predicates.length);
+        if (present.has(value) === present.size > wanted) toggle(index, present, value, predicates[value]!);
+        if (random.chance(1)) assertAgrees(index, present, row());
+      }
+      for (let i = 0; i < 20; i++) assertAgrees(index, present, row());
+    }
+    assert.deepEqual(visited(index, row()), []);
+  });
+}
+
 test("an equality is found without a check, among others that are not visited", () => {
   const index = new PredicateIndex<number>();
   for (let id = 0; id < 1000; id++) index.add(compileWhere("id = $1", [id], table), id);

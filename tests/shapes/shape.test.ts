@@ -68,6 +68,17 @@ test("a rule that says the same as a where makes the same shape, and claims make
   assert.notEqual(ruled(1), ruled(2));
 });
 
+test("a shape stays what it was, whatever its maker does with the values afterwards and whichever is asked about in between", () => {
+  const params = [[1, 2], "x"];
+  const rule = { text: "status = $1", params: ["y"] };
+  const one = shape({ where: "customer = any($1) AND status <> $2", params }, orders, { rule });
+  const before = selectSql(one);
+  params[0] = [3];
+  rule.params[0] = "z";
+  assert.notEqual(selectSql(shape({ where: "customer = any($1) AND status <> $2", params }, orders, { rule })), before);
+  assert.deepEqual([selectSql(one), one.at(orders).key, one.at({ ...orders }).key], [before, one.key, one.key]);
+});
+
 test("the rows are selected by names and conditions that mean the same under any settings", () => {
   assert.equal(selectSql(shape({ columns: ["id", 'a"b'] })), 'SELECT "id", "a""b" FROM "public"."orders"');
   assert.match(

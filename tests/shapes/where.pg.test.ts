@@ -293,7 +293,7 @@ function compiled(condition: Condition, table: Table): Accepted | undefined {
 
 type Verdict = "t" | "f" | "error" | null;
 
-function verdict(predicate: Predicate, row: Tuple): Verdict {
+function verdict(predicate: Pick<Predicate, "matches">, row: Tuple): Verdict {
   try {
     const answer = predicate.matches(row);
     return answer === null ? null : answer ? "t" : "f";
@@ -305,8 +305,8 @@ function verdict(predicate: Predicate, row: Tuple): Verdict {
 
 function indexed(index: PredicateIndex<string>, row: Tuple): Verdict {
   let found: Verdict = "f";
-  index.candidates(row, ({ predicate, needsCheck }) => {
-    found = needsCheck ? (verdict(predicate, row) ?? "f") : "t";
+  index.candidates(row, (candidate) => {
+    found = verdict({ matches: () => candidate.holds(row) }, row) ?? "f";
   });
   return found;
 }

@@ -1,60 +1,74 @@
 /**
- * The predicates of one place in the index. Most places have one, and a Map for each of them would be the larger part of
- * the index.
+ * What lies at one place in the index. A value alone, where its predicate has no other place and holds for every row that leads
+ * there; otherwise an entry, which the predicate's places share.
  */
+import type { Tuple } from "../../changes/tuple.ts";
 import type { Predicate } from "../where.ts";
+import { eachOf, type Few, withOne, withoutOne } from "./few.ts";
 
-/** A predicate in the index, with the values that have it: it is evaluated once for all of them. */
-export class Entry<T> {
-  readonly predicate: Predicate;
+export type Item<T> = T | Entry<T>;
+/** Never empty. */
+export type Bucket<T> = Item<T> | Set<Item<T>>;
+
+/** A predicate, and who has it. */
+export interface Candidate<T> {
   /** False where a row that leads here is one that the predicate holds for. */
-  needsCheck: boolean;
-  /** The last visit that came here: a row may lead to it by several places. */
-  seen = 0;
-  private values: T | Set<T> | undefined;
+  readonly needsCheck: boolean;
+  /** Whether the predicate holds for a row that led here. */
+  holds(row: Tuple): boolean;
+  forEach(visit: (value: T) => void): void;
+}
 
-  constructor(predicate: Predicate, needsCheck: boolean) {
-    this.predicate = predicate;
-    this.needsCheck = needsCheck;
+/** A predicate that is evaluated once for all values that have it, or that a row may lead to by several places. */
+export class Entry<T> implements Candidate<T> {
+  /** undefined where there is nothing to check. */
+  private readonly check: Predicate | undefined;
+  /** What equal predicates have in common; only where there is something to check. */
+  readonly digest: string;
+  /** The last visit that came here. */
+  seen = 0;
+  private values: Few<T> = undefined;
+
+  constructor(check: Predicate | undefined, digest: string) {
+    this.check = check;
+    this.digest = digest;
+  }
+
+  get needsCheck(): boolean {
+    return this.check !== undefined;
   }
 
   get isEmpty(): boolean {
     return this.values === undefined;
   }
 
+  holds(row: Tuple): boolean {
+    return this.check === undefined || this.check.matches(row) === true;
+  }
+
   add(value: T): void {
-    if (this.values instanceof Set) this.values.add(value);
-    else this.values = this.values === undefined ? value : new Set([this.values, value]);
+    this.values = withOne(this.values, value);
   }
 
   delete(value: T): void {
-    if (this.values === value) this.values = undefined;
-    else if (this.values instanceof Set && this.values.delete(value) && this.values.size === 0) this.values = undefined;
+    this.values = withoutOne(this.values, value);
   }
 
   forEach(visit: (value: T) => void): void {
-    if (this.values instanceof Set) this.values.forEach(visit);
-    else if (this.values !== undefined) visit(this.values);
+    eachOf(this.values, visit);
   }
 }
 
-/** Never empty. */
-export type Bucket<T> = Entry<T> | Map<string, Entry<T>>;
+/** Any value that lies in the index alone, while it is visited. */
+export class Alone<T> implements Candidate<T> {
+  readonly needsCheck = false;
+  value: T | undefined = undefined;
 
-export function entryIn<T>(bucket: Bucket<T>, { canonical }: Predicate): Entry<T> | undefined {
-  if (bucket instanceof Map) return bucket.get(canonical);
-  return bucket.predicate.canonical === canonical ? bucket : undefined;
-}
+  holds(): boolean {
+    return true;
+  }
 
-export function withEntry<T>(bucket: Bucket<T> | undefined, entry: Entry<T>): Bucket<T> {
-  if (bucket === undefined) return entry;
-  if (bucket instanceof Map) return bucket.set(entry.predicate.canonical, entry);
-  return new Map([bucket, entry].map((each) => [each.predicate.canonical, each]));
-}
-
-/** undefined where nothing is left. */
-export function withoutEntry<T>(bucket: Bucket<T>, entry: Entry<T>): Bucket<T> | undefined {
-  if (bucket === entry) return undefined;
-  if (bucket instanceof Map) bucket.delete(entry.predicate.canonical);
-  return bucket instanceof Map && bucket.size === 0 ? undefined : bucket;
+  forEach(visit: (value: T) => void): void {
+    visit(this.value!);
+  }
 }

@@ -2,15 +2,16 @@
  * All places in the index that look at the same columns: rows are told apart by the values of some of them, as one key, and
  * among those with that key by the range that another column lies in.
  */
-import assert from "node:assert/strict";
-import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
-import type { Predicate } from "../where.ts";
-import { ByteMap } from "../where/bytes.ts";
-import { type AnyColumn, isReadable, type ReadColumn } from "../where/column.ts";
-import { type Bucket, type Entry, entryIn, withEntry, withoutEntry } from "./bucket.ts";
+import type { Tuple } from "../../changes/tuple.ts";
+import type { AnyColumn, ReadColumn } from "../where/column.ts";
+import type { Bucket, Item } from "./bucket.ts";
 import type { Point } from "./cover.ts";
-import { Intervals } from "./intervals.ts";
-import type { Range } from "./range.ts";
+import { withOne, withoutOne } from "./few.ts";
+import { isNull, Key } from "./key.ts";
+import { KeyMap } from "./key-map.ts";
+import { compareRanges, isInside, type Probe, type Range } from "./range.ts";
+import { Ranges } from "./ranges.ts";
+import { isExact, rank } from "./rank.ts";
 
 /** Where one predicate lies: values of a group's columns, and a range where the group has one. */
 export interface Spot {
@@ -20,10 +21,9 @@ export interface Spot {
 
 export interface Group<T> {
   readonly isEmpty: boolean;
-  find(spot: Spot, predicate: Predicate): Entry<T> | undefined;
-  add(spot: Spot, entry: Entry<T>): void;
+  add(spot: Spot, item: Item<T>): void;
   /** Nothing happens where it is not there. */
-  delete(spot: Spot, entry: Entry<T>): void;
+  delete(spot: Spot, item: Item<T>): void;
   candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void;
 }
 
@@ -34,7 +34,7 @@ export function groupFor<T>({ points, range }: Spot): Group<T> {
 
 class PointGroup<T> implements Group<T> {
   private readonly key: Key;
-  private readonly buckets = new ByteMap<Bucket<T>>();
+  private readonly buckets = new KeyMap<Bucket<T>>();
 
   constructor(columns: readonly AnyColumn[]) {
     this.key = new Key(columns);
@@ -44,143 +44,105 @@ class PointGroup<T> implements Group<T> {
     return this.buckets.size === 0;
   }
 
-  find({ points }: Spot, predicate: Predicate): Entry<T> | undefined {
-    const bucket = this.at(this.key.ofPoints(points));
-    return bucket && entryIn(bucket, predicate);
+  add({ points }: Spot, item: Item<T>): void {
+    const key = this.key.ofPoints(points);
+    this.buckets.set(key, withOne(this.buckets.get(key), item)!);
   }
 
-  add({ points }: Spot, entry: Entry<T>): void {
+  delete({ points }: Spot, item: Item<T>): void {
     const key = this.key.ofPoints(points);
-    this.buckets.set(key, withEntry(this.at(key), entry));
-  }
-
-  delete({ points }: Spot, entry: Entry<T>): void {
-    const key = this.key.ofPoints(points);
-    const bucket = this.at(key);
-    if (bucket && !withoutEntry(bucket, entry)) this.buckets.delete(key);
+    const left = withoutOne(this.buckets.get(key), item);
+    if (left === undefined) this.buckets.delete(key);
+    else this.buckets.set(key, left);
   }
 
   candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void {
-    const { key } = this;
-    const bucket = this.buckets.get(key.bytes, 0, key.readRow(row));
-    if (bucket) visit(bucket);
-  }
-
-  private at(key: Buffer): Bucket<T> | undefined {
-    return this.buckets.get(key, 0, key.length);
+    const bucket = this.buckets.get(this.key.ofRow(row));
+    if (bucket !== undefined) visit(bucket);
   }
 }
 
 class RangeGroup<T> implements Group<T> {
   private readonly key: Key;
   private readonly column: ReadColumn;
-  private readonly roots = new ByteMap<number>();
-  private readonly intervals: Intervals<Bucket<T>>;
+  /** The root of each key's tree. One range alone has none: where keys are many, most have one. */
+  private readonly places = new KeyMap<number | Span<Bucket<T>>>();
+  private readonly ranges = new Ranges<Bucket<T>>();
+  private readonly probe: Probe = { rank: 0, isExact: false, bytes: Buffer.alloc(0), start: 0, end: 0 };
 
   constructor(columns: readonly AnyColumn[], column: ReadColumn) {
     this.key = new Key(columns);
     this.column = column;
-    this.intervals = new Intervals(column);
   }
 
   get isEmpty(): boolean {
-    return this.roots.size === 0;
+    return this.places.size === 0;
   }
 
-  find({ points, range }: Spot, predicate: Predicate): Entry<T> | undefined {
-    const node = this.intervals.find(this.rootAt(this.key.ofPoints(points)), range!);
-    return node === 0 ? undefined : entryIn(this.intervals.value(node), predicate);
-  }
-
-  add({ points, range }: Spot, entry: Entry<T>): void {
+  add({ points, range }: Spot, item: Item<T>): void {
     const key = this.key.ofPoints(points);
-    const root = this.rootAt(key);
-    const node = this.intervals.find(root, range!);
-    if (node !== 0) this.intervals.replace(node, withEntry(this.intervals.value(node), entry));
-    else this.roots.set(key, this.intervals.insert(root, range!, withEntry(undefined, entry)));
+    const place = this.places.get(key);
+    if (place === undefined) this.places.set(key, { range: range!, value: item });
+    else if (typeof place === "number") this.places.set(key, this.addTo(place, range!, item));
+    else if (compareRanges(place.range, range!) === 0) place.value = withOne(place.value, item)!;
+    else this.places.set(key, this.addTo(this.ranges.plant(place.range, place.value), range!, item));
   }
 
-  delete({ points, range }: Spot, entry: Entry<T>): void {
+  delete({ points, range }: Spot, item: Item<T>): void {
     const key = this.key.ofPoints(points);
-    const root = this.rootAt(key);
-    const node = this.intervals.find(root, range!);
-    if (node === 0 || withoutEntry(this.intervals.value(node), entry)) return;
-    const after = this.intervals.remove(root, node);
-    if (after === 0) this.roots.delete(key);
-    else this.roots.set(key, after);
+    const place = this.places.get(key);
+    if (place === undefined) return;
+    const left = typeof place === "number" ? this.deleteFrom(place, range!, item) : withoutIn(place, range!, item);
+    if (left === undefined) this.places.delete(key);
+    else this.places.set(key, left);
   }
 
   candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void {
-    const { column, key } = this;
+    const { column, probe } = this;
     if (isNull(row, column.position)) return;
-    const root = this.roots.get(key.bytes, 0, key.readRow(row));
-    if (root === undefined) return;
-    const start = row.starts[column.position]!;
-    this.intervals.stab(root, row.bytes, start, column.values.end(row.bytes, start, row.ends[column.position]!), visit);
+    const place = this.places.get(this.key.ofRow(row));
+    if (place === undefined) return;
+    this.probeAt(row);
+    if (typeof place === "number") this.ranges.stab(place, probe, visit);
+    else if (isInside(place.range, probe)) visit(place.value);
   }
 
-  private rootAt(key: Buffer): number {
-    return this.roots.get(key, 0, key.length) ?? 0;
-  }
-}
-
-// What begins a column's part of a key. A zero ends it, which no text of Postgres contains: no two lists of values have one key.
-const VALUE = 1;
-const NULL = 2;
-
-/** The values of some columns as one run of bytes, of a predicate's points or of a row. Valid until the next. */
-class Key {
-  bytes: Buffer = Buffer.alloc(64);
-  private readonly columns: readonly AnyColumn[];
-  private length = 0;
-
-  constructor(columns: readonly AnyColumn[]) {
-    this.columns = columns;
+  private probeAt({ bytes, ends, starts }: Tuple): void {
+    const { probe, column } = this;
+    probe.bytes = bytes;
+    probe.start = starts[column.position]!;
+    probe.end = column.values.end(bytes, probe.start, ends[column.position]!);
+    probe.rank = rank(column.values, bytes, probe.start, probe.end);
+    probe.isExact = isExact(column.values, bytes, probe.start, probe.end);
   }
 
-  ofPoints(points: readonly Point[]): Buffer {
-    this.length = 0;
-    for (const { value } of points) this.append(value ? VALUE : NULL, value ?? this.bytes, 0, value?.length ?? 0);
-    return this.bytes.subarray(0, this.length);
+  /** The new root. */
+  private addTo(root: number, range: Range, item: Item<T>): number {
+    const at = this.ranges.find(root, range);
+    if (at < 0) return this.ranges.insert(root, range, item);
+    this.ranges.replace(at, withOne(this.ranges.value(at), item)!);
+    return root;
   }
 
-  /** How long it is, in `bytes`. */
-  readRow(row: Tuple): number {
-    this.length = 0;
-    for (const column of this.columns) this.appendColumn(row, column);
-    return this.length;
-  }
-
-  private appendColumn(row: Tuple, column: AnyColumn): void {
-    const { position } = column;
-    if (isNull(row, position)) return this.append(NULL, row.bytes, 0, 0);
-    const start = row.starts[position]!;
-    const end = row.ends[position]!;
-    // A column that can only be asked whether it is NULL has no value that anybody looks for.
-    if (isReadable(column)) this.append(VALUE, row.bytes, start, column.values.end(row.bytes, start, end));
-    else this.append(VALUE, row.bytes, start, start);
-  }
-
-  private append(kind: number, from: Uint8Array, start: number, end: number): void {
-    if (this.length + end - start + 2 > this.bytes.length) this.grow(end - start + 2);
-    const { bytes } = this;
-    let at = this.length;
-    bytes[at++] = kind;
-    for (let i = start; i < end; i++) bytes[at++] = from[i]!;
-    bytes[at++] = 0;
-    this.length = at;
-  }
-
-  private grow(more: number): void {
-    const grown = Buffer.alloc((this.length + more) * 2);
-    this.bytes.copy(grown, 0, 0, this.length);
-    this.bytes = grown;
+  /** The new root; undefined where nothing is left. */
+  private deleteFrom(root: number, range: Range, item: Item<T>): number | undefined {
+    const at = this.ranges.find(root, range);
+    if (at < 0) return root;
+    const left = withoutOne(this.ranges.value(at), item);
+    if (left !== undefined) this.ranges.replace(at, left);
+    const after = left === undefined ? this.ranges.remove(root, range) : root;
+    return after < 0 ? undefined : after;
   }
 }
 
-function isNull(row: Tuple, position: number): boolean {
-  const kind = row.kinds[position];
-  if (kind === TEXT_VALUE) return false;
-  assert(kind === NULL_VALUE && position < row.count, "a row carries every column that a predicate reads");
-  return true;
+interface Span<V> {
+  readonly range: Range;
+  value: V;
+}
+
+function withoutIn<T>(span: Span<Bucket<T>>, range: Range, item: Item<T>): Span<Bucket<T>> | undefined {
+  if (compareRanges(span.range, range) !== 0) return span;
+  const left = withoutOne(span.value, item);
+  if (left !== undefined) span.value = left;
+  return left === undefined ? undefined : span;
 }

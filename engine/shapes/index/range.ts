@@ -1,6 +1,6 @@
 /** A range of a column's values, in its type's order: each side may be open, and its bound may belong to it or not. */
 import type { OrderOperator, ReadColumn } from "../where/column.ts";
-import { rank } from "./rank.ts";
+import { isExact, rank } from "./rank.ts";
 
 export interface Range {
   readonly column: ReadColumn;
@@ -14,6 +14,8 @@ export interface Range {
  */
 export interface Bound {
   readonly rank: number;
+  /** No other value has this rank. */
+  readonly isExact: boolean;
   readonly value: Buffer | undefined;
   readonly side: -1 | 0 | 1;
 }
@@ -21,20 +23,25 @@ export interface Bound {
 /** One value among the bytes of a row. */
 export interface Probe {
   rank: number;
+  isExact: boolean;
   bytes: Buffer;
   start: number;
   end: number;
 }
 
-const lowest: Bound = { rank: -Infinity, value: undefined, side: 0 };
-const highest: Bound = { rank: Infinity, value: undefined, side: 0 };
+const lowest: Bound = { rank: -Infinity, isExact: true, value: undefined, side: 0 };
+const highest: Bound = { rank: Infinity, isExact: true, value: undefined, side: 0 };
 
 export function rangeOf(column: ReadColumn, operator: OrderOperator, value: Buffer): Range {
   const side = operator === ">" ? 1 : operator === "<" ? -1 : 0;
-  const bound: Bound = { rank: rank(column.values, value, 0, value.length), value, side };
+  const bound: Bound = { ...rankedWhole(column, value), value, side };
   return operator === ">" || operator === ">="
     ? { column, low: bound, high: highest }
     : { column, low: lowest, high: bound };
+}
+
+function rankedWhole({ values }: ReadColumn, value: Buffer): Pick<Bound, "rank" | "isExact"> {
+  return { rank: rank(values, value, 0, value.length), isExact: isExact(values, value, 0, value.length) };
 }
 
 export function intersection(a: Range, b: Range): Range {
@@ -44,8 +51,11 @@ export function intersection(a: Range, b: Range): Range {
   return { column, low, high };
 }
 
-export function contains({ column, low, high }: Range, value: Buffer): boolean {
-  const probe = { rank: rank(column.values, value, 0, value.length), bytes: value, start: 0, end: value.length };
+export function contains(range: Range, value: Buffer): boolean {
+  return isInside(range, { ...rankedWhole(range.column, value), bytes: value, start: 0, end: value.length });
+}
+
+export function isInside({ column, low, high }: Range, probe: Probe): boolean {
   return compareToProbe(column, low, probe) <= 0 && compareToProbe(column, high, probe) >= 0;
 }
 

@@ -23,6 +23,19 @@ export function rank(values: ValueType, bytes: Uint8Array, start: number, end: n
   }
 }
 
+/** Whether no other value of the type has this one's rank. */
+export function isExact(values: ValueType, bytes: Uint8Array, start: number, end: number): boolean {
+  switch (values.name) {
+    case "number":
+      return end - start <= digitsMax && bytes[end - 1]! <= NINE;
+    case "text":
+    case "bpchar":
+      return end - start <= rankedBytes;
+    default:
+      return false;
+  }
+}
+
 const MINUS = 0x2d;
 const DOT = 0x2e;
 const ZERO = 0x30;
@@ -63,10 +76,12 @@ function powerOfTen(exponent: number): number {
   return powersOfTen[exponent] ?? Number.MAX_VALUE / 1e15;
 }
 
-/** The first six bytes. */
+/** So many fit into the whole numbers that a double holds. No value has a zero, so that a shorter one is like no other. */
+const rankedBytes = 6;
+
 function rankOfBytes(bytes: Uint8Array, start: number, end: number): number {
   let value = 0;
-  for (let at = start; at < start + 6; at++) value = value * 256 + (at < end ? bytes[at]! : 0);
+  for (let at = start; at < start + rankedBytes; at++) value = value * 256 + (at < end ? bytes[at]! : 0);
   return value;
 }
 

@@ -1,0 +1,17 @@
+/** What was made for the texts that were asked for last, at most `max` of them: the one asked for longest ago makes room. */
+export class Recent<V extends object | string> {
+  private readonly values = new Map<string, V>();
+  private readonly max: number;
+
+  constructor(max: number) {
+    this.max = max;
+  }
+
+  get(key: string, make: () => V): V {
+    const value = this.values.get(key) ?? make();
+    this.values.delete(key);
+    this.values.set(key, value);
+    for (const oldest of this.values.size > this.max ? this.values.keys().take(1) : []) this.values.delete(oldest);
+    return value;
+  }
+}
