@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
+import type { Transaction } from "../../engine/changes/transaction.ts";
 import { DurableLog } from "../../engine/log/durable.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
 import { flushed, GatedDisk, lsn, openLog, readAll, sees, transaction } from "./support.ts";
@@ -25,6 +26,26 @@ test("what was flushed is found again, as it was appended", async (t) => {
   assert.deepEqual(await readAll(again), appended);
   assert.deepEqual([again.start, again.end, again.recorded], [zeroLsn, lsn(2 ** 50), lsn(2 ** 50)]);
 });
+
+/** The record of a transaction of one table and two messages, without these. */
+const recordBytes = 57;
+
+for (const [bound, before, around] of [
+  ["a segment", [], 2_694],
+  ["what is copied into a block", [], 64 * 1024],
+  ["a block, with others,", [60_000, 60_000, 60_000, 60_000], 256 * 1024 - 4 * (60_000 + recordBytes) - recordBytes],
+] as const)
+  test(`transactions around the size of ${bound} are found again, whichever they end or begin`, async (t) => {
+    const { log, reopen } = await openLog(t, { segmentBytes: before.length > 0 ? 1 << 30 : 3_000 });
+    const appended: Transaction[] = [];
+    for (let last = around - 5; last <= around + 5; last++) {
+      const at = appended.length;
+      [...before, last].forEach((bytes, i) => appended.push(transaction(at + i + 1, (at + i + 1) * 10, { bytes })));
+      log.append(appended.slice(at));
+      await flushed(log);
+    }
+    assert.deepEqual(await readAll(await reopen()), appended);
+  });
 
 test("what is appended again is recognised, also by the next process, and only what is new is given back", async (t) => {
   const { log, reopen } = await openLog(t);
