@@ -1,6 +1,8 @@
 /** A client that does not take what it is sent costs a bounded amount of memory, and nobody else's time. Then it catches up. */
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
+import type { Commit } from "../../engine/protocol.ts";
 import { type RawClient, rowsOf, shownCommits } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -9,10 +11,11 @@ const MiB = 1 << 20;
 describe("a slow client", () => {
   let server: Running;
   const backlogBytesPerConnection = 256 * 1024;
+  const frameBytes = 4096;
   before(
     async () =>
       (server = await running(
-        { limits: { backlogBytesPerConnection, largeTransactionBytes: MiB, frameBytes: 4096 }, positionEveryMs: 50 },
+        { limits: { backlogBytesPerConnection, largeTransactionBytes: MiB, frameBytes }, positionEveryMs: 50 },
         `create table items (id int primary key, v text); create table others (id int primary key, v text);
          create table bulk (id int primary key, v text); create table quiet (id int primary key)`,
       )),
@@ -131,6 +134,47 @@ describe("a slow client", () => {
     await client.close();
   });
 
+  test("transactions around the size of a frame, of the budget and of a large one come whole, to who is there and to who comes back", async () => {
+    await server.db.query("create table sized (id int primary key, v text)");
+    const shapes = [{ table: "sized" }, { table: "sized", where: "id > 0" }];
+    const [there, away] = [await server.greeted(), await server.greeted()];
+    const identities: string[] = [];
+    for (const [i, shape] of shapes.entries()) {
+      await there.load(i + 1, shape);
+      identities.push((await away.load(i + 1, shape)).table.identity);
+    }
+    await away.close();
+    const written: Sized[] = [];
+    const write = async (...lengths: readonly number[]): Promise<void> => {
+      const rows = lengths.map((length, i) => [1_000 + 10 * written.length + i, length] as const);
+      const values = rows.map(([id, length]) => `(${id}, repeat('x', ${length}))`).join();
+      written.push({ xid: BigInt(await server.transaction(`insert into sized values ${values}`)), rows });
+    };
+    const files = async (): Promise<number> =>
+      (await readdir(server.dataDir, { recursive: true })).filter((name) => name.endsWith(".large")).length;
+    const before = await files();
+    for (const more of [-1, 0, 1]) {
+      // Of the commit 29 bytes, of each row 17: see docs/protocol.md.
+      await write(frameBytes - 29 - 17 + more, 1, 1);
+      await write(1, frameBytes - 29 - 2 * 17 - 1 + more);
+      await write(frameBytes / 2 - 29 - 17 + more);
+      for (const size of [backlogBytesPerConnection / 2, backlogBytesPerConnection]) await write(size - 29 - 17 + more);
+      // Of each message of pgoutput 22 bytes.
+      await write(1, 500_000, MiB - 3 * 22 - 500_001 + more);
+    }
+    const last = String(written.at(-1)!.xid);
+    await there.awaitXid(1, last);
+    assert.equal(await files(), before + 1, "only what is larger is large");
+    const back = await server.greeted(undefined, away.left);
+    for (const [i, shape] of shapes.entries()) back.claim(i + 1, shape, identities[i]!);
+    back.send({ kind: "resume" });
+    await back.awaitXid(1, last);
+    for (const client of [there, back]) {
+      for (const id of [1, 2]) assert.deepEqual(shownCommits(client, id).map(sized), written);
+      await client.close();
+    }
+  });
+
   test("a row larger than the budget comes all the same", async () => {
     const client = await server.greeted();
     await client.load(1, { table: "items" });
@@ -177,6 +221,21 @@ describe("a slow client", () => {
     await client.close();
   });
 });
+
+interface Sized {
+  readonly xid: bigint;
+  /** Its inserts, each as id and how long the value is. */
+  readonly rows: readonly (readonly [id: number, length: number])[];
+}
+
+function sized({ xid, operations }: Commit): Sized {
+  const rows = operations.map((one) => {
+    assert.ok(one.kind === "insert");
+    const [id, v] = one.row as readonly string[];
+    return [Number(id), v!.length] as const;
+  });
+  return { xid, rows };
+}
 
 function isShown(client: RawClient, xid: string): boolean {
   return shownCommits(client, 1).some((commit) => commit.xid === BigInt(xid));
