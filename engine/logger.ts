@@ -1,7 +1,7 @@
 /**
  * What the engine says about itself: JSON lines on standard output, readable ones on a terminal. Never a row's value, a
  * token or a password: of an error only its type, code, message and stack are written, because Postgres puts the values
- * of rows into `detail` and drivers put whole statements beside it.
+ * of rows into `detail` and drivers put whole statements beside it; and where it is about a value, into the message itself.
  */
 import { type DestinationStream, type Logger, pino, stdSerializers } from "pino";
 import pretty from "pino-pretty";
@@ -19,14 +19,25 @@ function standardOutput(): DestinationStream {
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return stdSerializers.err(error as Error);
   const { code } = error as { code?: unknown };
+  const namesValue = typeof code === "string" && aboutValues.test(code);
   const described: Record<string, unknown> = {
     type: error.constructor.name,
-    message: withoutPassword(error.message),
-    stack: withoutPassword(error.stack ?? ""),
+    message: namesValue ? "about a value, which is not repeated" : withoutPassword(error.message),
+    stack: withoutPassword(namesValue ? framesOf(error) : (error.stack ?? "")),
   };
   if (typeof code === "string") described.code = code;
   if (error.cause !== undefined) described.cause = describeError(error.cause);
   return described;
+}
+
+/** SQLSTATE's classes of data exceptions and of violated constraints. https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const aboutValues = /^2[23][0-9A-Z]{3}$/;
+
+function framesOf({ stack = "" }: Error): string {
+  return stack
+    .split("\n")
+    .filter((line) => /^\s+at /.test(line))
+    .join("\n");
 }
 
 /** `user:password@` in a connection string. */

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { jwt } from "../engine/index.ts";
+import { createLogger } from "../engine/logger.ts";
 import { RawClient } from "./sockets/raw-client.ts";
 import { running } from "./sockets/running.ts";
+import { testDatabase } from "./support/postgres.ts";
 
 const secrets = ["s3cr3t-row", "s3cr3t-token", "s3cr3t-param", "s3cr3t-key-of-thirty-two-characters"];
 
@@ -56,4 +58,23 @@ test("what a hostile workload plants is not in the log, also at its most talkati
   assert.notEqual(said, "");
   const url = new URL(server.db.url);
   for (const secret of [...secrets, url.password]) assert.equal(said.includes(secret), false, secret);
+});
+
+test("what Postgres says about a value is written without it", async (t) => {
+  const { query } = await testDatabase(t);
+  await query("create table items (id int primary key); insert into items values (424242)");
+  const lines: string[] = [];
+  const log = createLogger("info", { write: (line) => void lines.push(line) });
+  for (const statement of ["select 's3cr3t-row'::int", "insert into items values (424242)", "select 424242 / 0"]) {
+    const error = await query(statement).then(
+      () => assert.fail(),
+      (rejected: Error) => rejected,
+    );
+    log.error({ err: new Error("a wrapped one", { cause: error }) }, "it failed");
+  }
+  assert.equal(lines.length, 3);
+  for (const line of lines) {
+    assert.doesNotMatch(line, /s3cr3t|424242|invalid input/);
+    assert.match(line, /"code":"2[23]/);
+  }
 });

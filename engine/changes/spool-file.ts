@@ -11,7 +11,7 @@ export class SpoolFile {
   }
 
   static async create(directory: string): Promise<SpoolFile> {
-    await mkdir(directory, { recursive: true });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
     const name = path.join(directory, `snapshot-${randomUUID()}`);
     const file = await open(name, "wx+", 0o600);
     await unlink(name);

@@ -49,7 +49,7 @@ export class Staging {
 
   /** Made when there is something to put into it, which is seldom. */
   makeDirectory(): Promise<unknown> {
-    return (this.made ??= mkdir(this.directory, { recursive: true }));
+    return (this.made ??= mkdir(this.directory, { recursive: true, mode: 0o700 }));
   }
 
   failed(error: unknown): void {

@@ -1,6 +1,6 @@
 /** `walcast doctor` about what is served: whether the publication sends all of it, and whether each table can be followed. */
 import type { Client } from "pg";
-import { type Config, ruleFor } from "../config.ts";
+import { type Config, ruleFor, type TableRule } from "../config.ts";
 import { parseTableName } from "../shapes/name.ts";
 import { fail, type Finding, ok, warn } from "./finding.ts";
 
@@ -55,6 +55,8 @@ interface TableRow {
   readonly identity: string;
   /** Row-level security would filter what this role reads. */
   readonly secured: boolean;
+  /** It has row-level security, whoever it applies to. */
+  readonly policies: boolean;
 }
 
 export async function servedTables(client: Client, config: Config): Promise<Finding[]> {
@@ -67,8 +69,8 @@ export async function servedTables(client: Client, config: Config): Promise<Find
 async function oneTable(client: Client, config: Config, name: string): Promise<Finding[]> {
   const row = await tableRow(client, config, name);
   if (!row) return [fail(`there is no table ${name}`, "create it, or take it out of the config")];
-  const full = ruleFor(config, parseTableName(name))?.replicaIdentity !== "keep";
-  const found = tableFindings(row, name, full);
+  const rule = ruleFor(config, parseTableName(name));
+  const found = [...tableFindings(row, name, rule?.replicaIdentity !== "keep"), ...policyFindings(row, name, rule)];
   return found.length > 0 ? found : [ok(`${name} can be served`)];
 }
 
@@ -77,10 +79,21 @@ async function tableRow(client: Client, { publication }: Config, name: string): 
   const sql = `select c.relkind::text as kind, has_table_privilege(c.oid, 'SELECT') as readable, pg_has_role(c.relowner, 'USAGE') as owned,
       exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3 and r.prrelid = c.oid) as published,
       exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyed, c.relreplident::text as identity,
-      c.relrowsecurity and row_security_active(c.oid) as secured
+      c.relrowsecurity and row_security_active(c.oid) as secured, c.relrowsecurity as policies
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`;
   const { rows } = await client.query<TableRow>(sql, [table.schema, table.name, publication]);
   return rows[0];
+}
+
+/** The stream knows no policies, so whoever wrote some must not think that they protect what is served. */
+function policyFindings({ policies, secured }: TableRow, name: string, rule: TableRule | undefined): Finding[] {
+  if (!policies || secured || rule?.read !== true) return [];
+  return [
+    warn(
+      `${name} has row-level security, which says nothing about what clients read, and its rule lets everybody read everything`,
+      "say in `read` who may read which rows",
+    ),
+  ];
 }
 
 function tableFindings(row: TableRow, name: string, full: boolean): Finding[] {

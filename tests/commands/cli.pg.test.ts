@@ -100,15 +100,18 @@ test("doctor finds what is wrong with a server, a role and its tables", async (t
   await cluster.query("create table keyless (x int)");
   await cluster.query("create table secured (id int primary key)");
   await cluster.query("alter table secured enable row level security");
+  await cluster.query("create table policed (id int primary key)");
+  await cluster.query("alter table policed enable row level security");
   await cluster.query("create view seen as select 1 as x");
   await cluster.query("create role app login password 'app'");
+  await cluster.query("alter table policed owner to app");
   await cluster.query("grant select on keyless, seen to app");
   await cluster.query("revoke create on database postgres from public");
   await cluster.query("create publication walcast for table keyless where (x > 1) with (publish = 'insert')");
   const dir = await emptyDirectory(t);
   await writeFile(
     join(dir, "walcast.config.ts"),
-    "export default { tables: { keyless: { read: true }, secured: { read: true }, seen: { read: true } } };",
+    "export default { tables: { keyless: { read: true }, secured: { read: true }, policed: { read: true }, seen: { read: true } } };",
   );
   const { code, stdout } = await run(["doctor", "--database-url", asRole(cluster.url, "app")], dir);
   for (const line of expectedOfDoctor) assert.match(stdout, line);
@@ -127,6 +130,7 @@ const expectedOfDoctor = [
   /^fail  "public"\."keyless" has no primary key; run ALTER TABLE "public"\."keyless" ADD PRIMARY KEY/m,
   /^fail  "public"\."secured" may not be read; run GRANT SELECT ON "public"\."secured"/m,
   /^fail  "public"\."secured" has row-level security/m,
+  /^warn  "public"\."policed" has row-level security, which says nothing about what clients read/m,
   /^fail  "public"\."seen" is not a table/m,
   /^warn  "public"\."secured" does not have REPLICA IDENTITY FULL/m,
 ];
