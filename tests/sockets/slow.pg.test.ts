@@ -148,7 +148,10 @@ describe("a slow client", () => {
     const write = async (...lengths: readonly number[]): Promise<void> => {
       const rows = lengths.map((length, i) => [1_000 + 10 * written.length + i, length] as const);
       const values = rows.map(([id, length]) => `(${id}, repeat('x', ${length}))`).join();
-      written.push({ xid: BigInt(await server.transaction(`insert into sized values ${values}`)), rows });
+      const xid = await server.transaction(`insert into sized values ${values}`);
+      written.push({ xid: BigInt(xid), rows });
+      // So that it comes alone.
+      await there.awaitXid(written.length, xid);
     };
     const files = async (): Promise<number> =>
       (await readdir(server.dataDir, { recursive: true })).filter((name) => name.endsWith(".large")).length;
@@ -163,7 +166,6 @@ describe("a slow client", () => {
       await write(1, 500_000, MiB - 3 * 22 - 500_001 + more);
     }
     const last = String(written.at(-1)!.xid);
-    await there.awaitXid(1, last);
     assert.equal(await files(), before + 1, "only what is larger is large");
     const back = await server.greeted(undefined, away.left);
     for (const [i, shape] of shapes.entries()) back.claim(i + 1, shape, identities[i]!);
