@@ -22,6 +22,21 @@ test("a client that retention overtakes loads its rows anew when it goes on", as
   await showsAll(quick, await write());
 });
 
+test("a client whose position the log lets go of after its welcome loads its rows anew when it says what it has", async (t) => {
+  const { world, quick, write } = await withWriter(t, { maxBytes: MiB });
+  const { identity } = (await quick.load(2, items)).table;
+  const { left } = quick;
+  await write();
+  const client = await world.greeted(undefined, left);
+  assert.equal(client.welcome!.resumes, true);
+  client.claim(1, items, identity);
+  await client.control("resumed");
+  while ((await world.metric("walcast_log_start_position")) <= Number(left.position)) await write();
+  client.send({ kind: "resume" });
+  await loadsAnew(world, client);
+  await client.awaitXid(1, await write());
+});
+
 test("a client whose part of the log is damaged loads its rows anew when it gets there", async (t) => {
   const { world, slow, quick, write } = await fallenBehind(t, {});
   await damage(world.dataDir, ".segment", 30_000);
@@ -71,16 +86,15 @@ test("where the file of a large transaction is damaged, who shows its table load
   await showsAll(quick, await world.transaction("insert into items values (1002, 'more')"));
 });
 
-interface Behind {
+interface Writing {
   readonly world: Running;
-  readonly slow: RawClient;
+  /** Shows all that is written. */
   readonly quick: RawClient;
   /** A row of its own; gives its xid. */
   write(): Promise<string>;
 }
 
-/** One client that stopped reading and needs the log's files, and one that goes on. */
-async function fallenBehind(t: TestContext, log: { maxBytes?: number }): Promise<Behind> {
+async function withWriter(t: TestContext, log: { maxBytes?: number }): Promise<Writing> {
   const world = await running(
     { log: { segmentBytes: 64 * 1024, tailBytes: MiB, ...log }, limits: { backlogBytesPerConnection: 64 * 1024 } },
     "create table items (id int primary key, v text); alter table items alter v set storage external",
@@ -88,9 +102,16 @@ async function fallenBehind(t: TestContext, log: { maxBytes?: number }): Promise
   t.after(() => world.close());
   let id = 0;
   const write = (): Promise<string> => world.transaction(`insert into items values (${++id}, repeat('x', ${MiB / 4}))`);
-  const [slow, quick] = [await world.greeted(), await world.greeted()];
-  await slow.load(1, items);
+  const quick = await world.greeted();
   await quick.load(1, items);
+  return { world, quick, write };
+}
+
+/** With a client that stopped reading and needs the log's files. */
+async function fallenBehind(t: TestContext, log: { maxBytes?: number }): Promise<Writing & { slow: RawClient }> {
+  const { world, quick, write } = await withWriter(t, log);
+  const slow = await world.greeted();
+  await slow.load(1, items);
   slow.socket.pause();
   while ((await world.metric("walcast_slow_consumers_total")) === 0) await write();
   for (let i = 0; i < rowsThatWait; i++) await write();
