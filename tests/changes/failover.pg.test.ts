@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { engines, goesOn, healthSays, query, startsAnew, visit } from "./returning.ts";
 
 const flags = {
@@ -64,10 +65,6 @@ async function pair(t: TestContext): Promise<Pair> {
       await start(b, primary.port);
     },
   };
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds()));
 }
 
 test("a failover that lost nothing keeps the history: the slot came along, and clients go on", async (t) => {

@@ -8,6 +8,7 @@ import { queryConfig } from "../../engine/changes/connection.ts";
 import { giveWay, snapshotApplication } from "../../engine/changes/give-way.ts";
 import { running } from "../sockets/running.ts";
 import { testDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const log = pino({ level: "silent" });
 
@@ -27,7 +28,7 @@ test("a snapshot that DDL waits for is cancelled, and no other reader, nor one t
   const ddl = db.query("alter table wanted add column v int");
   const isWaiting = async (): Promise<boolean> =>
     (await db.query("select from pg_locks where not granted and relation = 'wanted'::regclass")).rowCount === 1;
-  while (!(await isWaiting()));
+  await until(isWaiting);
 
   await giveWay(db.pool, 60_000, log);
   assert.equal(await isWaiting(), true, "it has not waited long enough");

@@ -6,6 +6,7 @@ import { decodeCommits, type Frame, type Lsn } from "../../engine/protocol.ts";
 import { RawClient, rowsOf } from "../sockets/raw-client.ts";
 import { running } from "../sockets/running.ts";
 import { testCluster } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { engines } from "./returning.ts";
 
 test("a status update says to the byte what was received and what may be forgotten", () => {
@@ -75,7 +76,7 @@ test("while Postgres restarts, clients stay connected, and what they ask for mea
     const client = await RawClient.greeted(engine.url);
     await client.load(1, { table: "items" });
     const stopped = cluster.stop();
-    while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
+    await until(() => engine.health().status !== "live");
     await stopped;
     client.subscribe(2, { table: "items", where: "id > 0" });
     client.send({ kind: "await", id: 1, position: "FFFFFFFF/0" });

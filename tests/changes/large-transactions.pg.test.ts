@@ -11,6 +11,7 @@ import { decodeMessage, Message } from "../../engine/changes/pgoutput.ts";
 import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
 import { Random } from "../splice/random.ts";
 import { testDatabase, type TestDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { messagesOf, Streaming, type StreamingOptions } from "./streaming.ts";
 
 const streamedEarly = { logical_decoding_work_mem: "64kB" };
@@ -414,9 +415,4 @@ async function streamedTransactions({ db, slot }: Streaming): Promise<number> {
     slot,
   ]);
   return rows[0].n;
-}
-
-/** Asked again and again, as Postgres tells nobody. */
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds()));
 }

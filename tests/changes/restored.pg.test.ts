@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { cp, rename, rm } from "node:fs/promises";
 import { test, type TestContext } from "node:test";
-import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import type { Lsn } from "../../engine/protocol.ts";
 import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { engines, goesOn, healthSays, lsnOf, query, startsAnew, visit } from "./returning.ts";
 
 for (const passed of [false, true])
@@ -25,7 +25,7 @@ for (const passed of [false, true])
     if (passed) await writeUntil(url, visited.left.position);
     await query(url, "insert into items values (3)");
     const second = await shop.start();
-    while (!shop.logged.some((line) => /restored; clients load their rows again/.test(line))) await setImmediate();
+    await until(() => shop.logged.some((line) => /restored; clients load their rows again/.test(line)));
     await healthSays(second.url, /"live"/);
     const { cause, rows } = await startsAnew(second, visited);
     assert.deepEqual([cause.code, rows], ["history_changed", [["1"], ["3"]]]);

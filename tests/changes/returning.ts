@@ -10,6 +10,7 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import { decodeCommits, type ErrorJson, type Lsn } from "../../engine/protocol.ts";
 import { type LeftOff, RawClient, rowsOf } from "../sockets/raw-client.ts";
 import { type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 export const shape = { table: "items" };
 
@@ -98,15 +99,13 @@ export async function startsAnew(engine: Engine, { left }: Visited): Promise<{ c
 }
 
 /** Until it says so, asked as an operator's monitor would: nothing is told of a change of health. */
-export async function healthSays(url: string, pattern: RegExp): Promise<void> {
-  for (;;) {
-    const health = await fetch(`${url}/health`).then(
+export function healthSays(url: string, pattern: RegExp): Promise<void> {
+  const health = (): Promise<string> =>
+    fetch(`${url}/health`).then(
       (response) => response.text(),
       () => "",
     );
-    if (pattern.test(health)) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  return until(async () => pattern.test(await health()));
 }
 
 /** On a connection of its own, as the server may be gone before the next. */

@@ -9,6 +9,7 @@ import type { Lsn } from "../../engine/protocol.ts";
 import { RawClient } from "../sockets/raw-client.ts";
 import { dropSlot, lowPort, testCluster, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { isNewest } from "../versions/programs.ts";
+import { until } from "../support/until.ts";
 import { database, engines, goesOn, healthSays, lsnOf, setup, startsAnew, visit } from "./returning.ts";
 
 test("an engine that was stopped goes on where it was, and so does its client, also where only others wrote", async (t) => {
@@ -335,10 +336,6 @@ async function confirmed(db: TestDatabase): Promise<bigint> {
     [db.name],
   );
   return lsnOf((rows[0] as { lsn: string }).lsn);
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds()));
 }
 
 async function once(url: string, sql: string): Promise<void> {

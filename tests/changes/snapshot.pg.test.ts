@@ -10,6 +10,7 @@ import { withoutTimeouts } from "../../engine/changes/reading.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { rowsOf } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { until } from "../support/until.ts";
 
 describe("a snapshot", () => {
   let server: Running;
@@ -38,12 +39,9 @@ describe("a snapshot", () => {
   }
 
   async function lockIsWaitedFor(): Promise<void> {
-    for (;;) {
-      const { rows } = await server.db.query(
-        "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
-      );
-      if (rows.length > 0) return;
-    }
+    const query =
+      "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+    await until(async () => (await server.db.query(query)).rows.length > 0);
   }
 
   test("does not see a transaction that is open across it, and the stream brings it, once", async () => {

@@ -7,6 +7,7 @@ import { type Client, createClient, type Shape } from "../../client-sdk/index.ts
 import { jwt, sql } from "../../engine/index.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
+import { until } from "../support/until.ts";
 import { becomes } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 
@@ -87,8 +88,7 @@ async function watching(t: TestContext, sub: string): Promise<Watching> {
       states.length = 0;
       const { authentications } = client.inspect();
       client.setToken(await token(next));
-      while (client.inspect().authentications === authentications)
-        await new Promise((resolve) => setImmediate(resolve));
+      await until(() => client.inspect().authentications !== authentications);
       await settled();
     },
   };

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 
 import { type ClientOptions, type ClientStatus, createClient } from "../../client-sdk/index.ts";
+import { until } from "../support/until.ts";
 import { all, becomes, changes, orders, reached, start, synced } from "./clients.ts";
 import { commit, type PeerConnection, table, text } from "./peer.ts";
 
@@ -488,7 +489,7 @@ test("a token that expires is asked for again before it does, one that is newer 
   server.send({ kind: "authenticated", expiresInMs: 3_600_000 });
   assert.equal((await server.message("authenticate")).token, "third");
   server.send({ kind: "authenticated" });
-  while (client.inspect().authentications === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => client.inspect().authentications > 0);
   assert.equal(client.inspect().connections, 1);
 });
 

@@ -4,12 +4,17 @@ import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { createClient } from "../../client-sdk/index.ts";
 import { useClient, useLiveQuery, useShape, useStatus, WalcastProvider } from "../../client-sdk/react.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { Peer } from "./peer.ts";
 
 async function render(t: TestContext, component: () => string): Promise<string> {
   const peer = await Peer.start(t);
-  const client = createClient({ url: peer.url, shapes: { orders: { table: "orders" } } });
-  t.after(() => client.close());
+  const replica = await emptyReplica();
+  const client = createClient({ url: peer.url, replica, shapes: { orders: { table: "orders" } } });
+  t.after(async () => {
+    await client.close();
+    await replica.close();
+  });
   const html = renderToString(createElement(WalcastProvider, { client }, createElement(component)));
   assert.deepEqual(client.inspect().live, []);
   assert.equal(client.inspect().shapes.length, 1);

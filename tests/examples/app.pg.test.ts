@@ -5,6 +5,7 @@ import { createApp } from "../../examples/order-dashboard/server/app.ts";
 import { createShop } from "../../examples/order-dashboard/server/database.ts";
 import { Traffic } from "../../examples/order-dashboard/server/traffic.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 describe("the dashboard's endpoint", () => {
   let db: TestDatabase;
@@ -74,7 +75,7 @@ describe("the dashboard's endpoint", () => {
     const before = await state();
     assert.equal((await send("POST", "/api/traffic", { on: true })).status, 204);
     assert.equal((await state()).running, true);
-    while ((await state()).orders === before.orders);
+    await until(async () => (await state()).orders !== before.orders);
     assert.equal((await send("POST", "/api/traffic", { on: false })).status, 204);
     const after = await state();
     assert.equal(after.running, false);

@@ -7,6 +7,7 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import { engines, goesOn, visit } from "../changes/returning.ts";
 import { Silence } from "../changes/silence.ts";
 import { lowPort, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -19,7 +20,7 @@ test("close tells every client with 1001 and leaves no socket, no timer and no P
   await server.engine.close();
   for (const client of clients) assert.deepEqual(await client.closed, { code: 1001, reason: "going_away" });
   // A backend ends a moment after its socket.
-  while ((await engineBackends(server)) > 0);
+  await until(async () => (await engineBackends(server)) === 0);
   const [error] = (await once(connect(port, "127.0.0.1"), "error")) as [NodeJS.ErrnoException];
   assert.equal(error.code, "ECONNREFUSED");
   await server.close();
@@ -39,7 +40,7 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
   const holder = await server.db.pool.connect();
   await holder.query("begin; lock table items in access exclusive mode");
   client.subscribe(2, { table: "items", where: "id > 5" });
-  while (!(await someLockIsWaitedFor(server.db)));
+  await until(() => someLockIsWaitedFor(server.db));
   await server.engine.close();
   await holder.query("rollback");
   holder.release();
@@ -49,7 +50,7 @@ test("close does not wait for a lock that a snapshot waits for", async () => {
 test("close while Postgres is away does not wait for it", async (t) => {
   const { engine, silence } = await behindSilence(t);
   silence.close();
-  while (engine.health().status === "live") await new Promise((resolve) => setImmediate(resolve));
+  await until(() => engine.health().status !== "live");
   await engine.close();
 });
 
@@ -69,7 +70,7 @@ test("close while nothing is heard from Postgres does not wait for it: while a s
   const holder = await db.pool.connect();
   await holder.query("begin; lock table items in access exclusive mode");
   client.subscribe(2, { table: "items", where: "id > 5" });
-  while (!(await someLockIsWaitedFor(db)));
+  await until(() => someLockIsWaitedFor(db));
   silence.fall();
   await engine.close();
   await holder.query("rollback");

@@ -10,6 +10,7 @@ import { EngineProcess } from "../simulation/engine.ts";
 import { type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { transaction } from "../support/transaction.ts";
+import { until } from "../support/until.ts";
 import { RawClient, shownCommits } from "./raw-client.ts";
 
 const items = { table: "items" };
@@ -87,12 +88,12 @@ function onFullDisk(disk: SmallDisk): void {
     const said = `select reply_time from pg_stat_replication join pg_replication_slots on active_pid = pid where slot_name = '${db.name}'`;
     const { rows } = await db.query("select clock_timestamp()::text as now");
     const { now } = rows[0] as { now: string };
-    while ((await db.query(`${said} and reply_time > '${now}'`)).rows.length === 0);
+    await until(async () => (await db.query(`${said} and reply_time > '${now}'`)).rows.length > 0);
     return confirmed();
   }
 
-  async function untilConfirmed(position: Lsn): Promise<void> {
-    while ((await confirmed()) < position);
+  function untilConfirmed(position: Lsn): Promise<void> {
+    return until(async () => (await confirmed()) >= position);
   }
 
   /** How often the engine's own log says that it failed to do this. */
@@ -154,7 +155,7 @@ function onFullDisk(disk: SmallDisk): void {
     const before = client.position;
     const large = await write(8 * KiB, 1_000);
     const small = await write(1);
-    while (!/stage a transaction in .*ENOSPC.*make room/.test((await health()).reason ?? ""));
+    await until(async () => /stage a transaction in .*ENOSPC.*make room/.test((await health()).reason ?? ""));
     assert.ok((await confirmed()) <= before);
     assert.deepEqual([client.position === before, said("stage a transaction") > 0], [true, true]);
     await disk.makeRoom();

@@ -6,6 +6,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { until } from "../support/until.ts";
 import { type Running, running } from "./running.ts";
 
 describe("over HTTP", () => {
@@ -112,7 +113,7 @@ describe("over HTTP", () => {
     await client.control("resync");
     assert.match((await get("/metrics")).text, /^walcast_resyncs_total\{cause="schema_changed"\} [12]$/m);
     // Measured once a second, and a slot always keeps some.
-    while (!/^walcast_slot_retained_bytes [1-9]/m.test((await get("/metrics")).text));
+    await until(async () => /^walcast_slot_retained_bytes [1-9]/m.test((await get("/metrics")).text));
     await client.close();
   });
 
@@ -212,7 +213,7 @@ describe("over HTTP", () => {
     sent.on("error", () => {});
     const calls = requests.length;
     sent.end();
-    while (requests.length === calls) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => requests.length > calls);
     sent.destroy();
     await aborted.promise;
     assert.equal((await get("/health")).status, 200);

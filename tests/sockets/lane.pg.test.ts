@@ -6,6 +6,7 @@ import type { Snapshots } from "../../engine/changes/snapshot.ts";
 import type { Log } from "../../engine/log/log.ts";
 import { formatLsn, type Lsn, type WalcastError } from "../../engine/protocol.ts";
 import { Xids } from "../../engine/sockets/xids.ts";
+import { until } from "../support/until.ts";
 import { rowsOf } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -21,9 +22,9 @@ describe("a subscription", () => {
   }
 
   /** Resolves when somebody waits for a lock on the table. */
-  async function waitingFor(table: string): Promise<void> {
+  function waitingFor(table: string): Promise<void> {
     const query = "select from pg_locks where relation = $1::regclass and not granted";
-    while ((await server.db.query(query, [table])).rowCount === 0);
+    return until(async () => (await server.db.query(query, [table])).rowCount !== 0);
   }
 
   test("brings its rows, then every change, at positions that only grow", async () => {

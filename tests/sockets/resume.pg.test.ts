@@ -4,6 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { jwt, sql } from "../../engine/index.ts";
 import { type Commit, decodeCommits, type Lsn, parseLsn, type ShapeRequest } from "../../engine/protocol.ts";
 import { SignJWT } from "jose";
+import { until } from "../support/until.ts";
 import type { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -306,7 +307,7 @@ describe("a client that claims to return", () => {
     for (let i = 0; i < 10_000; i++) client.send({ kind: "resume" });
     assert.equal((await client.closed).code, 4400);
     for (let i = 0; i < 50; i++) await (await server.greeted(undefined, from)).close();
-    while (server.engine.stats().connections > 0) await fetch(`${server.engine.url}/health`);
+    await until(() => server.engine.stats().connections === 0);
   });
 });
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
+import { until } from "../support/until.ts";
 import { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
@@ -190,7 +191,7 @@ describe("a connection", () => {
     assert.equal(status, 503);
     assert.equal((JSON.parse(body) as { code: string }).code, "too_many");
     await first.close();
-    while (small.engine.stats().connections > 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => small.engine.stats().connections === 0);
     await (await small.greeted()).close();
   });
 });

@@ -12,6 +12,7 @@ import { createInterface } from "node:readline";
 import { after, before, test, type TestContext } from "node:test";
 import type { Engine } from "../../engine/main.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
+import { until } from "../support/until.ts";
 import { Audience } from "./audience.ts";
 import { reserved } from "./bank.ts";
 import { Hold } from "./hold.ts";
@@ -74,7 +75,7 @@ test("a commit that no SELECT shows yet may be acknowledged: whoever follows a k
   const [giver, taker] = [reserved.from + 1, reserved.from + 2];
   const { xid } = await hold.commit(`select transfer('ledger', ${giver}, 'ledger', ${taker}, 1)`);
   await before.client.until(() => before.ledger.xids.has(xid), "the held commit streams by");
-  while ((await confirmed("held")) < before.ledger.xids.get(xid)!);
+  await until(async () => (await confirmed("held")) >= before.ledger.xids.get(xid)!);
   await kill(first, crowd);
 
   ({ url } = await startEngineProcess(t, "held", first.dataDir));
@@ -97,7 +98,7 @@ test("a killed engine whose last file is damaged has lost such a commit: its tab
   const [giver, taker] = [reserved.from + 5, reserved.from + 6];
   const { xid } = await hold.commit(`select transfer('ledger', ${giver}, 'ledger', ${taker}, 5)`);
   await before.client.until(() => before.ledger.xids.has(xid), "the held commit streams by");
-  while ((await confirmed("damaged")) < before.ledger.xids.get(xid)!);
+  await until(async () => (await confirmed("damaged")) >= before.ledger.xids.get(xid)!);
   await kill(first, crowd);
   await loseRecords(join(first.dataDir, "log", "damaged"));
 
@@ -186,7 +187,7 @@ async function audit(who: Audience, engine?: Engine): Promise<void> {
   await who.audit(stage.db, engine).finally(() => stage.load.resume());
 }
 
-/** Waits for such a connection, if need be. */
+/** Waits for such a connection, if need be, without a pause: it may be short. */
 async function terminate(which: string): Promise<void> {
   const query = `select pg_terminate_backend(pid) from pg_stat_activity where ${which}`;
   while ((await stage.db.query(query)).rowCount === 0);

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { complements, jointTotal, ledgerTotal } from "./bank.ts";
 import { Hold } from "./hold.ts";
 import { Stage } from "./stage.ts";
@@ -21,19 +22,16 @@ const ofBoth = `select sum(balance)::text as total, sum(touches) from (select ba
 
 before(() => stage.open());
 
-after(async () => {
-  await Promise.all(clients.map((client) => client.close()));
-  await stage.close();
-});
+after(() => stage.close());
 
 test("replicas with overlapping shapes conserve the totals in every state they tell of", async (t) => {
   const { load, db } = stage;
-  const whole = start();
+  const whole = await start();
   const shapes = [whole.sync({ table: "ledger" }), whole.sync({ table: "accounts" }), whole.sync({ table: "vault" })];
   watch(whole, ofLedger, [shapes[0]!], ledgerTotal);
   watch(whole, ofBoth, shapes.slice(1), jointTotal);
 
-  const halves = start();
+  const halves = await start();
   const parts: Shape[] = [];
   for (const request of complements("ledger", random)) {
     await load.after(random.integer(1, 30));
@@ -41,7 +39,7 @@ test("replicas with overlapping shapes conserve the totals in every state they t
   }
   watch(halves, ofLedger, parts, ledgerTotal);
 
-  const overlap = start();
+  const overlap = await start();
   const [north, poor] = [
     { table: "ledger", where: "region = $1", params: ["north"] },
     { table: "ledger", where: "balance < $1", params: [950] },
@@ -86,8 +84,11 @@ test("replicas with overlapping shapes conserve the totals in every state they t
   console.log(`${load.commits} commits, ${checked} totals checked`);
 });
 
-function start(): Client {
-  const client = createClient({ url: stage.engine.url });
+async function start(): Promise<Client> {
+  const replica = await emptyReplica();
+  const client = createClient({ url: stage.engine.url, replica });
+  stage.after(() => replica.close());
+  stage.after(() => client.close());
   clients.push(client);
   return client;
 }

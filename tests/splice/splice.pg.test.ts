@@ -8,6 +8,7 @@ import { after, before, test } from "node:test";
 import type { Client } from "pg";
 import { RawClient, type RawShape } from "../support/raw-client.ts";
 import type { Releasing } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import type { Audience } from "./audience.ts";
 import { createTable, reserved } from "./bank.ts";
 import { Hold } from "./hold.ts";
@@ -300,8 +301,8 @@ function published(table: string): Promise<void> {
 }
 
 /** Asks until there is a row. */
-async function holds(query: string): Promise<void> {
-  while ((await db.query(query)).rowCount === 0);
+function holds(query: string): Promise<void> {
+  return until(async () => (await db.query(query)).rowCount !== 0);
 }
 
 /** Rows of these shapes have been sent, where there surely are some: the barrier is what is missing. */
