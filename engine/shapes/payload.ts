@@ -11,11 +11,13 @@ import { oldKinds, type Payload, tags } from "../protocol.ts";
 /** 'C', position, time, xid, count. */
 const COMMIT_BYTES = 1 + 8 + 8 + 8 + 4;
 
+const none: Buffer = Buffer.alloc(0);
+
 export class PayloadWriter {
   private readonly columns: readonly number[];
   private readonly key: readonly number[];
   private readonly bytesMax: number;
-  private bytes: Buffer = Buffer.alloc(0);
+  private bytes = none;
   private length = 0;
   private finished: Payload[] = [];
   private transaction: Transaction | undefined;
@@ -85,13 +87,10 @@ export class PayloadWriter {
   private commit(transaction: Transaction): void {
     this.closeCommit();
     this.reserve(COMMIT_BYTES);
-    const { bytes, length } = this;
-    bytes[length] = tags.commit;
-    bytes.writeBigUInt64BE(transaction.commitEnd, length + 1);
-    bytes.writeBigInt64BE(transaction.commitTime, length + 9);
-    bytes.writeBigUInt64BE(transaction.xid, length + 17);
-    this.countAt = length + 25;
-    this.length = length + COMMIT_BYTES;
+    const head = headOf(transaction);
+    for (let i = 0; i < COMMIT_BYTES; i++) this.bytes[this.length + i] = head[i]!;
+    this.length += COMMIT_BYTES;
+    this.countAt = this.length - 4;
     this.transaction = transaction;
   }
 
@@ -106,7 +105,7 @@ export class PayloadWriter {
     if (this.length === 0) return;
     const bytes = this.bytes.subarray(0, this.length);
     this.finished.push({ bytes, crc: crc32(bytes) });
-    this.bytes = Buffer.alloc(0);
+    this.bytes = none;
     this.length = 0;
   }
 
@@ -156,6 +155,20 @@ export class PayloadWriter {
     this.bytes.copy(grown, 0, 0, this.length);
     this.bytes = grown;
   }
+}
+
+// A transaction may change thousands of shapes, one after the other.
+const head = Buffer.alloc(COMMIT_BYTES);
+let headIsOf: Transaction | undefined;
+
+function headOf(transaction: Transaction): Buffer {
+  if (headIsOf === transaction) return head;
+  head[0] = tags.commit;
+  head.writeBigUInt64BE(transaction.commitEnd, 1);
+  head.writeBigInt64BE(transaction.commitTime, 9);
+  head.writeBigUInt64BE(transaction.xid, 17);
+  headIsOf = transaction;
+  return head;
 }
 
 function unchangedOnly(kind: number | undefined): number {

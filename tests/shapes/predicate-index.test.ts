@@ -242,6 +242,12 @@ const crowds: Readonly<Record<string, (crowd: Crowd) => string>> = {
   ranges: (crowd) => crowd.range,
   "ranges under few keys": (crowd) => `id = ${Number(crowd.id) % 3} AND ${crowd.range}`,
   "ranges under many keys": (crowd) => `owner = '${crowd.owner}' AND ${crowd.range}`,
+  beginnings: (crowd) => {
+    const start = crowd.name.slice(0, -1);
+    return [`name LIKE '${crowd.name}%'`, `name LIKE '${crowd.name}_%'`, `starts_with(name, '${start}')`][
+      Number(crowd.id) % 3
+    ]!;
+  },
   "either of several": (crowd) =>
     `${crowd.range} OR id = ${crowd.id} AND name <> '${crowd.name}' OR name = '${crowd.name}'`,
 };
@@ -377,6 +383,28 @@ test("ranges over values that differ only far behind their beginning are told ap
   for (const n of [0, 77, 499])
     assert.deepEqual(visited(index, rowOf({ name: name(n) })), [{ value: n, needsCheck: false }]);
   assert.deepEqual(visited(index, rowOf({ name: name(500) })), []);
+});
+
+test("what begins in a certain way is found by that, and checked where the pattern asks for more", () => {
+  const index = new PredicateIndex<number>();
+  const wheres = [
+    "name LIKE 'ab%'",
+    "name LIKE 'ab%d'",
+    "name LIKE 'a\\_%'",
+    "starts_with(name, 'ä')",
+    "name LIKE 'ab'",
+  ];
+  wheres.forEach((where, value) => index.add(compileWhere(where, [], table), value));
+  assert.equal(index.unindexed, 0);
+  const at = (name: string): unknown[] =>
+    visited(index, rowOf({ name })).map(({ value, needsCheck }) => `${value}${needsCheck ? "?" : ""}`);
+  assert.deepEqual(at("abcd"), ["0", "1?", "4?"]);
+  assert.deepEqual(at("a_"), ["2"]);
+  assert.deepEqual(at("ä€"), ["3"]);
+  assert.deepEqual([at("a"), at("ac"), at("b"), visited(index, rowOf({}))], [[], [], [], []]);
+  index.add(compileWhere("NOT name LIKE 'ab%'", [], table), 5);
+  index.add(compileWhere("name LIKE '%ab'", [], table), 6);
+  assert.equal(index.unindexed, 2);
 });
 
 test("equal predicates are one, however many have it", () => {

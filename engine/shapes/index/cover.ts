@@ -5,7 +5,8 @@
  */
 import type { AnyColumn, ReadColumn } from "../where/column.ts";
 import type { Node } from "../where/node.ts";
-import { type Range, contains, intersection, rangeOf } from "./range.ts";
+import type { Prefix } from "../where/prefix.ts";
+import { type Range, contains, intersection, rangeOf, startingWith } from "./range.ts";
 
 export interface Place {
   /** By column, ascending, each column once. */
@@ -44,6 +45,8 @@ export function placesOf(node: Node): readonly Place[] {
       return node.rule.mayFail ? placesOf(node.rule) : all([node.rule, node.where]);
     case "or":
       return either(node.parts);
+    case "test":
+      return [node.prefix ? within(node.prefix) : unknown];
     case "truth":
       return node.truth === true && !node.negated ? placesOf(node.part) : [unknown];
     default:
@@ -58,6 +61,10 @@ export function isAnywhere({ points, ranges }: Place): boolean {
 
 function atPoint(point: Point): Place {
   return { ...anywhere, points: [point] };
+}
+
+function within({ column, text, isAll }: Prefix): Place {
+  return { ...anywhere, ranges: [startingWith(column, text)], isExact: isAll };
 }
 
 function either(parts: readonly Node[]): readonly Place[] {

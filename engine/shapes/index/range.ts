@@ -40,6 +40,13 @@ export function rangeOf(column: ReadColumn, operator: OrderOperator, value: Buff
     : { column, low: lowest, high: bound };
 }
 
+/** All texts that begin so: from this one until the first that does not. No byte of UTF-8 is the highest. */
+export function startingWith(column: ReadColumn, text: Buffer): Range {
+  const after = Buffer.from(text);
+  after[after.length - 1]!++;
+  return intersection(rangeOf(column, ">=", text), rangeOf(column, "<", after));
+}
+
 function rankedWhole({ values }: ReadColumn, value: Buffer): Pick<Bound, "rank" | "isExact"> {
   return { rank: rank(values, value, 0, value.length), isExact: isExact(values, value, 0, value.length) };
 }

@@ -12,6 +12,7 @@ import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
 import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
+import { prefixOf } from "./prefix.ts";
 import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
 import {
   type Collation,
@@ -97,11 +98,11 @@ export class Expressions {
 
   /** A computed boolean where a condition stands. */
   isTrue({ scalar, raw }: ExpressionOperand): Node {
-    const { columns, mayFail, evaluate, sql, type } = scalar;
+    const { columns, mayFail, evaluate, prefix, sql, type } = scalar;
     if (type.type !== "boolean")
       throw this.operands.refused("where_type", raw, `expected a boolean, found type ${type.sql}`);
     const answer = (row: Tuple): boolean | null => truthOf(evaluate(row));
-    return test({ columns, mayFail, answer }, sql, `NOT ${sql}`);
+    return test({ columns, mayFail, answer, prefix }, sql, `NOT ${sql}`);
   }
 
   // ── Operators and functions ────────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +143,7 @@ export class Expressions {
       this.checkDropped(raw, typeNamed(operation.result), scalars);
       return this.settled(raw, constantScalar(null, typeNamed(operation.result), false));
     }
-    return this.settled(raw, applied(operation, scalars));
+    return this.settled(raw, { ...applied(operation, scalars), prefix: prefixOf(name, operands, scalars) });
   }
 
   private coalesce(raw: Raw, body: CoalesceExpr, depth: number): Operand {

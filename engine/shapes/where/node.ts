@@ -19,6 +19,7 @@ import {
   type ReadColumn,
   sameCollation,
 } from "./column.ts";
+import type { Prefix } from "./prefix.ts";
 
 export type Node = {
   readonly sql: string;
@@ -45,6 +46,7 @@ export interface Test {
   /** Positions of the columns that it reads. */
   readonly columns: readonly number[];
   readonly answer: (row: Tuple) => boolean | null;
+  readonly prefix?: Prefix | undefined;
 }
 
 export function constant(value: boolean | null): Node {
@@ -78,7 +80,11 @@ export function not(node: Node): Node {
     case "truth":
       return isTruth(node.part, node.truth, !node.negated);
     case "test":
-      return test({ ...node, mayFail: node.mayFail === true, answer: negated(node.answer) }, node.negation, node.sql);
+      return test(
+        { ...node, mayFail: node.mayFail === true, answer: negated(node.answer), prefix: undefined },
+        node.negation,
+        node.sql,
+      );
     case "guarded":
       return assert.fail("a guarded predicate stands alone");
   }
@@ -127,8 +133,9 @@ export function isTruth(part: Node, truth: boolean | null, negated: boolean): No
 }
 
 /** Both forms of its SQL are three-valued, and each stands where an operand of AND can. */
-export function test({ columns, answer, mayFail }: Test & { mayFail: boolean }, sql: string, negation: string): Node {
-  return failing(mayFail, { kind: "test", columns, answer, sql, negation });
+export function test({ mayFail, ...how }: Test & { mayFail: boolean }, sql: string, negation: string): Node {
+  const { columns, answer, prefix } = how;
+  return failing(mayFail, { kind: "test", columns, answer, ...(prefix && { prefix }), sql, negation });
 }
 
 function negated(answer: Test["answer"]): Test["answer"] {

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../changes/tuple.ts";
 import { quoteLiteral } from "../name.ts";
 import type { ReadColumn } from "./column.ts";
+import type { Prefix } from "./prefix.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
 import { type SqlType, valueTypes } from "./type.ts";
 
@@ -27,6 +28,8 @@ export interface Scalar {
   /** Of text, what it is compared by; undefined where nothing says it, and any other decides. */
   readonly collation: Collation | undefined;
   readonly evaluate: Evaluate;
+  /** Of a truth: what some text begins with wherever it holds. */
+  readonly prefix?: Prefix | undefined;
 }
 
 /** A boolean as a value. */

@@ -66,6 +66,18 @@ export function isLike(text: Buffer, pattern: Buffer): boolean {
   return place === pattern.length;
 }
 
+/** What a text that is like the pattern begins with, and whether that is all that the pattern asks. It must not end in an escape. */
+export function literalStart(pattern: Buffer): { text: Buffer; isAll: boolean } {
+  const bytes: number[] = [];
+  let at = 0;
+  for (; at < pattern.length && pattern[at] !== PERCENT && pattern[at] !== UNDERSCORE; at++) {
+    if (pattern[at] === BACKSLASH) at++;
+    bytes.push(pattern[at]!);
+  }
+  const rest = pattern.subarray(at);
+  return { text: Buffer.from(bytes), isAll: rest.length > 0 && rest.every((byte) => byte === PERCENT) };
+}
+
 /** Whether a pattern ends with a backslash that has nothing to stand before. */
 export function endsInEscape(pattern: Buffer): boolean {
   let first = pattern.length;
