@@ -94,8 +94,18 @@ type Work =
   | { readonly kind: "unspill"; readonly numbers: readonly number[] }
   | { readonly kind: "told"; readonly telling: Telling }
   | { readonly kind: "audit"; readonly lane: Lane; readonly rows: string; readonly hash: string }
+  /** All of it leaves in one local transaction. */
+  | { readonly kind: "withdraw"; readonly withdrawals: readonly Withdrawal[] }
   | { readonly kind: "awaited"; readonly id: number }
   | { readonly kind: "epoch"; readonly epoch: string; readonly keeps: EpochKeeps };
+
+/** The rows of a shape that somebody else was allowed to see. */
+export interface Withdrawal {
+  readonly member: Member;
+  /** So may be what nobody has asked for yet. */
+  readonly isPurge: boolean;
+  readonly done: () => void;
+}
 
 /** What remains valid under a server's epoch: rows and position; the position shown, though nothing is resumed; nothing. */
 export type EpochKeeps = "everything" | "shown" | "nothing";
@@ -203,6 +213,8 @@ export class Backlog {
         return work.done();
       case "remove":
         return this.forget(replica, work, tell);
+      case "withdraw":
+        return this.withdraw(replica, work.withdrawals, tell);
       case "claimed":
         return replica.claimed(work.member, work.isCurrent);
       case "empty":
@@ -272,6 +284,16 @@ export class Backlog {
     // At once: no turn in between may find the rows gone from a shape that still says it is only being loaded anew.
     work.done();
     this.place(replica, new Set(table === undefined ? [] : [table]), tell);
+  }
+
+  private withdraw(replica: Replica, withdrawals: readonly Withdrawal[], tell: (() => void)[]): void {
+    const members = withdrawals.map(({ member }) => member);
+    const changed = replica.withdraw(
+      members,
+      withdrawals.some(({ isPurge }) => isPurge),
+    );
+    for (const { done } of withdrawals) done();
+    this.place(replica, changed, tell);
   }
 
   /** Others may have waited for one that is gone. */
@@ -426,6 +448,7 @@ export class Backlog {
 const keptKinds = new Set<Work["kind"]>([
   "claimed",
   "remove",
+  "withdraw",
   "discard",
   "empty",
   "removeUnclaimed",

@@ -221,7 +221,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       greeting: () => this.lanes.greeting(),
       changed: () => this.updateStatus(),
       welcomed: (welcome) => this.welcomed(welcome),
-      authenticated: () => this.authenticated(),
+      authenticating: () => this.lanes.deciding(),
+      authenticated: (isNewest) => this.authenticated(isNewest),
       message: (message) => this.received(message),
       frame: (frame) => this.lanes.frame(frame),
       down: () => this.lanes.offline(),
@@ -273,8 +274,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.awaits.askAgain();
   }
 
-  private authenticated(): void {
+  private authenticated(isNewest: boolean): void {
     this.counts.authentications++;
+    this.lanes.decided();
+    if (!isNewest) return;
     if (this.isNewToken) this.lanes.removeUnclaimed();
     this.isNewToken = false;
   }

@@ -84,8 +84,10 @@ export interface ConnectionHooks {
   changed(): void;
   /** The first message of every connection. */
   welcomed(message: Extract<ServerMessage, { kind: "welcome" }>): void;
-  /** The server has taken the newest token on the open connection; what it may not see was withdrawn before. */
-  authenticated(): void;
+  /** Another token is sent on the open connection: the server says next what it does not allow. */
+  authenticating(): void;
+  /** It has said all of that. `isNewest`: there is no newer token to send. */
+  authenticated(isNewest: boolean): void;
   message(message: ServerMessage): void;
   frame(frame: Frame): void;
   /** Only after `welcomed`. */
@@ -259,7 +261,9 @@ export class Connection {
     const { socket } = this;
     try {
       const token = await this.currentToken();
-      if (this.socket === socket && token !== undefined) this.send({ kind: "authenticate", token });
+      if (this.socket !== socket || token === undefined) return;
+      this.hooks.authenticating();
+      this.send({ kind: "authenticate", token });
     } catch (error) {
       if (this.socket !== socket) return;
       this.renewing = "no";
@@ -270,9 +274,9 @@ export class Connection {
   private authenticated(expiresInMs: number | undefined): void {
     const isNewest = this.renewing !== "again";
     this.renewing = "no";
-    if (!isNewest) return void this.renew("new");
-    this.expires(expiresInMs);
-    this.hooks.authenticated();
+    this.hooks.authenticated(isNewest);
+    if (isNewest) this.expires(expiresInMs);
+    else void this.renew("new");
   }
 
   private expires(inMs: number | undefined): void {

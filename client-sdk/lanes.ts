@@ -31,6 +31,7 @@ import {
   type Subscriber,
   type Transaction,
   unexpected,
+  type Withdrawal,
 } from "./backlog.ts";
 import { Deferred } from "./listeners.ts";
 import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
@@ -73,6 +74,9 @@ export class Lanes {
   private epoch: string | undefined;
   /** Where the server was when it resumed us: until then we are behind. */
   private target = zeroLsn;
+  /** What must leave, while the server still says what else must. */
+  private withdrawn: Withdrawal[] = [];
+  private isDeciding = false;
 
   constructor(replica: Promise<Replica>, hooks: LanesHooks) {
     this.hooks = hooks;
@@ -144,6 +148,26 @@ export class Lanes {
     this.backlog.push({ kind: "removeUnclaimed" });
   }
 
+  /** A new token was sent: what it does not allow leaves together, once the server has said all of it. */
+  deciding(): void {
+    this.isDeciding = true;
+  }
+
+  decided(): void {
+    this.isDeciding = false;
+    this.applyWithdrawn();
+  }
+
+  private withdraw(withdrawal: Withdrawal): void {
+    this.withdrawn.push(withdrawal);
+    if (!this.isDeciding) this.applyWithdrawn();
+  }
+
+  private applyWithdrawn(): void {
+    if (this.withdrawn.length > 0) this.backlog.push({ kind: "withdraw", withdrawals: this.withdrawn });
+    this.withdrawn = [];
+  }
+
   private claim(subscriber: Subscriber, replica: Replica): void {
     if (subscriber.changes) return;
     const claimed = replica.claim(subscriber.member);
@@ -184,6 +208,7 @@ export class Lanes {
   /** What was staged and not yet whole is lost; what is whole will still be applied, and is where we go on from. */
   offline(): void {
     this.isOnline = false;
+    this.decided();
     this.unstage();
     for (const lane of this.lanes.values()) {
       if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
@@ -279,6 +304,8 @@ export class Lanes {
   private described(lane: Lane | undefined, table: TableDescription, estimatedRows: number): void {
     if (!lane) return;
     if (lane.stage !== "asked") throw unexpected("a description", lane.stage);
+    // New rows must not be taken for those that leave.
+    this.applyWithdrawn();
     lane.stage = "loading";
     lane.identity = table.identity;
     this.backlog.push({ kind: "described", lane, table, estimatedRows });
@@ -369,8 +396,7 @@ export class Lanes {
   /** What somebody else was allowed to see may be among the rows that nobody has asked for yet, too. */
   private purgeOne({ subscriber }: Lane): void {
     this.hooks.counted("purges");
-    this.backlog.push({ kind: "remove", member: subscriber.member, done: () => subscriber.loading() });
-    this.backlog.push({ kind: "removeUnclaimed" });
+    this.withdraw({ member: subscriber.member, isPurge: true, done: () => subscriber.loading() });
   }
 
   /** The last that the server says of it. */
@@ -393,7 +419,7 @@ export class Lanes {
       lane.subscriber.failed(error);
       this.hooks.changed();
     };
-    if (revoking.has(error.code)) this.backlog.push({ kind: "remove", member: lane.subscriber.member, done: tell });
+    if (revoking.has(error.code)) this.withdraw({ member: lane.subscriber.member, isPurge: false, done: tell });
     else {
       lane.subscriber.member.isOver = true;
       this.backlog.push({ kind: "place" });

@@ -77,6 +77,13 @@ export class Leftovers {
     return names;
   }
 
+  /** All of them, and these, in one local transaction. Returns the names of the tables that changed. */
+  removeWith(others: readonly Member[]): Set<string> {
+    const names = this.tables.remove([...this.members.keys(), ...others]);
+    this.members.clear();
+    return names;
+  }
+
   /** What `leaveTable` did has come to stay. */
   settle(): void {
     for (const member of this.members.keys()) if (!this.tables.of(member)) this.members.delete(member);

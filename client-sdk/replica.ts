@@ -174,6 +174,11 @@ export class Replica {
     return table.qualified;
   }
 
+  /** The rows of these shapes leave, and, in the same transaction, those that nobody has asked for. Returns the names of the tables. */
+  withdraw(members: readonly Member[], isPurge: boolean): Set<string> {
+    return isPurge ? this.leftovers.removeWith(members) : this.tables.remove(members);
+  }
+
   /** Every row leaves, whoever asked for it. Returns the names of the tables. */
   removeAll(): Set<string> {
     const names = this.tables.remove(this.tables.members);

@@ -479,6 +479,37 @@ test("rows that a new token replaces leave at once, and the others come on the s
   assert.deepEqual(await client.query(all), [{ id: 3, status: "theirs" }]);
 });
 
+test("what a new token does not allow leaves all shapes in one local transaction", async (t) => {
+  const { client, server, id } = await synced(t);
+  const items = client.sync({ table: "items" });
+  const second = await server.serve(table("items", ["id integer"]), [["1"]], 20n);
+  const news = client.sync({ table: "news" });
+  const third = await server.serve(table("news", ["id integer"]), [["1"]], 24n);
+  await Promise.all([items.ready, news.ready]);
+  const counts =
+    "select (select count(*) from orders)::int as orders, (select count(*) from items)::int as items, (select count(*) from news)::int as news";
+  const live = client.live<{ orders: number; items: number; news: number }>(counts);
+  await live.ready;
+  const states = changes<string>((push) => live.subscribe(([row]) => push(Object.values(row!).join(" "))));
+  client.setToken("another");
+  await server.message("authenticate");
+  const cause = { code: "access_changed", message: "other rows" } as const;
+  for (const withdrawn of [id, third]) {
+    server.send({ kind: "resync", id: withdrawn, cause, purge: true });
+    await client.query("select 1");
+  }
+  server.send({ kind: "error", subscription: second, error: { code: "forbidden", message: "not for you" } });
+  server.send({ kind: "authenticated" });
+  await becomes(items, "error");
+  await becomes(news, "resyncing");
+  server.describe(third, table("news", ["id integer"]));
+  server.copy(third, [["2"], ["3"]]);
+  server.join(32n, { [third]: [] });
+  await becomes(news, "ready");
+  await client.query("select 1");
+  assert.deepEqual([...new Set(states)], ["2 1 1", "0 0 0", "0 0 2"]);
+});
+
 test("a token that expires is asked for again before it does, one that is newer still after that", async (t) => {
   const tokens = ["first", "second"];
   const { peer, client } = await start(t, { token: () => tokens.shift()! });
