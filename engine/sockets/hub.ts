@@ -151,6 +151,14 @@ export class Hub {
     await feed.live();
   }
 
+  /** Resolves when the stream has got to where the connection left off, or the connection is over. */
+  async arrived(feed: Feed): Promise<void> {
+    if (feed.isOver || this.position >= feed.reached) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.waiting.add({ position: feed.reached, feed, resolve });
+    await promise;
+  }
+
   private async streamed(position: Lsn, feed: Feed): Promise<void> {
     const { promise: passed, resolve } = Promise.withResolvers<void>();
     const waiting = { position, feed, resolve };

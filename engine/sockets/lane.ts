@@ -100,13 +100,21 @@ export class Lane {
   private async keepComparing(identity: string): Promise<void> {
     for (let attempt = 0; !this.over; attempt++) {
       try {
-        return this.compare(identity, await this.resolve());
+        return this.compare(identity, await this.resolveFor(identity));
       } catch (error) {
         if (this.over) return;
         if (!isPostgresAway(error)) return this.fail(error);
         await delay(backoffMs(attempt));
       }
     }
+  }
+
+  /** A client that is further than the stream here, from another engine, may know a form of the table that has not come by yet. */
+  private async resolveFor(identity: string): Promise<Shape> {
+    const shape = await this.resolve();
+    if (identity === shape.key || this.feed.reached <= this.hub.position) return shape;
+    await this.hub.arrived(this.feed);
+    return this.resolve();
   }
 
   /**

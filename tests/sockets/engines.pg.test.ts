@@ -90,25 +90,45 @@ describe("two engines on one database", () => {
   test("a client that is ahead of the one it comes to waits, and goes on when that one gets there", async () => {
     const client = await RawClient.greeted(first.engine.url);
     const { identity } = (await client.load(1, items)).table;
-    const { rows } = await first.db.query(
-      `select active_pid as pid from pg_replication_slots where slot_name = '${first.db.name}_2'`,
-    );
-    const { pid } = rows[0] as { pid: number };
-    process.kill(pid, "SIGSTOP");
-    let next: string;
-    let ahead: RawClient;
-    try {
+    const { ahead, next } = await withoutStream(first, async () => {
       await client.awaitXid(2, await first.transaction("insert into items values (-1)"));
       await client.close();
-      ahead = await returned(second.url, client.left, identity);
-      next = await first.transaction("insert into items values (-2)");
-    } finally {
-      process.kill(pid, "SIGCONT");
-    }
+      const there = await returned(second.url, client.left, identity);
+      return { ahead: there, next: await first.transaction("insert into items values (-2)") };
+    });
     await ahead.awaitXid(2, next);
     assert.deepEqual(
       shownCommits(ahead, 1).map(({ xid }) => xid),
       [BigInt(next)],
+    );
+    await ahead.close();
+  });
+
+  test("a client that knows a form of the table which the one it comes to has not seen yet loads nothing anew", async () => {
+    // So that this one knows the table as it was.
+    const other = await RawClient.greeted(second.url);
+    await other.load(1, items);
+    await other.close();
+    const client = await RawClient.greeted(first.engine.url);
+    await client.load(1, items);
+    const ahead = await withoutStream(first, async () => {
+      const altered = await first.transaction("alter table items add column note text");
+      const { identity } = (await client.control("altered")).table;
+      await client.awaitXid(2, altered);
+      await client.close();
+      const there = await RawClient.greeted(second.url, undefined, client.left);
+      there.claim(1, items, identity);
+      // Its answer says that the question before it has been dealt with, as far as that can be.
+      there.subscribe(2, { table: "absent" });
+      there.send({ kind: "resume" });
+      await there.refused(2);
+      return there;
+    });
+    await ahead.awaitXid(3, await first.transaction("insert into items values (-3)"));
+    const answers = ahead.received.flatMap((one) => ("control" in one ? one.control.kind : []));
+    assert.deepEqual(
+      answers.filter((kind) => kind === "resumed" || kind === "resync"),
+      ["resumed"],
     );
     await ahead.close();
   });
@@ -163,6 +183,20 @@ describe("an engine that is killed before what it sent is durable", () => {
     await engine.kill();
   });
 });
+
+/** Meanwhile the second engine gets nothing from Postgres. */
+async function withoutStream<T>({ db }: Running, work: () => Promise<T>): Promise<T> {
+  const { rows } = await db.query(
+    `select active_pid as pid from pg_replication_slots where slot_name = '${db.name}_2'`,
+  );
+  const { pid } = rows[0] as { pid: number };
+  process.kill(pid, "SIGSTOP");
+  try {
+    return await work();
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
+}
 
 /** Goes on with the shape it has: nothing is loaded. */
 async function returned(url: string, left: LeftOff, identity: string): Promise<RawClient> {
