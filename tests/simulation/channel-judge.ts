@@ -45,10 +45,10 @@ export class ChannelJudge {
     return Math.min(...begun, ...this.readings.map(({ commit }) => commit));
   }
 
-  /** Whether those that go on have told of everything that is known. */
-  async isWhole(): Promise<boolean> {
+  /** Who has not told of everything that is known, of those that go on. */
+  async lacking(): Promise<string | undefined> {
     await this.judge();
-    if (this.waiting.length > 0) return false;
+    if (this.waiting[0]) return this.waiting[0].client;
     for (const reading of this.readings) {
       const { stretch, commit, told } = reading;
       if (stretch.isOver) continue;
@@ -58,10 +58,11 @@ export class ChannelJudge {
         reading.access.map((access) => this.expected(reading, access, commit, commits)),
       );
       const isRight = choices.some((expected) => this.areSame(rest, expected));
-      if (!isRight && choices.some((expected) => expected.length > rest.length)) return false;
+      if (!isRight && choices.some((expected) => expected.length > rest.length))
+        return `${stretch.client}, ${stretch.asked.table} since ${formatLsn(stretch.from)}: ${rest.length} after commit ${commit}`;
       await this.hold(reading, rest, commits);
     }
-    return true;
+    return undefined;
   }
 
   private begin(stretch: Stretch): void {

@@ -2,7 +2,7 @@
  * A channel under observation. From when it joins until it is begun anew, refused or left is one stretch, over any number of
  * connections: in it every change is told, once and in order.
  */
-import type { ChangeEvent, Channel, Client } from "../../client-sdk/index.ts";
+import type { ChangeEvent, Channel, Client, WalcastError } from "../../client-sdk/index.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import type { Access, Asked } from "./filter.ts";
 import type { Event } from "./history.ts";
@@ -39,27 +39,26 @@ export class ChannelWatcher {
     const { table, ...options } = asked;
     this.channel = client.channel<Row>(table, options).on("*", (event) => this.note(event));
     this.channel.ready.catch(() => {});
-    // Both are how the client tells a channel that it begins.
-    const told = this.channel as unknown as { joined(): void; loading(): void };
-    const { joined, loading } = told;
+    // So the client tells a channel that it begins, begins anew, and has failed.
+    const told = this.channel as unknown as { joined(): void; loading(): void; failed(error: WalcastError): void };
+    const { joined, loading, failed } = told;
     told.joined = () => {
       joined.call(told);
       this.begin(parseLsn(client.position), access());
     };
     told.loading = () => {
       loading.call(told);
-      if (this.current) this.current.isOver = true;
+      this.end();
+    };
+    told.failed = (error) => {
+      failed.call(told, error);
+      this.end();
     };
     this.channel.subscribe();
   }
 
   get isRefused(): boolean {
     return this.channel.status === "error";
-  }
-
-  /** Begins or goes on: at the latest when its first event comes, it has begun. */
-  get isJoined(): boolean {
-    return this.channel.status === "joined";
   }
 
   takeStretches(): Stretch[] {

@@ -9,7 +9,7 @@ import { type Access, type Asked, within } from "./filter.ts";
 import type { History } from "./history.ts";
 import { fieldsOf, type Observation, type ObservedShape, type ObservedTable } from "./observer.ts";
 import type { View } from "./timeline.ts";
-import type { Refetch } from "./watcher.ts";
+import type { Refetch } from "./watching.ts";
 
 export class Violation extends Error {}
 

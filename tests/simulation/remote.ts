@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
 import type { Access, Asked } from "./filter.ts";
 import type { Observation, ObservedTable } from "./observer.ts";
-import type { Refetch, Watching } from "./watcher.ts";
+import type { Refetch, Watching } from "./watching.ts";
 
 const program = fileURLToPath(new URL("./remote-process.ts", import.meta.url));
 

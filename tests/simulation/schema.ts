@@ -28,17 +28,27 @@ export interface SimTable {
 }
 
 interface Alteration {
-  readonly kind: string;
   readonly after: SimTable;
   readonly statements: readonly string[];
   /** Other tables that have another form afterwards. */
   readonly also?: readonly SimTable[];
 }
 
-export interface Change {
-  readonly kind: string;
-  readonly statements: string;
-}
+export const kinds = [
+  "ADD COLUMN",
+  "ADD COLUMN, one value",
+  "ADD COLUMN, many values",
+  "DROP COLUMN",
+  "RENAME COLUMN",
+  "ALTER TYPE",
+  "ADD VALUE",
+  "RENAME",
+  "SET SCHEMA",
+  "DROP and CREATE",
+  "ATTACH PARTITION",
+  "DETACH PARTITION",
+] as const;
+type Kind = (typeof kinds)[number];
 
 // ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -65,9 +75,12 @@ export class Schema {
   tables: SimTable[] = [];
   private count = 0;
   private labels = 0;
+  /** Those that come next are first. */
+  private readonly kinds: Kind[];
 
   constructor(random: Random) {
     this.random = random;
+    this.kinds = random.shuffled(kinds);
   }
 
   async create(db: Client): Promise<void> {
@@ -79,9 +92,9 @@ export class Schema {
   }
 
   /** One change of one table. Rejects where a lock did not come in time. */
-  async change(db: Client): Promise<Change> {
-    const table = this.random.pick(this.tables);
-    const { kind, after, statements, also = [] } = this.randomChange(table);
+  async change(db: Client): Promise<{ readonly kind: string; readonly statements: string }> {
+    const { table, kind, alteration } = this.randomChange();
+    const { after, statements, also = [] } = alteration;
     const [before, later] = this.random.chance(0.4) ? this.changesAround(table, after) : [[], []];
     const gone = after.name === table.name ? [] : [table];
     await inTransaction(db, [...before, ...statements], gone, [after, ...also], later);
@@ -125,26 +138,43 @@ export class Schema {
     return `leaf${++this.count}`;
   }
 
-  private randomChange(table: SimTable): Alteration {
-    const { random } = this;
+  /** Of a kind that has not been for long, on a table that it can be done to. */
+  private randomChange(): { readonly table: SimTable; readonly kind: Kind; readonly alteration: Alteration } {
+    const choices = this.random.shuffled(this.tables).map((table) => ({ table, changes: this.changesOf(table) }));
+    for (const kind of this.kinds) {
+      const choice = choices.find(({ changes }) => changes[kind]);
+      if (!choice) continue;
+      this.kinds.push(...this.kinds.splice(this.kinds.indexOf(kind), 1));
+      return { table: choice.table, kind, alteration: choice.changes[kind]!() };
+    }
+    throw new Error("every table can be renamed");
+  }
+
+  /** What can be done to a table as it is. */
+  private changesOf(table: SimTable): Partial<Record<Kind, () => Alteration>> {
     // Whose a row is, it says for as long as there is the table.
     const others = table.columns.filter(({ name }) => name !== "region" && !table.key.includes(name));
-    const column = random.pick(others);
-    const changes = [
-      () => this.addColumn(table, { ...this.randomColumn(), nullable: true }, ""),
-      () => this.addColumn(table, this.integerColumn(), " default 7"),
-      () => this.addColumn(table, this.integerColumn(), " default (random() * 30)::int"),
-      () => this.renameTable(table),
-      () => this.setSchema(table),
-      () => this.recreate(table),
-      () => this.addLabel(table),
-    ];
-    if (others.length > 1) changes.push(() => dropColumn(table, column));
-    if (others.length > 0) changes.push(() => this.renameColumn(table, column));
     const narrow = others.find(({ type }) => type === types.int4);
-    if (narrow) changes.push(() => widen(table, narrow));
-    if (table.leaves) changes.push(...this.changesOfPartitions(table, table.leaves));
-    return random.pick(changes)();
+    const label = laterLabels[this.labels];
+    const attached = regions.filter((region) => table.leaves?.[region] !== undefined);
+    const missing = table.leaves ? regions.filter((region) => !attached.includes(region)) : [];
+    return {
+      "ADD COLUMN": () => this.addColumn(table, { ...this.randomColumn(), nullable: true }, ""),
+      "ADD COLUMN, one value": () => this.addColumn(table, this.integerColumn(), " default 7"),
+      "ADD COLUMN, many values": () => this.addColumn(table, this.integerColumn(), " default (random() * 30)::int"),
+      RENAME: () => this.renameTable(table),
+      "SET SCHEMA": () => setSchema(table),
+      "DROP and CREATE": () => this.recreate(table),
+      ...(label !== undefined && { "ADD VALUE": () => this.addLabel(table, label) }),
+      ...(others.length > 1 && { "DROP COLUMN": () => dropColumn(table, this.random.pick(others)) }),
+      ...(others.length > 0 && { "RENAME COLUMN": () => this.renameColumn(table, this.random.pick(others)) }),
+      ...(narrow && { "ALTER TYPE": () => widen(table, narrow) }),
+      // Rows of a region without a partition cannot be written: there is one at most.
+      ...(attached.length === regions.length && {
+        "DETACH PARTITION": () => this.detach(table, this.random.pick(attached)),
+      }),
+      ...(missing.length > 0 && { "ATTACH PARTITION": () => this.attach(table, this.random.pick(missing)) }),
+    };
   }
 
   private integerColumn(): SimColumn {
@@ -154,7 +184,6 @@ export class Schema {
   private addColumn(table: SimTable, column: SimColumn, clause: string): Alteration {
     const statement = `alter table ${table.name} add column ${column.name} ${column.type.sql}${column.nullable ? "" : " not null"}${clause}`;
     return {
-      kind: `ADD COLUMN${clause.replace(/ \d| \(.*/, "")}`,
       after: { ...table, columns: [...table.columns, column] },
       statements: [statement],
     };
@@ -163,7 +192,6 @@ export class Schema {
   private renameColumn(table: SimTable, column: SimColumn): Alteration {
     const renamed = { ...column, name: this.columnName() };
     return {
-      kind: "RENAME COLUMN",
       after: { ...table, columns: table.columns.map((one) => (one === column ? renamed : one)) },
       statements: [`alter table ${table.name} rename column ${column.name} to ${renamed.name}`],
     };
@@ -173,66 +201,44 @@ export class Schema {
     const taken = new Set(this.tables.map(({ name }) => withoutSchema(name)));
     const base = this.random.pick(laterNames.filter((name) => !taken.has(name)));
     const name = table.name.startsWith(other) ? other + base : base;
-    return { kind: "RENAME", after: { ...table, name }, statements: [`alter table ${table.name} rename to ${base}`] };
-  }
-
-  private setSchema(table: SimTable): Alteration {
-    const isBack = table.name.startsWith(other);
-    const base = withoutSchema(table.name);
-    return {
-      kind: "SET SCHEMA",
-      after: { ...table, name: isBack ? base : other + base },
-      statements: [`alter table ${table.name} set schema ${isBack ? "public" : otherSchema}`],
-    };
+    return { after: { ...table, name }, statements: [`alter table ${table.name} rename to ${base}`] };
   }
 
   private recreate(table: SimTable): Alteration {
     const after = table.leaves ? this.partitionedTable(table.name) : this.randomTable(table.name);
-    return { kind: "DROP and CREATE", after, statements: [`drop table ${table.name}`, ...createStatements(after)] };
+    return { after, statements: [`drop table ${table.name}`, ...createStatements(after)] };
   }
 
-  private addLabel(table: SimTable): Alteration {
-    const label = laterLabels[this.labels++];
-    if (label === undefined) return this.renameTable(table);
+  private addLabel(table: SimTable, label: string): Alteration {
+    this.labels++;
     const also = this.tables.filter((one) => one !== table && one.columns.some(({ type }) => type === types.mood));
-    return { kind: "ADD VALUE", after: table, statements: [`alter type mood add value '${label}'`], also };
+    return { after: table, statements: [`alter type mood add value '${label}'`], also };
   }
 
-  // ── Partitions ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Likelier than others, as there is one such table among several. */
-  private changesOfPartitions(table: SimTable, leaves: Leaves): (() => Alteration)[] {
-    const attached = regions.filter((region) => leaves[region] !== undefined);
-    const missing = regions.filter((region) => leaves[region] === undefined);
-    const detach = (): Alteration => this.detach(table, leaves, this.random.pick(attached));
-    const attach = (): Alteration => this.attach(table, leaves, this.random.pick(missing));
-    // Rows of a region without a partition cannot be written.
-    const change = missing.length > 0 ? attach : detach;
-    return [change, change, change, change];
+  private detach(table: SimTable, region: Region): Alteration {
+    const { [region]: leaf, ...leaves } = table.leaves!;
+    const statements = detachStatements(table.name, leaf!, this.random.chance(0.5));
+    return { after: { ...table, leaves }, statements };
   }
 
-  private detach(table: SimTable, leaves: Leaves, region: Region): Alteration {
-    const { [region]: leaf, ...rest } = leaves;
-    return {
-      kind: "DETACH PARTITION",
-      after: { ...table, leaves: rest },
-      statements: detachStatements(table.name, leaf!, this.random.chance(0.5)),
-    };
-  }
-
-  private attach(table: SimTable, leaves: Leaves, region: Region): Alteration {
+  private attach(table: SimTable, region: Region): Alteration {
     const leaf = this.leafName();
-    return {
-      kind: "ATTACH PARTITION",
-      after: { ...table, leaves: { ...leaves, [region]: leaf } },
-      statements: attachStatements(table, leaf, region, this.random),
-    };
+    const after = { ...table, leaves: { ...table.leaves, [region]: leaf } };
+    return { after, statements: attachStatements(table, leaf, region, this.random) };
   }
+}
+
+function setSchema(table: SimTable): Alteration {
+  const isBack = table.name.startsWith(other);
+  const base = withoutSchema(table.name);
+  return {
+    after: { ...table, name: isBack ? base : other + base },
+    statements: [`alter table ${table.name} set schema ${isBack ? "public" : otherSchema}`],
+  };
 }
 
 function dropColumn(table: SimTable, column: SimColumn): Alteration {
   return {
-    kind: "DROP COLUMN",
     after: { ...table, columns: table.columns.filter((one) => one !== column) },
     statements: [`alter table ${table.name} drop column ${column.name}`],
   };
@@ -241,7 +247,6 @@ function dropColumn(table: SimTable, column: SimColumn): Alteration {
 function widen(table: SimTable, column: SimColumn): Alteration {
   const wide = { ...column, type: types.int8 };
   return {
-    kind: "ALTER COLUMN TYPE",
     after: { ...table, columns: table.columns.map((one) => (one === column ? wide : one)) },
     statements: [`alter table ${table.name} alter column ${column.name} type bigint`],
   };

@@ -14,9 +14,11 @@ import { faults } from "./faults.ts";
 import { Judge, Violation } from "./judge.ts";
 import { decodedName, everyRowOf } from "./layout.ts";
 import { randomAccess } from "./rules.ts";
+import { kinds } from "./schema.ts";
 import { Stage } from "./stage.ts";
 import { Tally } from "./tally.ts";
-import type { Watcher, Watching } from "./watcher.ts";
+import type { Watcher } from "./watcher.ts";
+import type { Watching } from "./watching.ts";
 
 /** No progress for so long is a failure of its own. Far above what a busy machine takes. */
 const progressMs = 90_000;
@@ -31,7 +33,7 @@ export class Simulation {
   /** Those that come next: none comes again before all have been. */
   private faultNames: string[] = [];
   private readonly faultCounts = new Tally(Object.keys(faults));
-  private readonly schemaCounts = new Tally();
+  private readonly schemaCounts = new Tally(kinds);
   private readonly startedAt = performance.now();
 
   constructor(seed: number) {
@@ -67,12 +69,12 @@ export class Simulation {
   // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private async round(): Promise<void> {
-    const chance = this.random.next();
-    if (chance < 0.35) await this.changeMinds();
-    else if (chance < 0.47) this.changeTokens();
-    else if (chance < 0.62) await this.changeSchema();
-    else if (chance < 0.95) await this.fault();
-    else await this.settle();
+    const { random } = this;
+    if (random.chance(0.5)) await this.changeMinds();
+    if (random.chance(0.2)) this.changeTokens();
+    if (random.chance(0.25)) await this.changeSchema();
+    if (random.chance(0.4)) await this.fault();
+    if (random.chance(0.06)) await this.settle();
     await delay(this.random.integer(20, 300));
     await this.check();
   }
@@ -162,7 +164,10 @@ export class Simulation {
   }
 
   private async tellEverything(): Promise<void> {
-    while (!this.stopped && !(await this.channelJudge.isWhole())) {
+    for (;;) {
+      const lacking = await this.channelJudge.lacking();
+      if (lacking === undefined) return;
+      if (this.stopped) return this.note(`not told: ${lacking}`);
       await delay(20);
       await this.check();
     }
@@ -190,8 +195,10 @@ export class Simulation {
   private async within(work: Promise<void>, doing: string): Promise<void> {
     const timer = new AbortController();
     const late = delay(progressMs, undefined, { signal: timer.signal }).then(
-      () => {
+      async () => {
         this.stopped = true;
+        // Who still waits says for what.
+        await delay(1_000);
         throw new Violation(`no progress: ${doing}`);
       },
       () => {},

@@ -12,7 +12,7 @@ import type { Random } from "../splice/random.ts";
 import { type Releasing, testDatabase } from "../support/postgres.ts";
 import { Canaries } from "./canaries.ts";
 import { SimulationCluster } from "./cluster.ts";
-import { isLong, longMark, regions } from "./columns.ts";
+import { isLong, longMark } from "./columns.ts";
 import { EngineProcess } from "./engine.ts";
 import type { Access, Asked } from "./filter.ts";
 import { History } from "./history.ts";
@@ -21,7 +21,8 @@ import { randomColumns, randomShape, type Taste } from "./predicates.ts";
 import { RemoteWatcher } from "./remote.ts";
 import { randomAccess } from "./rules.ts";
 import { Schema } from "./schema.ts";
-import { Watcher, type Watching } from "./watcher.ts";
+import { Watcher } from "./watcher.ts";
+import type { Watching } from "./watching.ts";
 import { type Target, Wire } from "./wire.ts";
 import { Writers } from "./writers.ts";
 
@@ -145,10 +146,7 @@ export class Stage {
       const targets = this.engines.flatMap(({ engine }) => engine.target ?? []);
       return targets.length === 0 ? undefined : random.pick(targets);
     };
-    const watch = (): ((bytes: Buffer) => void) => {
-      const forbidden = regions.filter((region) => !access().includes(region));
-      return this.canaries.lookFor([...forbidden, ...(taste === "nothing long" ? [longMark] : [])], name);
-    };
+    const watch = (): ((bytes: Buffer) => void) => this.canaries.watch(name, taste, access);
     const wire = await this.openWire(target, watch);
     this.wires.push(wire);
     return wire;

@@ -12,13 +12,17 @@ export class Subscription {
   access: readonly Access[];
   private readonly refetched: (from: Lsn) => void;
 
-  /** `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be. */
+  /**
+   * `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be.
+   * `isWelcomed`: whether the connection was greeted with the last token.
+   */
   constructor(
     asked: Asked,
     handle: Shape,
     access: readonly Access[],
     position: () => Lsn,
     refetched: (from: Lsn) => void,
+    isWelcomed: () => boolean,
   ) {
     this.asked = asked;
     this.handle = handle;
@@ -26,10 +30,15 @@ export class Subscription {
     this.refetched = refetched;
     handle.ready.catch(() => {});
     this.countRefetches(position);
-    // What is described now the server has allowed.
+    // What is described on a connection has been allowed on it.
     handle.on("progress", ({ rows }) => {
-      if (rows === 0) this.access = this.access.slice(-1);
+      if (rows === 0 && isWelcomed()) this.access = this.access.slice(-1);
     });
+  }
+
+  /** The client has another token. */
+  mayShow(access: Access): void {
+    if (access !== this.access.at(-1)) this.access = [...this.access, access];
   }
 
   /** The replica has its rows from an earlier life, up to here: they need not come. */

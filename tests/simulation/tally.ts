@@ -3,7 +3,7 @@ export class Tally {
   private readonly counts: Map<string, number>;
 
   /** What may occur is told with its 0. */
-  constructor(names: readonly string[] = []) {
+  constructor(names: readonly string[]) {
     this.counts = new Map(names.map((name) => [name, 0]));
   }
 

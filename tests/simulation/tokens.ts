@@ -1,7 +1,4 @@
-/**
- * The tokens of one client: what it may read now, what it will may read when it asks for a token again, and what it may have
- * been shown since it was last told that all is as its token says.
- */
+/** The tokens of one client: what it may read by the last one, and what by the next one that it asks for. */
 import type { Random } from "../splice/random.ts";
 import type { Access } from "./filter.ts";
 import { tokenFor } from "./rules.ts";
@@ -18,21 +15,19 @@ export class Tokens {
   /** Times that a token was handed out which says something else than the one before. */
   changes = 0;
   private readonly random: Random;
-  private readonly changed: (access: Access) => void;
+  private readonly handedOut: (access: Access) => void;
 
-  constructor(access: Access, random: Random, changed: (access: Access) => void) {
+  constructor(access: Access, random: Random, handedOut: (access: Access) => void) {
     this.access = this.wanted = access;
     this.random = random;
-    this.changed = changed;
+    this.handedOut = handedOut;
   }
 
   /** What a client is given for `token`. */
   readonly next = (): Promise<string> => {
-    if (String(this.access) !== String(this.wanted)) {
-      this.access = this.wanted;
-      this.changes++;
-      this.changed(this.access);
-    }
+    if (String(this.access) !== String(this.wanted)) this.changes++;
+    this.access = this.wanted;
+    this.handedOut(this.access);
     return tokenFor(this.access, this.random.chance(0.08) ? shortLifeSeconds : lifeSeconds);
   };
 }

@@ -15,27 +15,7 @@ import { randomColumns, randomShape, type Taste } from "./predicates.ts";
 import type { SimTable } from "./schema.ts";
 import { Subscription, unique } from "./subscription.ts";
 import { Tokens } from "./tokens.ts";
-
-/** That rows which were complete had to come again. */
-export interface Refetch extends Asked {
-  readonly client: string;
-  /** Where the client was when it began, and when the rows were complete again. */
-  readonly from: Lsn;
-  readonly to: Lsn;
-  /** In between a token was handed out that says something else than the one before. */
-  readonly hadOtherToken: boolean;
-}
-
-/** What the simulation asks of a client, wherever it runs. */
-export interface Watching {
-  readonly name: string;
-  readonly tables: ReadonlySet<string>;
-  takeObservations(): Observation[];
-  takeRefetches(): Refetch[];
-  hasReached(position: Lsn): boolean;
-  describe(): string;
-  close(): Promise<void>;
-}
+import type { Refetch, Watching } from "./watching.ts";
 
 export interface WatcherOptions {
   readonly name: string;
@@ -64,8 +44,10 @@ export class Watcher implements Watching {
   private readonly random: Random;
   private readonly taste: Taste;
   private readonly replica: PGlite | string;
-  /** By the tokens since the client was live. */
+  /** By the tokens since all was as one of them says. */
   private possible: readonly Access[];
+  /** What the client had been answered when it asked for its last token. */
+  private before = { connections: 0, authentications: 0 };
   private doing = "starts";
   private count = 0;
 
@@ -94,7 +76,7 @@ export class Watcher implements Watching {
   }
 
   subscribe(table: SimTable, asked: Asked = randomShape(table, this.random, this.columnsOf(table))): void {
-    this.add(asked, [this.tokens.access]);
+    this.add(asked, this.possible);
     this.note(`subscribes to ${table.name} ${asked.where ?? ""} ${JSON.stringify(asked.params ?? [])}`);
   }
 
@@ -182,7 +164,7 @@ export class Watcher implements Watching {
   /** Every shape is complete at or after this, and the channel tells what happens. */
   hasReached(position: Lsn): boolean {
     const areComplete = this.shapes.every(({ status }) => status === "ready" || status === "error");
-    return this.position >= position && areComplete && this.client.status === "live";
+    return this.position >= position && areComplete && this.client.status === "live" && this.isAnswered;
   }
 
   /** Regions whose rows are on the replica, whoever asked for them, and that its token does not name. Where all is as the token says. */
@@ -223,21 +205,26 @@ export class Watcher implements Watching {
       replica: this.replica,
       backoff: { baseMs: 10, maxMs: 300 },
     });
-    client.onStatus((status) => {
-      if (status === "live") this.isLive();
-    });
+    this.before = { connections: 0, authentications: 0 };
     return client;
   }
 
   private handedOut(access: Access): void {
-    this.possible = [...this.possible, access];
-    for (const subscription of this.subscriptions) subscription.access = [...subscription.access, access];
+    if (this.client) this.before = this.client.inspect();
+    if (access !== this.possible.at(-1)) this.possible = [...this.possible, access];
+    for (const subscription of this.subscriptions) subscription.mayShow(access);
   }
 
-  /** The server has said of every shape what this token may see. */
-  private isLive(): void {
+  /** The server has said of every shape what the last token may see, and that is what is shown. */
+  private settleAccess(): void {
+    if (this.possible.length === 1 || this.client.status !== "live" || !this.isAnswered) return;
     this.possible = [this.tokens.access];
     for (const subscription of this.subscriptions) subscription.access = this.possible;
+  }
+
+  private get isAnswered(): boolean {
+    const { connections, authentications } = this.client.inspect();
+    return connections > this.before.connections || authentications > this.before.authentications;
   }
 
   /** Shapes of one table have to have the same columns. */
@@ -256,6 +243,7 @@ export class Watcher implements Watching {
       access,
       () => this.position,
       (from) => this.refetched(asked, from),
+      () => this.client.inspect().connections > this.before.connections,
     );
     this.subscriptions.add(subscription);
     return subscription;
@@ -275,6 +263,7 @@ export class Watcher implements Watching {
   }
 
   private get shapes(): ObservedShape[] {
+    this.settleAccess();
     return Array.from(this.subscriptions, (subscription) => subscription.observed(this.hadOtherToken));
   }
 
