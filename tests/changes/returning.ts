@@ -93,9 +93,11 @@ export async function startsAnew(engine: Engine, { left }: Visited): Promise<{ c
   const client = await RawClient.greeted(engine.url, undefined, left);
   const { resumes, cause } = client.welcome!;
   assert.notEqual(resumes, true);
-  const rows = rowsOf((await client.load(1, shape)).lines);
+  const { lines, commits } = await client.load(1, shape);
   await client.close();
-  return { cause: cause!, rows };
+  // Rows that were read before come with what was committed since.
+  const since = commits.flatMap(({ operations }) => operations).map((one) => one.kind === "insert" && one.row);
+  return { cause: cause!, rows: [...rowsOf(lines), ...since] };
 }
 
 /** Until it says so, asked as an operator's monitor would: nothing is told of a change of health. */
