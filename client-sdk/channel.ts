@@ -10,7 +10,8 @@ import {
   type Value,
   WalcastError,
 } from "../engine/protocol.ts";
-import { type Database, type Row, setField } from "./database.ts";
+import type { Database } from "./database.ts";
+import { type Row, setField } from "./rows.ts";
 import type { Subscriber } from "./backlog.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";

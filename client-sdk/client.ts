@@ -13,7 +13,8 @@ import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLs
 import { Awaits } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import { Connection, syncUrl, type Token } from "./connection.ts";
-import { Database, type Row } from "./database.ts";
+import { Database } from "./database.ts";
+import type { Row } from "./rows.ts";
 import type {
   ChannelOptions,
   Client,

@@ -5,15 +5,17 @@
  * Everything but `open` and `close` happens inside `exclusive`, where nobody else is in the middle of something; what
  * runs there is synchronous, so what a caller reads in one turn belongs to one state of the data.
  */
-import { PGlite } from "@electric-sql/pglite";
+import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
-import { Directory } from "./directory.ts";
-import { type ArrayTypes, type DecodeValue, decodeField, decoderOf, encodeParameter } from "./values.ts";
+import { Instance } from "./instance.ts";
+import { excerpt, failed, isStalePlan } from "./query-errors.ts";
+import { decodeRows, type RawResult, type Row } from "./rows.ts";
+import { type Statement, Statements } from "./statements.ts";
+import { type ArrayTypes, encodeParameter } from "./values.ts";
 import {
   findError,
   Messages,
-  type PostgresError,
   readColumns,
   readError,
   readParameterTypes,
@@ -23,25 +25,10 @@ import {
   type ResultColumn,
 } from "./wire.ts";
 
-export type Row = Record<string, unknown>;
-
-export interface Statement {
-  readonly name: string;
-  readonly sql: string;
-  readonly parameterTypes: readonly number[];
-  readonly columns: readonly ResultColumn[];
-}
-
 /** A statement and the values for one run of it, in text form. */
 export interface Run {
   readonly sql: string;
   readonly values: readonly (string | null)[];
-}
-
-/** The rows of a result as they came, to be decoded when somebody looks at them. */
-export interface RawResult {
-  readonly bytes: Uint8Array;
-  readonly statement: Statement;
 }
 
 /**
@@ -59,98 +46,49 @@ const settings = {
   default_transaction_read_only: "on",
 };
 
-// Each kept statement holds a plan of some ten kilobytes in PGlite. Applications have dozens of queries, not thousands.
-const STATEMENTS_MAX = 256;
-
-/**
- * Nothing of a replica in memory survives its process, and its files are arrays that are made anew to grow. So they grow by
- * writing, which leaves room, instead of by `fallocate`, which leaves none; and of the write-ahead log, which nobody will
- * ever read, there is as little as can be. Measured: a third off the time of a first load.
- */
-const inMemory = [
-  ...PGlite.defaultStartParams,
-  ...["file_extend_method=write_zeros", "wal_init_zero=off", "wal_level=minimal", "max_wal_senders=0"].flatMap(
-    (setting) => ["-c", setting],
-  ),
-];
-
 // A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
 const BINARY = 1;
 
-const inUse = new WeakSet<PGlite>();
-
 export class Database {
-  pglite: PGlite;
-  /** Why what was in its directory could not be opened. */
-  damage: string | undefined;
-  private readonly directory: Directory | undefined;
-  /** Nothing of an earlier process can be in it. */
-  readonly isFresh: boolean;
-  private readonly owned: boolean;
+  private readonly instance: Instance;
   private readonly messages = new Messages();
-  private readonly statements = new Map<string, Statement>();
+  private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
-  private statementCount = 0;
 
   /** An own PGlite, in memory or in a directory, or one that the application has made and will close. Throws `config_invalid`. */
   constructor(replica: string | PGlite = "memory://") {
-    const given = typeof replica === "object" ? replica : undefined;
-    if (given && inUse.has(given))
-      throw new WalcastError(
-        "config_invalid",
-        "open a replica: expected a PGlite of its own, found one that another client uses",
-      );
-    if (given) inUse.add(given);
-    this.isFresh = typeof replica === "string" && replica.startsWith("memory:");
-    this.directory = given || this.isFresh ? undefined : new Directory(replica as string);
-    this.pglite = given ?? this.create();
-    this.owned = given === undefined;
+    this.instance = new Instance(replica);
+  }
+
+  get pglite(): PGlite {
+    return this.instance.pglite;
+  }
+
+  /** Why what was in its directory could not be opened. */
+  get damage(): string | undefined {
+    return this.instance.damage;
+  }
+
+  /** Nothing of an earlier process can be in it. */
+  get isFresh(): boolean {
+    return this.instance.isFresh;
   }
 
   async open(): Promise<void> {
-    await this.ready();
+    await this.instance.ready();
     await this.exclusive(() => {
       for (const [name, value] of Object.entries(settings)) this.script(`SET ${name} = ${value}`);
       this.readArrayTypes();
     });
   }
 
-  async close(): Promise<void> {
-    // A PGlite that is still starting cannot be closed; one that failed to start needs no closing.
-    if (this.owned) return this.closeOwn();
-    await this.pglite.waitReady;
-    inUse.delete(this.pglite);
-    if (this.pglite.closed) return;
-    await this.exclusive(() => {
-      for (const name of Object.keys(settings)) this.script(`RESET ${name}`);
-      for (const { name } of this.statements.values()) this.messages.closeStatement(name);
-      this.exec(this.messages.sync());
-    });
-  }
-
-  private create(): PGlite {
-    return this.directory ? new PGlite(this.directory.path) : new PGlite("memory://", { startParams: inMemory });
-  }
-
-  /** Files that PGlite cannot open are of no use; what was in them can be had again. */
-  private async ready(): Promise<void> {
-    try {
-      await this.pglite.waitReady;
-    } catch (error) {
-      if (!this.directory) throw error;
-      this.damage = `${error instanceof Error ? error.message : String(error)}; it is kept as ${this.directory.setAside()}`;
-      this.pglite = this.create();
-      await this.pglite.waitReady;
-    }
-  }
-
-  private async closeOwn(): Promise<void> {
-    try {
-      await this.pglite.waitReady;
-      await this.pglite.close();
-    } finally {
-      this.directory?.release();
-    }
+  close(): Promise<void> {
+    return this.instance.close(() =>
+      this.exclusive(() => {
+        for (const name of Object.keys(settings)) this.script(`RESET ${name}`);
+        this.closeStatements();
+      }),
+    );
   }
 
   get arrayTypes(): ArrayTypes {
@@ -167,7 +105,7 @@ export class Database {
 
   /** To where a given PGlite keeps its files, if that is elsewhere; between local transactions, so rows and position go together. */
   async flush(): Promise<void> {
-    if (!this.owned) await this.pglite.syncToFs();
+    if (!this.instance.isOwn) await this.pglite.syncToFs();
   }
 
   /** A turn that lasts until what it resolves with is called. */
@@ -256,12 +194,12 @@ export class Database {
   /** Parses and describes a statement once. */
   prepare(sql: string): Statement {
     const kept = this.statements.get(sql);
-    if (kept) return this.touch(kept);
-    const name = `walcast_${++this.statementCount}`;
+    if (kept) return kept;
+    const name = this.statements.nextName();
     const bytes = this.exec(this.messages.parse(name, sql).describeStatement(name).sync());
     const statement = { name, sql, ...described(bytes, sql) };
-    this.statements.set(sql, statement);
-    this.trim();
+    const oldest = this.statements.add(statement);
+    if (oldest) this.exec(this.messages.closeStatement(oldest.name).sync());
     return statement;
   }
 
@@ -339,9 +277,13 @@ export class Database {
 
   /** Statements refer to tables by name and survive their replacement, but not a change of their columns' types. */
   forgetStatements(): void {
-    for (const { name } of this.statements.values()) this.messages.closeStatement(name);
-    this.exec(this.messages.sync());
+    this.closeStatements();
     this.statements.clear();
+  }
+
+  private closeStatements(): void {
+    for (const name of this.statements.names) this.messages.closeStatement(name);
+    this.exec(this.messages.sync());
   }
 
   readArrayTypes(): void {
@@ -370,72 +312,14 @@ export class Database {
   }
 
   private forget(sql: string): void {
-    const statement = this.statements.get(sql);
-    if (!statement) return;
-    this.statements.delete(sql);
-    this.exec(this.messages.closeStatement(statement.name).sync());
-  }
-
-  private touch(statement: Statement): Statement {
-    // A Map keeps insertion order: the first is the one that was not used for longest.
-    if (this.statements.size < STATEMENTS_MAX) return statement;
-    this.statements.delete(statement.sql);
-    this.statements.set(statement.sql, statement);
-    return statement;
-  }
-
-  private trim(): void {
-    if (this.statements.size <= STATEMENTS_MAX) return;
-    const [oldest] = this.statements.keys();
-    if (oldest !== undefined) this.forget(oldest);
+    const statement = this.statements.take(sql);
+    if (statement) this.exec(this.messages.closeStatement(statement.name).sync());
   }
 
   private check(bytes: Uint8Array, sql: string): void {
     const error = findError(bytes);
     if (error) throw failed("query_failed", `run ${excerpt(sql)}`, error);
   }
-}
-
-/** Objects, one per row, decoded by type. */
-export function decodeRows(result: RawResult, arrayTypes: ArrayTypes): Row[] {
-  const decode = rowDecoder(result.statement.columns, arrayTypes);
-  const replies = new Replies(result.bytes);
-  const rows: Row[] = [];
-  while (replies.next())
-    if (replies.tag === replyTags.dataRow) rows.push(decode(replies.bytes, replies.view, replies.start));
-  return rows;
-}
-
-/** Decodes one DataRow whose body starts at `start`. */
-export type RowDecoder = (bytes: Uint8Array, view: DataView, start: number) => Row;
-
-export function rowDecoder(columns: readonly ResultColumn[], arrayTypes: ArrayTypes): RowDecoder {
-  const names = columns.map(({ name }) => name);
-  const types = columns.map(({ typeOid }) => typeOid);
-  const decoders: (DecodeValue | undefined)[] = types.map((oid) => decoderOf(oid, arrayTypes));
-  return (bytes, view, start) => {
-    const row: Row = {};
-    let at = start + 2;
-    for (let i = 0; i < names.length; i++) {
-      const length = view.getInt32(at);
-      at += 4;
-      setField(row, names[i]!, length < 0 ? null : decodeField(bytes, at, at + length, types[i]!, decoders[i]));
-      if (length > 0) at += length;
-    }
-    return row;
-  };
-}
-
-/** Assignment, save for the one column name that assignment would understand differently. */
-export function setField(row: Row, name: string, value: unknown): void {
-  if (name !== "__proto__") row[name] = value;
-  else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true });
-}
-
-/** The SQLSTATE behind an error, if Postgres was the one who raised it. */
-export function sqlStateOf(error: unknown): string | undefined {
-  const cause = error instanceof WalcastError ? (error.cause as Partial<PostgresError> | undefined) : undefined;
-  return cause?.sqlState;
 }
 
 function described(bytes: Uint8Array, sql: string): Pick<Statement, "parameterTypes" | "columns"> {
@@ -448,24 +332,6 @@ function described(bytes: Uint8Array, sql: string): Pick<Statement, "parameterTy
     if (replies.tag === replyTags.rowDescription) columns = readColumns(replies);
   }
   return { parameterTypes, columns };
-}
-
-/** 0A000: "cached plan must not change result type"; 26000: the application ran DEALLOCATE ALL. */
-function isStalePlan(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  return state === "0A000" || state === "26000";
-}
-
-function failed(code: "query_failed" | "replica_failed", doing: string, cause: PostgresError): WalcastError {
-  const hint =
-    cause.sqlState === "25006"
-      ? "Rows of the replica change through Postgres only: write there, and the change comes back."
-      : cause.hint;
-  return new WalcastError(code, `${doing}: ${cause.message}`, { cause, position: cause.position, hint });
-}
-
-function excerpt(sql: string): string {
-  return sql.length > 120 ? `${sql.slice(0, 117)}…` : sql;
 }
 
 function joined(chunks: readonly Uint8Array[]): Uint8Array {

@@ -2,7 +2,7 @@
  * The difference between two results of one query, from their bytes: rows that did not change are neither decoded nor
  * replaced, so they stay the same objects. Pure.
  */
-import { type RawResult, type Row, type RowDecoder } from "./database.ts";
+import { type RawResult, type Row, type RowDecoder } from "./rows.ts";
 import { readText, Replies, replyTags } from "./wire.ts";
 
 /** A result, and the objects made from it. */

@@ -15,7 +15,8 @@ import {
   type TransactionSettings,
 } from "kysely";
 
-import { type Database, decodeRows } from "./database.ts";
+import type { Database } from "./database.ts";
+import { decodeRows } from "./rows.ts";
 
 export function createKysely<DB>(database: Database, opened: Promise<unknown>): Kysely<DB> {
   const dialect: Dialect = {

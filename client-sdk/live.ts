@@ -6,7 +6,9 @@
  * not show. https://www.postgresql.org/docs/current/view-pg-locks.html
  */
 import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
-import { type Database, type RawResult, type Row, type RowDecoder, rowDecoder, sqlStateOf } from "./database.ts";
+import type { Database } from "./database.ts";
+import { sqlStateOf } from "./query-errors.ts";
+import { type RawResult, type Row, type RowDecoder, rowDecoder } from "./rows.ts";
 import { compare, nothingShown, type Shown } from "./delta.ts";
 import { call, Deferred, Listeners } from "./listeners.ts";
 import type { ResultColumn } from "./wire.ts";

@@ -4,7 +4,8 @@
  * stored: another process loads those rows again.
  */
 import { type TableDescription, WalcastError } from "../engine/protocol.ts";
-import { type Database, sqlStateOf } from "./database.ts";
+import type { Database } from "./database.ts";
+import { sqlStateOf } from "./query-errors.ts";
 import { localFormOf } from "./local-form.ts";
 import { dropUnheld, letGo } from "./membership.ts";
 import * as store from "./store.ts";

@@ -7,7 +7,8 @@
  * A store of another format, or one that does not hold together, is emptied: its rows can be had again.
  */
 import { type Lsn, parseLsn, type TableDescription, type TypeDescription, zeroLsn } from "../engine/protocol.ts";
-import { type Database, type Row, type Run } from "./database.ts";
+import type { Database, Run } from "./database.ts";
+import type { Row } from "./rows.ts";
 import { forgetStaged, stagingTable } from "./staging.ts";
 import { mark, qualified } from "./tables.ts";
 

@@ -1,0 +1,48 @@
+/** A result's rows: as they came from Postgres, and as objects once somebody looks at them. */
+import type { Statement } from "./statements.ts";
+import { type ArrayTypes, type DecodeValue, decodeField, decoderOf } from "./values.ts";
+import { Replies, replyTags, type ResultColumn } from "./wire.ts";
+
+export type Row = Record<string, unknown>;
+
+/** The rows of a result as they came, to be decoded when somebody looks at them. */
+export interface RawResult {
+  readonly bytes: Uint8Array;
+  readonly statement: Statement;
+}
+
+/** Objects, one per row, decoded by type. */
+export function decodeRows(result: RawResult, arrayTypes: ArrayTypes): Row[] {
+  const decode = rowDecoder(result.statement.columns, arrayTypes);
+  const replies = new Replies(result.bytes);
+  const rows: Row[] = [];
+  while (replies.next())
+    if (replies.tag === replyTags.dataRow) rows.push(decode(replies.bytes, replies.view, replies.start));
+  return rows;
+}
+
+/** Decodes one DataRow whose body starts at `start`. */
+export type RowDecoder = (bytes: Uint8Array, view: DataView, start: number) => Row;
+
+export function rowDecoder(columns: readonly ResultColumn[], arrayTypes: ArrayTypes): RowDecoder {
+  const names = columns.map(({ name }) => name);
+  const types = columns.map(({ typeOid }) => typeOid);
+  const decoders: (DecodeValue | undefined)[] = types.map((oid) => decoderOf(oid, arrayTypes));
+  return (bytes, view, start) => {
+    const row: Row = {};
+    let at = start + 2;
+    for (let i = 0; i < names.length; i++) {
+      const length = view.getInt32(at);
+      at += 4;
+      setField(row, names[i]!, length < 0 ? null : decodeField(bytes, at, at + length, types[i]!, decoders[i]));
+      if (length > 0) at += length;
+    }
+    return row;
+  };
+}
+
+/** Assignment, save for the one column name that assignment would understand differently. */
+export function setField(row: Row, name: string, value: unknown): void {
+  if (name !== "__proto__") row[name] = value;
+  else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true });
+}
