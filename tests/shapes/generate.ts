@@ -51,6 +51,8 @@ export interface SampleColumn {
   /** Columns that share a family may be compared with each other and with each other's constants. */
   readonly family: string;
   readonly isOrdered?: boolean;
+  /** What is asked of this type alone; `param` takes a value and gives its place. */
+  readonly leaf?: (random: Random, param: (value: unknown) => string) => Pair;
 }
 
 export function tupleOf(values: readonly (string | null)[]): Tuple {
@@ -129,6 +131,7 @@ export class Conditions {
     if (this.computed && random.chance(60)) return this.computedLeaf();
     const column = random.of(this.columns);
     const name = quoteIdentifier(column.name);
+    if (column.leaf && random.chance(75)) return column.leaf(random, (value) => this.param(value));
     switch (column.values.length === 0 ? 0 : random.below(9)) {
       case 0:
         return same(`${name} IS ${random.of(["NULL", "NOT NULL"])}`);

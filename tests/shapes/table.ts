@@ -17,11 +17,16 @@ const oids: Readonly<Record<string, number>> = {
   timestamptz: 1184,
   numeric: 1700,
   uuid: 2950,
+  jsonb: 3802,
+  "int4[]": 1007,
+  "text[]": 1009,
+  "int8[]": 1016,
+  "numeric[]": 1231,
 };
 
 export function column(name: string, type: string, more: Partial<Column> = {}): Column {
   const oid = oids[type] ?? 90_000;
-  const collation = ["text", "varchar", "bpchar"].includes(type) ? { collation: defaultCollation } : {};
+  const collation = ["text", "varchar", "bpchar", "text[]"].includes(type) ? { collation: defaultCollation } : {};
   return {
     name,
     attnum: 1,

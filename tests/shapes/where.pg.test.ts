@@ -23,6 +23,7 @@ import {
 } from "../../engine/shapes/where.ts";
 import { quoteIdentifier, quoteLiteral } from "../../engine/shapes/name.ts";
 import { testDatabase } from "../support/postgres.ts";
+import { documentColumns, documentTypes } from "./documents.ts";
 import { type Condition, Conditions, patterns, Random, type SampleColumn, tupleOf } from "./generate.ts";
 
 const seed = Number(process.env["WALCAST_SEED"] ?? 20_261_121);
@@ -163,6 +164,8 @@ const columns: readonly SampleColumn[] = [
   { name: "constructor", type: "jsonb", family: "none", values: [] },
 ];
 
+const allColumns = [...columns, ...documentColumns];
+
 const types = `
   create schema "My Schema";
   create type "My Schema"."Mood" as enum ('sad', 'ok', 'Hap''py', 'ok ');
@@ -170,7 +173,8 @@ const types = `
   create domain positive as int check (value > 0);
   create domain word as text collate "C";
   create collation case_insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-  create table public.nasty (${columns.map(({ name, type }) => `${quoteIdentifier(name)} ${type}`).join(", ")});`;
+  ${documentTypes}
+  create table public.nasty (${allColumns.map(({ name, type }) => `${quoteIdentifier(name)} ${type}`).join(", ")});`;
 
 test("a predicate answers as Postgres does, for every row", async () => {
   await loadParser();
@@ -195,6 +199,16 @@ test("what is computed is what Postgres computes, and fails where it fails", asy
   assert(conditions.length * rows.length > 100_000, `seed ${seed}: only ${conditions.length} conditions are compared`);
   const failing = answers.filter((list) => list.includes("error"));
   assert(failing.length > 50, `seed ${seed}: only ${failing.length} conditions fail for a row`);
+});
+
+test("jsonb and arrays answer as in Postgres", async () => {
+  await loadParser();
+  const { client, table, rows } = await nastyRows();
+  const conditions = acceptedConditions(new Random(seed + 4), table, false, documentColumns).slice(0, 800);
+  const answers = conditions.map(({ predicate }) => rows.map((row) => predicate.matches(row)));
+  await compare(client, "Postgres", conditions, answers, ({ condition }) => condition.inlined);
+  await client.query("set search_path = pg_catalog");
+  await compare(client, "its own SQL", conditions, answers, ({ predicate }) => predicate.sql);
 });
 
 test("a shape selects, and fails for, the rows that its SQL does, and the index leads to all of them", async () => {
@@ -233,7 +247,7 @@ test("a guarded predicate answers as its SQL does", async () => {
 test("what we write for a constant is what Postgres prints for it", async () => {
   await loadParser();
   const { client, table } = await nastyRows();
-  for (const { name, type, values } of columns) {
+  for (const { name, type, values } of allColumns) {
     for (const value of values) {
       const { rows } = await client.query<[string]>({
         text: `select ${quoteLiteral(value)}::${type.replace(/ collate.*/, "")}`,
@@ -241,7 +255,7 @@ test("what we write for a constant is what Postgres prints for it", async () => 
       });
       const printed = tupleOf(table.columns.map(() => rows[0]![0]));
       const predicate = compileWhere(
-        `${quoteIdentifier(name)} ${name === "nd" ? 'collate "C"' : ""} = $1`,
+        `${quoteIdentifier(name)} ${type.endsWith("case_insensitive") ? 'collate "C"' : ""} = $1`,
         [value],
         table,
       );
@@ -260,8 +274,8 @@ interface Accepted {
 }
 
 /** Conditions that we take: Postgres must take them all. A good part of what is generated has to be among them. */
-function acceptedConditions(random: Random, table: Table, computed: boolean): Accepted[] {
-  const conditions = new Conditions(random, columns, computed);
+function acceptedConditions(random: Random, table: Table, computed: boolean, asked = columns): Accepted[] {
+  const conditions = new Conditions(random, asked, computed);
   const generated = Array.from({ length: conditionCount }, () => conditions.next());
   const accepted = generated.flatMap((condition) => compiled(condition, table) ?? []);
   assert(
@@ -373,7 +387,7 @@ async function makeNastyRows() {
   const client = await connected(database.url);
   await client.query(types);
   const random = new Random(seed);
-  const made = Array.from({ length: rowCount }, () => `(${columns.map((one) => valueSql(random, one)).join(", ")})`);
+  const made = Array.from({ length: rowCount }, () => `(${allColumns.map((one) => valueSql(random, one)).join(", ")})`);
   await client.query(`insert into nasty values ${made.join(", ")}`);
   const { rows: oids } = await client.query<{ oid: string }>("select 'nasty'::regclass::oid as oid");
   const table = await describeTable(database.pool, Number(oids[0]!.oid));

@@ -30,6 +30,10 @@ const table = tableOf([
   column("constructor", "text"),
   column('Sel"ect', "int4"),
   column("pair", "public.pair", { baseTypeKind: "c" }),
+  column("tags", "text[]"),
+  column("parents", "int8[]"),
+  column("data", "jsonb"),
+  column("more", "jsonb"),
 ]);
 
 before(loadParser);
@@ -75,6 +79,14 @@ const equivalent: [string, string][] = [
   ["name = 'a' || 'b'", "name = 'ab'"],
   ["id + small = 2", "2 = small + id"],
   ["amount = 1.50 * 2", "amount = 3"],
+  ["tags @> '{a,b}'", "'{ \"a\", b }'::text[] <@ tags"],
+  ["tags @> '{a,b}'", "tags @> ARRAY['a', 'b']"],
+  ["tags && ARRAY['NULL', NULL]", "'{\"NULL\",null}' && tags"],
+  ["NOT 7 = ANY(parents)", "7 <> ALL(parents)"],
+  ["tags IS NULL", "NOT tags IS NOT NULL"],
+  [`data @> '{"b": 1, "a": [1,  "\\u00e4"]}'`, `'{"a":[1,"ä"],"b":0,"b":1}' <@ data`],
+  ["data -> 'a' -> 0 = '1e2'", "(data->'a')->0 = '100'::jsonb"],
+  ["data #>> '{a,0}' = 'x'", "'x' = data #>> ARRAY['a', '0']"],
   ["id = 1 -- comment", "id = 1 /* comment /* nested */ */"],
 ];
 
@@ -131,6 +143,10 @@ test("a predicate knows the columns it reads", () => {
   assert.deepEqual(everything.columns, []);
 });
 
+function nested(depth: number): string {
+  return "[".repeat(depth) + "]".repeat(depth);
+}
+
 // ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const answers: [where: string, values: Record<string, string | null>, answer: boolean | null][] = [
@@ -181,6 +197,31 @@ const answers: [where: string, values: Record<string, string | null>, answer: bo
   ["id IS NOT DISTINCT FROM small", { id: null, small: null }, true],
   ["(id, name) IS DISTINCT FROM (1, 'x')", { id: "1", name: "x" }, false],
   ["id BETWEEN SYMMETRIC 2 AND 1", { id: "1" }, true],
+  ["tags @> '{b}'", { tags: '{a,"b"}' }, true],
+  ["tags @> '{}'", { tags: "{}" }, true],
+  ["tags @> '{NULL}'", { tags: "{NULL}" }, false],
+  ["tags && '{\"NULL\"}'", { tags: '{NULL,"NULL"}' }, true],
+  ["tags = '[0:1]={a,b}'", { tags: "{a,b}" }, false],
+  ["tags = '{{a},{b}}'", { tags: "{{a},{b}}" }, true],
+  ["'b' = ANY(tags)", { tags: "{a,NULL}" }, null],
+  ["7 <= ALL(parents)", { parents: "[5:6]={7,8}" }, true],
+  ["7 = ANY(parents)", { parents: "{}" }, false],
+  ["id = ANY('{{1},{2}}')", { id: "2" }, true],
+  ["name = ANY('{\u00a0a}')", { name: "\u00a0a" }, true],
+  ["cardinality(tags) = 0", { tags: "{}" }, true],
+  ["array_length(tags, 2) = 1", { tags: "{{a},{b}}" }, true],
+  [`data @> '{"a": 1}'`, { data: '{"a": 1.0, "b": 2}' }, true],
+  ["data @> '\"a\"'", { data: '["a", 1]' }, true],
+  ["data -> 'a' @> '\"a\"'", { data: '{"a": [["a"]]}' }, false],
+  ["data ->> 'a' = '1.0'", { data: '{"a": 1.0}' }, true],
+  ["data -> 'a' = '1'", { data: '{"a": 1.0}' }, true],
+  ["data ->> 'a' IS NULL", { data: '{"a": null}' }, true],
+  ["data -> 'a' IS NULL", { data: '{"a": null}' }, false],
+  ["data ->> '__proto__' = 'x'", { data: '{"__proto__": "x"}' }, true],
+  ["data -> -1 = '3'", { data: "[1, 2, 3]" }, true],
+  ["data ? 'a\"'", { data: '{"a\\"": 1}' }, true],
+  ["data ?& '{a,NULL}'", { data: '["a"]' }, true],
+  ["data #>> '{a,1,b}' = '[1, \"}\"]'", { data: '{"a": ["x", {"b": [1, "}"]}]}' }, true],
   ["id > ALL('{1,2}')", { id: "2" }, false],
   ["(id, small) < (1, 2)", { id: "1", small: "1" }, true],
   ["(id, small) < (1, 2)", { id: "1", small: null }, null],
@@ -207,6 +248,7 @@ const failures: [where: string, values: Record<string, string>, message: string]
   ["id + 1 > 0", { id: "9223372036854775807" }, "bigint out of range"],
   ["name LIKE 'a\\'", { name: "ab" }, "LIKE pattern must not end with escape character"],
   ["abs(small) > 0", { small: "-32768" }, "smallint out of range"],
+  ["data @> more", { data: nested(1002), more: nested(1002) }, "stack depth limit exceeded"],
 ];
 
 for (const [where, values, message] of failures) {
@@ -309,7 +351,29 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   ["id = 1 / 0", [], "where_failed", 7],
   ["id + 1 > 0 AND id = 2147483647 + 1", [], "where_failed", 31],
   ["orders.* IS NULL", [], "unknown_column", 0],
+  ["tags < '{a}'", [], "where_unsupported", 5],
+  ["data < '1'", [], "where_unsupported", 5],
+  ["data @> $1", [nested(202)], "where_unsupported", 8],
+  ["data['a'] = '1'", [], "where_unsupported", 0],
+  ["tags @> ARRAY[name]", [], "where_unsupported", 8],
   // Wrong types
+  ['data @> \'{"a": "\\u0000"}\'', [], "where_type", 8],
+  ['data @> \'{"a": "\\ud800"}\'', [], "where_type", 8],
+  ["data @> '{a: 1}'", [], "where_type", 8],
+  ["data @> '[01]'", [], "where_type", 8],
+  ["data @> '1 2'", [], "where_type", 8],
+  ["tags @> '{a,}'", [], "where_type", 8],
+  ["tags @> '{{a},{b,c}}'", [], "where_type", 8],
+  ["tags @> '[0:2]={a,b}'", [], "where_type", 8],
+  ["parents @> '{x}'", [], "where_type", 11],
+  ["parents @> ARRAY[1]", [], "where_unsupported", 8],
+  ["parents = ARRAY[1]", [], "where_type", 8],
+  ["tags = ANY('{{a}}')", [], "where_type", 5],
+  ["tags @> ARRAY[]", [], "where_type", 8],
+  ["1 = ANY(id)", [], "where_type", 2],
+  ["1 = ANY(tags)", [], "where_type", 2],
+  ["'{}' @> '{}'", [], "where_unsupported", 5],
+  ["data -> 1::int8 = '1'", [], "where_unsupported", 5],
   ["id = 'x'", [], "where_type", 5],
   ["id = '1.0'", [], "where_type", 5],
   ["small = '40000'", [], "where_type", 8],

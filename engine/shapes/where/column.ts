@@ -4,7 +4,7 @@
  */
 import type { Column } from "../../changes/table.ts";
 import { quoteIdentifier, quoteLiteral } from "../name.ts";
-import { fitsInteger, sqlTypeOfColumn, valueTypes, type SqlType, type ValueType } from "./type.ts";
+import { fitsInteger, sqlTypeOfColumn, type SqlType, type ValueType, valuesOf } from "./type.ts";
 
 export type OrderOperator = "<" | "<=" | ">" | ">=";
 export type Operator = OrderOperator | "=" | "<>";
@@ -25,7 +25,7 @@ export interface ReadColumn extends AnyColumn {
 export function anyColumn(column: Column, position: number): AnyColumn | ReadColumn {
   const any = { position, column, sql: quoteIdentifier(column.name) };
   const sqlType = sqlTypeOfColumn(column);
-  return sqlType ? { ...any, sqlType, values: valueTypes[sqlType.type] } : any;
+  return sqlType ? { ...any, sqlType, values: valuesOf(sqlType) } : any;
 }
 
 export function isReadable(column: AnyColumn): column is ReadColumn {

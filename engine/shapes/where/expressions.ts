@@ -6,7 +6,16 @@
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
 import type { Tuple } from "../../changes/tuple.ts";
 import { compile } from "./compile.ts";
-import { comparison, firstPresent, furthest, joined, textOfTruth, truthOf, unlessEqual } from "./forms.ts";
+import {
+  comparison,
+  elementsCompared,
+  firstPresent,
+  furthest,
+  joined,
+  textOfTruth,
+  truthOf,
+  unlessEqual,
+} from "./forms.ts";
 import { applied, isKnown, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
 import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
@@ -25,7 +34,7 @@ import {
   type Scalar,
   type Value,
 } from "./scalar.ts";
-import { canonicalText, type SqlType, valueTypes } from "./type.ts";
+import { canonicalText, type SqlType, valuesOf } from "./type.ts";
 
 /** Some forms name a part twice; nested, they would grow without bound. */
 const sqlLengthMax = 100_000;
@@ -60,6 +69,8 @@ export class Expressions {
         return this.coalesce(raw, body, depth);
       case "MinMaxExpr":
         return this.extreme(raw, body, depth);
+      case "A_ArrayExpr":
+        return this.operands.arrays.constant(raw, depth);
       default:
         throw this.operands.unsupported(raw, describe(raw));
     }
@@ -72,6 +83,17 @@ export class Expressions {
     if (isNullConstant(a) || isNullConstant(b)) return constant(null);
     this.checkOrder(raw, type, operator, [a, b]);
     return a.sql <= b.sql ? comparison(type, a, operator, b) : comparison(type, b, mirrored[operator], a);
+  }
+
+  /** = ANY and its like, over an array that a row has. */
+  compareElements(raw: Raw, left: Operand, operator: Operator, right: Operand, all: boolean): Node {
+    const array = this.operands.typeOf(right);
+    if (!array?.element) throw this.operands.refused("where_type", raw, `expected an array, found type ${array?.sql}`);
+    const own = this.operands.typeOf(left);
+    const type = own ? this.commonOf(raw, own, array.element) : array.element;
+    const [value, elements] = [this.scalar(left, array.element), this.scalar(right, array)];
+    this.checkOrder(raw, type, operator, [value, elements]);
+    return elementsCompared(type, value, operator, elements, all);
   }
 
   inC({ scalar, raw }: ExpressionOperand): ExpressionOperand {
@@ -240,7 +262,7 @@ export class Expressions {
 
   private checkOrder(raw: Raw, type: SqlType, operator: Operator, scalars: readonly Scalar[]): void {
     const isEquality = operator === "=" || operator === "<>";
-    const { ordered, collatable } = valueTypes[type.type];
+    const { ordered, collatable } = valuesOf(type);
     if (!isEquality && !ordered) throw this.operands.unsupported(raw, `${operator} over type ${type.sql}`);
     if (!collatable) return;
     const collation = commonCollation(scalars);
@@ -254,7 +276,7 @@ export class Expressions {
 
   /** What is never evaluated decides by which collation the rest is compared all the same. */
   private checkDropped(raw: Raw, type: SqlType, dropped: readonly Scalar[]): void {
-    if (valueTypes[type.type].collatable && commonCollation(dropped))
+    if (valuesOf(type).collatable && commonCollation(dropped))
       throw this.operands.unsupported(raw, "a text that is never asked for", "Leave it out.");
   }
 

@@ -4,7 +4,7 @@ import type { Operator } from "./column.ts";
 import { holdsFor } from "./compile.ts";
 import { constant, type Node } from "./node.ts";
 import { cHint, type ConstantOperand, type Operand, type Operands } from "./operands.ts";
-import { valueTypes } from "./type.ts";
+import { valuesOf } from "./type.ts";
 
 /** The constants among a list's items, if it holds nothing else. */
 export function constantsOf(items: readonly Operand[]): readonly ConstantOperand[] | undefined {
@@ -20,7 +20,7 @@ export function foldComparison(
   right: ConstantOperand,
 ): Node {
   const type = operands.commonType(raw, left, right);
-  const values = valueTypes[type.type];
+  const values = valuesOf(type);
   const isEquality = operator === "=" || operator === "<>";
   if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC)))
     throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);

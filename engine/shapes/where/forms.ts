@@ -7,10 +7,12 @@ import {
   columnsOf,
   commonCollation,
   compareScalars,
+  elementsOf,
   type Evaluate,
   isTrueText,
   type Scalar,
   truthText,
+  type Value,
 } from "./scalar.ts";
 import type { SqlType } from "./type.ts";
 
@@ -23,6 +25,25 @@ export function comparison(type: SqlType, a: Scalar, operator: Operator, b: Scal
   const sql = (by: Operator): string => `${a.sql} OPERATOR(pg_catalog.${by}) ${b.sql}`;
   const { columns, mayFail } = joined(type, [a, b], "", a.evaluate);
   return test({ columns, mayFail, answer }, sql(operator), sql(opposites[operator]));
+}
+
+/** Compares with each element: true where `all` of them, or else any of them, compare so. */
+export function elementsCompared(type: SqlType, value: Scalar, operator: Operator, array: Scalar, all: boolean): Node {
+  const holds = holdsFor[operator];
+  const answer = (row: Tuple): boolean | null => {
+    const [left, right] = [value.evaluate(row), array.evaluate(row)];
+    if (right === null) return null;
+    const elements = elementsOf(right, array.type);
+    if (elements.length === 0) return all;
+    if (left === null) return null;
+    const isDecisive = (element: Value): boolean =>
+      element !== null && holds(compareScalars(type, left, element)) !== all;
+    return elements.some(isDecisive) ? !all : elements.includes(null) ? null : all;
+  };
+  const { columns, mayFail } = joined(type, [value, array], "", value.evaluate);
+  const sql = (by: Operator, word: string): string => `${value.sql} OPERATOR(pg_catalog.${by}) ${word} (${array.sql})`;
+  const [word, other] = all ? (["ALL", "ANY"] as const) : (["ANY", "ALL"] as const);
+  return test({ columns, mayFail, answer }, sql(operator, word), sql(opposites[operator], other));
 }
 
 export function joined(type: SqlType, scalars: readonly Scalar[], name: string, evaluate: Evaluate): Scalar {

@@ -7,6 +7,8 @@
  * index shall serve it, it becomes a node of its own in node.ts, and places in index/cover.ts.
  */
 import assert from "node:assert/strict";
+import { arrayOperations } from "./array-operations.ts";
+import { jsonbOperations } from "./jsonb-operations.ts";
 import {
   absolute,
   add,
@@ -26,7 +28,7 @@ import { columnsOf, commonCollation, type Evaluate, isBytes, type Scalar, type V
 import { textOperations } from "./text-operations.ts";
 import { type SqlType, sqlTypeNamed } from "./type.ts";
 
-type Present = Exclude<Value, null>;
+export type Present = Exclude<Value, null>;
 
 export interface Operation {
   readonly kind: "operator" | "function";
@@ -37,9 +39,11 @@ export interface Operation {
   readonly mayFail: boolean | ((args: readonly Scalar[]) => boolean);
   /** Its arguments may change places. */
   readonly isCommutative: boolean;
+  /** The operator that says the same with its sides exchanged; it is written as that one. */
+  readonly mirrored?: string;
   /** Of the collation that its arguments have in common. */
   readonly needs: "nothing" | "determinism" | "C";
-  readonly evaluate: (a: Present, b: Present) => Present;
+  readonly evaluate: (a: Present, b: Present) => Value;
 }
 
 const rules = { kind: "operator", mayFail: true, isCommutative: false, needs: "nothing" } as const;
@@ -99,7 +103,7 @@ const arithmetic = [
   })(),
 ];
 
-const operations: readonly Operation[] = [...arithmetic, ...textOperations];
+const operations: readonly Operation[] = [...arithmetic, ...textOperations, ...arrayOperations, ...jsonbOperations];
 
 /** The row for arguments of these types, where undefined is a literal that takes the type it is given. */
 export function operationFor(
@@ -114,11 +118,11 @@ export function isKnown(kind: Operation["kind"], name: string): boolean {
   return operations.some((row) => row.kind === kind && row.name === name);
 }
 
-/** A literal among numbers is of the other argument's type. Alone, nothing says of which number type it is. */
+/** A literal is of the type that the others decide. Where nothing does, it can only be text. */
 function takes({ args }: Operation, types: readonly (SqlType | undefined)[]): boolean {
   if (args.length !== types.length) return false;
-  const isNumber = typeNamed(args[0]!).type === "number";
-  if (isNumber && types.every((type) => type === undefined)) return false;
+  const isDecided = args.every((arg) => arg === args[0]) ? types.some((type) => type !== undefined) : types[0];
+  if (!isDecided && args.some((arg) => arg !== "text")) return false;
   return args.every((arg, i) => types[i] === undefined || holds(arg, types[i]));
 }
 
@@ -126,6 +130,7 @@ const widths = ["int2", "int4", "int8", "numeric"].map((name) => `pg_catalog.${n
 
 function holds(arg: string, type: SqlType): boolean {
   const wanted = typeNamed(arg);
+  if (wanted.type === "array") return wanted === type;
   return (
     wanted.type === type.type && (type.type !== "number" || widths.indexOf(type.sql) <= widths.indexOf(wanted.sql))
   );
@@ -146,7 +151,9 @@ export function applied(operation: Operation, given: readonly Scalar[]): Scalar 
   const args = operation.isCommutative ? given.toSorted((a, b) => (a.sql < b.sql ? -1 : 1)) : given;
   return {
     type: typeNamed(operation.result),
-    sql: callSql(operation, args),
+    sql: operation.mirrored
+      ? callSql({ ...operation, name: operation.mirrored }, args.toReversed())
+      : callSql(operation, args),
     columns: columnsOf(args),
     mayFail: fails(operation, args) || args.some(({ mayFail }) => mayFail),
     collation: typeNamed(operation.result).type === "text" ? commonCollation(args) : undefined,

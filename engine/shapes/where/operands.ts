@@ -15,14 +15,16 @@ import type {
 import type { Table } from "../../changes/table.ts";
 import { WalcastError } from "../../errors.ts";
 import { parseTableName } from "../name.ts";
+import { printList } from "./array-literal.ts";
+import { Arrays } from "./arrays.ts";
 import { Expressions } from "./expressions.ts";
 import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
 import type { Node } from "./node.ts";
 import { numericScale } from "./number.ts";
-import { paramText } from "./params.ts";
+import { paramArray, paramText } from "./params.ts";
 import { locationOf, stringsOf, tagged } from "./raw.ts";
-import type { Scalar } from "./scalar.ts";
-import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valueTypes } from "./type.ts";
+import { columnScalar, type Scalar } from "./scalar.ts";
+import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valuesOf } from "./type.ts";
 
 export interface Scope {
   readonly table: Table;
@@ -45,11 +47,19 @@ export type ConstantOperand = {
   readonly type?: SqlType;
   /** Of a numeric: how many digits are shown after the point, where that is more than matter. */
   readonly scale?: number;
+  /** A parameter whose value is an array: no other type takes its text. */
+  readonly isArray?: boolean;
   readonly isC: boolean;
   readonly raw: Raw;
 };
 /** Computed from a row. */
-export type ExpressionOperand = { readonly kind: "expression"; readonly scalar: Scalar; readonly raw: Raw };
+export type ExpressionOperand = {
+  readonly kind: "expression";
+  readonly scalar: Scalar;
+  /** Where it is nothing but a column. */
+  readonly column?: AnyColumn;
+  readonly raw: Raw;
+};
 export type Operand = ColumnOperand | ConstantOperand | ExpressionOperand;
 /** A constant as a column's rows would hold it. */
 export type Value = Buffer | null;
@@ -59,6 +69,7 @@ const depthMax = 200;
 
 export class Operands {
   readonly expressions: Expressions;
+  readonly arrays: Arrays;
   private readonly scope: Scope;
   private readonly columns: ReadonlyMap<string, AnyColumn>;
   private readonly paramsUsed = new Set<number>();
@@ -68,6 +79,7 @@ export class Operands {
   constructor(scope: Scope, condition: (raw: Raw, depth: number) => Node) {
     this.scope = scope;
     this.expressions = new Expressions(this, condition);
+    this.arrays = new Arrays(this);
     this.columns = columnsByName(scope.table);
   }
 
@@ -83,11 +95,11 @@ export class Operands {
     const { kind, body } = tagged(raw);
     switch (kind) {
       case "ColumnRef":
-        return { kind: "column", column: this.column(raw, body), isC: false, raw };
+        return columnOperand(this.column(raw, body), raw);
       case "A_Const":
         return this.literal(raw, body);
       case "ParamRef":
-        return { kind: "constant", text: paramText(...this.param(raw, body)), isC: false, raw };
+        return this.parameter(raw, body);
       case "TypeCast":
         return this.cast(raw, body, depth);
       case "CollateClause":
@@ -164,7 +176,7 @@ export class Operands {
   textAs(type: SqlType, operand: ConstantOperand): string | null {
     if (operand.text === null) return null;
     if (!operand.type || (type.type === "timestamp" && operand.type.type === "date"))
-      return this.canonical(operand.text, type, operand.raw);
+      return this.canonicalOf(operand, operand.text, type);
     return operand.text;
   }
 
@@ -265,6 +277,19 @@ export class Operands {
     return type ? { text: canonical, type } : { text: canonical, type: numeric, scale: numericScale(text) };
   }
 
+  private parameter(raw: Raw, body: ParamRef): ConstantOperand {
+    const [value, number, position] = this.param(raw, body);
+    if (!Array.isArray(value)) return { kind: "constant", text: paramText(value, number, position), isC: false, raw };
+    const text = printList(paramArray(value, number, position));
+    return { kind: "constant", text, isArray: true, isC: false, raw };
+  }
+
+  private canonicalOf({ isArray, raw }: ConstantOperand, text: string, type: SqlType): string {
+    if (isArray && type.type !== "array")
+      throw this.refused("where_params", raw, `expected one value of type ${type.sql}, found an array`, anyHint);
+    return this.canonical(text, type, raw);
+  }
+
   private canonical(text: string, type: SqlType, raw: Raw): string {
     const value = this.located(raw, () => canonicalText(text, type));
     if (value === undefined)
@@ -301,16 +326,16 @@ export class Operands {
     if (!isC) throw this.unsupported(raw, `the collation ${name.join(".")}`, cHint);
     const operand = this.operand(body.arg!, depth + 1);
     const type = this.typeOf(operand);
-    if (type && !valueTypes[type.type].collatable)
+    if (type && !valuesOf(type).collatable)
       throw this.refused("where_type", raw, `expected text before COLLATE, found ${type.sql}`);
     return operand.kind === "expression" ? this.expressions.inC(operand) : { ...operand, isC: true };
   }
 
   private cast(raw: Raw, body: TypeCast, depth: number): ConstantOperand {
+    if (body.typeName?.arrayBounds && tagged(body.arg!).kind === "A_ArrayExpr") return this.arrays.constant(raw, depth);
     const operand = this.operand(body.arg!, depth + 1);
     if (operand.kind !== "constant")
       throw this.unsupported(raw, `a cast of ${what(operand)}`, "Compare it as it is, and cast the constant.");
-    if (body.typeName?.arrayBounds) throw this.unsupported(raw, "an array outside of = ANY");
     return this.castTo(this.typeNamed(raw, body.typeName), operand, raw);
   }
 
@@ -318,7 +343,7 @@ export class Operands {
     if (operand.text === null) return { ...operand, type };
     if (!operand.type) {
       const scale = type.sql === "pg_catalog.numeric" ? { scale: numericScale(operand.text) } : {};
-      return { ...operand, text: this.canonical(operand.text, type, operand.raw), type, ...scale };
+      return { ...operand, text: this.canonicalOf(operand, operand.text, type), type, ...scale };
     }
     const isExact =
       type.type === "number" && type.sql !== "pg_catalog.numeric"
@@ -335,8 +360,9 @@ export class Operands {
 
   typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
     const path = stringsOf(typeName?.names);
-    const builtin = path.length === 1 || path[0] === "pg_catalog" ? sqlTypeNamed(path.at(-1)!) : undefined;
-    const found = builtin ?? this.enumNamed(path);
+    const name = `${path.at(-1)}${typeName?.arrayBounds ? "[]" : ""}`;
+    const builtin = path.length === 1 || path[0] === "pg_catalog" ? sqlTypeNamed(name) : undefined;
+    const found = builtin ?? (typeName?.arrayBounds ? undefined : this.enumNamed(path));
     if (!found || typeName?.setof || typeName?.pct_type) throw this.unsupported(raw, `a cast to ${path.join(".")}`);
     if (typeName?.typmods) throw this.unsupported(raw, `a cast to ${path.join(".")} with a length or precision`);
     return found;
@@ -355,9 +381,18 @@ export class Operands {
 }
 
 /** For a message. */
-export function what(operand: Operand): string {
+function what(operand: Operand): string {
   return operand.kind === "column" ? "a column" : "an expression";
 }
+
+/** Equal values of some types may have different texts: nothing compares them as they are. */
+function columnOperand(column: AnyColumn, raw: Raw): ColumnOperand | ExpressionOperand {
+  return isReadable(column) && !column.values.bytewise
+    ? { kind: "expression", scalar: columnScalar(column, false), column, raw }
+    : { kind: "column", column, isC: false, raw };
+}
+
+const anyHint = "Write = ANY($1) to compare with any of its elements.";
 
 export const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
 
@@ -366,6 +401,7 @@ const conversions = new Set(["text bpchar", "date timestamp", "date timestamptz"
 
 function compatible(left: SqlType, right: SqlType): boolean {
   if (left.type === "enum" || right.type === "enum") return left.oid === right.oid;
+  if (left.type === "array" || right.type === "array") return left === right;
   return left.type === right.type || (left.type === "timestamp" && right.type === "date");
 }
 

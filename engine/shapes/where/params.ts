@@ -17,13 +17,21 @@ export function paramText(value: unknown, number: number, position: number | und
 }
 
 /** A parameter where an array stands: its elements, or a literal such as '{1,2}' to be read. */
-export function paramArray(
+export function paramElements(
   value: unknown,
   number: number,
   position: number | undefined,
 ): readonly ParamText[] | string | null {
   if (value === null || typeof value === "string") return text(value, number, position);
   if (!Array.isArray(value)) throw refused(number, position, "an array", typeof value);
+  return paramArray(value, number, position);
+}
+
+export function paramArray(
+  value: readonly unknown[],
+  number: number,
+  position: number | undefined,
+): readonly ParamText[] {
   return value.map((element) => text(element, number, position));
 }
 

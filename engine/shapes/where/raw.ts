@@ -25,6 +25,7 @@ const values: ReadonlySet<string> = new Set([
   "CoalesceExpr",
   "MinMaxExpr",
   "RowExpr",
+  "A_ArrayExpr",
 ]);
 
 /** An expression with an operator is one of those that give a truth, by name or by form. */
@@ -55,7 +56,7 @@ export function stringsOf(nodes: readonly Raw[] | undefined): string[] {
 export function locationOf(raw: Raw): number | undefined {
   const { kind, body } = tagged(raw);
   if ("location" in body && typeof body.location === "number" && body.location >= 0) return body.location;
-  if (kind === "TypeCast" && body.arg) return locationOf(body.arg);
+  if ((kind === "TypeCast" || kind === "A_Indirection") && body.arg) return locationOf(body.arg);
   return undefined;
 }
 
@@ -70,6 +71,5 @@ const names: ReadonlyMap<string, string> = new Map([
   ["SubLink", "a subquery"],
   ["CaseExpr", "CASE"],
   ["RowExpr", "a row outside of a comparison with another"],
-  ["A_ArrayExpr", "an array outside of = ANY"],
   ["A_Indirection", "a part of a value"],
 ]);

@@ -3,7 +3,6 @@
  * is refused with its position. Conditions are here; operands.ts says which columns and constants they compare.
  */
 import type { A_Expr, BoolExpr, BooleanTest, Node as Raw, NullTest } from "libpg-query";
-import { Arrays } from "./arrays.ts";
 import { constantsOf, foldComparison } from "./fold.ts";
 import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
@@ -22,13 +21,11 @@ export function resolve(expression: Raw, scope: Scope): Node {
 
 class Resolver {
   readonly operands: Operands;
-  private readonly arrays: Arrays;
   /** What has one answer for every row, which Postgres finds out with each row anew. */
   private decided: Raw | undefined;
 
   constructor(scope: Scope) {
     this.operands = new Operands(scope, (raw, depth) => this.condition(raw, depth));
-    this.arrays = new Arrays(this.operands);
   }
 
   condition(raw: Raw, depth: number): Node {
@@ -83,6 +80,7 @@ class Resolver {
 
   private nullness(argument: Raw, operand: Operand, negated: boolean): Node {
     if (operand.kind === "constant") return constant((operand.text === null) !== negated);
+    if (operand.kind === "expression" && operand.column) return isNull(operand.column, negated);
     if (operand.kind === "expression") {
       const node = this.operands.expressions.isNull(operand);
       return negated ? not(node) : node;
@@ -232,7 +230,12 @@ class Resolver {
     const operator = this.operator(raw, body);
     const all = body.kind === "AEXPR_OP_ALL";
     const subject = this.operands.operand(body.lexpr!, depth + 1);
-    const items = this.arrays.elementsOf(body.rexpr!, depth + 1);
+    const { arrays, expressions } = this.operands;
+    if (subject.kind !== "column" && this.operands.typeOf(subject)?.type === "array")
+      throw this.operands.refused("where_type", raw, "expected one value to compare with elements, found an array");
+    if (!arrays.isWritten(body.rexpr!))
+      return expressions.compareElements(raw, subject, operator, this.operands.operand(body.rexpr!, depth + 1), all);
+    const items = arrays.elementsOf(body.rexpr!, depth + 1);
     const node =
       items && items.length > 0 ? this.overItems(raw, subject, operator, items, all) : constant(items && all);
     return this.noted(raw, this.after(subject, node), [subject, ...(items ?? [])]);

@@ -6,10 +6,11 @@
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../changes/tuple.ts";
 import { quoteLiteral } from "../name.ts";
+import { arrayIn, constantArray } from "./array-value.ts";
 import type { ReadColumn } from "./column.ts";
 import type { Prefix } from "./prefix.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
-import { type SqlType, valueTypes } from "./type.ts";
+import { type SqlType, valuesOf } from "./type.ts";
 
 /** Numbers as such; of every other type the canonical text in UTF-8, which may be a view of the row's bytes. */
 export type Value = null | NumberValue | Buffer;
@@ -92,9 +93,18 @@ export function constantScalar(text: string | null, type: SqlType, isC: boolean,
 export function compareScalars(type: SqlType, a: Exclude<Value, null>, b: Exclude<Value, null>): number {
   if (isBytes(a) || isBytes(b)) {
     assert(isBytes(a) && isBytes(b), "values of one type are compared");
-    return valueTypes[type.type].compare(a, 0, a.length, b, 0, b.length);
+    return valuesOf(type).compare(a, 0, a.length, b, 0, b.length);
   }
   return compareValues(a, b);
+}
+
+/** Of an array. */
+export function elementsOf(array: Exclude<Value, null>, { element }: SqlType): readonly Value[] {
+  assert(isBytes(array) && element, "an array has elements of a type");
+  const { end } = valuesOf(element);
+  return arrayIn(array).elements.map(
+    (bytes) => bytes && valueOf(bytes.toString("utf8", 0, end(bytes, 0, bytes.length)), element),
+  );
 }
 
 /** What an operator or a function goes by whose arguments are these. The explicit one counts, then the one that is not the default. */
@@ -117,7 +127,9 @@ function collationOf({ column: { collation } }: ReadColumn): Collation | undefin
   return collation && { ...collation, name: `${collation.schema}.${collation.name}`, isExplicit: false };
 }
 
-function valueOf(text: string, { type, sql }: SqlType, scale: number): Value {
+/** `text` is canonical. */
+function valueOf(text: string, { type, sql }: SqlType, scale = 0): Exclude<Value, null> {
+  if (type === "array") return constantArray(Buffer.from(text));
   if (type !== "number") return Buffer.from(text);
   return sql === "pg_catalog.numeric" ? withScale(numericOf(text), scale) : BigInt(text);
 }

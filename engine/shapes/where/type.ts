@@ -3,9 +3,14 @@
  * values compare, and the canonical text of a constant. Equal values have equal bytes up to that end; the index over
  * predicates relies on it. What is not here is refused, except in IS [NOT] NULL.
  */
+import assert from "node:assert/strict";
 import type { Column } from "../../changes/table.ts";
 import { canStandInSql } from "../name.ts";
+import { parseArray, printArray } from "./array-literal.ts";
+import { equalArrays } from "./array-value.ts";
 import { compareDateTimes, parseDateTime } from "./datetime.ts";
+import { parseJsonb } from "./jsonb-input.ts";
+import { equalJsonb } from "./jsonb.ts";
 import { compareNumbers, numberEnd, parseInteger, parseNumeric } from "./number.ts";
 
 export type TypeName =
@@ -17,7 +22,9 @@ export type TypeName =
   | "enum"
   | "date"
   | "timestamp"
-  | "timestamptz";
+  | "timestamptz"
+  | "jsonb"
+  | "array";
 
 export interface ValueType {
   readonly name: TypeName;
@@ -25,6 +32,8 @@ export interface ValueType {
   readonly ordered: boolean;
   /** Equality and order depend on a collation. */
   readonly collatable: boolean;
+  /** False where equal values may have different texts: those are computed, never looked up by their bytes. */
+  readonly bytewise: boolean;
   /** First byte after what decides equality. */
   readonly end: (bytes: Buffer, start: number, end: number) => number;
   readonly compare: (a: Buffer, aStart: number, aEnd: number, b: Buffer, bStart: number, bEnd: number) => number;
@@ -32,9 +41,10 @@ export interface ValueType {
 
 const wholeValue = (_bytes: Buffer, _start: number, end: number): number => end;
 const byBytes: ValueType["compare"] = (a, aStart, aEnd, b, bStart, bEnd) => a.compare(b, bStart, bEnd, aStart, aEnd);
-const plain = { ordered: true, collatable: false, end: wholeValue, compare: byBytes };
+const plain = { ordered: true, collatable: false, bytewise: true, end: wholeValue, compare: byBytes };
+const unordered = { ...plain, ordered: false, bytewise: false };
 
-export const valueTypes: Readonly<Record<TypeName, ValueType>> = {
+const valueTypes: Readonly<Record<Exclude<TypeName, "array">, ValueType>> = {
   number: { ...plain, name: "number", end: numberEnd, compare: compareNumbers },
   text: { ...plain, name: "text", collatable: true },
   bpchar: { ...plain, name: "bpchar", collatable: true, end: withoutPadding },
@@ -45,7 +55,29 @@ export const valueTypes: Readonly<Record<TypeName, ValueType>> = {
   date: { ...plain, name: "date", compare: compareDateTimes },
   timestamp: { ...plain, name: "timestamp", compare: compareDateTimes },
   timestamptz: { ...plain, name: "timestamptz", compare: compareDateTimes },
+  jsonb: { ...unordered, name: "jsonb", compare: unequalBy(equalJsonb) },
 };
+
+export function valuesOf({ type, element }: SqlType): ValueType {
+  if (type !== "array") return valueTypes[type];
+  const values = elementValues(element);
+  const compare = unequalBy((a, b) => equalArrays(a, b, values));
+  return { ...unordered, name: "array", collatable: values.collatable, compare };
+}
+
+/** Of an array's elements. */
+export function elementValues(element: SqlType | undefined): ValueType {
+  assert(element, "an array's type says what its elements are");
+  return valuesOf(element);
+}
+
+/** Of values that have no order, any two that are not equal differ by 1. */
+function unequalBy(equal: (a: Buffer, b: Buffer) => boolean): ValueType["compare"] {
+  return (a, aStart, aEnd, b, bStart, bEnd) => {
+    const isWhole = aStart === 0 && aEnd === a.length && bStart === 0 && bEnd === b.length;
+    return equal(isWhole ? a : a.subarray(aStart, aEnd), isWhole ? b : b.subarray(bStart, bEnd)) ? 0 : 1;
+  };
+}
 
 /** A type as SQL names it: which values it has and which of them fit. */
 export interface SqlType {
@@ -55,6 +87,8 @@ export interface SqlType {
   /** An enum's own. */
   readonly oid?: number;
   readonly labels?: readonly string[];
+  /** An array's. */
+  readonly element?: SqlType;
 }
 
 const builtins: readonly (readonly [oid: number, name: string, type: TypeName])[] = [
@@ -70,12 +104,32 @@ const builtins: readonly (readonly [oid: number, name: string, type: TypeName])[
   [1184, "timestamptz", "timestamptz"],
   [1700, "numeric", "number"],
   [2950, "uuid", "uuid"],
+  [3802, "jsonb", "jsonb"],
+];
+// Of types whose elements are equal where their bytes are.
+const builtinArrays: readonly (readonly [oid: number, element: string])[] = [
+  [1000, "bool"],
+  [1005, "int2"],
+  [1007, "int4"],
+  [1009, "text"],
+  [1014, "bpchar"],
+  [1015, "varchar"],
+  [1016, "int8"],
+  [1115, "timestamp"],
+  [1182, "date"],
+  [1185, "timestamptz"],
+  [1231, "numeric"],
+  [2951, "uuid"],
 ];
 // One object per type: they are told apart by identity.
-const byName: ReadonlyMap<string, SqlType> = new Map(
-  builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]),
-);
-const byOid: ReadonlyMap<number, SqlType> = new Map(builtins.map(([oid, name]) => [oid, byName.get(name)!]));
+const byName = new Map<string, SqlType>(builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]));
+for (const [, name] of builtinArrays)
+  byName.set(`${name}[]`, { type: "array", sql: `pg_catalog.${name}[]`, element: byName.get(name)! });
+export const arrayTypeNames: readonly string[] = builtinArrays.map(([, name]) => `${name}[]`);
+const byOid: ReadonlyMap<number, SqlType> = new Map([
+  ...builtins.map(([oid, name]) => [oid, byName.get(name)!] as const),
+  ...builtinArrays.map(([oid, name]) => [oid, byName.get(`${name}[]`)!] as const),
+]);
 
 /** undefined where the column's type cannot be read exactly. */
 export function sqlTypeOfColumn(column: Column): SqlType | undefined {
@@ -85,8 +139,14 @@ export function sqlTypeOfColumn(column: Column): SqlType | undefined {
   return { type: "enum", sql: column.type, oid: column.baseTypeOid, labels: column.enumLabels ?? [] };
 }
 
+/** An array's has brackets behind it: `int4[]`. */
 export function sqlTypeNamed(name: string): SqlType | undefined {
   return byName.get(name);
+}
+
+/** undefined where there is none whose elements are compared exactly. */
+export function arrayOf({ sql }: SqlType): SqlType | undefined {
+  return sql.startsWith("pg_catalog.") ? byName.get(`${sql.slice("pg_catalog.".length)}[]`) : undefined;
 }
 
 /** A constant's text in the form that equals the bytes in a row; undefined where the type does not accept it. */
@@ -108,7 +168,21 @@ export function canonicalText(text: string, type: SqlType): string | undefined {
     case "timestamp":
     case "timestamptz":
       return parseDateTime(text, type.type);
+    case "jsonb":
+      return parseJsonb(text);
+    case "array":
+      return canonicalArray(text, type.element!);
   }
+}
+
+function canonicalArray(text: string, type: SqlType): string | undefined {
+  const array = canStandInSql(text) ? parseArray(Buffer.from(text)) : undefined;
+  const texts = array?.elements.map((element) => element && canonicalText(element.toString(), type));
+  if (!array || !texts || texts.includes(undefined)) return undefined;
+  return printArray({
+    bounds: array.bounds,
+    elements: texts.map((element) => (typeof element === "string" ? Buffer.from(element) : null)),
+  });
 }
 
 const integerBits: Readonly<Record<string, bigint>> = {
