@@ -28,6 +28,7 @@ export interface Figures {
   readonly kept: KeptFigures | undefined;
   readonly counts: Counts;
   readonly resyncs: ReadonlyMap<ErrorCode, number>;
+  readonly refusals: ReadonlyMap<ErrorCode, number>;
   readonly returned: ReadonlyMap<string, number>;
   readonly audits: ReadonlyMap<AuditResult, number>;
 }
@@ -66,6 +67,18 @@ const resyncCauses: readonly ErrorCode[] = [
   "snapshot_failed",
   "audit_mismatch",
   "invariant",
+];
+
+/** What an operator may want to hear of. */
+const refusalCodes: readonly ErrorCode[] = [
+  "unauthenticated",
+  "auth_unavailable",
+  "token_expired",
+  "forbidden",
+  "too_large",
+  "too_many",
+  "too_fast",
+  "malformed_message",
 ];
 
 const returnResults = ["resumed", "history_changed", "position_too_old"];
@@ -144,6 +157,12 @@ export class Metrics {
       "Shapes that were loaded anew, by cause",
       "cause",
       ({ resyncs }) => new Map([...resyncCauses.map((cause) => [cause, 0] as const), ...resyncs]),
+    );
+    this.counters(
+      "refusals_total",
+      "Errors that clients were answered with, by code",
+      "code",
+      ({ refusals }) => new Map([...refusalCodes.map((code) => [code, 0] as const), ...refusals]),
     );
     this.counter(
       "unknown_schema_changes_total",

@@ -55,6 +55,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     unindexed: hub?.live.unindexed ?? 0,
     clients: server.states,
     resyncs: hub?.resyncs ?? new Map(),
+    refusals: hub?.refusals ?? new Map(),
     returned: hub?.returned ?? new Map(),
     audits: hub?.audits.answers ?? new Map(),
     kept: snapshots?.kept,

@@ -206,7 +206,11 @@ function evaluationFailed({ table, predicate }: Shape, cause: Error): WalcastErr
   const what = predicate.ruleMayFail ? "its read rule or `where`" : "`where`";
   const reason = predicate.ruleMayFail ? "" : `: ${cause.message}`;
   const name = qualifiedName(table.schema, table.name);
-  return new WalcastError("where_failed", `sync ${name}: ${what} failed for a row${reason}`, { cause });
+  return new WalcastError(
+    predicate.ruleMayFail ? "forbidden" : "where_failed",
+    `sync ${name}: ${what} failed for a row${reason}`,
+    { cause },
+  );
 }
 
 function unreadable(shape: Shape, cause: unknown): WalcastError {

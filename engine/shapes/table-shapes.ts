@@ -228,10 +228,10 @@ export class TableShapes<Subscriber> {
     }
   }
 
-  /** A rule that fails leaves it open who may read the row: then nothing is said of it. */
+  /** A rule that fails leaves it open who may read the row: then nothing is said of it, and what was read before is not kept either. */
   private failureOf({ message, ofRule }: EvaluationFailed, row: Tuple): WalcastError {
     const name = qualifiedName(this.table.schema, this.table.name);
-    if (ofRule) return new WalcastError("where_failed", `sync ${name}: its read rule failed for a row`);
+    if (ofRule) return new WalcastError("forbidden", `sync ${name}: its read rule failed for a row`);
     const columns = this.key.map((column) => this.table.columns[column]!.name).join(", ");
     const values = this.key.map((column) => row.text(column)?.slice(0, keyValueMax)).join(", ");
     return new WalcastError("where_failed", `sync ${name}: ${message}, in the row with (${columns}) = (${values})`);

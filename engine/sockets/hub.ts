@@ -43,6 +43,8 @@ export class Hub {
   };
   /** Resyncs so far, by the code of their cause. */
   readonly resyncs = new Map<ErrorCode, number>();
+  /** Errors that clients were answered with so far, by code. */
+  readonly refusals = new Map<ErrorCode, number>();
   /** Clients that came back: "resumed", or the code of why they could not. */
   readonly returned = new Map<string, number>();
   /** Every greeted connection. */
@@ -115,6 +117,10 @@ export class Hub {
     for (const lane of feed.moveTo(this.live)) lane.resync(cause);
     feed.becomeLive();
     this.sendPosition(feed);
+  }
+
+  noteRefusal(code: ErrorCode): void {
+    this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1);
   }
 
   noteReturn(result: string): void {

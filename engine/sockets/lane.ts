@@ -183,6 +183,7 @@ export class Lane {
     else if (failure.code === "forbidden" && failure.cause !== undefined)
       this.hub.log.warn({ err: failure }, "a read rule cannot be applied, so it allows nothing");
     this.end();
+    this.hub.noteRefusal(failure.code);
     this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
 

@@ -21,9 +21,7 @@ export function parseClientMessage(text: string, depthMax: number): ClientMessag
       return {
         kind: "subscribe",
         id: asId(message["id"]),
-        shape: asShape(message["shape"]),
-        ...optional("changes", message["changes"], asBoolean),
-        ...optional("identity", message["identity"], asText),
+        ...asSubscription(asId(message["id"]), message),
       };
     case "resume":
       return { kind: "resume" };
@@ -40,6 +38,31 @@ export function parseClientMessage(text: string, depthMax: number): ClientMessag
       return { kind: "audited", id: asId(message["id"]), matches: asBoolean(message["matches"], "matches") };
     default:
       throw malformed(`expected kind ${clientKinds.join(", ")}, found ${shown(message["kind"])}`);
+  }
+}
+
+/** The id is known, so what is wrong with the rest is the end of this subscription alone. */
+export class MalformedSubscription extends WalcastError {
+  readonly subscription: number;
+
+  constructor(subscription: number, { message }: WalcastError) {
+    super("malformed_message", message);
+    this.subscription = subscription;
+  }
+}
+
+function asSubscription(
+  id: number,
+  message: Record<string, unknown>,
+): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity"> {
+  try {
+    return {
+      shape: asShape(message["shape"]),
+      ...optional("changes", message["changes"], asBoolean),
+      ...optional("identity", message["identity"], asText),
+    };
+  } catch (error) {
+    throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;
   }
 }
 

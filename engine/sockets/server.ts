@@ -1,7 +1,7 @@
 /** One port for everything: the socket at /v1/sync, health and metrics, static files, and the app's own routes. */
 import { createServer } from "node:net";
 import type { Logger } from "pino";
-import type { Config, Limits } from "../config.ts";
+import type { Config } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { Tally } from "./bounds.ts";
@@ -158,10 +158,10 @@ export class Server {
       );
     const visitor = visitorOf(res, req, this.options.config);
     if (!mayConnect(visitor, this.options.config)) return this.refuseOrigin(res, visitor.origin!);
-    const { connections, connectionsPerAddress } = this.options.config.limits;
-    if (this.sessions.size >= connections) return tooMany(res, connections, "connections");
+    const { connections } = this.options.config.limits;
+    if (this.sessions.size >= connections) return this.tooMany(res, "connections");
     const release = this.addresses.take(visitor.address);
-    if (!release) return tooMany(res, connectionsPerAddress, "connectionsPerAddress");
+    if (!release) return this.tooMany(res, "connectionsPerAddress");
     res.upgrade<SocketData>(
       { visitor, release },
       req.getHeader("sec-websocket-key"),
@@ -173,17 +173,26 @@ export class Server {
 
   private refuseOrigin(res: HttpResponse, origin: string): void {
     const hint = "name it in `origins` of the config";
-    answer(
-      res,
-      "403 Forbidden",
-      new WalcastError("forbidden", `connect: a page of ${origin.slice(0, 80)} may not`, { hint }),
-    );
+    const error = new WalcastError("forbidden", `connect: a page of ${origin.slice(0, 80)} may not`, { hint });
+    this.refuse(res, "403 Forbidden", error);
     if (this.originsLogged.size >= originsLoggedMax || this.originsLogged.has(origin)) return;
     this.originsLogged.add(origin);
     this.options.log.warn(
       { origin: origin.slice(0, 80) },
       `a page of another origin was refused; ${hint} if it may connect`,
     );
+  }
+
+  private tooMany(res: HttpResponse, limit: "connections" | "connectionsPerAddress"): void {
+    const max = this.options.config.limits[limit];
+    const hint = `raise limits.${limit}`;
+    const error = new WalcastError("too_many", `connect: expected at most ${max} connections`, { hint });
+    this.refuse(res, "503 Service Unavailable", error);
+  }
+
+  private refuse(res: HttpResponse, status: string, error: WalcastError): void {
+    this.services?.hub.noteRefusal(error.code);
+    answer(res, status, error);
   }
 
   private open(ws: WebSocket<SocketData>): void {
@@ -200,13 +209,6 @@ export class Server {
     session.closed();
     this.sessions.delete(session);
   }
-}
-
-function tooMany(res: HttpResponse, max: number, limit: keyof Limits): void {
-  const error = new WalcastError("too_many", `connect: expected at most ${max} connections`, {
-    hint: `raise limits.${limit}`,
-  });
-  answer(res, "503 Service Unavailable", error);
 }
 
 /** Whether nobody listens there: Node reuses addresses in TIME_WAIT, and never shares one that is listened on. */

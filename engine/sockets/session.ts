@@ -17,6 +17,7 @@ import {
   formatLsn,
   type Lsn,
   parseLsn,
+  type ServerMessage,
   type ShapeRequest,
   WalcastError,
 } from "../protocol.ts";
@@ -25,10 +26,10 @@ import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.
 import { Rate, type Tally } from "./bounds.ts";
 import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
-import { Frames, type Socket } from "./frames.ts";
+import { Frames, type Socket, type Unnumbered } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import { Lane } from "./lane.ts";
-import { parseClientMessage } from "./messages.ts";
+import { MalformedSubscription, parseClientMessage } from "./messages.ts";
 import type { Xids } from "./xids.ts";
 
 export interface SessionServices {
@@ -101,7 +102,8 @@ export class Session {
       this.handle(parseClientMessage(bytes.toString("utf8"), this.services.config.limits.messageDepth));
     } catch (error) {
       if (!(error instanceof WalcastError)) throw error;
-      this.refuse(error, closeCodes.malformed);
+      if (error instanceof MalformedSubscription && this.takesSubscriptions) this.refuseSubscription(error);
+      else this.refuse(error, closeCodes.malformed);
     }
   }
 
@@ -133,8 +135,24 @@ export class Session {
     return setTimeout(() => this.refuse(error, closeCodes.tooSlowToGreet), helloMs);
   }
 
+  private get takesSubscriptions(): boolean {
+    return this.phase === "open" || this.phase === "resuming";
+  }
+
+  private refuseSubscription(error: MalformedSubscription): void {
+    const { subscription } = error;
+    this.lastId = Math.max(this.lastId, subscription);
+    this.answer({ kind: "error", subscription, error: error.toJSON() });
+  }
+
+  /** Every refusal is counted. */
+  private answer(message: Extract<Unnumbered<ServerMessage>, { kind: "error" }>): void {
+    this.services.hub.noteRefusal(message.error.code);
+    this.feed.frames.control(message);
+  }
+
   private refuse(error: WalcastError, code: number): void {
-    this.feed.frames.control({ kind: "error", error: error.toJSON() });
+    this.answer({ kind: "error", error: error.toJSON() });
     this.close(code, error.code);
   }
 
@@ -144,7 +162,7 @@ export class Session {
         throw new WalcastError("malformed_message", "greet: expected one hello, found another");
       return void this.greet(message);
     }
-    if (this.phase !== "open" && this.phase !== "resuming")
+    if (!this.takesSubscriptions)
       throw new WalcastError(
         "hello_expected",
         `expected hello, and welcome before anything else, found ${message.kind}`,
@@ -240,7 +258,7 @@ export class Session {
       );
     this.lastId = id;
     const refusal = this.beyondLimits();
-    if (refusal) return this.feed.frames.control({ kind: "error", subscription: id, error: refusal.toJSON() });
+    if (refusal) return this.answer({ kind: "error", subscription: id, error: refusal.toJSON() });
     const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
@@ -299,7 +317,7 @@ export class Session {
         error instanceof WalcastError
           ? error
           : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
-      this.feed.frames.control({ kind: "error", await: id, error: failure.toJSON() });
+      this.answer({ kind: "error", await: id, error: failure.toJSON() });
     } finally {
       this.awaiting--;
     }

@@ -232,12 +232,12 @@ describe("a client with a token", () => {
     await server.transaction("insert into ratios values (77, 0)");
     for (const id of [1, 2]) {
       const error = await client.refused(id);
-      assert.equal(error.code, "where_failed");
+      assert.equal(error.code, "forbidden");
       assert.doesNotMatch(error.message, /77|division/);
     }
     client.subscribe(3, { table: "ratios" });
     const first = await client.refused(3);
-    assert.equal(first.code, "where_failed");
+    assert.equal(first.code, "forbidden");
     assert.doesNotMatch(first.message, /division/);
     await client.close();
   });

@@ -73,19 +73,6 @@ describe("a connection", () => {
       4400,
       "malformed_message",
     ],
-    ["a shape without a table", [hello, '{"kind":"subscribe","id":1,"shape":{}}'], 4400, "malformed_message"],
-    [
-      "columns that are not text",
-      [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","columns":[1]}}'],
-      4400,
-      "malformed_message",
-    ],
-    [
-      "params that are not an array",
-      [hello, '{"kind":"subscribe","id":1,"shape":{"table":"items","params":{"0":1}}}'],
-      4400,
-      "malformed_message",
-    ],
     ["an xid that is not a number", [hello, '{"kind":"await","id":1,"xid":"x"}'], 4400, "malformed_message"],
   ];
   for (const [what, messages, closeCode, code] of refusals) {
@@ -100,6 +87,26 @@ describe("a connection", () => {
       assert.equal(error.code, code);
       assert.match(error.message, /expected/);
       assert.deepEqual(await client.closed, { code: closeCode, reason: code });
+    });
+  }
+
+  const shapeless: readonly (readonly [string, string])[] = [
+    ["no shape", '{"kind":"subscribe","id":1}'],
+    ["a shape without a table", '{"kind":"subscribe","id":1,"shape":{}}'],
+    ["columns that are not text", '{"kind":"subscribe","id":1,"shape":{"table":"items","columns":[1]}}'],
+    ["params that are not an array", '{"kind":"subscribe","id":1,"shape":{"table":"items","params":{"0":1}}}'],
+    ["changes that are not true or false", '{"kind":"subscribe","id":1,"shape":{"table":"items"},"changes":1}'],
+  ];
+  for (const [what, message] of shapeless) {
+    test(`that subscribes with ${what} loses that subscription, and its id`, async () => {
+      const client = await server.greeted();
+      client.send(message);
+      const error = await client.refused(1);
+      assert.equal(error.code, "malformed_message");
+      assert.match(error.message, /expected/);
+      await client.load(2, { table: "items" });
+      client.subscribe(1, { table: "items" });
+      assert.equal((await client.closed).code, 4400);
     });
   }
 
