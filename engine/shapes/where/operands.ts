@@ -385,9 +385,9 @@ function what(operand: Operand): string {
   return operand.kind === "column" ? "a column" : "an expression";
 }
 
-/** Equal values of some types may have different texts: nothing compares them as they are. */
+/** Nothing compares jsonb and arrays as they are. */
 function columnOperand(column: AnyColumn, raw: Raw): ColumnOperand | ExpressionOperand {
-  return isReadable(column) && !column.values.bytewise
+  return isReadable(column) && !column.values.equalInBytes && !column.values.ordered
     ? { kind: "expression", scalar: columnScalar(column, false), column, raw }
     : { kind: "column", column, isC: false, raw };
 }

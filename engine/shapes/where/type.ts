@@ -32,8 +32,8 @@ export interface ValueType {
   readonly ordered: boolean;
   /** Equality and order depend on a collation. */
   readonly collatable: boolean;
-  /** False where equal values may have different texts: those are computed, never looked up by their bytes. */
-  readonly bytewise: boolean;
+  /** Equal values have equal bytes. Where they need not, and have no order either, they are computed. */
+  readonly equalInBytes: boolean;
   /** First byte after what decides equality. */
   readonly end: (bytes: Buffer, start: number, end: number) => number;
   readonly compare: (a: Buffer, aStart: number, aEnd: number, b: Buffer, bStart: number, bEnd: number) => number;
@@ -41,8 +41,8 @@ export interface ValueType {
 
 const wholeValue = (_bytes: Buffer, _start: number, end: number): number => end;
 const byBytes: ValueType["compare"] = (a, aStart, aEnd, b, bStart, bEnd) => a.compare(b, bStart, bEnd, aStart, aEnd);
-const plain = { ordered: true, collatable: false, bytewise: true, end: wholeValue, compare: byBytes };
-const unordered = { ...plain, ordered: false, bytewise: false };
+const plain = { ordered: true, collatable: false, equalInBytes: true, end: wholeValue, compare: byBytes };
+const unordered = { ...plain, ordered: false, equalInBytes: false };
 
 const valueTypes: Readonly<Record<Exclude<TypeName, "array">, ValueType>> = {
   number: { ...plain, name: "number", end: numberEnd, compare: compareNumbers },
