@@ -47,6 +47,7 @@ const questions: readonly Question[] = [
   slotRoom,
   slotState,
   walRetention,
+  idleTimeout,
   senderTimeout,
   eventTriggers,
   publication,
@@ -231,6 +232,19 @@ async function walRetention(client: Client): Promise<Finding[]> {
     warn(
       "a stopped engine makes Postgres keep WAL until the disk is full",
       "set max_slot_wal_keep_size, to about half of what is free",
+    ),
+  ];
+}
+
+/** From PostgreSQL 18 on. */
+async function idleTimeout(client: Client): Promise<Finding[]> {
+  const sql = "select current_setting('idle_replication_slot_timeout', true) as timeout";
+  const { timeout } = await oneRow<{ timeout: string | null }>(client, sql);
+  if (timeout === null || timeout === "0") return [];
+  return [
+    warn(
+      `the slot of an engine that is stopped for longer than ${timeout} is given up, and clients load again`,
+      "set idle_replication_slot_timeout to 0, or to longer than any stop",
     ),
   ];
 }

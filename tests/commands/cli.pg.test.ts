@@ -10,6 +10,7 @@ import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
+import { isNewest } from "../versions/programs.ts";
 
 const cli = fileURLToPath(new URL("../../engine/cli.ts", import.meta.url));
 
@@ -96,7 +97,8 @@ test("a port in use is a sentence that names it", async (t) => {
 });
 
 test("doctor finds what is wrong with a server, a role and its tables", async (t) => {
-  const cluster = await testCluster({ wal_level: "replica", max_slot_wal_keep_size: "-1", wal_sender_timeout: "0" }, t);
+  const unfit = { wal_level: "replica", max_slot_wal_keep_size: "-1", wal_sender_timeout: "0" };
+  const cluster = await testCluster({ ...unfit, ...(isNewest ? { idle_replication_slot_timeout: "2d" } : {}) }, t);
   await cluster.query("create table keyless (x int)");
   await cluster.query("create table secured (id int primary key)");
   await cluster.query("alter table secured enable row level security");
@@ -115,6 +117,7 @@ test("doctor finds what is wrong with a server, a role and its tables", async (t
   );
   const { code, stdout } = await run(["doctor", "--database-url", asRole(cluster.url, "app")], dir);
   for (const line of expectedOfDoctor) assert.match(stdout, line);
+  assert.equal(/^warn  the slot of an engine that is stopped for longer than 2d is given up/m.test(stdout), isNewest);
   assert.equal(code, 1);
 });
 
