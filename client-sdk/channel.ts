@@ -12,7 +12,7 @@ import {
 } from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
 import { type Row, setField } from "./rows.ts";
-import type { Subscriber } from "./backlog.ts";
+import type { Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import { keyColumnsOf } from "./reduce.ts";
 import type { Member } from "./local-tables.ts";

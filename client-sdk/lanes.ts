@@ -23,19 +23,12 @@ import {
   WalcastError,
   zeroLsn,
 } from "../engine/protocol.ts";
-import {
-  Backlog,
-  type BacklogHooks,
-  type EpochKeeps,
-  type Lane,
-  type Subscriber,
-  type Transaction,
-  unexpected,
-  type Withdrawal,
-} from "./backlog.ts";
+import { Backlog, type BacklogHooks } from "./backlog.ts";
+import { isShown, type Lane, newLane, type Subscriber, unexpected, wasComplete } from "./lane.ts";
 import { Deferred } from "./listeners.ts";
 import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
 import type { Replica } from "./replica.ts";
+import type { EpochKeeps, Transaction, Withdrawal } from "./work.ts";
 
 export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited"> {
   send(message: ClientMessage): void;
@@ -494,29 +487,6 @@ export class Lanes {
     if (lane && lane.stage !== stage) throw unexpected("rows", lane.stage);
     return lane;
   }
-}
-
-function newLane(subscriber: Subscriber): Lane {
-  return {
-    id: 0,
-    subscriber,
-    stage: "asked",
-    identity: undefined,
-    load: undefined,
-    isApplied: false,
-    catchUp: new Pile(),
-    rows: 0,
-    bytes: 0,
-  };
-}
-
-/** Joined, and its rows stand in their table. */
-function isShown({ stage, isApplied, load }: Lane): boolean {
-  return stage === "joined" && isApplied && !load;
-}
-
-function wasComplete({ stage, subscriber }: Lane): boolean {
-  return !subscriber.changes && (stage === "joined" || stage === "held" || stage === "resuming");
 }
 
 function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "changes"> {

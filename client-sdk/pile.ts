@@ -4,7 +4,7 @@
  * a transaction of any size passes through a client without being held in JavaScript.
  */
 import type { AddedColumn, TableDescription } from "../engine/protocol.ts";
-import type { Lane } from "./backlog.ts";
+import type { Lane } from "./lane.ts";
 
 export interface Part {
   readonly lane: Lane;

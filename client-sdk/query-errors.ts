@@ -25,3 +25,13 @@ export function failed(code: "query_failed" | "replica_failed", doing: string, c
 export function excerpt(sql: string): string {
   return sql.length > 120 ? `${sql.slice(0, 117)}…` : sql;
 }
+
+/** What the server sent could not be applied. */
+export function asReplicaFailure(error: unknown): WalcastError {
+  if (error instanceof WalcastError && error.code !== "query_failed") return error;
+  return new WalcastError(
+    "replica_failed",
+    `apply what the server sent: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
+}

@@ -20,7 +20,6 @@ import {
   zeroLsn,
 } from "../engine/protocol.ts";
 import { type Audit, auditOf } from "./audit.ts";
-import type { EpochKeeps } from "./backlog.ts";
 import { netChanges } from "./complete.ts";
 import type { Database, Run } from "./database.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
@@ -34,6 +33,7 @@ import { emptyStaging, isStagingEmpty, writeSpill } from "./staging.ts";
 import * as store from "./store.ts";
 import * as sql from "./tables.ts";
 import { runsFor } from "./writes.ts";
+import type { EpochKeeps } from "./work.ts";
 
 export interface Change {
   readonly member: Member;

@@ -3,7 +3,7 @@
  * what happens; it tells whoever listens.
  */
 import type { ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
-import type { Subscriber } from "./backlog.ts";
+import type { Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
 import { parseTableName, qualified, requestKey } from "./tables.ts";

@@ -3,7 +3,7 @@
  * channels are told afterwards. What was put aside comes back part by part, inside that same transaction.
  */
 import { type Commit, decodeCommits } from "../engine/protocol.ts";
-import type { Lane } from "./backlog.ts";
+import type { Lane } from "./lane.ts";
 import type { Database } from "./database.ts";
 import type { Part, Segment } from "./pile.ts";
 import type { Operation } from "../engine/protocol.ts";

@@ -1,0 +1,73 @@
+/** A subscription's way on a connection: who subscribes, and how far its rows have come. */
+import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import type { Database } from "./database.ts";
+import type { Load } from "./joins.ts";
+import type { Member } from "./local-tables.ts";
+import { Pile } from "./pile.ts";
+
+/** What subscribes: a shape, or a channel (`changes`). It is told, and asks nothing. */
+export interface Subscriber {
+  readonly request: ShapeRequest;
+  /** No rows, only changes; nothing of it is kept on the replica. */
+  readonly changes: boolean;
+  readonly member: Member;
+  /** Its rows are about to come, for the first time or again. */
+  loading(): void;
+  /** The replica has rows of it from an earlier process; `isCurrent`: as of the replica's position. */
+  restored(isCurrent: boolean): void;
+  /** Inside the replica's turn. */
+  described(table: TableDescription, estimatedRows: number, database: Database): void;
+  /** Inside the replica's turn. What it returns is called once everything before has been told. */
+  altered(table: TableDescription, database: Database): () => void;
+  progressed(rows: number, bytes: number): void;
+  joined(): void;
+  committed(commits: readonly Commit[]): void;
+  failed(error: WalcastError): void;
+}
+
+export interface Lane {
+  /** On the connection there is; another one on each. */
+  id: number;
+  readonly subscriber: Subscriber;
+  stage: "asked" | "loading" | "joined" | "held" | "resuming" | "over";
+  /** What the server called these rows, as of the last boundary. */
+  identity: string | undefined;
+  /** On the replica, from when `described` has been worked off until its rows stand in their table. */
+  load: Load | undefined;
+  /** Its join has been; before that nothing of it may be applied. */
+  isApplied: boolean;
+  /** Payloads of catch-up frames. */
+  readonly catchUp: Pile;
+  rows: number;
+  bytes: number;
+}
+
+export function newLane(subscriber: Subscriber): Lane {
+  return {
+    id: 0,
+    subscriber,
+    stage: "asked",
+    identity: undefined,
+    load: undefined,
+    isApplied: false,
+    catchUp: new Pile(),
+    rows: 0,
+    bytes: 0,
+  };
+}
+
+/** Joined, and its rows stand in their table. */
+export function isShown({ stage, isApplied, load }: Lane): boolean {
+  return stage === "joined" && isApplied && !load;
+}
+
+export function wasComplete({ stage, subscriber }: Lane): boolean {
+  return !subscriber.changes && (stage === "joined" || stage === "held" || stage === "resuming");
+}
+
+export function unexpected(what: string, stage: string): WalcastError {
+  return new WalcastError(
+    "malformed_message",
+    `read a message: did not expect ${what} for a subscription that is ${stage}`,
+  );
+}
