@@ -2,8 +2,8 @@
  * The operators and functions that give a value, one row for each with the types it is there for. What is not in this
  * list is refused. All of them give NULL where an argument is NULL, and evaluate every argument first, as Postgres does.
  *
- * One more is a row here, and a place in tests/shapes/generate.ts: the comparison with Postgres in where.pg.test.ts does the
- * rest. A type that is not in type.ts yet comes there first. What gives a truth is a row with the result `bool`; where the
+ * One more is a row here, one in docs/shapes.md, and a place in tests/shapes/generate.ts: the comparison with Postgres in
+ * where.pg.test.ts does the rest. A type that is not in type.ts yet comes there first. What gives a truth is a row with the result `bool`; where the
  * index shall serve it, it becomes a node of its own in node.ts, and places in index/cover.ts.
  */
 import assert from "node:assert/strict";
@@ -103,7 +103,7 @@ const arithmetic = [
   })(),
 ];
 
-const operations: readonly Operation[] = [...arithmetic, ...textOperations, ...arrayOperations, ...jsonbOperations];
+export const operations: readonly Operation[] = [...arithmetic, ...textOperations, ...arrayOperations, ...jsonbOperations];
 
 /** The row for arguments of these types, where undefined is a literal that takes the type it is given. */
 export function operationFor(

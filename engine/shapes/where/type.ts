@@ -125,6 +125,8 @@ const builtinArrays: readonly (readonly [oid: number, element: string])[] = [
 const byName = new Map<string, SqlType>(builtins.map(([, name, type]) => [name, { type, sql: `pg_catalog.${name}` }]));
 for (const [, name] of builtinArrays)
   byName.set(`${name}[]`, { type: "array", sql: `pg_catalog.${name}[]`, element: byName.get(name)! });
+/** All but enums, which have names of their own. */
+export const typeNames: readonly string[] = [...byName.keys()];
 export const arrayTypeNames: readonly string[] = builtinArrays.map(([, name]) => `${name}[]`);
 const byOid: ReadonlyMap<number, SqlType> = new Map([
   ...builtins.map(([oid, name]) => [oid, byName.get(name)!] as const),
