@@ -236,8 +236,8 @@ const limitDefaults: Limits = {
   connections: 10_000,
   // Behind a proxy all of them may come from one address.
   connectionsPerAddress: 10_000,
-  // A person's tabs and devices, and what reconnects before the connection before is known to be gone.
-  connectionsPerUser: 100,
+  // A user may be a service with many processes; where all are people, some dozens are plenty.
+  connectionsPerUser: 10_000,
   // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.
   shapesPerConnection: 200,
   // A person who scrolls through a list of live rows stays below; each costs a question to Postgres.

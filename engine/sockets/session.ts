@@ -6,10 +6,8 @@
  *                             │           ▲
  *                             └─resuming──┘
  */
-import { type Auth, type Config, ruleFor } from "../config.ts";
+import type { Config } from "../config.ts";
 import type { Tables } from "../changes/tables.ts";
-import { unknownTable } from "../changes/catalog.ts";
-import { isPostgresAway } from "../changes/connection.ts";
 import {
   type ClientMessage,
   closeCodes,
@@ -18,12 +16,11 @@ import {
   type Lsn,
   parseLsn,
   type ServerMessage,
-  type ShapeRequest,
   WalcastError,
 } from "../protocol.ts";
-import { parseTableName } from "../shapes/name.ts";
-import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.ts";
+import { shapeFor } from "./access.ts";
 import { Rate, type Tally } from "./bounds.ts";
+import { Awaits } from "./awaits.ts";
 import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
 import { Frames, type Socket, type Unnumbered } from "./frames.ts";
@@ -43,11 +40,9 @@ export interface SessionServices {
   readonly continues: (epoch: string, position: Lsn) => Promise<ErrorJson | undefined>;
 }
 
-/** Each holds a promise and perhaps a query; a client that waits for its own writes has a handful. */
-const awaitsPerConnection = 100;
-
 type State = "greeting" | "verifying" | "resuming" | "open" | "over";
 type Hello = Extract<ClientMessage, { kind: "hello" }>;
+type Refusal = Extract<Unnumbered<ServerMessage>, { kind: "error" }>;
 type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 
 export class Session {
@@ -64,7 +59,7 @@ export class Session {
   /** From a cookie, for a hello that has none. */
   private readonly token: string | undefined;
   private lastId = 0;
-  private awaiting = 0;
+  private readonly awaits: Awaits;
 
   constructor(socket: Socket, services: SessionServices, users: Tally, token: string | undefined) {
     this.services = services;
@@ -79,6 +74,7 @@ export class Session {
       refuse: (error, code) => this.refuse(error, code),
     });
     this.feed = new Feed(new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters));
+    this.awaits = new Awaits(services, this.feed, (message) => this.answer(message));
     this.helloTimer = this.expect("hello");
   }
 
@@ -146,7 +142,7 @@ export class Session {
   }
 
   /** Every refusal is counted. */
-  private answer(message: Extract<Unnumbered<ServerMessage>, { kind: "error" }>): void {
+  private answer(message: Refusal): void {
     this.services.hub.noteRefusal(message.error.code);
     this.feed.frames.control(message);
   }
@@ -170,7 +166,7 @@ export class Session {
     if (message.kind === "subscribe") this.subscribe(message);
     else if (message.kind === "authenticate") this.authenticate(message.token);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
-    else if (message.kind === "await") void this.await(message);
+    else if (message.kind === "await") void this.awaits.take(message);
     else if (message.kind === "resume") this.resume();
     else if (message.kind === "audited") this.lanes.get(message.id)?.answered(message.matches);
   }
@@ -262,7 +258,7 @@ export class Session {
     const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
-      resolve: (auth) => this.resolve(request, auth, changes),
+      resolve: (auth) => shapeFor(this.services, request, auth, changes),
       auth: () => this.credentials.auth,
       onEnded: () => this.lanes.delete(id),
     });
@@ -285,62 +281,8 @@ export class Session {
     );
   }
 
-  /** Deny by default: a table that the config does not name does not exist, as far as anybody can tell. */
-  private async resolve(request: ShapeRequest, auth: Auth, changes: boolean): Promise<Shape> {
-    const { config, tables } = this.services;
-    const { schema, name } = parseTableName(request.table);
-    const rule = ruleFor(config, { schema, name });
-    if (!rule) throw unknownTable(schema, name);
-    requireShort(request, config.limits.whereBytes);
-    const allowed = await readRule(rule, auth).catch((error: unknown) => {
-      throw error instanceof WalcastError || isPostgresAway(error) ? error : ruleFailed(`${schema}.${name}`, error);
-    });
-    if (allowed === false)
-      throw new WalcastError("forbidden", `sync ${schema}.${name}: the table's read rule refuses this client`);
-    const table = await tables.get(schema, name, rule.replicaIdentity !== "keep");
-    return resolveShape(request, table, allowed, rule.columns, changes);
-  }
-
   private unsubscribe(id: number): void {
     this.lanes.get(id)?.end();
     this.feed.frames.control({ kind: "unsubscribed", id });
-  }
-
-  private async await({ id, position, xid }: Extract<ClientMessage, { kind: "await" }>): Promise<void> {
-    this.awaiting++;
-    try {
-      await this.reach(position, xid);
-      this.services.hub.sendPosition(this.feed);
-      this.feed.frames.control({ kind: "awaited", id, position: formatLsn(this.feed.frames.position) });
-    } catch (error) {
-      const failure =
-        error instanceof WalcastError
-          ? error
-          : new WalcastError("not_streaming", "await: Postgres cannot be asked just now", { cause: error });
-      this.answer({ kind: "error", await: id, error: failure.toJSON() });
-    } finally {
-      this.awaiting--;
-    }
-  }
-
-  private async reach(position: string | undefined, xid: string | undefined): Promise<void> {
-    const { hub, xids } = this.services;
-    if (this.awaiting > awaitsPerConnection)
-      throw new WalcastError("too_many", `await: expected at most ${awaitsPerConnection} at a time`);
-    if (xid !== undefined)
-      await hub.reached(await xids.positionOf(BigInt(xid), () => this.phase === "over"), this.feed);
-    else if (position !== undefined) await hub.reached(parseLsn(position), this.feed);
-    else throw new WalcastError("malformed_message", "await: expected a position or an xid, found neither");
-  }
-}
-
-function requireShort({ where = "", params = [] }: ShapeRequest, bytesMax: number): void {
-  for (const [name, text] of [
-    ["where", where],
-    ["params", JSON.stringify(params)],
-  ] as const) {
-    const bytes = Buffer.byteLength(text);
-    if (bytes > bytesMax)
-      throw new WalcastError("too_large", `subscribe: expected ${name} of at most ${bytesMax} bytes, found ${bytes}`);
   }
 }

@@ -1,0 +1,52 @@
+/**
+ * What a client asked for, as it may have it: deny by default. A table that the config does not name does not exist, as far
+ * as anybody can tell, and a rule that cannot be applied allows nothing.
+ */
+import { type Auth, type Config, ruleFor, type TableRule } from "../config.ts";
+import { unknownTable } from "../changes/catalog.ts";
+import { isPostgresAway } from "../changes/connection.ts";
+import type { Tables } from "../changes/tables.ts";
+import { type ShapeRequest, WalcastError } from "../protocol.ts";
+import { parseTableName, type TableName } from "../shapes/name.ts";
+import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.ts";
+import type { Sql } from "../sql.ts";
+
+export interface AccessServices {
+  readonly config: Pick<Config, "tables" | "limits">;
+  readonly tables: Tables;
+}
+
+export async function shapeFor(
+  { config, tables }: AccessServices,
+  request: ShapeRequest,
+  auth: Auth,
+  changes: boolean,
+): Promise<Shape> {
+  const name = parseTableName(request.table);
+  const rule = ruleFor(config, name);
+  if (!rule) throw unknownTable(name.schema, name.name);
+  requireShort(request, config.limits.whereBytes);
+  const allowed = await allowedBy(rule, name, auth);
+  const table = await tables.get(name.schema, name.name, rule.replicaIdentity !== "keep");
+  return resolveShape(request, table, allowed, rule.columns, changes);
+}
+
+async function allowedBy(rule: TableRule, { schema, name }: TableName, auth: Auth): Promise<Sql | true> {
+  const allowed = await readRule(rule, auth).catch((error: unknown) => {
+    // A rule may ask a database, which may be back soon.
+    throw error instanceof WalcastError || isPostgresAway(error) ? error : ruleFailed(`${schema}.${name}`, error);
+  });
+  if (allowed !== false) return allowed;
+  throw new WalcastError("forbidden", `sync ${schema}.${name}: the table's read rule refuses this client`);
+}
+
+function requireShort({ where = "", params = [] }: ShapeRequest, bytesMax: number): void {
+  for (const [name, text] of [
+    ["where", where],
+    ["params", JSON.stringify(params)],
+  ] as const) {
+    const bytes = Buffer.byteLength(text);
+    if (bytes > bytesMax)
+      throw new WalcastError("too_large", `subscribe: expected ${name} of at most ${bytesMax} bytes, found ${bytes}`);
+  }
+}
