@@ -17,7 +17,6 @@ import {
   type Frame,
   type Lsn,
   parseLsn,
-  type SectionIn,
   type ServerMessage,
   type TableDescription,
   WalcastError,
@@ -25,10 +24,12 @@ import {
 } from "../engine/protocol.ts";
 import { Backlog, type BacklogHooks } from "./backlog.ts";
 import { isShown, type Lane, newLane, type Subscriber, unexpected, wasComplete } from "./lane.ts";
+import { Incoming } from "./incoming.ts";
 import { Deferred } from "./listeners.ts";
-import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
+import type { Alteration } from "./pile.ts";
 import type { Replica } from "./replica.ts";
-import type { EpochKeeps, Transaction, Withdrawal } from "./work.ts";
+import { Withdrawals } from "./withdrawals.ts";
+import type { EpochKeeps } from "./work.ts";
 
 export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited"> {
   send(message: ClientMessage): void;
@@ -62,14 +63,11 @@ export class Lanes {
   private nextId = 1;
   isOnline = false;
   private replica: Replica | undefined;
-  private readonly staged = new Pile();
-  private position = zeroLsn;
+  private readonly incoming: Incoming;
   private epoch: string | undefined;
   /** Where the server was when it resumed us: until then we are behind. */
   private target = zeroLsn;
-  /** What must leave, while the server still says what else must. */
-  private withdrawn: Withdrawal[] = [];
-  private isDeciding = false;
+  private readonly withdrawals: Withdrawals;
 
   constructor(replica: Promise<Replica>, hooks: LanesHooks) {
     this.hooks = hooks;
@@ -81,6 +79,11 @@ export class Lanes {
       changed: () => hooks.changed(),
       failed: (lane, error) => this.giveUp(lane, error),
     });
+    this.withdrawals = new Withdrawals(this.backlog);
+    this.incoming = new Incoming(this.backlog, {
+      lane: (id) => this.lane(id),
+      areResuming: () => this.lanes.values().some(({ stage }) => stage === "resuming"),
+    });
   }
 
   /** Whether every subscription's rows are complete, and as new as the server's. */
@@ -91,8 +94,8 @@ export class Lanes {
 
   /** What the next hello says. */
   greeting(): { epoch?: string; position?: string } {
-    if (this.epoch === undefined || this.position === zeroLsn) return {};
-    return { epoch: this.epoch, position: formatLsn(this.position) };
+    if (this.epoch === undefined || this.incoming.position === zeroLsn) return {};
+    return { epoch: this.epoch, position: formatLsn(this.incoming.position) };
   }
 
   /** The replica is open, with what an earlier process left. Before the first connection, where there can be such a thing. */
@@ -100,7 +103,7 @@ export class Lanes {
     this.replica = replica;
     if (replica.reached === zeroLsn) return;
     this.epoch = replica.epoch;
-    this.position = replica.reached;
+    this.incoming.position = replica.reached;
     for (const subscriber of this.subscribers) this.claim(subscriber, replica);
   }
 
@@ -143,22 +146,11 @@ export class Lanes {
 
   /** A new token was sent: what it does not allow leaves together, once the server has said all of it. */
   deciding(): void {
-    this.isDeciding = true;
+    this.withdrawals.hold();
   }
 
   decided(): void {
-    this.isDeciding = false;
-    this.applyWithdrawn();
-  }
-
-  private withdraw(withdrawal: Withdrawal): void {
-    this.withdrawn.push(withdrawal);
-    if (!this.isDeciding) this.applyWithdrawn();
-  }
-
-  private applyWithdrawn(): void {
-    if (this.withdrawn.length > 0) this.backlog.push({ kind: "withdraw", withdrawals: this.withdrawn });
-    this.withdrawn = [];
+    this.withdrawals.release();
   }
 
   private claim(subscriber: Subscriber, replica: Replica): void {
@@ -166,7 +158,7 @@ export class Lanes {
     const claimed = replica.claim(subscriber.member);
     if (!claimed) return;
     // Once the connection has resumed it is too late to name an identity, and what waits to be applied has nothing for it.
-    const isAtPosition = this.position !== zeroLsn && this.position === replica.reached;
+    const isAtPosition = this.incoming.position !== zeroLsn && this.incoming.position === replica.reached;
     const isCurrent = claimed.identity !== undefined && !this.isOnline && isAtPosition;
     this.backlog.pushFirst({ kind: "claimed", member: subscriber.member, isCurrent });
     if (isCurrent)
@@ -184,7 +176,7 @@ export class Lanes {
 
   /** A new connection has greeted us. */
   online({ epoch, resumes = false, position }: Extract<ServerMessage, { kind: "welcome" }>): void {
-    const hadPosition = this.position !== zeroLsn;
+    const hadPosition = this.incoming.position !== zeroLsn;
     const resumed = resumes && hadPosition;
     this.byId = new Map();
     this.target = resumed ? parseLsn(position) : zeroLsn;
@@ -202,7 +194,7 @@ export class Lanes {
   offline(): void {
     this.isOnline = false;
     this.decided();
-    this.unstage();
+    this.incoming.unstage();
     for (const lane of this.lanes.values()) {
       if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
       else if (lane.stage !== "held") this.end(lane);
@@ -224,7 +216,7 @@ export class Lanes {
       case "altered":
         return this.altered(this.lane(message.id), message.table, message.added);
       case "rewind":
-        return this.unstage();
+        return this.incoming.unstage();
       case "audit":
         return this.audit(this.lane(message.id), message.rows, message.hash);
       case "unsubscribed":
@@ -240,26 +232,14 @@ export class Lanes {
   }
 
   frame(frame: Frame): void {
-    switch (frame.kind) {
-      case "copy":
-        return frame.sections.forEach((section) => this.copied(section));
-      case "catchUp":
-        return frame.sections.forEach((section) => this.caughtUp(section));
-      case "commits":
-        frame.sections.forEach((section) => this.stage(section));
-        return frame.boundary ? this.boundary(frame.position, []) : undefined;
-      case "join":
-        return this.boundary(frame.position, frame.sections);
-      case "position":
-        return this.boundary(frame.position, []);
-    }
+    this.incoming.frame(frame);
   }
 
   private enterEpoch(epoch: string, resumed: boolean): void {
     const isNew = this.epoch !== undefined && this.epoch !== epoch;
     const keeps: EpochKeeps = resumed ? "everything" : isNew ? "nothing" : "shown";
     this.epoch = epoch;
-    if (!resumed) this.position = zeroLsn;
+    if (!resumed) this.incoming.position = zeroLsn;
     this.backlog.push({ kind: "epoch", epoch, keeps });
   }
 
@@ -298,7 +278,7 @@ export class Lanes {
     if (!lane) return;
     if (lane.stage !== "asked") throw unexpected("a description", lane.stage);
     // New rows must not be taken for those that leave.
-    this.applyWithdrawn();
+    this.withdrawals.apply();
     lane.stage = "loading";
     lane.identity = table.identity;
     this.backlog.push({ kind: "described", lane, table, estimatedRows });
@@ -314,56 +294,11 @@ export class Lanes {
   private altered(lane: Lane | undefined, table: TableDescription, added: Alteration["added"]): void {
     if (!lane) return;
     if (lane.stage !== "joined") throw unexpected("an alteration", lane.stage);
-    this.staged.alter({ lane, table, added });
+    this.incoming.alter({ lane, table, added });
   }
 
   private audit(lane: Lane | undefined, rows: string, hash: string): void {
     if (lane?.stage === "joined") this.backlog.push({ kind: "audit", lane, rows, hash });
-  }
-
-  private copied(section: SectionIn): void {
-    const lane = this.expect(section, "loading");
-    if (lane) this.backlog.push({ kind: "copy", lane, lines: section.payload });
-  }
-
-  private caughtUp(section: SectionIn): void {
-    const lane = this.expect(section, "loading");
-    if (lane) this.spill(lane.catchUp.add(lane, section.payload));
-  }
-
-  private stage(section: SectionIn): void {
-    const lane = this.expect(section, "joined");
-    if (lane) this.spill(this.staged.add(lane, section.payload));
-  }
-
-  private spill(spills: readonly Spill[]): void {
-    for (const spill of spills) this.backlog.push({ kind: "spill", spill });
-  }
-
-  private boundary(position: Lsn, joining: readonly SectionIn[]): void {
-    if (position < this.position)
-      throw new WalcastError(
-        "frame_out_of_order",
-        "read a frame: expected its position not to be before the last one's",
-      );
-    // Where we are, it may tell us at any time.
-    const isElsewhere = position !== this.position || joining.length > 0;
-    if (isElsewhere && this.lanes.values().some(({ stage }) => stage === "resuming"))
-      throw unexpected("a boundary", "resuming");
-    this.position = position;
-    const joins = joining.flatMap((section) => this.joining(section) ?? []);
-    const staged = this.staged.take();
-    for (const segment of staged.segments)
-      if (segment.kind === "altered") segment.alteration.lane.identity = segment.alteration.table.identity;
-    this.backlog.push({ kind: "transaction", ...staged, joins, position });
-  }
-
-  private joining(section: SectionIn): Transaction["joins"][number] | undefined {
-    const lane = this.expect(section, "loading");
-    if (!lane) return undefined;
-    lane.stage = "joined";
-    this.spill(lane.catchUp.add(lane, section.payload));
-    return { lane, segments: lane.catchUp.take().segments };
   }
 
   private resync(lane: Lane | undefined, isPurge: boolean): void {
@@ -389,7 +324,7 @@ export class Lanes {
   /** What somebody else was allowed to see may be among the rows that nobody has asked for yet, too. */
   private purgeOne({ subscriber }: Lane): void {
     this.hooks.counted("purges");
-    this.withdraw({ member: subscriber.member, isPurge: true, done: () => subscriber.loading() });
+    this.withdrawals.add({ member: subscriber.member, isPurge: true, done: () => subscriber.loading() });
   }
 
   /** The last that the server says of it. */
@@ -412,7 +347,7 @@ export class Lanes {
       lane.subscriber.failed(error);
       this.hooks.changed();
     };
-    if (revoking.has(error.code)) this.withdraw({ member: lane.subscriber.member, isPurge: false, done: tell });
+    if (revoking.has(error.code)) this.withdrawals.add({ member: lane.subscriber.member, isPurge: false, done: tell });
     else {
       lane.subscriber.member.isOver = true;
       this.backlog.push({ kind: "place" });
@@ -432,7 +367,7 @@ export class Lanes {
       this.end(lane);
     }
     this.lanes.clear();
-    this.position = zeroLsn;
+    this.incoming.position = zeroLsn;
   }
 
   private end(lane: Lane): void {
@@ -443,17 +378,8 @@ export class Lanes {
   }
 
   private discard(lane: Lane, done: () => void = () => {}): void {
-    this.staged.forget(lane);
-    this.unspill(spillsOf(lane.catchUp.take().segments));
+    this.incoming.forget(lane);
     this.backlog.push({ kind: "discard", lane, done });
-  }
-
-  private unstage(): void {
-    this.unspill(spillsOf(this.staged.take().segments));
-  }
-
-  private unspill(numbers: readonly number[]): void {
-    if (numbers.length > 0) this.backlog.push({ kind: "unspill", numbers });
   }
 
   private applied(changed: ReadonlySet<string>): () => void {
@@ -480,12 +406,6 @@ export class Lanes {
       );
     const lane = this.byId.get(id);
     return lane?.stage === "over" ? undefined : lane;
-  }
-
-  private expect({ subscription }: SectionIn, stage: Lane["stage"]): Lane | undefined {
-    const lane = this.lane(subscription);
-    if (lane && lane.stage !== stage) throw unexpected("rows", lane.stage);
-    return lane;
   }
 }
 
