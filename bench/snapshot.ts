@@ -32,7 +32,8 @@ export const snapshot: Bench<Parameters> = {
   run,
 };
 
-const [large, shared] = ["bench_large", "bench_shared"];
+const large = "bench_large";
+const shared = "bench_shared";
 /** As the engine's own. */
 const windowBytes = 256 * 1024;
 const frameBytes = 256 * 1024;
@@ -49,8 +50,8 @@ async function run(parameters: Parameters, progress: Progress): Promise<Figure[]
   const directory = await mkdtemp(join(tmpdir(), "walcast-bench-snapshot-"));
   try {
     progress("tables are filled");
-    await fill(postgres, large!, parameters.rows);
-    await fill(postgres, shared!, parameters.sharedRows);
+    await fill(postgres, large, parameters.rows);
+    await fill(postgres, shared, parameters.sharedRows);
     const bench = new Snapshots(postgres, directory, parameters, progress);
     return [...(await bench.one()), ...(await bench.many())];
   } finally {
@@ -83,13 +84,13 @@ class Snapshots {
 
   async one(): Promise<Figure[]> {
     const { rounds, rows } = this.parameters;
-    const bytes = (await copyOut(this.postgres.url, large!)).lines.length;
-    const [engine, floor] = [this.engine(), this.part("copy-floor.ts", this.postgres.url, large!)];
+    const bytes = (await copyOut(this.postgres.url, large)).lines.length;
+    const [engine, floor] = [this.engine(), this.part("copy-floor.ts", this.postgres.url, large)];
     try {
       const port = await engine.says<number>();
       await floor.says();
       const { ours, bare } = await inTurn(rounds, {
-        ours: () => this.received(port, 1, large!),
+        ours: () => this.received(port, 1, large),
         bare: () => this.copied(floor),
       });
       for (const one of ours)
@@ -113,14 +114,14 @@ class Snapshots {
   async many(): Promise<Figure[]> {
     const { rounds, clients } = this.parameters;
     const file = join(this.directory, "messages");
-    await writeFile(file, messagesOf((await copyOut(this.postgres.url, shared!)).lines));
+    await writeFile(file, messagesOf((await copyOut(this.postgres.url, shared)).lines));
     const engine = this.engine();
     const floor = new Part(join(import.meta.dirname, "catch-up", "floor.ts"), file, String(windowBytes));
     try {
       const [port, floorPort] = [await engine.says<number>(), await floor.says<number>()];
       const before = await memoryMib(engine.pid, "VmRSS");
       const { ours, bare } = await inTurn(rounds, {
-        ours: () => this.readOnce(port, () => this.received(port, clients, shared!)),
+        ours: () => this.readOnce(port, () => this.received(port, clients, shared)),
         bare: () => this.received(floorPort, clients, ""),
       });
       const grown = (await memoryMib(engine.pid, "VmHWM")) - before;

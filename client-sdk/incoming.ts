@@ -58,12 +58,16 @@ export class Incoming {
 
   private copied(section: SectionIn): void {
     const lane = this.expect(section, "loading");
-    if (lane) this.backlog.push({ kind: "copy", lane, lines: section.payload });
+    if (!lane) return;
+    if (lane.part) lane.part.frames++;
+    this.backlog.push({ kind: "copy", lane, lines: section.payload });
   }
 
   private caughtUp(section: SectionIn): void {
     const lane = this.expect(section, "loading");
-    if (lane) this.spill(lane.catchUp.add(lane, section.payload));
+    if (!lane) return;
+    lane.part = undefined;
+    this.spill(lane.catchUp.add(lane, section.payload));
   }
 
   private stage(section: SectionIn): void {
@@ -92,6 +96,7 @@ export class Incoming {
     const lane = this.expect(section, "loading");
     if (!lane) return undefined;
     lane.stage = "joined";
+    lane.part = undefined;
     this.spill(lane.catchUp.add(lane, section.payload));
     return { lane, segments: lane.catchUp.take().segments };
   }

@@ -29,7 +29,9 @@ export interface Lane {
   /** On the connection there is; another one on each. */
   id: number;
   readonly subscriber: Subscriber;
-  stage: "asked" | "loading" | "joined" | "held" | "resuming" | "over";
+  stage: "asked" | "loading" | "interrupted" | "joined" | "held" | "resuming" | "over";
+  /** What has come of its first rows, while another connection could go on with them. */
+  part: { readonly id: string; frames: number } | undefined;
   /** What the server called these rows, as of the last boundary. */
   identity: string | undefined;
   /** On the replica, from when `described` has been worked off until its rows stand in their table. */
@@ -48,6 +50,7 @@ export function newLane(subscriber: Subscriber): Lane {
     subscriber,
     stage: "asked",
     identity: undefined,
+    part: undefined,
     load: undefined,
     isApplied: false,
     catchUp: new Pile(),

@@ -3,6 +3,8 @@
  * it, with a position of their own, until it joins the connection's at a commit boundary. A lane that has joined outlives
  * its connection: the next one goes on with it where the server can.
  *
+ *             ┌──── interrupted ◀─ connection lost
+ *             ▼             │ (with what has come of its first rows)
  *     asked ─described─▶ loading ─join─▶ joined ─connection lost─▶ held ─welcome that resumes─▶ resuming ─resumed─▶ joined
  *       ▲                                  │                        │                             │
  *       └──────────── resync ──────────────┴─ (without `resumes`: over, and a new lane is asked) ─┘
@@ -180,12 +182,14 @@ export class Lanes {
     const resumed = resumes && hadPosition;
     this.byId = new Map();
     this.target = resumed ? parseLsn(position) : zeroLsn;
+    const isNewEpoch = this.epoch !== epoch;
     this.enterEpoch(epoch, resumed);
-    if (!resumed) this.dropLanes();
+    if (!resumed) this.dropLanes((lane) => lane.stage === "interrupted" && !isNewEpoch);
     this.isOnline = true;
     for (const lane of this.lanes.values()) if (lane.stage === "held") this.askToResume(lane);
     if (resumes) this.hooks.send({ kind: "resume" });
     if (resumed) this.hooks.counted("resumes");
+    for (const lane of this.lanes.values()) if (lane.stage === "interrupted") this.askForRest(lane);
     for (const subscriber of this.subscribers) if (!this.lanes.has(subscriber)) this.ask(subscriber);
     this.hooks.changed();
   }
@@ -197,6 +201,7 @@ export class Lanes {
     this.incoming.unstage();
     for (const lane of this.lanes.values()) {
       if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
+      else if (lane.part) lane.stage = "interrupted";
       else if (lane.stage !== "held") this.end(lane);
       if (lane.stage === "over") this.lanes.delete(lane.subscriber);
     }
@@ -208,7 +213,7 @@ export class Lanes {
   message(message: ServerMessage): void {
     switch (message.kind) {
       case "described":
-        return this.described(this.lane(message.id), message.table, message.estimatedRows);
+        return this.described(this.lane(message.id), message);
       case "resumed":
         return this.resumed(this.lane(message.id));
       case "resync":
@@ -256,6 +261,12 @@ export class Lanes {
     this.say(lane, { kind: "subscribe", id: lane.id, ...asked(lane.subscriber), identity: lane.identity! });
   }
 
+  private askForRest(lane: Lane): void {
+    this.open(lane);
+    lane.stage = "asked";
+    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(lane.subscriber), load: { ...lane.part! } });
+  }
+
   /** What the server would not take is the end of this one, and of no other. */
   private say(lane: Lane, message: ClientMessage): void {
     try {
@@ -274,14 +285,25 @@ export class Lanes {
     return lane;
   }
 
-  private described(lane: Lane | undefined, table: TableDescription, estimatedRows: number): void {
+  private described(lane: Lane | undefined, { table, estimatedRows, load, continues }: Described): void {
     if (!lane) return;
     if (lane.stage !== "asked") throw unexpected("a description", lane.stage);
     // New rows must not be taken for those that leave.
     this.withdrawals.apply();
     lane.stage = "loading";
+    if (continues) return this.goesOn(lane, table, load);
+    if (lane.part) this.discard(lane);
+    lane.part = load === undefined ? undefined : { id: load, frames: 0 };
     lane.identity = table.identity;
     this.backlog.push({ kind: "described", lane, table, estimatedRows });
+  }
+
+  /** What came of its rows before stands, and the rest follows. */
+  private goesOn(lane: Lane, { identity }: TableDescription, load: string | undefined): void {
+    const { part } = lane;
+    if (part && part.id === load && lane.identity === identity) return;
+    lane.part = undefined;
+    throw unexpected("the rest of its rows", lane.stage);
   }
 
   private resumed(lane: Lane | undefined): void {
@@ -361,12 +383,13 @@ export class Lanes {
     this.hooks.breach(error);
   }
 
-  private dropLanes(): void {
-    for (const lane of this.lanes.values()) {
+  private dropLanes(stays: (lane: Lane) => boolean = () => false): void {
+    for (const [subscriber, lane] of this.lanes) {
+      if (stays(lane)) continue;
       if (wasComplete(lane)) this.hooks.counted("refetches");
       this.end(lane);
+      this.lanes.delete(subscriber);
     }
-    this.lanes.clear();
     this.incoming.position = zeroLsn;
   }
 
@@ -378,6 +401,7 @@ export class Lanes {
   }
 
   private discard(lane: Lane, done: () => void = () => {}): void {
+    lane.part = undefined;
     this.incoming.forget(lane);
     this.backlog.push({ kind: "discard", lane, done });
   }
@@ -413,5 +437,6 @@ function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "cha
   return { shape: request, ...(changes ? { changes: true } : {}) };
 }
 
+type Described = Extract<ServerMessage, { kind: "described" }>;
 type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 type WalcastErrorJson = Extract<ServerMessage, { kind: "error" }>["error"];

@@ -97,6 +97,14 @@ export interface ShapeRequest {
   readonly columns?: readonly string[];
 }
 
+/** First rows as far as they came. */
+export interface LoadPart {
+  /** As `described` named it. */
+  readonly id: string;
+  /** How many copy frames of it came. None of its catch-up frames may have. */
+  readonly frames: number;
+}
+
 export type ClientMessage =
   /** `epoch` and `position`: the history and the place in it that this client has reached, if it wants to go on from there. */
   | { readonly kind: "hello"; readonly token?: string; readonly epoch?: string; readonly position?: string }
@@ -109,6 +117,7 @@ export type ClientMessage =
    * Ids count upwards per connection and are never used again. `changes`: no rows first, whole old rows in changes.
    * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
    * welcome that says `resumes` and `resume`.
+   * `load`: what the client has of the first rows of an earlier connection, which it lost before they were complete.
    */
   | {
       readonly kind: "subscribe";
@@ -116,6 +125,7 @@ export type ClientMessage =
       readonly shape: ShapeRequest;
       readonly changes?: boolean;
       readonly identity?: string;
+      readonly load?: LoadPart;
     }
   /** Every subscription with an identity has been named: go on from the position of the hello. */
   | { readonly kind: "resume" }
@@ -156,6 +166,10 @@ export type ServerMessage = { readonly frame: number } &
         readonly id: number;
         readonly table: TableDescription;
         readonly estimatedRows: number;
+        /** Names the rows that follow: with it, a client that is cut off may ask for the rest. Absent where no rows follow. */
+        readonly load?: string;
+        /** The frames that the client said it has are not sent again. Otherwise what it has of an earlier load is void. */
+        readonly continues?: boolean;
       }
     /**
      * The server cannot continue this subscription. Keep its rows readable; a new `described` and its rows replace them at

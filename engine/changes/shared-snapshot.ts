@@ -6,6 +6,7 @@
  *                     │         │                  │ ▲
  *                     └─────────┴──▶ failed        └─┘ held again
  */
+import { randomUUID } from "node:crypto";
 import type { Log, Pin } from "../log/log.ts";
 import type { Lsn } from "../protocol.ts";
 import type { Shape } from "../shapes/shape.ts";
@@ -28,20 +29,24 @@ const tailBytesMax = 256 << 10;
 const tailShareMax = 1 / 8;
 
 export class SharedSnapshot implements Wanted {
+  readonly id = randomUUID();
   readonly shape: Shape;
   readonly spool: Spool;
   /** Under which its table's changes come. */
   readonly oids: ReadonlySet<number>;
   holders = 0;
   isOver = false;
+  isOutdated = false;
   /** Ends the reading, where it is for this one alone. */
   cancel: () => void = () => {};
   private readonly log: Log;
   private readonly outcome = Promise.withResolvers<Taken>();
   private token: PgSnapshot | undefined;
+  private readonly doubts: bigint[] = [];
   private pinned: Pin | undefined;
   private examinedTo: Lsn | undefined;
   private tailBytes = 0;
+  private lingering: NodeJS.Timeout | undefined;
 
   constructor(shape: Shape, spool: Spool, log: Log) {
     this.shape = shape;
@@ -66,6 +71,7 @@ export class SharedSnapshot implements Wanted {
 
   succeed(taken: Taken): void {
     this.token = taken.token;
+    this.isOutdated ||= this.doubts.some((xid) => !sees(taken.token, xid));
     this.outcome.resolve(taken);
   }
 
@@ -76,9 +82,10 @@ export class SharedSnapshot implements Wanted {
 
   // ── While it is held ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Whether the rows are surely of after this transaction. */
-  contains(xid: bigint | undefined): boolean {
-    return xid !== undefined && this.token !== undefined && sees(this.token, xid);
+  /** The table changed, by this transaction where that is known: rows of before are for nobody else. Which they are is decided when they are taken. */
+  doubt(xid: bigint | undefined): void {
+    if (xid !== undefined && !this.token) this.doubts.push(xid);
+    else this.isOutdated ||= xid === undefined || !sees(this.token!, xid);
   }
 
   get taken(): Promise<Taken> {
@@ -92,8 +99,9 @@ export class SharedSnapshot implements Wanted {
 
   /** False where it is not worth it any more, or where the log has let go of what it needs. */
   hold(): boolean {
-    if (this.spool.isOver || this.isOver) return false;
+    if (this.spool.isOver || this.isOver || this.isOutdated) return false;
     if (this.pinned && !this.reachesOn(this.pinned.from)) return false;
+    clearTimeout(this.lingering);
     this.holders++;
     return true;
   }
@@ -117,6 +125,11 @@ export class SharedSnapshot implements Wanted {
     return this.tailBytes;
   }
 
+  /** Nobody holds it, and somebody may yet. */
+  linger(ms: number, done: () => void): void {
+    this.lingering = setTimeout(done, ms);
+  }
+
   /** Nobody holds it: the log need not wait for it. */
   rest(): void {
     this.pinned?.release();
@@ -125,6 +138,7 @@ export class SharedSnapshot implements Wanted {
   end(): void {
     if (this.isOver) return;
     this.isOver = true;
+    clearTimeout(this.lingering);
     this.rest();
     this.cancel();
     void this.spool.close();

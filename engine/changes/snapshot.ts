@@ -19,12 +19,14 @@ import { Spool } from "./spool.ts";
 import { SpoolMemory } from "./spool-memory.ts";
 
 export interface Snapshot extends Taken {
+  /** The same for all who are given these rows, in these pieces. */
+  readonly id: string;
   /** The shape's rows; nothing where only changes are wanted. */
   readonly spool: Spool;
   /** The log's transactions after a position that the rows may not contain. */
   readonly pin: Pin;
-  /** Every holder calls it once. */
-  release(): void;
+  /** Every holder calls it once. `mayReturn`: it has not got all, and may come back for the rest. */
+  release(how: { readonly mayReturn: boolean }): void;
 }
 
 export interface SnapshotsOptions {
@@ -41,6 +43,9 @@ export interface SnapshotsOptions {
 
 /** Of all that are in use. */
 const memoryBytesMax = 64 << 20;
+
+/** Who lost its connection is back by then, or will have to begin again. It is still being read meanwhile. */
+const lingerMs = 10_000;
 
 const visiblePollMs = 20;
 
@@ -81,9 +86,10 @@ export class Snapshots {
       // What was committed before somebody asks is there when it joins.
       const barrier = mayMiss ? this.barriers.passed() : taken.barrier;
       barrier.catch(() => {}); // Whoever waits for it gets the error too.
-      return { ...taken, barrier, spool: shared.spool, pin: shared.pin, release: () => this.release(shared) };
+      const release: Snapshot["release"] = ({ mayReturn }) => this.release(shared, mayReturn);
+      return { ...taken, barrier, id: shared.id, spool: shared.spool, pin: shared.pin, release };
     } catch (error) {
-      this.release(shared);
+      this.release(shared, false);
       throw error;
     }
   }
@@ -93,7 +99,10 @@ export class Snapshots {
    * that goes on, and finds out from the log.
    */
   forget(oid: number, xid?: bigint): void {
-    for (const shared of this.byOid.get(oid) ?? []) if (!shared.contains(xid)) this.letGo(shared);
+    for (const shared of this.byOid.get(oid) ?? []) {
+      shared.doubt(xid);
+      if (shared.isOutdated) this.letGo(shared);
+    }
   }
 
   /** Another history. */
@@ -138,18 +147,28 @@ export class Snapshots {
     return shared;
   }
 
-  private release(shared: SharedSnapshot): void {
+  private release(shared: SharedSnapshot, mayReturn: boolean): void {
     if (--shared.holders > 0) return;
+    if (mayReturn && this.isOnItsWay(shared)) return shared.linger(lingerMs, () => this.rest(shared));
+    this.rest(shared);
+  }
+
+  /** Nobody has held it, and nobody came back. */
+  private rest(shared: SharedSnapshot): void {
     if (!this.isWorthKeeping(shared)) return this.end(shared);
     shared.rest();
     this.kept.add(shared);
+  }
+
+  private isOnItsWay({ shape, spool }: SharedSnapshot): boolean {
+    return this.current.has(shape.key) && !spool.isOver && !spool.isWhole && !shape.changes;
   }
 
   /** A condition may fail for a row that came and went since, which is nothing to those who ask now. */
   private isWorthKeeping(shared: SharedSnapshot): boolean {
     const { shape, spool } = shared;
     const isCurrent = this.current.get(shape.key) === shared;
-    return isCurrent && spool.isWhole && !shape.changes && !shape.predicate.mayFail;
+    return isCurrent && spool.isWhole && !shared.isOutdated && !shape.changes && !shape.predicate.mayFail;
   }
 
   private letGo(shared: SharedSnapshot): void {

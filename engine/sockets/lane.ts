@@ -13,8 +13,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { must } from "../invariants.ts";
 import { TableMoved } from "../changes/reading.ts";
+import type { Snapshot } from "../changes/snapshot.ts";
 import { isPostgresAway } from "../changes/connection.ts";
-import { type ErrorJson, type Lsn, type Payload, WalcastError } from "../protocol.ts";
+import { type ErrorJson, type LoadPart, type Lsn, type Payload, WalcastError } from "../protocol.ts";
 import type { Auth } from "../config.ts";
 import { describeShape, isSameAccess, type Shape } from "../shapes/shape.ts";
 import type { Feed } from "./feed.ts";
@@ -46,6 +47,7 @@ export class Lane {
   private readonly options: LaneOptions;
   private shape: Shape | undefined;
   private over = false;
+  private mayReturn = false;
   /** What is under way for it: a load, or a comparison that leads to one. */
   private running = 0;
   private asked = false;
@@ -68,16 +70,16 @@ export class Lane {
     return this.over;
   }
 
-  /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
-  load(): Promise<void> {
+  /** `has`: rows of an earlier connection. Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
+  load(has?: LoadPart): Promise<void> {
     const load = (this.current = {});
-    return this.run(() => this.keepLoading(() => this.over || this.current !== load));
+    return this.run(() => this.keepLoading(() => this.over || this.current !== load, has));
   }
 
-  private async keepLoading(isOver: () => boolean): Promise<void> {
+  private async keepLoading(isOver: () => boolean, has: LoadPart | undefined): Promise<void> {
     for (let attempt = 0; !isOver(); attempt++) {
       try {
-        return await this.loadOnce(isOver);
+        return await this.loadOnce(isOver, attempt === 0 ? has : undefined);
       } catch (error) {
         if (isOver()) return;
         if (!mayRetry(error)) return this.fail(error);
@@ -187,8 +189,10 @@ export class Lane {
     this.frames.control({ kind: "error", subscription: this.id, error: failure.toJSON() });
   }
 
-  end(): void {
+  /** `mayReturn`: its connection is gone, and its client may come back for the rest of the rows. */
+  end({ mayReturn = false } = {}): void {
     this.over = true;
+    this.mayReturn = mayReturn;
     this.withdraw();
     if (this.running === 0) this.options.onEnded();
   }
@@ -226,7 +230,7 @@ export class Lane {
     this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
   }
 
-  private async loadOnce(isOver: () => boolean): Promise<void> {
+  private async loadOnce(isOver: () => boolean, has: LoadPart | undefined): Promise<void> {
     const shape = await this.resolveVisible();
     if (isOver()) return;
     this.shape = shape;
@@ -234,11 +238,12 @@ export class Lane {
     try {
       await this.frames.room();
       if (isOver()) return;
-      this.describe(shape, snapshot.estimatedRows);
+      const continues = has?.id === snapshot.id;
+      this.describe(shape, snapshot, continues);
       const load = new Load(this.hub, this.loading(isOver), shape, snapshot);
-      await load.run((position, rest) => this.join(shape, position, rest));
+      await load.run(continues ? has.frames : 0, (position, rest) => this.join(shape, position, rest));
     } finally {
-      snapshot.release();
+      snapshot.release({ mayReturn: this.mayReturn });
     }
   }
 
@@ -282,9 +287,17 @@ export class Lane {
     };
   }
 
-  private describe(shape: Shape, estimatedRows: number): void {
+  private describe(shape: Shape, { id: load, estimatedRows }: Snapshot, continues: boolean): void {
     this.described = true;
-    this.frames.control({ kind: "described", id: this.id, table: describeShape(shape), estimatedRows });
+    const table = describeShape(shape);
+    this.frames.control({
+      kind: "described",
+      id: this.id,
+      table,
+      estimatedRows,
+      ...(this.changes ? {} : { load }),
+      ...(continues ? { continues } : {}),
+    });
   }
 
   private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {

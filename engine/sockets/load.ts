@@ -39,16 +39,16 @@ export class Load {
     this.tables = new Set(oidsOf(shape.table));
   }
 
-  /** Calls `join` with what was left, at most one payload; or not at all, where the lane is over. Rejects with TableMoved, or `where_failed`. */
-  async run(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
-    await this.sendRows();
+  /** The client has the first `from` frames of rows. Calls `join` with what was left, at most one payload; or not at all, where the lane is over. Rejects with TableMoved, or `where_failed`. */
+  async run(from: number, join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
+    await this.sendRows(from);
     await this.snapshot.barrier;
     await this.catchUp(join);
   }
 
-  private async sendRows(): Promise<void> {
+  private async sendRows(from: number): Promise<void> {
     const { frames } = this.feed;
-    for (let n = 0; ; n++) {
+    for (let n = from; ; n++) {
       const rows = await this.snapshot.spool.piece(n);
       if (!rows || this.lane.isOver) return;
       frames.frame("copy", false, frames.position, [this.section(rows)]);

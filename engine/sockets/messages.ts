@@ -1,6 +1,6 @@
 /** What clients send, parsed once at the edge: JSON text → ClientMessage, or `malformed_message`. */
 import { WalcastError } from "../errors.ts";
-import { type ClientMessage, parseLsn, type ShapeRequest } from "../protocol.ts";
+import { type ClientMessage, type LoadPart, parseLsn, type ShapeRequest } from "../protocol.ts";
 
 const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited"];
 
@@ -54,12 +54,13 @@ export class MalformedSubscription extends WalcastError {
 function asSubscription(
   id: number,
   message: Record<string, unknown>,
-): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity"> {
+): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity" | "load"> {
   try {
     return {
       shape: asShape(message["shape"]),
       ...optional("changes", message["changes"], asBoolean),
       ...optional("identity", message["identity"], asText),
+      ...optional("load", message["load"], asLoad),
     };
   } catch (error) {
     throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;
@@ -74,6 +75,14 @@ function asShape(value: unknown): ShapeRequest {
     ...optional("params", shape["params"], asArray),
     ...optional("columns", shape["columns"], asNames),
   };
+}
+
+function asLoad(value: unknown): LoadPart {
+  const load = asObject(value, "load");
+  const { frames } = load;
+  if (!Number.isSafeInteger(frames) || (frames as number) < 0)
+    throw malformed(`expected load.frames as a whole number, found ${shown(frames)}`);
+  return { id: asText(load["id"], "load.id"), frames: frames as number };
 }
 
 function parseJson(text: string, depthMax: number): unknown {

@@ -113,7 +113,7 @@ export class Session {
     clearTimeout(this.helloTimer);
     this.credentials.end();
     this.feed.frames.end();
-    for (const lane of this.lanes.values()) lane.end();
+    for (const lane of this.lanes.values()) lane.end({ mayReturn: true });
     this.lanes.clear();
     this.services.hub.disconnected(this.feed);
   }
@@ -241,7 +241,7 @@ export class Session {
     if (this.phase !== "over") this.services.hub.catchUp.enter(this.feed);
   }
 
-  private subscribe({ id, shape: request, changes = false, identity }: Subscribe): void {
+  private subscribe({ id, shape: request, changes = false, identity, load }: Subscribe): void {
     if (id <= this.lastId)
       throw new WalcastError(
         "malformed_message",
@@ -263,7 +263,7 @@ export class Session {
       onEnded: () => this.lanes.delete(id),
     });
     this.lanes.set(id, lane);
-    if (identity === undefined) void lane.load();
+    if (identity === undefined) void lane.load(load);
     else this.comparing.push(lane.resume(identity));
   }
 

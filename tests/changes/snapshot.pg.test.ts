@@ -147,6 +147,9 @@ test("no timeout that the database sets ends a reading", async (t) => {
   for (const name of names) assert.deepEqual((await pool.query(`show ${name}`)).rows, [{ [name]: "0" }]);
 });
 
+const readingNow =
+  "select from pg_stat_activity where application_name = $1 and datname = current_database() and state <> 'idle'";
+
 describe("rows that were read before", () => {
   let server: Running;
   before(async () => (server = await running({ limits: { snapshots: 1 } })));
@@ -167,6 +170,12 @@ describe("rows that were read before", () => {
   }
 
   const readings = (): Promise<number> => server.metric("walcast_snapshots_total");
+
+  async function streamed(xid: string): Promise<void> {
+    const client = await server.greeted();
+    await client.awaitXid(1, xid);
+    await client.close();
+  }
 
   /** What somebody who comes now shows once it has joined. */
   async function shown(table: string, id = 1): Promise<Map<string, string | null>> {
@@ -231,9 +240,7 @@ describe("rows that were read before", () => {
     test(`are not used once the table changed ${what}`, async () => {
       const table = `changed_${what.replaceAll(" ", "_")}`;
       const { readings: before } = await keptTable(table);
-      const client = await server.greeted();
-      await client.awaitXid(1, await server.transaction(statement.replaceAll("%t", table)));
-      await client.close();
+      await streamed(await server.transaction(statement.replaceAll("%t", table)));
       const { rows } = await server.db.query(`select id::text, v from ${table} order by id`);
       assert.deepEqual(
         [...(await shown(table))],
@@ -242,9 +249,74 @@ describe("rows that were read before", () => {
       assert.equal(await readings(), before + 1);
     });
 
+  /** Cut off after the first frame of rows. Gives what came, and what it would say of that. */
+  async function cutOff(table: string): Promise<{ lines: string[]; load: { id: string; frames: number } }> {
+    const client = await server.greeted();
+    client.subscribe(1, { table });
+    const described = await client.control("described");
+    const frame = await client.frame((one) => one.kind === "copy");
+    await client.close();
+    const text = Buffer.from(frame.sections[0]!.payload).toString();
+    return { lines: text.slice(0, -1).split("\n"), load: { id: described.load!, frames: 1 } };
+  }
+
+  test("go on where a client was cut off", async () => {
+    const { readings: before } = await keptTable("cut", 30_000, "repeat('v', 40) || i");
+    const { lines, load } = await cutOff("cut");
+    assert(lines.length < 10_000);
+    await server.transaction("update cut set v = 'x' where id = 1");
+    const client = await server.greeted();
+    client.send({ kind: "subscribe", id: 1, shape: { table: "cut" }, load });
+    const described = await client.control("described");
+    assert.deepEqual([described.load, described.continues], [load.id, true]);
+    const rest = await client.joined(1, described.table);
+    assert.equal(new Set(rowsOf([...lines, ...rest.lines]).map(([id]) => id)).size, 30_000);
+    assert.equal(lines.length + rest.lines.length, 30_000);
+    assert.deepEqual(rest.commits[0]?.operations, [{ kind: "update", row: ["1", "x"] }]);
+    await client.close();
+    assert.equal(await readings(), before);
+  });
+
+  test("begin anew where they are not those that the client had, or not of what it may have", async () => {
+    await keptTable("cut_anew", 30_000, "repeat('v', 40) || i");
+    const { load } = await cutOff("cut_anew");
+    const client = await server.greeted();
+    for (const [id, shape, part] of [
+      [1, { table: "cut_anew" }, { ...load, id: "another" }],
+      [2, { table: "cut_anew", where: "id > 10" }, load],
+    ] as const) {
+      client.send({ kind: "subscribe", id, shape, load: part });
+      const described = await client.control("described");
+      assert.equal(described.continues, undefined);
+      assert.equal((await client.joined(id, described.table)).lines.length, id === 1 ? 30_000 : 29_990);
+    }
+    await client.close();
+  });
+
+  test("are read to their end while somebody who was cut off may come back", async () => {
+    const { readings: before } = await keptTable("lingering");
+    await server.db.query("insert into lingering select i, repeat('v', 100) || i from generate_series(4, 60000) i");
+    const held = await server.db.pool.connect();
+    await held.query("begin; lock table lingering in access exclusive mode");
+    const client = await server.greeted();
+    client.subscribe(1, { table: "lingering", where: "id > 0" });
+    while ((await readings()) === before);
+    await client.close();
+    await held.query("rollback");
+    held.release();
+    while ((await server.db.query(readingNow, [snapshotApplication])).rowCount !== 0);
+    const back = await server.greeted();
+    assert.equal((await back.load(1, { table: "lingering", where: "id > 0" })).lines.length, 60_000);
+    assert.equal(await readings(), before + 1);
+    await back.close();
+  });
+
   test("are read anew once replaying would cost more", async () => {
     const { readings: before } = await keptTable("busy");
-    for (let i = 0; i < 4; i++) await server.transaction(`update busy set v = repeat(md5('${i}'), 4000) where id = 1`);
+    let xid = "";
+    for (let i = 0; i < 4; i++)
+      xid = await server.transaction(`update busy set v = repeat(md5('${i}'), 4000) where id = 1`);
+    await streamed(xid);
     assert.equal((await shown("busy")).size, 3);
     assert.equal(await readings(), before + 1);
   });

@@ -128,8 +128,13 @@ export class PeerConnection {
     this.number++;
   }
 
-  describe(id: number, table: TableDescription, estimatedRows = 0): void {
-    this.send({ kind: "described", id, table, estimatedRows });
+  describe(
+    id: number,
+    table: TableDescription,
+    estimatedRows = 0,
+    load: { readonly load?: string; readonly continues?: boolean } = {},
+  ): void {
+    this.send({ kind: "described", id, table, estimatedRows, ...load });
   }
 
   copy(id: number, rows: readonly (readonly (string | null)[])[]): void {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ClientStatus, ShapeStatus } from "../../client-sdk/index.ts";
+import type { ClientStatus, Shape, ShapeStatus } from "../../client-sdk/index.ts";
 import { all, becomes, changes, orders, reached, start, synced } from "./clients.ts";
 import { commit, type PeerConnection, table, text } from "./peer.ts";
 
@@ -11,6 +11,13 @@ async function goOn(server: PeerConnection): Promise<number> {
   const { id } = await server.message("subscribe");
   server.send({ kind: "resumed", id });
   return id;
+}
+
+function hasRows(shape: Shape, count: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (shape.progress.rows >= count) return resolve();
+    shape.on("progress", ({ rows }) => rows >= count && resolve());
+  });
 }
 
 test("a client that reconnects goes on after its last boundary, and nothing is loaded again", async (t) => {
@@ -52,6 +59,70 @@ test("what was received whole before the connection broke is applied, and gone o
   release();
   await client.awaitPosition(text(48n));
   assert.equal((await client.query(all)).length, 4);
+});
+
+test("a load that was cut off goes on with the rows that it lacks, also where nothing is resumed", async (t) => {
+  const { peer, client } = await start(t);
+  const shape = client.sync({ table: "orders" });
+  let server = await peer.greeted();
+  let { id } = await server.message("subscribe");
+  server.describe(id, orders, 3, { load: "a" });
+  server.copy(id, [["1", "new"]]);
+  server.copy(id, [["2", "new"]]);
+  await hasRows(shape, 2);
+  server.socket.terminate();
+  // Twice, and the second time before anything has been said.
+  server = await peer.greeted();
+  assert.deepEqual((await server.message("subscribe")).load, { id: "a", frames: 2 });
+  server.socket.terminate();
+  server = await peer.greeted();
+  const subscribe = await server.message("subscribe");
+  assert.deepEqual(subscribe.load, { id: "a", frames: 2 });
+  ({ id } = subscribe);
+  server.describe(id, orders, 3, { load: "a", continues: true });
+  server.copy(id, [["3", "new"]]);
+  server.join(24n, { [id]: [commit(20n, { kind: "delete", key: ["1"] })] });
+  await shape.ready;
+  assert.deepEqual(await client.query("select id from orders order by id"), [{ id: 2 }, { id: 3 }]);
+  assert.equal(shape.progress.rows, 3);
+});
+
+test("a load that was cut off begins again where the server does not go on with it", async (t) => {
+  const { peer, client } = await start(t);
+  const shape = client.sync({ table: "orders" });
+  let server = await peer.greeted();
+  let { id } = await server.message("subscribe");
+  server.describe(id, orders, 2, { load: "a" });
+  server.copy(id, [["1", "new"]]);
+  await hasRows(shape, 1);
+  server.socket.terminate();
+  server = await peer.greeted();
+  ({ id } = await server.message("subscribe"));
+  server.describe(id, orders, 2, { load: "b" });
+  server.copy(id, [["1", "new"]]);
+  server.join(24n, { [id]: [] });
+  await shape.ready;
+  assert.deepEqual(await client.query("select id from orders"), [{ id: 1 }]);
+});
+
+test("a load that was cut off while it caught up begins again", async (t) => {
+  const { peer, client } = await start(t);
+  const shape = client.sync({ table: "orders" });
+  let server = await peer.greeted();
+  let { id } = await server.message("subscribe");
+  server.describe(id, orders, 2, { load: "a" });
+  server.copy(id, [["1", "new"]]);
+  server.catchUp({ [id]: [commit(20n, insert(2))] });
+  server.socket.close(1001, "bye");
+  server = await peer.greeted();
+  const subscribe = await server.message("subscribe");
+  assert.equal(subscribe.load, undefined);
+  ({ id } = subscribe);
+  server.describe(id, orders, 2, { load: "a" });
+  server.copy(id, [["1", "new"]]);
+  server.join(24n, { [id]: [commit(20n, insert(2))] });
+  await shape.ready;
+  assert.equal((await client.query(all)).length, 2);
 });
 
 test("a shape that was loading when the connection broke is asked for anew, beside those that go on", async (t) => {

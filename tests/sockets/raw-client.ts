@@ -105,8 +105,8 @@ export class RawClient {
   }
 
   /** What is described again while it loads begins anew. */
-  async joined(id: number): Promise<Loaded> {
-    let table: TableDescription | undefined;
+  async joined(id: number, described?: TableDescription): Promise<Loaded> {
+    let table = described;
     let text = "";
     let commits: Commit[] = [];
     for (;;) {

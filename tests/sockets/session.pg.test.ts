@@ -95,6 +95,10 @@ describe("a connection", () => {
     ["a shape without a table", '{"kind":"subscribe","id":1,"shape":{}}'],
     ["columns that are not text", '{"kind":"subscribe","id":1,"shape":{"table":"items","columns":[1]}}'],
     ["params that are not an array", '{"kind":"subscribe","id":1,"shape":{"table":"items","params":{"0":1}}}'],
+    [
+      "a load of which less than nothing came",
+      '{"kind":"subscribe","id":1,"shape":{"table":"items"},"load":{"id":"a","frames":-1}}',
+    ],
     ["changes that are not true or false", '{"kind":"subscribe","id":1,"shape":{"table":"items"},"changes":1}'],
   ];
   for (const [what, message] of shapeless) {
