@@ -12,29 +12,21 @@ import type { Kysely } from "kysely";
 import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
-import { Connection, syncUrl, type Token } from "./connection.ts";
+import { Connection, type Token } from "./connection.ts";
 import { Database } from "./database.ts";
 import type { Row } from "./rows.ts";
-import type {
-  ChannelOptions,
-  Client,
-  ClientOptions,
-  ClientStatus,
-  Inspection,
-  Queryable,
-  TransactionTrace,
-} from "./index.ts";
+import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable } from "./index.ts";
 import { createKysely } from "./kysely.ts";
 import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
 import { LiveQueries, type LiveQuery } from "./live.ts";
+import { checkOptions } from "./options.ts";
 import { Replica } from "./replica.ts";
 import { type Shape, ShapeHandle, type ShapeOptions } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
+import { Trace } from "./trace.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
-// Enough to see what happened lately, little enough to keep for ever.
-const HISTORY_MAX = 50;
 
 /** Errors by which a server says that who holds this token may not see what an earlier one saw. */
 const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
@@ -57,19 +49,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private isNewToken = false;
   private isClosed = false;
   private closing: Promise<void> | undefined;
-  private readonly statusHistory: { status: ClientStatus; at: Date }[] = [];
-  private readonly transactions: TransactionTrace[] = [];
-  private readonly counts = {
-    connections: 0,
-    authentications: 0,
-    breaches: 0,
-    transactions: 0,
-    resumes: 0,
-    resyncs: 0,
-    purges: 0,
-    refetches: 0,
-  };
-  private lastError: WalcastError | undefined;
+  private readonly trace = new Trace();
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
 
@@ -170,8 +150,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       status: this.status,
       position: this.position,
       epoch: this.epoch,
-      ...this.counts,
-      lastError: this.lastError?.toJSON(),
+      ...this.trace.inspect(),
       shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({
         ...request,
         status,
@@ -180,8 +159,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       })),
       channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
       live: this.liveQueries.list(),
-      lastTransactions: [...this.transactions],
-      statusHistory: [...this.statusHistory],
     };
   }
 
@@ -199,7 +176,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.replica = replica;
     this.epoch = replica.epoch;
     const damage = this.database.damage ?? replica.emptied;
-    if (damage !== undefined) this.lastError = emptied(damage);
+    if (damage !== undefined) this.trace.lastError = emptied(damage);
     this.lanes.restore(replica);
     return replica;
   }
@@ -239,7 +216,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       awaited: (id) => this.awaits.answered(id),
       changed: () => this.lanesChanged(),
       position: () => this.lsn,
-      counted: (what) => void this.counts[what]++,
+      counted: (what) => void this.trace.counts[what]++,
     });
   }
 
@@ -269,14 +246,14 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.epoch = welcome.epoch;
     if (this.isNewToken) this.lanes.removeUnclaimed();
     this.isNewToken = false;
-    this.counts.connections++;
-    if (welcome.cause) this.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
+    this.trace.counts.connections++;
+    if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
     this.lanes.online(welcome);
     this.awaits.askAgain();
   }
 
   private authenticated(isNewest: boolean): void {
-    this.counts.authentications++;
+    this.trace.counts.authentications++;
     this.lanes.decided();
     if (!isNewest) return;
     if (this.isNewToken) this.lanes.removeUnclaimed();
@@ -290,9 +267,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private connectionFailed(error: WalcastError): void {
-    this.lastError = error;
+    this.trace.lastError = error;
     if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message")
-      this.counts.breaches++;
+      this.trace.counts.breaches++;
     if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.lanes.purge();
   }
 
@@ -301,8 +278,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private applied(changed: ReadonlySet<string>): () => void {
-    this.counts.transactions++;
-    keepLast(this.transactions, { position: this.position, tables: [...changed], at: new Date() });
+    this.trace.transaction(this.position, changed);
     const settle = this.liveQueries.applied(changed);
     return () => {
       settle();
@@ -318,9 +294,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private updateStatus(): void {
     const status = this.deriveStatus();
-    if (status === this.currentStatus && this.statusHistory.length > 0) return;
+    if (status === this.currentStatus && !this.trace.isEmpty) return;
     this.currentStatus = status;
-    keepLast(this.statusHistory, { status, at: new Date() });
+    this.trace.status(status);
     this.statusListeners.emit(status);
   }
 
@@ -338,7 +314,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause },
     );
-    this.lastError = this.failure = error;
+    this.trace.lastError = this.failure = error;
     for (const handle of this.handles) handle.failed(error);
     for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
     this.awaits.close(error);
@@ -393,37 +369,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 }
 
-function checkOptions({ url, replica, shapes = {} }: ClientOptions): void {
-  if (!URL.canParse(url))
-    throw new WalcastError(
-      "config_invalid",
-      `create a client: expected a URL like ws://localhost:4437, found ${JSON.stringify(url)}`,
-    );
-  syncUrl(url);
-  for (const { table } of Object.values(shapes)) parseTableName(table);
-  if (typeof replica === "string" && /^(?!memory:)[a-z-]+:\/\//i.test(replica)) {
-    throw new WalcastError(
-      "config_invalid",
-      `create a client: expected "memory://", a directory or a PGlite as replica, found ${JSON.stringify(replica)}`,
-      { hint: "Replicas in a browser's storage are not there yet." },
-    );
-  }
-  if (typeof replica === "object" && typeof replica.execProtocolRawStream !== "function") {
-    throw new WalcastError(
-      "config_invalid",
-      "create a client: expected a PGlite of this thread as replica, found something without its raw protocol",
-    );
-  }
-}
-
 function emptied(reason: string): WalcastError {
   return new WalcastError(
     "replica_failed",
     `open the replica: what an earlier process left cannot be used, and is loaded again: ${reason}`,
   );
-}
-
-function keepLast<T>(list: T[], item: T): void {
-  list.push(item);
-  if (list.length > HISTORY_MAX) list.shift();
 }

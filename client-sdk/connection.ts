@@ -3,79 +3,24 @@
  * back with full-jitter exponential backoff. It checks that every frame is the next one; what frames mean is the
  * lanes' business.
  *
- *     idle ─start─▶ opening ─opened─▶ greeting ─welcomed─▶ open ─settled─▶ open (attempt 0)
- *                      ▲  └────────────────┴──────lost───────┴──▶ waiting ─elapsed─▶ opening
- *                      └── tokenChanged, from anywhere but open                         closed, from anywhere
- *
  * A token that changes while the connection is open is told to the server on it; so is the next one of a function, before the
  * one in use expires.
- *
- * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  */
 import {
   type ClientMessage,
   closeCodes,
   decodeFrame,
-  type ErrorCode,
   type ErrorJson,
   type Frame,
   type ServerMessage,
   subprotocol,
   WalcastError,
 } from "../engine/protocol.ts";
+import { errorOfClose, slowCodes } from "./closings.ts";
+import { type Backoff, type ConnectionEvent, type ConnectionState, delayMs, isSame, next } from "./connection-state.ts";
+import { parseMessage } from "./messages.ts";
 
 export type Token = string | (() => string | Promise<string>);
-
-export type ConnectionState =
-  | { readonly kind: "idle" }
-  /** `attempt` counts connections since the last one that worked. */
-  | { readonly kind: "opening" | "greeting" | "open"; readonly attempt: number }
-  | { readonly kind: "waiting"; readonly attempt: number; readonly slow: boolean }
-  | { readonly kind: "closed" };
-
-export type ConnectionEvent =
-  | { readonly kind: "start" | "opened" | "welcomed" | "settled" | "elapsed" | "tokenChanged" | "close" }
-  /** `slow`: trying again at once would only be refused again. */
-  | { readonly kind: "lost"; readonly slow: boolean };
-
-/** Total: an event that means nothing in a state leaves it as it is. */
-export function next(state: ConnectionState, event: ConnectionEvent): ConnectionState {
-  if (state.kind === "closed" || event.kind === "close") return { kind: "closed" };
-  switch (event.kind) {
-    case "start":
-      return state.kind === "idle" ? { kind: "opening", attempt: 0 } : state;
-    case "opened":
-      return state.kind === "opening" ? { kind: "greeting", attempt: state.attempt } : state;
-    case "welcomed":
-      return state.kind === "greeting" ? { kind: "open", attempt: state.attempt } : state;
-    case "settled":
-      return state.kind === "open" && state.attempt > 0 ? { kind: "open", attempt: 0 } : state;
-    case "lost":
-      return state.kind === "idle" || state.kind === "waiting"
-        ? state
-        : { kind: "waiting", attempt: state.attempt + 1, slow: event.slow };
-    case "elapsed":
-      return state.kind === "waiting" ? { kind: "opening", attempt: state.attempt } : state;
-    case "tokenChanged":
-      return state.kind === "idle" || state.kind === "open" ? state : { kind: "opening", attempt: 0 };
-  }
-}
-
-export interface Backoff {
-  /** Delay before the n-th attempt: random between 0 and base·2ⁿ, at most `maxMs`. */
-  readonly baseMs: number;
-  readonly maxMs: number;
-}
-
-export function delayMs(
-  { attempt, slow }: { attempt: number; slow: boolean },
-  { baseMs, maxMs }: Backoff,
-  random: number,
-): number {
-  // A refusal (bad token, malformed message) is not cured by hurrying: never sooner than half the longest delay.
-  if (slow) return maxMs / 2 + (random * maxMs) / 2;
-  return random * Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
-}
 
 export interface ConnectionHooks {
   /** The place from which the client wants to go on, if it has one. */
@@ -103,24 +48,6 @@ export interface ConnectionOptions {
   /** For the socket to open, and for the welcome to come. */
   readonly openTimeoutMs: number;
 }
-
-/** Close codes after which trying again soon is pointless. */
-const slowCodes = new Set<number>([
-  closeCodes.malformed,
-  closeCodes.unauthenticated,
-  closeCodes.forbidden,
-  closeCodes.tooLarge,
-  closeCodes.tooMany,
-]);
-const closeErrors = new Map<number, ErrorCode>([
-  [closeCodes.goingAway, "going_away"],
-  [closeCodes.malformed, "malformed_message"],
-  [closeCodes.unauthenticated, "unauthenticated"],
-  [closeCodes.forbidden, "forbidden"],
-  [closeCodes.tooSlowToGreet, "hello_timeout"],
-  [closeCodes.tooLarge, "too_large"],
-  [closeCodes.tooMany, "too_many"],
-]);
 
 // The server sends a position at least every positionEveryMs. Two may be late or lost with a packet; more is silence.
 const SILENCE_FACTOR = 2.5;
@@ -316,12 +243,7 @@ export class Connection {
   }
 
   private ended(code: number, reason: string): void {
-    const error =
-      this.refusal ??
-      new WalcastError(
-        closeErrors.get(code) ?? "connection_lost",
-        `keep the connection open: it was closed with code ${code}${reason === "" ? "" : ` (${reason})`}`,
-      );
+    const error = this.refusal ?? errorOfClose(code, reason);
     // A token that ran out in the middle may be renewed by asking for one; a token that was just refused may not.
     const renewable =
       code === closeCodes.unauthenticated && this.state.kind === "open" && typeof this.token === "function";
@@ -416,20 +338,6 @@ export class Connection {
   }
 }
 
-/** The same connection: nothing to open or close between the two. */
-function isSame(before: ConnectionState, now: ConnectionState): boolean {
-  return before.kind === now.kind && now.kind === "open";
-}
-
-function tokenFailed(cause: unknown): WalcastError {
-  return new WalcastError("unauthenticated", "get a token: the token function failed", { cause });
-}
-
-/** Of UTF-8 has a UTF-16 code unit at most three bytes. */
-function isLonger(text: string, bytesMax: number): boolean {
-  return text.length * 3 > bytesMax && new TextEncoder().encode(text).length > bytesMax;
-}
-
 /** `ws://host:4437` → `ws://host:4437/v1/sync`; http and https work as well, a path of one's own (a proxy's) is kept. */
 export function syncUrl(text: string): string {
   const url = new URL(text);
@@ -439,22 +347,15 @@ export function syncUrl(text: string): string {
   return url.href;
 }
 
-function parseMessage(text: string): ServerMessage {
-  let message: unknown;
-  try {
-    message = JSON.parse(text);
-  } catch (cause) {
-    throw new WalcastError(
-      "malformed_message",
-      `read a message: expected JSON, found ${JSON.stringify(text.slice(0, 40))}`,
-      { cause },
-    );
-  }
-  const isMessage = typeof message === "object" && message !== null && "kind" in message && "frame" in message;
-  if (!isMessage) throw new WalcastError("malformed_message", "read a message: expected an object with kind and frame");
-  return message as ServerMessage;
-}
-
 function timedOut(doing: string): WalcastError {
   return new WalcastError("connection_lost", `${doing}: timed out`);
+}
+
+function tokenFailed(cause: unknown): WalcastError {
+  return new WalcastError("unauthenticated", "get a token: the token function failed", { cause });
+}
+
+/** Of UTF-8 has a UTF-16 code unit at most three bytes. */
+function isLonger(text: string, bytesMax: number): boolean {
+  return text.length * 3 > bytesMax && new TextEncoder().encode(text).length > bytesMax;
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { type ConnectionEvent, type ConnectionState, delayMs, next, syncUrl } from "../../client-sdk/connection.ts";
+import { syncUrl } from "../../client-sdk/connection.ts";
+import { type ConnectionEvent, type ConnectionState, delayMs, next } from "../../client-sdk/connection-state.ts";
 
 const states: Record<string, ConnectionState> = {
   idle: { kind: "idle" },
