@@ -240,8 +240,8 @@ const limitDefaults: Limits = {
   connectionsPerUser: 10_000,
   // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.
   shapesPerConnection: 200,
-  // A person who scrolls through a list of live rows stays below; each costs a question to Postgres.
-  subscribesPerSecond: 100,
+  // What an engine can do for small shapes, about: one connection shall not be in the way of all others.
+  subscribesPerSecond: 1_000,
   // Parsing is linear in this, and a list of a thousand uuids fits.
   whereBytes: 64 * 1024,
   // Room for a subscribe message with its where and params at their limits.
@@ -362,16 +362,17 @@ function authOf(value: unknown): Authenticator {
   if (value === undefined) return anonymous;
   if (typeof value === "function") return authenticator(value as AuthFunction);
   if (isRecord(value) && typeof value.verify === "function") return authenticator(value as unknown as Authenticator);
-  throw invalid("auth", "a function, or an object with verify(), such as jwt({ secret })", value);
+  // It is not repeated: it may hold the secret.
+  throw invalid("auth", "a function, or an object with verify(), such as jwt({ secret })", undefined);
 }
 
 function visitorsOf(given: WalcastConfig): Pick<Config, "origins" | "tokenCookie" | "addressHeader"> {
   const origins = originsOf(given.origins);
   const tokenCookie = token("tokenCookie", given.tokenCookie);
-  if (tokenCookie !== undefined && !origins)
+  if (tokenCookie !== undefined && (!origins || origins.includes("*")))
     throw new WalcastError(
       "config_invalid",
-      "read the config: tokenCookie: expected origins beside it, as a browser sends cookies whichever page connects",
+      "read the config: tokenCookie: expected a list of origins beside it, as a browser sends cookies whichever page connects",
     );
   return { origins, tokenCookie, addressHeader: token("addressHeader", given.addressHeader)?.toLowerCase() };
 }

@@ -4,7 +4,11 @@
  */
 import { WalcastError } from "./errors.ts";
 
+/** What only the tag makes: a claim that has the same fields is not taken for a condition. The same in every copy of this module. */
+const made: unique symbol = Symbol.for("walcast.sql") as never;
+
 export interface Sql {
+  readonly [made]: true;
   /** With `$1`, `$2`… where values belong. */
   readonly text: string;
   readonly params: readonly unknown[];
@@ -20,11 +24,11 @@ export function sql(strings: TemplateStringsArray, ...values: readonly unknown[]
 
 export function isSql(value: unknown): value is Sql {
   if (typeof value !== "object" || value === null) return false;
-  const { text, params } = value as Partial<Sql>;
-  return typeof text === "string" && Array.isArray(params);
+  return (value as Partial<Sql>)[made] === true;
 }
 
 class Piece implements Sql {
+  readonly [made] = true;
   readonly text: string;
   readonly params: readonly unknown[];
   /** The text around the parameters: one more than there are of these. */

@@ -36,12 +36,12 @@ export class Rate {
     this.burst = this.left = burst;
   }
 
-  take(nowMs: number): boolean {
+  take(nowMs: number, cost = 1): boolean {
     const passedMs = nowMs - (this.at ?? nowMs);
     this.at = nowMs;
     this.left = Math.min(this.burst, this.left + (passedMs * this.perSecond) / 1000);
-    if (this.left < 1) return false;
-    this.left--;
+    if (this.left < cost) return false;
+    this.left -= cost;
     return true;
   }
 }

@@ -131,6 +131,15 @@ export class Session {
     return setTimeout(() => this.refuse(error, closeCodes.tooSlowToGreet), helloMs);
   }
 
+  private decideInTime(): NodeJS.Timeout {
+    const { helloMs } = this.services.config.limits;
+    const error = new WalcastError(
+      "auth_unavailable",
+      `authenticate: expected every rule to answer within ${helloMs} ms`,
+    );
+    return setTimeout(() => this.refuse(error, closeCodes.goingAway), helloMs);
+  }
+
   private get takesSubscriptions(): boolean {
     return this.phase === "open" || this.phase === "resuming";
   }
@@ -184,6 +193,9 @@ export class Session {
   private authenticate(token: string): void {
     if (this.isAuthenticating)
       throw new WalcastError("malformed_message", "authenticate: expected the answer to be waited for before the next");
+    // Each subscription is resolved anew.
+    if (!this.subscribes.take(performance.now(), this.lanes.size + 1))
+      return this.refuse(this.tooFast(), closeCodes.tooMany);
     this.isAuthenticating = true;
     void this.renew(token);
   }
@@ -191,7 +203,11 @@ export class Session {
   /** What the new token does not allow is withdrawn from all subscriptions at once, and only then it is said that it holds. */
   private async renew(token: string): Promise<void> {
     if (!(await this.credentials.take(token))) return;
+    // Until then what it has goes on by the old one: not for long, should a rule not answer.
+    this.helloTimer = this.decideInTime();
     const verdicts = await Promise.all([...this.lanes.values()].map((lane) => lane.review()));
+    clearTimeout(this.helloTimer);
+    if (this.phase === "over") return;
     for (const apply of verdicts) apply();
     this.isAuthenticating = false;
     this.feed.frames.control({ kind: "authenticated", ...this.credentials.expiry });
@@ -267,12 +283,16 @@ export class Session {
     else this.comparing.push(lane.resume(identity));
   }
 
+  private tooFast(): WalcastError {
+    const { subscribesPerSecond } = this.services.config.limits;
+    return new WalcastError("too_fast", `subscribe: expected at most ${subscribesPerSecond} in a second`, {
+      hint: "keep shapes that are needed again, or raise limits.subscribesPerSecond",
+    });
+  }
+
   private beyondLimits(): WalcastError | undefined {
-    const { shapesPerConnection, subscribesPerSecond } = this.services.config.limits;
-    if (!this.subscribes.take(performance.now()))
-      return new WalcastError("too_fast", `subscribe: expected at most ${subscribesPerSecond} in a second`, {
-        hint: "keep shapes that are needed again, or raise limits.subscribesPerSecond",
-      });
+    const { shapesPerConnection } = this.services.config.limits;
+    if (!this.subscribes.take(performance.now())) return this.tooFast();
     if (this.lanes.size < shapesPerConnection) return undefined;
     return new WalcastError(
       "too_many",

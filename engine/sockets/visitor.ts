@@ -10,7 +10,7 @@ export interface Visitor {
   /** Of the page; absent where it is no browser. */
   readonly origin: string | undefined;
   readonly address: string;
-  /** From the cookie that the config names. */
+  /** Of the `Authorization` header, or from the cookie that the config names. */
   readonly token: string | undefined;
 }
 
@@ -21,7 +21,7 @@ export function visitorOf(res: HttpResponse, req: HttpRequest, config: Config): 
   return {
     origin: req.getHeader("origin") || undefined,
     address: network(forwarded || Buffer.from(res.getRemoteAddressAsText()).toString()),
-    token: tokenCookie === undefined ? undefined : cookie(req.getHeader("cookie"), tokenCookie),
+    token: bearer(req.getHeader("authorization")) ?? cookie(req.getHeader("cookie"), tokenCookie),
   };
 }
 
@@ -43,8 +43,13 @@ function network(address: string): string {
   return groups.length === 8 && !isMapped ? groups.slice(0, 4).join(":") : address;
 }
 
+/** https://datatracker.ietf.org/doc/html/rfc6750#section-2.1 */
+function bearer(header: string): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(header)?.[1];
+}
+
 /** https://datatracker.ietf.org/doc/html/rfc6265#section-4.2.1 */
-function cookie(header: string, name: string): string | undefined {
+function cookie(header: string, name: string | undefined): string | undefined {
   for (const pair of header.split(";")) {
     const at = pair.indexOf("=");
     if (at > 0 && pair.slice(0, at).trim() === name)

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import type { Table } from "../../engine/changes/table.ts";
 import type { ShapeRequest } from "../../engine/protocol.ts";
-import { describeShape, resolveShape, selectSql, type Shape } from "../../engine/shapes/shape.ts";
+import { describeShape, readRule, resolveShape, selectSql, type Shape } from "../../engine/shapes/shape.ts";
 import { loadParser } from "../../engine/shapes/where.ts";
 import { sql } from "../../engine/sql.ts";
 import { column, tableOf } from "./table.ts";
@@ -70,11 +70,11 @@ test("a rule that says the same as a where makes the same shape, and claims make
 
 test("a shape stays what it was, whatever its maker does with the values afterwards and whichever is asked about in between", () => {
   const params = [[1, 2], "x"];
-  const rule = { text: "status = $1", params: ["y"] };
+  const rule = sql`status = ${"y"}`;
   const one = shape({ where: "customer = any($1) AND status <> $2", params }, orders, { rule });
   const before = selectSql(one);
   params[0] = [3];
-  rule.params[0] = "z";
+  (rule.params as unknown[])[0] = "z";
   assert.notEqual(selectSql(shape({ where: "customer = any($1) AND status <> $2", params }, orders, { rule })), before);
   assert.deepEqual([selectSql(one), one.at(orders).key, one.at({ ...orders }).key], [before, one.key, one.key]);
 });
@@ -143,3 +143,21 @@ test("a rule may read what the client may not", () => {
   const ruled = shape({}, orders, { rule: sql`status = ${"x"}`, readable: ["id", "customer"] });
   assert.deepEqual([ruled.columns, ruled.predicate.columns], [[0, 1], [2]]);
 });
+
+const answers: readonly (readonly [what: string, answer: unknown, allowed: boolean])[] = [
+  ["true", true, true],
+  ["a condition", sql`status = ${"x"}`, true],
+  ["a promise of one", Promise.resolve(sql`status = ${"x"}`), true],
+  ["false", false, false],
+  ["nothing", undefined, false],
+  ["null", null, false],
+  ["text", "status = 'x'", false],
+  ["a number", 1, false],
+  ["what a claim may look like", { text: "true", params: [] }, false],
+];
+for (const [what, answer, allowed] of answers) {
+  test(`a rule that says ${what} allows ${allowed ? "what it says" : "nothing"}`, async () => {
+    const rule = { read: () => answer as boolean };
+    assert.equal((await readRule(rule, { claims: {}, scopes: [] })) !== false, allowed);
+  });
+}

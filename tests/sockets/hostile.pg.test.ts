@@ -147,10 +147,13 @@ describe("hostile input", () => {
     const other = await attacker(headers);
     await other.greet(await token("bob"));
     assert.deepEqual(rowsOf((await other.load(1, { table: "orders", columns: ["id"] })).lines), [["2"]]);
+    const program = await attacker({ Authorization: `Bearer ${await token("bob")}` });
+    await program.greet();
+    assert.deepEqual(rowsOf((await program.load(1, { table: "orders", columns: ["id"] })).lines), [["2"]]);
     const without = await attacker({ Origin: "https://shop.example" });
     without.send({ kind: "hello" });
     assert.deepEqual(await without.closed, { code: 4401, reason: "unauthenticated" });
-    await done(client, other, without);
+    await done(client, other, program, without);
   });
 
   test("a request that never ends keeps nobody out", async () => {

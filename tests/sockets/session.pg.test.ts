@@ -194,6 +194,27 @@ describe("a connection", () => {
     await client.close();
   });
 
+  test("whose new token a rule says nothing about in time is closed, and comes back", async (t) => {
+    const small = await running(
+      {
+        limits: { helloMs: 1000 },
+        auth: (token) => ({ claims: { sub: token } }),
+        tables: { items: { read: ({ claims }) => claims["sub"] === "ada" || new Promise<boolean>(() => {}) } },
+      },
+      "create table items (id int primary key)",
+    );
+    t.after(() => small.close());
+    const client = await small.greeted("ada");
+    await client.load(1, { table: "items" });
+    client.send({ kind: "authenticate", token: "bob" });
+    assert.deepEqual(await client.closed, { code: 1001, reason: "auth_unavailable" });
+    const hasty = await small.greeted("ada");
+    hasty.send({ kind: "authenticate", token: "ada" });
+    await hasty.control("authenticated");
+    await hasty.load(1, { table: "items" });
+    await hasty.close();
+  });
+
   test("beyond the limit is refused with 503 until another one ends", async (t) => {
     const small = await running({ limits: { connections: 1 } });
     t.after(() => small.close());

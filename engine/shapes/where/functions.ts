@@ -103,7 +103,12 @@ const arithmetic = [
   })(),
 ];
 
-export const operations: readonly Operation[] = [...arithmetic, ...textOperations, ...arrayOperations, ...jsonbOperations];
+export const operations: readonly Operation[] = [
+  ...arithmetic,
+  ...textOperations,
+  ...arrayOperations,
+  ...jsonbOperations,
+];
 
 /** The row for arguments of these types, where undefined is a literal that takes the type it is given. */
 export function operationFor(
