@@ -240,6 +240,29 @@ test("a transaction of 100,000 rows is shown whole, also where the connection br
   assert.equal(client.inspect().resumes, 1);
 });
 
+test("a load goes on where the connection broke, with what was written meanwhile", async (t) => {
+  await world.db.query(
+    "CREATE TABLE cut_off (id int PRIMARY KEY, body text); INSERT INTO cut_off SELECT n, repeat('x', 80) FROM generate_series(1, 40000) n",
+  );
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url, backoff: { baseMs: 1, maxMs: 5 } });
+  network.cutAfter(2 << 20);
+  const before = world.engine.stats().snapshotsTotal;
+  const shape = client.sync({ table: "cut_off" });
+  const arrived: number[] = [];
+  shape.on("progress", ({ rows }) => {
+    if (arrived.length === 0) void world.transaction("UPDATE cut_off SET body = 'y' WHERE id = 1");
+    arrived.push(rows);
+  });
+  await shape.ready;
+  assert.ok(client.inspect().connections > 1, "the connection broke");
+  assert.equal(arrived.filter((rows) => rows === 0).length, 1, "it began once");
+  assert.equal(arrived.at(-1), 40_000);
+  assert.equal(world.engine.stats().snapshotsTotal - before, 1);
+  await audited(client);
+  assert.equal((await client.query("SELECT FROM cut_off")).length, 40_000);
+});
+
 /** A network that breaks when it is told to. */
 async function cuttable(
   t: TestContext,
