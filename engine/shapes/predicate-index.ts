@@ -4,16 +4,17 @@
  * together and cost a row one look-up. What can hold anywhere is kept in a list that is tried for each row.
  *
  * The caller's obligations: a value has one predicate at a time, and a row carries, as text or NULL, every column that
- * any predicate in here reads. Then each predicate that holds is visited exactly once; others may be visited too, and
- * then `needsCheck` is true. Equal predicates are one, with several values.
+ * any predicate in here reads. Then each value whose predicate holds is visited exactly once; others may be visited too, and
+ * then `needsCheck` is true.
  */
 import type { Tuple } from "../changes/tuple.ts";
-import { digestOf } from "./digest.ts";
 import { Alone, type Bucket, type Candidate, Entry, type Item } from "./index/bucket.ts";
-import { isAnywhere, type Place, placesOf, type Point } from "./index/cover.ts";
+import { isAnywhere, type Place, placesOf, type Point, restOf } from "./index/cover.ts";
 import { type Group, groupFor, type Spot } from "./index/group.ts";
 import { isBounded } from "./index/range.ts";
+import { type Residue, Residues } from "./index/residue.ts";
 import { isReadable } from "./where/column.ts";
+import type { Node } from "./where/node.ts";
 import type { Predicate } from "./where.ts";
 
 /** So many combinations of columns are looked up for a row; what comes later is filed under one of its columns. */
@@ -26,40 +27,40 @@ export class PredicateIndex<T> {
   private readonly anywhere = new Set<Item<T>>();
   /** Of the values that do not lie in a place by themselves. */
   private readonly entries = new Map<T, Entry<T>>();
-  /** Those of them that are evaluated, by digest: equal predicates are one. */
-  private readonly checked = new Map<string, Entry<T>>();
+  private readonly residues = new Residues();
   private visits = 0;
   private readonly alone = new Alone<T>();
   private visit: (candidate: Candidate<T>) => void = () => {};
 
-  /** How many predicates are evaluated for every row. */
+  /** How many predicates are evaluated for every row; equal ones are evaluated once. */
   get unindexed(): number {
-    let count = 0;
-    for (const item of this.anywhere) if (item instanceof Entry && item.needsCheck) count++;
-    return count;
+    const residues = new Set<Residue>();
+    for (const item of this.anywhere) if (item instanceof Entry && item.residue) residues.add(item.residue);
+    return residues.size;
   }
 
   add(predicate: Predicate, value: T): void {
     const { node } = predicate;
     const places = placesOf(node);
+    if (places.length === 0) return;
     const spots = places.some(isAnywhere) ? [] : this.spotsFor(places);
-    if (!places.every((place, i) => isDecided(place, spots[i])))
-      return this.addChecked(predicate, digestOf(node.sql), spots, value);
-    if (places.length === 1) return this.file(spots, value);
-    const entry = new Entry<T>(undefined, "");
-    this.addTo(entry, value);
-    if (places.length > 0) this.file(spots, entry);
+    const residue = this.residueOf(
+      predicate,
+      node,
+      places.every((place, i) => covers(spots[i], place)),
+    );
+    if (!residue && places.length === 1) return this.file(spots, value);
+    const entry = new Entry<T>(value, residue);
+    this.entries.set(value, entry);
+    this.file(spots, entry);
   }
 
   delete(predicate: Predicate, value: T): void {
     const places = placesOf(predicate.node);
     const entry = this.entries.get(value);
-    if (!entry) return this.unfile(places, value);
+    this.unfile(places, entry ?? value);
     this.entries.delete(value);
-    entry.delete(value);
-    if (!entry.isEmpty) return;
-    this.checked.delete(entry.digest);
-    this.unfile(places, entry);
+    this.residues.release(entry?.residue);
   }
 
   /** `visit` must not keep the candidate, nor change the index or ask it. */
@@ -78,8 +79,7 @@ export class PredicateIndex<T> {
 
   private readonly visitItem = (item: Item<T>): void => {
     if (item instanceof Entry) return this.visitOnce(item);
-    this.alone.value = item;
-    this.visit(this.alone);
+    this.visit(this.alone.of(item));
   };
 
   private visitOnce(entry: Entry<T>): void {
@@ -88,18 +88,11 @@ export class PredicateIndex<T> {
     this.visit(entry);
   }
 
-  private addChecked(predicate: Predicate, digest: string, spots: readonly Spot[], value: T): void {
-    const known = this.checked.get(digest);
-    const entry = known ?? new Entry<T>(predicate, digest);
-    this.addTo(entry, value);
-    if (known) return;
-    this.checked.set(digest, entry);
-    this.file(spots, entry);
-  }
-
-  private addTo(entry: Entry<T>, value: T): void {
-    entry.add(value);
-    this.entries.set(value, entry);
+  private residueOf(predicate: Predicate, node: Node, isCovered: boolean): Residue | undefined {
+    if (!isCovered) return this.residues.use(node, predicate);
+    const rest = restOf(node);
+    if (!rest || rest === node) return rest && this.residues.use(node, predicate);
+    return this.residues.use(rest, new Rest(predicate));
   }
 
   /** The best one of each place, while there is room for its group. */
@@ -162,10 +155,22 @@ function spread({ column, value }: Point): number {
   return column.values.name === "enum" ? 10 : 1000;
 }
 
-/** Whether every row that leads there is one that the predicate holds for. */
-function isDecided({ isExact, points, ranges }: Place, spot: Spot | undefined): boolean {
-  const isAll = ranges.length <= 1 && (spot?.points.length ?? 0) === points.length && spot?.range === ranges[0];
-  return isExact && isAll;
+/** Whether a row that leads to the spot is in the place, and the place says all that it could. */
+function covers(spot: Spot | undefined, { isWhole, points, ranges }: Place): boolean {
+  return isWhole && ranges.length <= 1 && (spot?.points.length ?? 0) === points.length && spot?.range === ranges[0];
+}
+
+/** Made again when it is needed, as the predicate's own node is. */
+class Rest {
+  private readonly predicate: Predicate;
+
+  constructor(predicate: Predicate) {
+    this.predicate = predicate;
+  }
+
+  get node(): Node {
+    return restOf(this.predicate.node)!;
+  }
 }
 
 /** Spots with one name look at the same columns. */

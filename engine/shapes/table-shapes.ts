@@ -213,7 +213,7 @@ export class TableShapes<Subscriber> {
 
   private eachMatch(row: Tuple, found: Findings<Subscriber>, visit: (entry: ShapeEntry<Subscriber>) => void): void {
     this.index.candidates(row, (candidate) => {
-      if (!candidate.needsCheck || this.holds(candidate, row, found)) candidate.forEach(visit);
+      if (!candidate.needsCheck || this.holds(candidate, row, found)) visit(candidate.value);
     });
   }
 
@@ -222,8 +222,7 @@ export class TableShapes<Subscriber> {
       return candidate.holds(row);
     } catch (error) {
       if (!(error instanceof EvaluationFailed)) throw error;
-      const failure = this.failureOf(error, row);
-      candidate.forEach((entry) => failed.set(entry, failure));
+      failed.set(candidate.value, this.failureOf(error, row));
       return false;
     }
   }

@@ -3,72 +3,58 @@
  * there; otherwise an entry, which the predicate's places share.
  */
 import type { Tuple } from "../../changes/tuple.ts";
-import type { Predicate } from "../where.ts";
-import { eachOf, type Few, withOne, withoutOne } from "./few.ts";
+import type { Residue } from "./residue.ts";
 
 export type Item<T> = T | Entry<T>;
 /** Never empty. */
 export type Bucket<T> = Item<T> | Set<Item<T>>;
 
-/** A predicate, and who has it. */
+/** A value whose predicate a row led to. */
 export interface Candidate<T> {
+  readonly value: T;
   /** False where a row that leads here is one that the predicate holds for. */
   readonly needsCheck: boolean;
-  /** Whether the predicate holds for a row that led here. */
+  /** Whether the predicate holds for a row that led here. Throws EvaluationFailed. */
   holds(row: Tuple): boolean;
-  forEach(visit: (value: T) => void): void;
 }
 
-/** A predicate that is evaluated once for all values that have it, or that a row may lead to by several places. */
+/** A value whose predicate is not decided by where it lies, or lies in several places. */
 export class Entry<T> implements Candidate<T> {
-  /** undefined where there is nothing to check. */
-  private readonly check: Predicate | undefined;
-  /** What equal predicates have in common; only where there is something to check. */
-  readonly digest: string;
+  readonly value: T;
+  /** What the place leaves open. */
+  readonly residue: Residue | undefined;
   /** The last visit that came here. */
   seen = 0;
-  private values: Few<T> = undefined;
 
-  constructor(check: Predicate | undefined, digest: string) {
-    this.check = check;
-    this.digest = digest;
+  constructor(value: T, residue: Residue | undefined) {
+    this.value = value;
+    this.residue = residue;
   }
 
   get needsCheck(): boolean {
-    return this.check !== undefined;
-  }
-
-  get isEmpty(): boolean {
-    return this.values === undefined;
+    return this.residue !== undefined;
   }
 
   holds(row: Tuple): boolean {
-    return this.check === undefined || this.check.matches(row) === true;
-  }
-
-  add(value: T): void {
-    this.values = withOne(this.values, value);
-  }
-
-  delete(value: T): void {
-    this.values = withoutOne(this.values, value);
-  }
-
-  forEach(visit: (value: T) => void): void {
-    eachOf(this.values, visit);
+    return this.residue === undefined || this.residue.holds(row, this.seen);
   }
 }
 
 /** Any value that lies in the index alone, while it is visited. */
 export class Alone<T> implements Candidate<T> {
   readonly needsCheck = false;
-  value: T | undefined = undefined;
+  private only: T | undefined = undefined;
+
+  get value(): T {
+    return this.only!;
+  }
+
+  of(value: T): this {
+    this.only = value;
+    return this;
+  }
 
   holds(): boolean {
     return true;
-  }
-
-  forEach(visit: (value: T) => void): void {
-    visit(this.value!);
   }
 }

@@ -4,8 +4,9 @@
  * a place is exact, the predicate holds for every row in it. The same node always has the same places: deleting relies on it.
  */
 import type { AnyColumn, ReadColumn } from "../where/column.ts";
-import type { Node } from "../where/node.ts";
+import { and, type Node } from "../where/node.ts";
 import type { Prefix } from "../where/prefix.ts";
+import { guarded } from "../where/selecting.ts";
 import { type Range, contains, intersection, rangeOf, startingWith } from "./range.ts";
 
 export interface Place {
@@ -14,6 +15,8 @@ export interface Place {
   /** The same; none of a column that has a point. */
   readonly ranges: readonly Range[];
   readonly isExact: boolean;
+  /** False where it says less than could be said. */
+  readonly isWhole: boolean;
 }
 
 /** The column IS NULL, or equals a value's canonical bytes. */
@@ -25,7 +28,7 @@ export interface Point {
 /** An AND of two ORs multiplies their places. Beyond this it is filed under the first and checked for the rest. */
 const productMax = 64;
 
-const anywhere: Place = { points: [], ranges: [], isExact: true };
+const anywhere: Place = { points: [], ranges: [], isExact: true, isWhole: true };
 const unknown: Place = { ...anywhere, isExact: false };
 
 export function placesOf(node: Node): readonly Place[] {
@@ -54,6 +57,21 @@ export function placesOf(node: Node): readonly Place[] {
   }
 }
 
+/** What still has to hold for a row that is in one of the places, where they are whole; undefined: nothing. */
+export function restOf(node: Node): Node | undefined {
+  if (node.kind === "guarded" && !node.rule.mayFail) {
+    const [rule, where] = [restOf(node.rule), restOf(node.where)];
+    return rule && where ? guarded(rule, where) : (rule ?? where);
+  }
+  if (node.kind !== "and" || node.mayFail) return isCovered(node) ? undefined : node;
+  const rest = node.parts.filter((part) => !isCovered(part));
+  return rest.length === 0 ? undefined : and(rest);
+}
+
+function isCovered(node: Node): boolean {
+  return placesOf(node).every(({ isExact }) => isExact);
+}
+
 /** It says nothing: a row can be anywhere. */
 export function isAnywhere({ points, ranges }: Place): boolean {
   return points.length === 0 && ranges.length === 0;
@@ -78,7 +96,8 @@ function all(parts: readonly Node[]): readonly Place[] {
 }
 
 function product(a: readonly Place[], b: readonly Place[]): readonly Place[] {
-  if (a.length > 1 && a.length * b.length > productMax) return a.map((place) => ({ ...place, isExact: false }));
+  if (a.length > 1 && a.length * b.length > productMax)
+    return a.map((place) => ({ ...place, isExact: false, isWhole: false }));
   return a.flatMap((left) => b.map((right) => bothOf(left, right))).filter((place) => place !== undefined);
 }
 
@@ -88,7 +107,7 @@ function bothOf(a: Place, b: Place): Place | undefined {
   const ranges = points && bothRanges(a.ranges, b.ranges);
   if (!ranges || !points.every((point) => ranges.every((range) => agree(point, range)))) return undefined;
   const open = ranges.filter(({ column }) => !points.some((point) => point.column.position === column.position));
-  return { points, ranges: open, isExact: a.isExact && b.isExact };
+  return { points, ranges: open, isExact: a.isExact && b.isExact, isWhole: a.isWhole && b.isWhole };
 }
 
 function agree({ column, value }: Point, range: Range): boolean {

@@ -11,8 +11,3 @@ export function withoutOne<T>(few: Few<T>, value: T): Few<T> {
   if (few instanceof Set) return few.delete(value) && few.size === 0 ? undefined : few;
   return few === value ? undefined : few;
 }
-
-export function eachOf<T>(few: Few<T>, visit: (value: T) => void): void {
-  if (few instanceof Set) few.forEach(visit);
-  else if (few !== undefined) visit(few);
-}
