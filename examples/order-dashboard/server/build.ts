@@ -19,6 +19,7 @@ const sources = [
   join(here, "page"),
   join(repository, "client-sdk"),
   join(repository, "engine", "protocol.ts"),
+  join(repository, "engine", "protocol"),
   join(repository, "engine", "errors.ts"),
   join(repository, "package-lock.json"),
 ];
