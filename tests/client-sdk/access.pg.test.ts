@@ -41,10 +41,10 @@ after(async () => {
   await replica.close();
 });
 
-const token = (sub: string): Promise<string> =>
+const token = (sub: string, life = "1h"): Promise<string> =>
   new SignJWT({ sub })
     .setProtectedHeader({ alg: "HS256" })
-    .setExpirationTime("1h")
+    .setExpirationTime(life)
     .sign(new TextEncoder().encode(secret));
 
 interface Watching {
@@ -136,6 +136,19 @@ test("a new token of the same user loads nothing anew, and loses nothing that ha
   assert.deepEqual(await client.query("select v from notes where id = 2"), [{ v: "w9" }]);
   assert.ok(states.every((tenants) => tenants === "ada"));
   assert.deepEqual([client.inspect().purges, client.inspect().refetches], [0, 0]);
+});
+
+test("a token that expires is renewed on the open connection, and nobody notices", async (t) => {
+  await emptied(replica);
+  const client = createClient({ url: world.engine.url, replica, token: () => token("ada", "2s") });
+  t.after(() => client.close());
+  const notes = client.sync({ table: "notes" });
+  await notes.ready;
+  while (client.inspect().authentications === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await client.awaitPosition({ xid: await world.transaction("update notes set v = 'renewed' where id = 4") });
+  assert.deepEqual(await client.query("select v from notes where id = 4"), [{ v: "renewed" }]);
+  const { connections, purges, refetches, lastError } = client.inspect();
+  assert.deepEqual([connections, purges, refetches, lastError], [1, 0, 0, undefined]);
 });
 
 const odd = (): { id: number }[] => [1, 3, 5, 7, 9].map((id) => ({ id }));
