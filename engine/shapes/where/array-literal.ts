@@ -138,7 +138,7 @@ class ArrayReader {
   private readBare(): boolean {
     const start = this.at;
     let [end, escapes] = [start, 0];
-    for (; !ends.has(this.text[this.at]!); this.at++) {
+    for (; !endsBare(this.text[this.at]); this.at++) {
       if (this.at >= this.text.length) return false;
       if (this.text[this.at] === BACKSLASH) [this.at, escapes] = [this.at + 1, escapes + 1];
       else if (isSpace(this.text[this.at])) continue;
@@ -165,6 +165,11 @@ function unescaped(bytes: Buffer, escapes: number): Buffer {
   return plain;
 }
 
+/** None of these can stand in a bare element. */
+function endsBare(byte: number | undefined): boolean {
+  return byte === COMMA || byte === CLOSE || byte === QUOTE || byte === OPEN;
+}
+
 /** Not all that Unicode calls a space. */
 function isSpace(byte: number | undefined): boolean {
   return byte === 0x20 || (byte !== undefined && byte >= 0x09 && byte <= 0x0d);
@@ -176,5 +181,3 @@ const BRACKET = 0x5b;
 const BACKSLASH = 0x5c;
 const OPEN = 0x7b;
 const CLOSE = 0x7d;
-/** None of them can stand in a bare element. */
-const ends: ReadonlySet<number> = new Set([QUOTE, COMMA, OPEN, CLOSE]);

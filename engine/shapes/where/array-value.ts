@@ -5,8 +5,9 @@ import { ByteMap, equalBytes } from "./bytes.ts";
 import type { ValueType } from "./type.ts";
 
 interface ReadArray extends ArrayText {
-  /** The different elements, once somebody has looked for one. */
-  places?: ByteMap<number>;
+  values?: { readonly read: (element: Buffer) => unknown; readonly elements: readonly unknown[] };
+  /** The different elements by this type, once somebody has looked for one. */
+  places?: { readonly values: ValueType; readonly byElement: ByteMap<number> };
 }
 
 // A constant's text is one object for all rows: it is read once.
@@ -17,10 +18,29 @@ export function constantArray(text: Buffer): Buffer {
   return text;
 }
 
+/** Its elements, as `read` gives them; the same function gives the same. */
+export function elementsRead<T>(text: Buffer, read: (element: Buffer) => T): readonly (T | null)[] {
+  const array = arrayIn(text);
+  if (array.values?.read !== read)
+    array.values = { read, elements: array.elements.map((element) => element && read(element)) };
+  return array.values.elements as readonly (T | null)[];
+}
+
 /** An array's text, as a row or a constant has it. */
 export function arrayIn(text: Buffer): ReadArray {
-  const array = constants.get(text) ?? parseArray(text);
+  return constants.get(text) ?? arrayOfRow(text);
+}
+
+// All predicates about a column ask about one row in turn.
+let last: { readonly text: Buffer; readonly array: ReadArray } | undefined;
+
+function arrayOfRow(text: Buffer): ReadArray {
+  if (last && text.equals(last.text)) return last.array;
+  // The row's bytes are not ours to keep.
+  const kept = Buffer.from(text);
+  const array = parseArray(kept);
   assert(array, "an array from a row or a checked constant can be read");
+  last = { text: kept, array };
   return array;
 }
 
@@ -63,10 +83,11 @@ export function lengthIn(array: Buffer, dimension: bigint): bigint | null {
 }
 
 function placesOf(array: ReadArray, values: ValueType): ByteMap<number> {
-  if (array.places) return array.places;
-  const places = (array.places = new ByteMap<number>());
-  array.elements.forEach((element, i) => element && places.set(compared(element, values), i));
-  return places;
+  if (array.places?.values === values) return array.places.byElement;
+  const byElement = new ByteMap<number>();
+  array.elements.forEach((element, i) => element && byElement.set(compared(element, values), i));
+  array.places = { values, byElement };
+  return byElement;
 }
 
 function placeOf(places: ByteMap<number>, element: Buffer | null, values: ValueType): number | undefined {

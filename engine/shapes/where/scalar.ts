@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../changes/tuple.ts";
 import { quoteLiteral } from "../name.ts";
-import { arrayIn, constantArray } from "./array-value.ts";
+import { constantArray, elementsRead } from "./array-value.ts";
 import type { ReadColumn } from "./column.ts";
 import type { Prefix } from "./prefix.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
@@ -98,13 +98,23 @@ export function compareScalars(type: SqlType, a: Exclude<Value, null>, b: Exclud
   return compareValues(a, b);
 }
 
-/** Of an array. */
 export function elementsOf(array: Exclude<Value, null>, { element }: SqlType): readonly Value[] {
   assert(isBytes(array) && element, "an array has elements of a type");
-  const { end } = valuesOf(element);
-  return arrayIn(array).elements.map(
-    (bytes) => bytes && valueOf(bytes.toString("utf8", 0, end(bytes, 0, bytes.length)), element),
-  );
+  const read = elementReaders.get(element) ?? elementReader(element);
+  return elementsRead(array, read);
+}
+
+// One for each type, so that what it has read can be kept.
+const elementReaders = new Map<SqlType, (element: Buffer) => Exclude<Value, null>>();
+
+function elementReader(type: SqlType): (element: Buffer) => Exclude<Value, null> {
+  const { name, end } = valuesOf(type);
+  const read = (element: Buffer): Exclude<Value, null> => {
+    const last = end(element, 0, element.length);
+    return name === "number" ? valueOf(element.toString("latin1", 0, last), type) : element.subarray(0, last);
+  };
+  elementReaders.set(type, read);
+  return read;
 }
 
 /** What an operator or a function goes by whose arguments are these. The explicit one counts, then the one that is not the default. */
