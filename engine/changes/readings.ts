@@ -185,15 +185,15 @@ async function read(client: pg.PoolClient, wanted: Wanted, taken: Taken): Promis
 }
 
 const insufficientPrivilege = "42501";
-/** A class of codes: division by zero, a number out of range. */
-const dataException = "22";
+/** Division by zero, a number out of range, and that NaN is no integer. */
+const evaluationErrors = /^22|^0A000$/;
 
 function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
   if (cause instanceof WalcastError) return cause;
   // Trying again would not help.
   const { code } = cause as pg.DatabaseError;
   if (code === insufficientPrivilege) return unreadable(shape, cause);
-  if (shape.predicate.mayFail && code?.startsWith(dataException)) return evaluationFailed(shape, cause as Error);
+  if (shape.predicate.mayFail && code !== undefined && evaluationErrors.test(code)) return evaluationFailed(shape, cause as Error);
   return new WalcastError(
     "snapshot_failed",
     `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`,

@@ -239,6 +239,7 @@ export class Conditions {
     const alike = random.of(this.columns.filter(({ family }) => family === column.family));
     const inner = (): Pair => this.value(alike, depth - 1);
     if (depth === 0 || random.chance(35)) return this.plainValue(alike);
+    if (random.chance(10)) return this.castTo(column);
     if (column.family === "text" && random.chance(50)) return this.text(inner);
     if (column.family === "number" && random.chance(15)) return this.lengthOf();
     switch (random.below(column.family === "number" ? 12 : 4)) {
@@ -255,6 +256,14 @@ export class Conditions {
       default:
         return assembled("(", inner(), ` ${random.of(["+", "-", "*", "/", "%"])} `, inner(), ")");
     }
+  }
+
+  /** From any type that has a cast, or has none and is refused. */
+  private castTo({ family, cast, type }: SampleColumn): Pair {
+    const from = this.random.of(this.columns.filter(hasValues));
+    const to =
+      family === "number" ? this.random.of(["int", "int8", "int2", "numeric", "float8", "real"]) : (cast ?? type);
+    return assembled("(", this.value(from, 1), `)::${to}`);
   }
 
   private text(inner: () => Pair): Pair {

@@ -4,6 +4,7 @@ import type { Column, Table } from "../../engine/changes/table.ts";
 const defaultCollation = { schema: "pg_catalog", name: "default", deterministic: true, isC: false };
 const oids: Readonly<Record<string, number>> = {
   bool: 16,
+  bytea: 17,
   int8: 20,
   int2: 21,
   int4: 23,
@@ -13,8 +14,10 @@ const oids: Readonly<Record<string, number>> = {
   bpchar: 1042,
   varchar: 1043,
   date: 1082,
+  time: 1083,
   timestamp: 1114,
   timestamptz: 1184,
+  interval: 1186,
   numeric: 1700,
   uuid: 2950,
   jsonb: 3802,

@@ -28,7 +28,8 @@ import { type Condition, Conditions, patterns, Random, type SampleColumn, tupleO
 
 const seed = Number(process.env["WALCAST_SEED"] ?? 20_261_121);
 const rowCount = 150;
-const conditionCount = 1_700;
+const conditionCount = 1_300;
+const computedCount = 2_000;
 
 const integers = ["0", "1", "-1", "2", "10", "9", "32767", "-32768"];
 const decimals = [
@@ -74,6 +75,10 @@ const texts = [
   "1",
   "t",
   "aAbB",
+  "-2.50",
+  "1e3",
+  " 70000 ",
+  "inf",
   "Ääb",
   "a\nb",
   "a%b\\",
@@ -114,6 +119,38 @@ const uuids = [
 ];
 const labels = ["sad", "ok", "Hap'py", "ok "];
 
+const floats = [
+  "0",
+  "-0",
+  "1.5",
+  "-1.5",
+  "0.1",
+  "1",
+  "2.5",
+  "10",
+  "NaN",
+  "Infinity",
+  "-Infinity",
+  "16777217",
+  "1e-30",
+  "3e38",
+];
+const bytes = ["\\x", "\\x00", "\\xFF", "\\x 00 ff", "abc", "a\\\\b", "\\000\\377", "ä"];
+const spans = [
+  "1 mon",
+  "30 days",
+  "720:00:00",
+  "-1 day",
+  "1 day -01:00",
+  "0:00",
+  "1 year 2 mons -3 days +04:05:06.7",
+  "P1Y2M",
+  "PT36H",
+  "178000000 years",
+];
+const clocks = ["00:00:00", "24:00", "12:30", "12:30:00.5", "23:59:59.999999", "01:02:03"];
+const zonedClocks = ["12:00+00", "14:00+02", "12:00:00.5-05:30", "24:00:00Z", "00:00-15:59:59", "10:00-02"];
+
 const columns: readonly SampleColumn[] = [
   { name: "i2", type: "smallint", family: "number", values: integers },
   { name: "i4", type: "int", family: "number", values: [...integers, "2147483647", "-2147483648"] },
@@ -132,6 +169,22 @@ const columns: readonly SampleColumn[] = [
     values: ["0", "1.00", "1.50", "10.01", "-1.5", "100", "NaN"],
   },
   { name: "di", type: "positive", family: "number", values: ["1", "2", "10"] },
+  { name: "f4", type: "real", family: "number", values: [...floats, "1e-45"] },
+  {
+    name: "f8",
+    type: "double precision",
+    family: "number",
+    values: [...floats, "1e23", "1e300", "5e-324", "0.30000000000000004"],
+  },
+  { name: "f8b", type: "float8", family: "number", values: floats },
+  { name: "by", type: "bytea", family: "bytea", values: bytes },
+  { name: "by2", type: "bytea", family: "bytea", values: bytes },
+  { name: "iv", type: "interval", family: "interval", values: spans },
+  { name: "iv2", type: "interval", family: "interval", values: spans },
+  { name: "ti", type: "time", family: "time", values: clocks },
+  { name: "ti2", type: "time", family: "time", values: clocks },
+  { name: "tt", type: "timetz", family: "timetz", values: zonedClocks },
+  { name: "tt2", type: "timetz", family: "timetz", values: zonedClocks },
   { name: "__proto__", type: "int", family: "number", values: integers },
   { name: "tx", type: "text", family: "text", values: texts },
   { name: 'Sel"ect', type: "varchar(20)", cast: "varchar", family: "text", values: texts },
@@ -159,7 +212,7 @@ const columns: readonly SampleColumn[] = [
   { name: "tz2", type: "timestamptz", family: "timestamptz", values: times },
   { name: "u", type: "uuid", family: "uuid", values: uuids },
   { name: "u2", type: "uuid", family: "uuid", values: uuids },
-  { name: "e", type: '"My Schema"."Mood"', family: "enum", values: labels, isOrdered: false },
+  { name: "e", type: '"My Schema"."Mood"', family: "enum", values: labels },
   { name: "de", type: "some_mood", family: "none", values: [] },
   { name: "constructor", type: "jsonb", family: "none", values: [] },
 ];
@@ -214,7 +267,9 @@ test("jsonb and arrays answer as in Postgres", async () => {
 test("a shape selects, and fails for, the rows that its SQL does, and the index leads to all of them", async () => {
   await loadParser();
   const { client, table, rows } = await nastyRows();
-  const conditions = acceptedConditions(new Random(seed + 3), table, true).filter(({ predicate }) => predicate.mayFail);
+  const conditions = acceptedConditions(new Random(seed + 3), table, true)
+    .filter(({ predicate }) => predicate.mayFail)
+    .slice(0, 150);
   for (const [i, { predicate }] of conditions.entries()) {
     const rule = conditions[i - 1]?.predicate ?? everything;
     for (const shape of [predicate, both(rule, predicate)].map(selection)) {
@@ -276,11 +331,12 @@ interface Accepted {
 /** Conditions that we take: Postgres must take them all. A good part of what is generated has to be among them. */
 function acceptedConditions(random: Random, table: Table, computed: boolean, asked = columns): Accepted[] {
   const conditions = new Conditions(random, asked, computed);
-  const generated = Array.from({ length: conditionCount }, () => conditions.next());
+  const count = computed ? computedCount : conditionCount;
+  const generated = Array.from({ length: count }, () => conditions.next());
   const accepted = generated.flatMap((condition) => compiled(condition, table) ?? []);
   assert(
-    accepted.length > conditionCount / (computed ? 3 : 2),
-    `seed ${seed}: only ${accepted.length} of ${conditionCount} conditions were accepted`,
+    accepted.length > count / (computed ? 4 : 2),
+    `seed ${seed}: only ${accepted.length} of ${count} conditions were accepted`,
   );
   return accepted;
 }
@@ -345,7 +401,7 @@ async function verdicts(client: Client, condition: string, selects = false): Pro
 }
 
 function isDataException(error: unknown): boolean {
-  return (error as { code?: string }).code?.startsWith("22") === true;
+  return /^22|^0A000$/.test((error as { code?: string }).code ?? "");
 }
 
 /** A row that fails must not hide the others. In one function: a query for each row would take a hundred times as long. */
@@ -364,7 +420,7 @@ async function verdictsOneByOne(client: Client, condition: string, selects: bool
         begin
           answer := (${answer});
           return next case answer when true then 't' when false then 'f' end;
-        exception when data_exception then
+        exception when data_exception or feature_not_supported then
           return next 'error';
         end;
       end loop;

@@ -12,6 +12,8 @@ export function rank(values: ValueType, bytes: Uint8Array, start: number, end: n
     case "text":
     case "bpchar":
     case "uuid":
+    case "bytea":
+    case "time":
     case "boolean":
       return rankOfBytes(bytes, start, end);
     case "date":

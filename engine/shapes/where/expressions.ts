@@ -5,6 +5,7 @@
  */
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
 import type { Tuple } from "../../changes/tuple.ts";
+import { type Cast, castOf, castScalar } from "./casts.ts";
 import { compile } from "./compile.ts";
 import {
   comparison,
@@ -16,7 +17,7 @@ import {
   truthOf,
   unlessEqual,
 } from "./forms.ts";
-import { applied, isKnown, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
+import { applied, isKnown, mixesNumbers, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
 import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
 import { EvaluationFailed, textOf } from "./numeric.ts";
@@ -168,6 +169,16 @@ export class Expressions {
     return this.settled(raw, { ...applied(operation, scalars), prefix: prefixOf(name, operands, scalars) });
   }
 
+  /** CAST of what is no literal. */
+  cast(raw: Raw, operand: Operand, to: SqlType): Operand {
+    const from = this.operands.typeOf(operand)!;
+    // A column stays one that the index knows.
+    if (operand.kind === "column" && (from === to || (from.type === "text" && to.type === "text"))) return operand;
+    const cast = castOf(from, to);
+    if (!cast) throw this.operands.unsupported(raw, `a cast from ${from.sql} to ${to.sql}`);
+    return this.settled(raw, castScalar(this.ownScalar(operand, from), to, cast));
+  }
+
   private coalesce(raw: Raw, body: CoalesceExpr, depth: number): Operand {
     const given = this.alike(raw, body.args ?? [], depth);
     const rest = given.scalars.filter((scalar) => !isNullConstant(scalar));
@@ -202,11 +213,14 @@ export class Expressions {
     }
     this.checkOrder(raw, type, "=", [a, b]);
     // There is an = for any two types of integers. Beside a numeric, both sides become one.
-    const [result, cast] = type === numeric && a.type !== numeric ? [type, `::${type.sql}`] : [a.type, ""];
-    const both = joined(result, [a, b], "", unlessEqual(type, a, b));
+    const isNumeric = type === numeric && a.type !== numeric;
+    // A float4 is compared as a float8, and stays what it is.
+    const own = type === float8 ? this.ownScalar(left!, type) : a;
+    const kept = own.type.type === "float4" ? own : a;
+    const both = joined(isNumeric ? type : kept.type, [a, b], "", unlessEqual(type, a, b));
     // CASE goes by the collation of what it gives, NULLIF by both.
     const collate = both.collation?.isC && !a.collation?.isC ? ' COLLATE pg_catalog."C"' : "";
-    const sql = `CASE WHEN ${a.sql} OPERATOR(pg_catalog.=) ${b.sql} THEN NULL ELSE ${a.sql}${cast} END${collate}`;
+    const sql = `CASE WHEN ${a.sql} OPERATOR(pg_catalog.=) ${b.sql} THEN NULL ELSE ${kept.sql}${isNumeric ? `::${type.sql}` : ""} END${collate}`;
     return this.settled(raw, { ...both, sql: `(${sql})` });
   }
 
@@ -235,6 +249,7 @@ export class Expressions {
   }
 
   private commonOf(raw: Raw, a: SqlType, b: SqlType): SqlType {
+    if (mixesNumbers(a, b) && (a === float8 || b === float8)) return float8;
     this.operands.checkTypes(raw, a, b);
     if (a.type !== b.type) throw this.operands.unsupported(raw, `mixing ${a.sql} and ${b.sql}`);
     if (a.type === "number") return widest(a, b);
@@ -244,10 +259,24 @@ export class Expressions {
   /** A literal is read as what it is compared with; two of them are text. */
   private comparedType(raw: Raw, left: Operand, right: Operand): SqlType {
     const [a, b] = [this.operands.typeOf(left), this.operands.typeOf(right)];
-    return a && b ? this.commonOf(raw, a, b) : (a ?? b ?? typeNamed("text"));
+    if (a && b) return mixesNumbers(a, b) ? float8 : this.commonOf(raw, a, b);
+    return a ?? b ?? typeNamed("text");
   }
 
   private scalar(operand: Operand, type: SqlType): Scalar {
+    if (operand.kind === "constant" && type === float8)
+      return this.ownScalar(this.operands.castTo(type, operand, operand.raw), type);
+    const own = this.ownScalar(operand, type);
+    return type === float8 && own.type !== type ? this.converted(own, type, castOf(own.type, type)!) : own;
+  }
+
+  private converted(scalar: Scalar, type: SqlType, cast: Cast): Scalar {
+    const result = castScalar(scalar, type, cast);
+    this.mayFail ||= result.mayFail;
+    return result;
+  }
+
+  private ownScalar(operand: Operand, type: SqlType): Scalar {
     if (operand.kind === "expression") return operand.scalar;
     if (operand.kind === "column") return columnScalar(this.operands.readable(operand), operand.isC);
     const { text, type: own, isC, scale } = this.operands.typed(operand, type);
@@ -313,6 +342,7 @@ export class Expressions {
     const common = { kind: "constant", type, isC: collation?.isExplicit === true, raw } as const;
     const value = this.evaluated(raw, scalar) ?? null;
     if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
+    if (typeof value === "number") return { ...common, text: canonicalText(String(value), type)! };
     const text = canonicalText(textOf(value), type)!;
     return typeof value === "bigint" ? { ...common, text } : { ...common, text, scale: value.scale };
   }
@@ -328,6 +358,7 @@ export class Expressions {
 }
 
 const numeric = typeNamed("numeric");
+const float8 = typeNamed("float8");
 
 function isNullConstant(scalar: Scalar): boolean {
   return constantOf(scalar) === null;

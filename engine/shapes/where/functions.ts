@@ -7,24 +7,10 @@
  * index shall serve it, it becomes a node of its own in node.ts, and places in index/cover.ts.
  */
 import assert from "node:assert/strict";
+import { arithmetic } from "./arithmetic.ts";
 import { arrayOperations } from "./array-operations.ts";
 import { jsonbOperations } from "./jsonb-operations.ts";
-import {
-  absolute,
-  add,
-  asNumeric,
-  divide,
-  dividedInteger,
-  inRange,
-  magnitude,
-  multiply,
-  negate,
-  type Numeric,
-  remainder,
-  remainderInteger,
-  subtract,
-} from "./numeric.ts";
-import { columnsOf, commonCollation, type Evaluate, isBytes, type Scalar, type Value } from "./scalar.ts";
+import { columnsOf, commonCollation, type Evaluate, type Scalar, type Value } from "./scalar.ts";
 import { textOperations } from "./text-operations.ts";
 import { type SqlType, sqlTypeNamed } from "./type.ts";
 
@@ -45,63 +31,6 @@ export interface Operation {
   readonly needs: "nothing" | "determinism" | "C";
   readonly evaluate: (a: Present, b: Present) => Value;
 }
-
-const rules = { kind: "operator", mayFail: true, isCommutative: false, needs: "nothing" } as const;
-
-const integers = [
-  { name: "int2", bits: 16, outOfRange: "smallint out of range" },
-  { name: "int4", bits: 32, outOfRange: "integer out of range" },
-  { name: "int8", bits: 64, outOfRange: "bigint out of range" },
-];
-
-const arithmetic = [
-  ...integers.flatMap((type): Operation[] => {
-    const one = { ...rules, args: [type.name], result: type.name };
-    const two = { ...rules, args: [type.name, type.name], result: type.name };
-    const ranged =
-      (compute: (a: bigint, b: bigint) => bigint) =>
-      (a: Present, b: Present): bigint =>
-        inRange(compute(integer(a), integer(b)), type);
-    const alone =
-      (compute: (a: bigint) => bigint) =>
-      (a: Present): bigint =>
-        inRange(compute(integer(a)), type);
-    return [
-      { ...two, name: "+", isCommutative: true, evaluate: ranged((a, b) => a + b) },
-      { ...two, name: "-", evaluate: ranged((a, b) => a - b) },
-      { ...two, name: "*", isCommutative: true, evaluate: ranged((a, b) => a * b) },
-      { ...two, name: "/", evaluate: ranged(dividedInteger) },
-      { ...two, name: "%", evaluate: ranged(remainderInteger) },
-      { ...one, name: "-", evaluate: alone((a) => -a) },
-      { ...one, name: "+", mayFail: false, evaluate: (a) => a },
-      { ...one, name: "@", evaluate: alone(magnitude) },
-      { ...one, name: "abs", kind: "function", evaluate: alone(magnitude) },
-    ];
-  }),
-  ...((): Operation[] => {
-    const one = { ...rules, args: ["numeric"], result: "numeric", mayFail: false };
-    const two = { ...rules, args: ["numeric", "numeric"], result: "numeric" };
-    const pair =
-      (compute: (a: Numeric, b: Numeric) => Numeric) =>
-      (a: Present, b: Present): Numeric =>
-        compute(numeric(a), numeric(b));
-    const alone =
-      (compute: (a: Numeric) => Numeric) =>
-      (a: Present): Numeric =>
-        compute(numeric(a));
-    return [
-      { ...two, name: "+", isCommutative: true, evaluate: pair(add) },
-      { ...two, name: "-", evaluate: pair(subtract) },
-      { ...two, name: "*", isCommutative: true, evaluate: pair(multiply) },
-      { ...two, name: "/", evaluate: pair(divide) },
-      { ...two, name: "%", evaluate: pair(remainder) },
-      { ...one, name: "-", evaluate: alone(negate) },
-      { ...one, name: "+", evaluate: (a) => a },
-      { ...one, name: "@", evaluate: alone(absolute) },
-      { ...one, name: "abs", kind: "function", evaluate: alone(absolute) },
-    ];
-  })(),
-];
 
 export const operations: readonly Operation[] = [
   ...arithmetic,
@@ -136,9 +65,21 @@ const widths = ["int2", "int4", "int8", "numeric"].map((name) => `pg_catalog.${n
 function holds(arg: string, type: SqlType): boolean {
   const wanted = typeNamed(arg);
   if (wanted.type === "array") return wanted === type;
+  // The others become one.
+  if (arg === "float8") return isNumber(type);
   return (
     wanted.type === type.type && (type.type !== "number" || widths.indexOf(type.sql) <= widths.indexOf(wanted.sql))
   );
+}
+
+/** Of any kind. */
+export function isNumber({ type }: SqlType): boolean {
+  return type === "number" || type === "float4" || type === "float8";
+}
+
+/** Postgres compares them as float8. */
+export function mixesNumbers(a: SqlType, b: SqlType): boolean {
+  return isNumber(a) && isNumber(b) && a.type !== b.type;
 }
 
 /** The one of two number types that holds the values of both. */
@@ -192,14 +133,4 @@ function strictTwo({ evaluate }: Operation, first: Scalar, second: Scalar): Eval
     const b = second.evaluate(row);
     return a === null || b === null ? null : evaluate(a, b);
   };
-}
-
-function integer(value: Present): bigint {
-  assert(typeof value === "bigint", "an operator over integers is given integers");
-  return value;
-}
-
-function numeric(value: Present): Numeric {
-  assert(!isBytes(value), "an operator over numbers is given numbers");
-  return asNumeric(value);
 }

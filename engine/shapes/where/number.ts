@@ -34,6 +34,16 @@ export function parseNumeric(text: string): string | undefined {
   return signed(sign === "-", shifted(plain(whole), plain(fraction ?? onlyFraction), Number(plain(exponent))));
 }
 
+/** What a number in decimal notation is made of, for whoever computes with it. */
+export function decimalParts(
+  text: string,
+): { readonly sign: string; readonly whole: string; readonly fraction: string; readonly exponent: number } | undefined {
+  const parts = decimalInput.exec(text);
+  if (!parts) return undefined;
+  const [, sign = "", whole, fraction, onlyFraction, exponent] = parts;
+  return { sign, whole: plain(whole), fraction: plain(fraction ?? onlyFraction), exponent: Number(plain(exponent)) };
+}
+
 /** How many digits after the point Postgres shows of what `numeric` was given. */
 export function numericScale(text: string): number {
   const [, , , fraction, onlyFraction, exponent] = decimalInput.exec(text) ?? [];

@@ -36,6 +36,12 @@ export function numericOf(text: string): Numeric {
   return finite(BigInt(text.slice(0, point) + text.slice(point + 1)), text.length - point - 1);
 }
 
+/** As large and as long as Postgres allows; undefined beyond. */
+export function numericFrom(digits: bigint, scale: number): Numeric | undefined {
+  if (scale > scaleMax || digits.toString().length > wholeDigitsMax + scale + 1) return undefined;
+  return scale >= 0 ? bounded(digits, scale) : bounded(digits * tenTo(-scale), 0);
+}
+
 /** The value as it is printed with its scale. */
 export function textOf(value: NumberValue): string {
   if (typeof value === "bigint") return String(value);
@@ -82,6 +88,12 @@ export function dividedInteger(a: bigint, b: bigint): bigint {
 export function remainderInteger(a: bigint, b: bigint): bigint {
   if (b === 0n) throw new EvaluationFailed("division by zero");
   return a % b;
+}
+
+/** Half away from zero. */
+export function roundedInteger({ digits, scale, rank }: Numeric): bigint {
+  if (rank !== 0) throw new EvaluationFailed(`cannot convert ${rank === 2 ? "NaN" : "infinity"} to an integer`);
+  return rounded(digits, tenTo(scale));
 }
 
 export function magnitude(value: bigint): bigint {

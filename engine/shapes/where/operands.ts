@@ -3,6 +3,7 @@
  * unknown literal takes the type of what it is compared with; where Postgres has no operator for two types we refuse as
  * it does, and where it converts in a way that we do not follow exactly we refuse too.
  */
+import assert from "node:assert/strict";
 import type {
   A_Const,
   CollateClause,
@@ -18,6 +19,7 @@ import { parseTableName } from "../name.ts";
 import { printList } from "./array-literal.ts";
 import { Arrays } from "./arrays.ts";
 import { Expressions } from "./expressions.ts";
+import { mixesNumbers } from "./functions.ts";
 import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
 import type { Node } from "./node.ts";
 import { numericScale } from "./number.ts";
@@ -147,6 +149,11 @@ export class Operands {
     return operand.kind === "constant" ? operand.type : operand.scalar.type;
   }
 
+  /** The same, where a column has one that can be compared. */
+  knownTypeOf(operand: Operand): SqlType | undefined {
+    return operand.kind === "column" && !isReadable(operand.column) ? undefined : this.typeOf(operand);
+  }
+
   columnOfType(operand: ColumnOperand, type: TypeName): ReadColumn {
     if (!isReadable(operand.column) || operand.column.sqlType.type !== type)
       throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
@@ -161,7 +168,8 @@ export class Operands {
 
   /** Postgres' rule for two constants: an unknown one takes the other's type, two become text. */
   commonType(raw: Raw, left: ConstantOperand, right: ConstantOperand): SqlType {
-    const type = left.type ?? right.type ?? sqlTypeNamed("text")!;
+    const isMixed = left.type && right.type && mixesNumbers(left.type, right.type);
+    const type = isMixed ? sqlTypeNamed("float8")! : (left.type ?? right.type ?? sqlTypeNamed("text")!);
     this.checkTypes(raw, type, left.type);
     this.checkTypes(raw, type, right.type);
     return type;
@@ -175,8 +183,7 @@ export class Operands {
 
   textAs(type: SqlType, operand: ConstantOperand): string | null {
     if (operand.text === null) return null;
-    if (!operand.type || (type.type === "timestamp" && operand.type.type === "date"))
-      return this.canonicalOf(operand, operand.text, type);
+    if (!operand.type || isWider(type, operand.type)) return this.canonicalOf(operand, operand.text, type);
     return operand.text;
   }
 
@@ -331,16 +338,16 @@ export class Operands {
     return operand.kind === "expression" ? this.expressions.inC(operand) : { ...operand, isC: true };
   }
 
-  private cast(raw: Raw, body: TypeCast, depth: number): ConstantOperand {
+  private cast(raw: Raw, body: TypeCast, depth: number): Operand {
     if (body.typeName?.arrayBounds && tagged(body.arg!).kind === "A_ArrayExpr") return this.arrays.constant(raw, depth);
     const operand = this.operand(body.arg!, depth + 1);
-    if (operand.kind !== "constant")
-      throw this.unsupported(raw, `a cast of ${what(operand)}`, "Compare it as it is, and cast the constant.");
-    return this.castTo(this.typeNamed(raw, body.typeName), operand, raw);
+    const type = this.typeNamed(raw, body.typeName);
+    return operand.kind === "constant" ? this.castTo(type, operand, raw) : this.expressions.cast(raw, operand, type);
   }
 
   castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
-    if (operand.text === null) return { ...operand, type };
+    if (operand.text === null && (!operand.type || compatible(type, operand.type))) return { ...operand, type };
+    if (operand.text === null) return this.castConstant(raw, operand, type);
     if (!operand.type) {
       const scale = type.sql === "pg_catalog.numeric" ? { scale: numericScale(operand.text) } : {};
       return { ...operand, text: this.canonicalOf(operand, operand.text, type), type, ...scale };
@@ -349,13 +356,14 @@ export class Operands {
       type.type === "number" && type.sql !== "pg_catalog.numeric"
         ? operand.type.type === "number" && fitsInteger(operand.text, type.sql)
         : compatible(type, operand.type);
-    if (!isExact)
-      throw this.unsupported(
-        raw,
-        `a cast from ${operand.type.sql} to ${type.sql}`,
-        "Write the constant as a literal of the type itself.",
-      );
+    if (!isExact) return this.castConstant(raw, operand, type);
     return { ...operand, text: this.textAs(type, operand), type };
+  }
+
+  private castConstant(raw: Raw, operand: ConstantOperand, type: SqlType): ConstantOperand {
+    const result = this.expressions.cast(raw, operand, type);
+    assert(result.kind === "constant", "what reads no column is computed at once");
+    return result;
   }
 
   typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
@@ -381,10 +389,6 @@ export class Operands {
 }
 
 /** For a message. */
-function what(operand: Operand): string {
-  return operand.kind === "column" ? "a column" : "an expression";
-}
-
 /** Nothing compares jsonb and arrays as they are. */
 function columnOperand(column: AnyColumn, raw: Raw): ColumnOperand | ExpressionOperand {
   return isReadable(column) && !column.values.equalInBytes && !column.values.ordered
@@ -397,12 +401,26 @@ const anyHint = "Write = ANY($1) to compare with any of its elements.";
 export const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
 
 // Postgres compares these by converting one side; we do not follow it there.
-const conversions = new Set(["text bpchar", "date timestamp", "date timestamptz", "timestamp timestamptz"]);
+const conversions = new Set([
+  "number float4",
+  "number float8",
+  "float4 float8",
+  "text bpchar",
+  "date timestamp",
+  "date timestamptz",
+  "timestamp timestamptz",
+]);
 
 function compatible(left: SqlType, right: SqlType): boolean {
   if (left.type === "enum" || right.type === "enum") return left.oid === right.oid;
   if (left.type === "array" || right.type === "array") return left === right;
-  return left.type === right.type || (left.type === "timestamp" && right.type === "date");
+  return left.type === right.type || isWider(left, right);
+}
+
+/** A constant of the one is written anew as one of the other. */
+function isWider(type: SqlType, { type: other }: SqlType): boolean {
+  if (type.type === "float8") return other === "number" || other === "float4";
+  return type.type === "timestamp" && other === "date";
 }
 
 // One object per column of a table, shared by all of its predicates: they are told apart by identity.

@@ -4,9 +4,10 @@
  */
 import type { A_Expr, BoolExpr, BooleanTest, Node as Raw, NullTest } from "libpg-query";
 import { constantsOf, foldComparison } from "./fold.ts";
+import { mixesNumbers } from "./functions.ts";
 import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
-import { type Operator, type OrderOperator, isReadable } from "./column.ts";
+import { type Operator, type OrderOperator, isReadable, type ReadColumn } from "./column.ts";
 import { type Node, and, columns, constant, inValues, isNull, isTruth, mirrored, not, or, order } from "./node.ts";
 import { isOperand, stringsOf, tagged, unnegated } from "./raw.ts";
 
@@ -141,7 +142,7 @@ class Resolver {
   }
 
   private compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
-    if (left.kind === "expression" || right.kind === "expression")
+    if (left.kind === "expression" || right.kind === "expression" || this.isConverted(left, right))
       return this.compareComputed(raw, left, operator, right);
     if (left.kind === "constant" && right.kind === "constant")
       return foldComparison(this.operands, raw, left, operator, right);
@@ -150,8 +151,22 @@ class Resolver {
     const column = this.operands.comparableColumn(raw, left, operator, right);
     const value = this.operands.valueFor(column, right);
     if (value === null) return constant(null);
-    if (operator === "=" || operator === "<>") return inValues(column, [value], operator === "<>");
-    return order(column, operator, value);
+    return this.withValue(column, operator, value);
+  }
+
+  private withValue(column: ReadColumn, operator: Operator, value: Buffer): Node {
+    if (operator !== "=" && operator !== "<>") return order(column, operator, value);
+    if (column.values.equalInBytes) return inValues(column, [value], operator === "<>");
+    const equal = and([order(column, ">=", value), order(column, "<=", value)]);
+    return operator === "=" ? equal : not(equal);
+  }
+
+  /** A column that Postgres makes a float8 of before it compares it. */
+  private isConverted(left: Operand, right: Operand): boolean {
+    const columns = [left, right].filter((side) => side.kind === "column");
+    const types = [left, right].map((side) => this.operands.knownTypeOf(side));
+    if (!types[0] || !types[1] || !mixesNumbers(types[0], types[1])) return false;
+    return columns.some((side) => this.operands.knownTypeOf(side)!.type !== "float8");
   }
 
   /** A computed boolean says the same as its comparison with a boolean constant. */
@@ -221,8 +236,19 @@ class Resolver {
 
   /** Postgres makes an array of them, where there are several. */
   private inItems(raw: Raw, subject: Operand, operator: Operator, items: readonly Operand[]): Node {
+    if (items.length > 1) this.checkOneKind(raw, subject, items);
     const node = this.overItems(raw, subject, operator, items, operator === "<>");
     return items.length > 1 ? this.after(subject, node) : node;
+  }
+
+  /** All of them become one type, and a float4 or an integer may then equal what it does not equal alone. */
+  private checkOneKind(raw: Raw, subject: Operand, items: readonly Operand[]): void {
+    const own = this.operands.knownTypeOf(subject);
+    const types = [subject, ...items]
+      .map((item) => this.operands.knownTypeOf(item))
+      .filter((type) => type !== undefined);
+    if (own?.type === "float8" || !types.some((type) => mixesNumbers(type, types[0]!))) return;
+    throw this.operands.unsupported(raw, "a list of floats and other numbers", "Give all of them one type.");
   }
 
   /** = ANY and <> ALL are IN and NOT IN over an array. */
@@ -259,7 +285,7 @@ class Resolver {
       throw this.operands.unsupported(raw, "a list with an element that may fail", "Join comparisons by OR.");
     const constants = constantsOf(items);
     const isList = operator === (all ? "<>" : "=");
-    if (!isList || !constants || subject.kind !== "column") {
+    if (!isList || !constants || subject.kind !== "column" || !this.isKeyed(subject, constants)) {
       const each = items.map((item) => this.compare(raw, subject, operator, item));
       return all ? and(each) : or(each);
     }
@@ -267,6 +293,12 @@ class Resolver {
       this.operands.valueFor(this.operands.comparableColumn(raw, subject, operator, item), item),
     );
     return this.list(subject, values, all);
+  }
+
+  /** Whether its values can be looked up by their bytes. */
+  private isKeyed(subject: Operand & { kind: "column" }, constants: readonly Operand[]): boolean {
+    if (!isReadable(subject.column)) return true;
+    return subject.column.values.equalInBytes && !constants.some((item) => this.isConverted(subject, item));
   }
 
   private list(subject: Operand & { kind: "column" }, values: readonly Value[], negated: boolean): Node {

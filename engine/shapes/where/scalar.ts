@@ -8,12 +8,13 @@ import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../changes/tuple.ts";
 import { quoteLiteral } from "../name.ts";
 import { constantArray, elementsRead } from "./array-value.ts";
 import type { ReadColumn } from "./column.ts";
+import { compareFloats, floatOf } from "./float.ts";
 import type { Prefix } from "./prefix.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
 import { type SqlType, valuesOf } from "./type.ts";
 
-/** Numbers as such; of every other type the canonical text in UTF-8, which may be a view of the row's bytes. */
-export type Value = null | NumberValue | Buffer;
+/** Numbers as such, floats as numbers of JavaScript; of every other type the canonical text in UTF-8, which may be a view of the row's bytes. */
+export type Value = null | NumberValue | number | Buffer;
 export type Evaluate = (row: Tuple) => Value;
 
 export function isBytes(value: Value): value is Buffer {
@@ -70,14 +71,15 @@ export function columnScalar(column: ReadColumn, isC: boolean): Scalar {
     columns: [column.position],
     mayFail: false,
     collation: isC ? explicitC : collationOf(column),
-    evaluate: column.values.name === "number" ? numberIn(column) : bytesIn(column),
+    evaluate: valueIn(column),
   };
 }
 
 /** `scale`: digits after the point that are shown, beyond those that matter. */
 export function constantScalar(text: string | null, type: SqlType, isC: boolean, scale = 0): Scalar {
   const value = text === null ? null : valueOf(text, type, scale);
-  const literal = value === null ? "NULL" : quoteLiteral(isBytes(value) ? text! : textOf(value));
+  const isExact = value !== null && !isBytes(value) && typeof value !== "number";
+  const literal = value === null ? "NULL" : quoteLiteral(isExact ? textOf(value) : text!);
   const sql = `${literal}::${type.type === "text" ? "pg_catalog.text" : type.sql}`;
   return {
     type,
@@ -95,7 +97,9 @@ export function compareScalars(type: SqlType, a: Exclude<Value, null>, b: Exclud
     assert(isBytes(a) && isBytes(b), "values of one type are compared");
     return valuesOf(type).compare(a, 0, a.length, b, 0, b.length);
   }
-  return compareValues(a, b);
+  if (typeof a !== "number" && typeof b !== "number") return compareValues(a, b);
+  assert(typeof a === "number" && typeof b === "number", "floats are compared with floats");
+  return compareFloats(a, b);
 }
 
 export function elementsOf(array: Exclude<Value, null>, { element }: SqlType): readonly Value[] {
@@ -140,12 +144,22 @@ function collationOf({ column: { collation } }: ReadColumn): Collation | undefin
 /** `text` is canonical. */
 function valueOf(text: string, { type, sql }: SqlType, scale = 0): Exclude<Value, null> {
   if (type === "array") return constantArray(Buffer.from(text));
+  if (type === "float4" || type === "float8") return floatOf(text, type);
   if (type !== "number") return Buffer.from(text);
   return sql === "pg_catalog.numeric" ? withScale(numericOf(text), scale) : BigInt(text);
 }
 
-function numberIn({ position, sqlType }: ReadColumn): Evaluate {
-  const read = sqlType.sql === "pg_catalog.numeric" ? numericOf : BigInt;
+function valueIn(column: ReadColumn): Evaluate {
+  const { name } = column.values;
+  if (name === "float4" || name === "float8") return textIn(column, (text) => floatOf(text, name));
+  return name === "number" ? numberIn(column) : bytesIn(column);
+}
+
+function numberIn(column: ReadColumn): Evaluate {
+  return textIn(column, column.sqlType.sql === "pg_catalog.numeric" ? numericOf : BigInt);
+}
+
+function textIn({ position }: ReadColumn, read: (text: string) => Value): Evaluate {
   return (row) =>
     isNull(row, position) ? null : read(row.bytes.toString("latin1", row.starts[position], row.ends[position]));
 }

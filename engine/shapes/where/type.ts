@@ -8,10 +8,14 @@ import type { Column } from "../../changes/table.ts";
 import { canStandInSql } from "../name.ts";
 import { parseArray, printArray } from "./array-literal.ts";
 import { equalArrays } from "./array-value.ts";
+import { parseBytea } from "./bytea.ts";
 import { compareDateTimes, parseDateTime } from "./datetime.ts";
+import { compareFloatTexts, parseFloatText } from "./float.ts";
+import { compareIntervals, parseInterval } from "./interval.ts";
 import { parseJsonb } from "./jsonb-input.ts";
 import { equalJsonb } from "./jsonb.ts";
 import { compareNumbers, numberEnd, parseInteger, parseNumeric } from "./number.ts";
+import { compareZoned, parseTime } from "./time.ts";
 
 export type TypeName =
   | "number"
@@ -20,6 +24,12 @@ export type TypeName =
   | "boolean"
   | "uuid"
   | "enum"
+  | "float4"
+  | "float8"
+  | "bytea"
+  | "interval"
+  | "time"
+  | "timetz"
   | "date"
   | "timestamp"
   | "timestamptz"
@@ -32,7 +42,7 @@ export interface ValueType {
   readonly ordered: boolean;
   /** Equality and order depend on a collation. */
   readonly collatable: boolean;
-  /** Equal values have equal bytes. Where they need not, and have no order either, they are computed. */
+  /** Equal values have equal bytes. Where they need not, = is <= and >=, or, without an order, computed. */
   readonly equalInBytes: boolean;
   /** First byte after what decides equality. */
   readonly end: (bytes: Buffer, start: number, end: number) => number;
@@ -51,15 +61,39 @@ const valueTypes: Readonly<Record<Exclude<TypeName, "array">, ValueType>> = {
   // 'f' and 't', hexadecimal in lower case: their bytes are in the types' order.
   boolean: { ...plain, name: "boolean" },
   uuid: { ...plain, name: "uuid" },
-  enum: { ...plain, name: "enum", ordered: false },
+  // In the order of its labels: see valuesOf.
+  enum: { ...plain, name: "enum" },
+  float4: { ...plain, name: "float4", equalInBytes: false, compare: compareFloatTexts("float4") },
+  float8: { ...plain, name: "float8", equalInBytes: false, compare: compareFloatTexts("float8") },
+  bytea: { ...plain, name: "bytea" },
+  interval: { ...plain, name: "interval", equalInBytes: false, compare: compareIntervals },
+  time: { ...plain, name: "time" },
+  timetz: { ...plain, name: "timetz", compare: compareZoned },
   date: { ...plain, name: "date", compare: compareDateTimes },
   timestamp: { ...plain, name: "timestamp", compare: compareDateTimes },
   timestamptz: { ...plain, name: "timestamptz", compare: compareDateTimes },
   jsonb: { ...unordered, name: "jsonb", compare: unequalBy(equalJsonb) },
 };
 
-export function valuesOf({ type, element }: SqlType): ValueType {
-  if (type !== "array") return valueTypes[type];
+/** With an enum's own order. */
+export function valuesOf(type: SqlType): ValueType {
+  if (type.type !== "array" && !type.labels) return valueTypes[type.type];
+  const known = ownValues.get(type);
+  if (known) return known;
+  const values = type.labels ? { ...valueTypes.enum, compare: inOrderOf(type.labels) } : arrayValues(type);
+  ownValues.set(type, values);
+  return values;
+}
+
+const ownValues = new WeakMap<SqlType, ValueType>();
+
+function inOrderOf(labels: readonly string[]): ValueType["compare"] {
+  const places = new Map(labels.map((label, i) => [label, i]));
+  return (a, aStart, aEnd, b, bStart, bEnd) =>
+    places.get(a.toString("utf8", aStart, aEnd))! - places.get(b.toString("utf8", bStart, bEnd))!;
+}
+
+function arrayValues({ element }: SqlType): ValueType {
   const values = elementValues(element);
   const compare = unequalBy((a, b) => equalArrays(a, b, values));
   return { ...unordered, name: "array", collatable: values.collatable, compare };
@@ -93,15 +127,21 @@ export interface SqlType {
 
 const builtins: readonly (readonly [oid: number, name: string, type: TypeName])[] = [
   [16, "bool", "boolean"],
+  [17, "bytea", "bytea"],
   [20, "int8", "number"],
   [21, "int2", "number"],
   [23, "int4", "number"],
   [25, "text", "text"],
+  [700, "float4", "float4"],
+  [701, "float8", "float8"],
   [1042, "bpchar", "bpchar"],
   [1043, "varchar", "text"],
   [1082, "date", "date"],
+  [1083, "time", "time"],
   [1114, "timestamp", "timestamp"],
   [1184, "timestamptz", "timestamptz"],
+  [1186, "interval", "interval"],
+  [1266, "timetz", "timetz"],
   [1700, "numeric", "number"],
   [2950, "uuid", "uuid"],
   [3802, "jsonb", "jsonb"],
@@ -166,6 +206,16 @@ export function canonicalText(text: string, type: SqlType): string | undefined {
       return parseUuid(text);
     case "enum":
       return type.labels?.includes(text) ? text : undefined;
+    case "float4":
+    case "float8":
+      return parseFloatText(text, type.type);
+    case "bytea":
+      return parseBytea(text);
+    case "interval":
+      return parseInterval(text);
+    case "time":
+    case "timetz":
+      return parseTime(text, type.type);
     case "date":
     case "timestamp":
     case "timestamptz":
