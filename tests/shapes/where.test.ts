@@ -125,6 +125,16 @@ test("parameters give the same shape as the constants they stand for", () => {
   assert.equal(params.canonical, literal.canonical);
 });
 
+test("an array as a parameter is a constant of the type that it stands for", () => {
+  const where = "parents && $1 AND tags @> $2 AND data ?| $2";
+  const literal = "parents && '{1,NULL}' AND tags @> '{a,\"NULL\"}' AND data ?| '{a,\"NULL\"}'";
+  const params = [
+    [1, null],
+    ["a", "NULL"],
+  ];
+  assert.equal(compileWhere(where, params, table).canonical, compileWhere(literal, [], table).canonical);
+});
+
 test("different constants are different shapes", () => {
   const texts = [
     "name = 'a'",
@@ -388,6 +398,7 @@ const refused: [where: string, params: unknown[], code: ErrorCode, position?: nu
   ["id = 1 / 0", [], "where_failed", 7],
   ["id + 1 > 0 AND id = 2147483647 + 1", [], "where_failed", 31],
   ["orders.* IS NULL", [], "unknown_column", 0],
+  ["data = $1", [`[${"1e999,".repeat(200)}1]`], "where_unsupported", 7],
   ["tags < '{a}'", [], "where_unsupported", 5],
   ["data < '1'", [], "where_unsupported", 5],
   ["data @> $1", [nested(202)], "where_unsupported", 8],

@@ -33,14 +33,21 @@ export function arrayIn(text: Buffer): ReadArray {
 
 // All predicates about a column ask about one row in turn.
 let last: { readonly text: Buffer; readonly array: ReadArray } | undefined;
+/** It is kept until the next one comes, whenever that is. */
+const keptBytesMax = 65_536;
 
 function arrayOfRow(text: Buffer): ReadArray {
+  if (text.length > keptBytesMax) return readArray(text);
   if (last && text.equals(last.text)) return last.array;
   // The row's bytes are not ours to keep.
   const kept = Buffer.from(text);
-  const array = parseArray(kept);
+  last = { text: kept, array: readArray(kept) };
+  return last.array;
+}
+
+function readArray(text: Buffer): ReadArray {
+  const array = parseArray(text);
   assert(array, "an array from a row or a checked constant can be read");
-  last = { text: kept, array };
   return array;
 }
 

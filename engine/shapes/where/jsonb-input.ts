@@ -12,10 +12,17 @@ import { numericOf, textOf, withScale } from "./numeric.ts";
 export function parseJsonb(text: string): string | undefined {
   const reader = new JsonReader(text);
   const value = reader.value(0);
+  if (value !== undefined && value.length > printedLengthMax)
+    throw new WalcastError(
+      "where_unsupported",
+      `read a jsonb constant: expected at most ${printedLengthMax} characters once it is written out`,
+    );
   return value !== undefined && reader.isAtEnd() ? value : undefined;
 }
 
 const depthMax = 200;
+/** A number such as 1e999 takes a thousand. */
+const printedLengthMax = 100_000;
 const tokens = {
   space: /[ \t\n\r]*/y,
   mark: /[{}[\],:]/y,
