@@ -20,6 +20,8 @@ export class Feed {
   readonly frames: Frames;
   /** The lanes that have joined, each with what it shows. */
   readonly joined = new Map<Lane, Shape>();
+  /** Their subscriptions. */
+  private readonly shown = new Set<number>();
   isLive = false;
   /** Behind: everything up to here was sent, or does not concern it. */
   reached: Lsn = zeroLsn;
@@ -41,8 +43,14 @@ export class Feed {
     return this.frames.over;
   }
 
+  /** Whether changes of this subscription may be sent: what was withdrawn has joined no more. */
+  shows(subscription: number): boolean {
+    return this.shown.has(subscription);
+  }
+
   join(lane: Lane, shape: Shape): void {
     this.joined.set(lane, shape);
+    this.shown.add(lane.id);
     this.home?.add(shape, lane);
   }
 
@@ -50,6 +58,7 @@ export class Feed {
     const shape = this.joined.get(lane);
     if (!shape) return;
     this.joined.delete(lane);
+    this.shown.delete(lane.id);
     this.home?.delete(shape, lane);
   }
 
@@ -103,6 +112,7 @@ export class Feed {
     this.isLive = false;
     this.moveTo(undefined);
     this.joined.clear();
+    this.shown.clear();
     this.wake();
   }
 

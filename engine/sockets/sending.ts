@@ -1,6 +1,7 @@
 /**
  * What one connection that is behind is to get of one stretch of the log, frame by frame as its socket has room. It ends when
- * all of it was sent, when its pass gives it up, or when the connection is over.
+ * all of it was sent, when its pass gives it up, or when the connection is over. What a subscription has lost meanwhile, as its
+ * table changed or its client may not read it any more, is not sent.
  */
 import type { Lsn } from "../protocol.ts";
 import type { FrameSections } from "./delivery.ts";
@@ -47,7 +48,7 @@ export class Sending {
 
   private sendOne(): void {
     const { frames } = this.feed;
-    const sections = this.frames[this.next++]!;
+    const sections = this.frames[this.next++]!.filter(({ subscription }) => this.feed.shows(subscription));
     const isLast = this.end !== undefined && this.next === this.frames.length;
     frames.frame("commits", isLast, isLast ? this.end : frames.position, sections);
   }
