@@ -105,7 +105,7 @@ function jsonLeaf(random: Random, name: string, param: Param): Pair {
   const json = (depth = 2): Pair => jsonValue(random, name, depth, param);
   const text = (): Pair => assembled("(", json(1), ` ${random.of(["->>", "->>"])} `, step(random, param), ")");
   const value = (): Pair => (random.chance(60) ? text() : assembled("(", json(1), " #>> ", path(random, param), ")"));
-  switch (random.below(9)) {
+  switch (random.below(11)) {
     case 0:
     case 1:
       return assembled(json(), random.of([" @> ", " <@ "]), random.chance(70) ? constant(random, param) : json());
@@ -119,6 +119,15 @@ function jsonLeaf(random: Random, name: string, param: Param): Pair {
       return assembled(json(), random.of([" = ", " <> "]), random.chance(50) ? constant(random, param) : json());
     case 6:
       return assembled(random.chance(50) ? json() : value(), random.of([" IS NULL", " IS NOT NULL"]));
+    case 9:
+      return assembled(
+        "(",
+        value(),
+        ")",
+        random.of(["::int > 1", "::numeric = 1", "::bool", "::text < 'b' COLLATE \"C\""]),
+      );
+    case 10:
+      return assembled("(", json(), ")::text LIKE ", quoteLiteral(random.of(["%a%", "{%: 1%", "[1,%"])));
     case 7:
       return assembled(
         value(),

@@ -233,6 +233,8 @@ const answers: [where: string, values: Record<string, string | null>, answer: bo
   [`data @> '{"a": 1}'`, { data: '{"a": 1.0, "b": 2}' }, true],
   ["data @> '\"a\"'", { data: '["a", 1]' }, true],
   ["data -> 'a' @> '\"a\"'", { data: '{"a": [["a"]]}' }, false],
+  ["(data ->> 'a')::int > 5", { data: '{"a": 7}' }, true],
+  ["(data -> 'a')::text = '[1, \"x\"]'", { data: '{"a": [1, "x"]}' }, true],
   ["data ->> 'a' = '1.0'", { data: '{"a": 1.0}' }, true],
   ["data -> 'a' = '1'", { data: '{"a": 1.0}' }, true],
   ["data ->> 'a' IS NULL", { data: '{"a": null}' }, true],
@@ -288,6 +290,7 @@ const failures: [where: string, values: Record<string, string>, message: string]
   ["weight * 1e300 > 0", { weight: "1e300" }, "value out of range: overflow"],
   ["weight::int2 = 1", { weight: "1e5" }, "smallint out of range"],
   ["abs(small) > 0", { small: "-32768" }, "smallint out of range"],
+  ["(data ->> 'a')::int > 5", { data: '{"a": 7.0}' }, "invalid input for type pg_catalog.int4"],
   ["data @> more", { data: nested(1002), more: nested(1002) }, "stack depth limit exceeded"],
 ];
 

@@ -150,7 +150,16 @@ function dayOf(timestamp: string): string {
 // ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Of a float, of an interval and of a time with a zone, what is in memory here is not always what Postgres would print. */
-const printedAlike: ReadonlySet<TypeName> = new Set(["bpchar", "uuid", "enum", "date", "timestamp", "time", "bytea"]);
+const printedAlike: ReadonlySet<TypeName> = new Set([
+  "bpchar",
+  "uuid",
+  "enum",
+  "date",
+  "timestamp",
+  "time",
+  "bytea",
+  "jsonb",
+]);
 
 function toText({ type }: SqlType): Cast | undefined {
   if (type === "number") return { mayFail: false, evaluate: (value) => Buffer.from(textOf(value as bigint | Numeric)) };
