@@ -1,6 +1,7 @@
 /** Every benchmark, in the order in which rows flow. */
 import type { Bench } from "./bench.ts";
 import { catchUp } from "./catch-up.ts";
+import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
 import { firstSync } from "./first-sync.ts";
 import { largeTransaction } from "./large-transaction.ts";
@@ -16,6 +17,7 @@ export const benches: readonly Bench[] = [
   match,
   snapshot,
   latency,
+  crowd,
   firstSync,
   catchUp,
   largeTransaction,

@@ -181,7 +181,7 @@ class Course {
 }
 
 /** Milliseconds per commit; each must have arrived, and in order. */
-function differences(arrived: readonly number[], acknowledged: readonly number[]): number[] {
+export function differences(arrived: readonly number[], acknowledged: readonly number[]): number[] {
   assert.equal(arrived.length, acknowledged.length);
   return acknowledged.map((at, number) => {
     assert.ok(

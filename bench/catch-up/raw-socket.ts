@@ -78,14 +78,15 @@ export class RawSocket {
 
   /** The next text message that is accepted. */
   text(accept: (message: Record<string, unknown>) => boolean): Promise<Record<string, unknown>> {
-    return new Promise((resolve, reject) => {
-      this.socket.once("close", () => reject(new Error("the socket was closed")));
-      this.onText = (text) => {
-        const message = JSON.parse(text) as Record<string, unknown>;
-        if (message["kind"] === "error") reject(new Error(text));
-        if (accept(message)) resolve(message);
-      };
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<Record<string, unknown>>();
+    const closed = (): void => reject(new Error("the socket was closed"));
+    this.socket.once("close", closed);
+    this.onText = (text) => {
+      const message = JSON.parse(text) as Record<string, unknown>;
+      if (message["kind"] === "error") reject(new Error(text));
+      if (accept(message)) resolve(message);
+    };
+    return promise.finally(() => this.socket.off("close", closed));
   }
 
   private receive(chunk: Buffer): void {
