@@ -5,10 +5,13 @@
 import { resolve } from "node:path";
 import { WalcastError } from "./errors.ts";
 import { type Auth, type Authenticator, type AuthFunction, anonymous, authenticator } from "./authenticate.ts";
+import { integer, invalid, isRecord, requireKnown } from "./given.ts";
+import { type Limits, type LogLimits, limitsOf, logOf } from "./limits.ts";
 import { parseTableName, qualifiedName, type TableName } from "./shapes/name.ts";
 import { isSql, type Sql } from "./sql.ts";
 
 export type { Auth, Authenticator } from "./authenticate.ts";
+export type { Limits, LogLimits } from "./limits.ts";
 export { type Sql, sql } from "./sql.ts";
 
 export interface WalcastConfig {
@@ -78,43 +81,6 @@ export interface TableRule {
   readonly replicaIdentity?: "full" | "keep";
 }
 
-export interface Limits {
-  /** Open sockets; the next is refused with 503. */
-  readonly connections: number;
-  /** Of one IP address (of IPv6, one network of 64 bits); the next is refused with 503. */
-  readonly connectionsPerAddress: number;
-  /** Of one user, which is whom the claim `sub` names; the next is closed with 4429. */
-  readonly connectionsPerUser: number;
-  readonly shapesPerConnection: number;
-  /** On a connection, in the long run: ten times as many may come at once. Those beyond it fail with `too_fast`. */
-  readonly subscribesPerSecond: number;
-  /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. */
-  readonly whereBytes: number;
-  /** The largest message a client may send. */
-  readonly messageBytes: number;
-  /** How deep arrays and objects may lie in one another in a message; more is not parsed. */
-  readonly messageDepth: number;
-  /** What may wait in memory for a slow client; beyond it, it is brought up to date from the log when it gets on. */
-  readonly backlogBytesPerConnection: number;
-  /** How long a client may take to say hello; then 4408. */
-  readonly helloMs: number;
-  /** How long a connection may be silent, though it was pinged; then it is cut off. In whole seconds, from 8 s to 16 min. */
-  readonly idleMs: number;
-  /** Initial loads that run at the same time; the others wait their turn. */
-  readonly snapshots: number;
-  /**
-   * What finished first loads may take on disk, compressed, so that whoever asks for the same later costs Postgres nothing;
-   * 0 keeps none. Those that were not asked for longest go first.
-   */
-  readonly keptSnapshotBytes: number;
-  /** About how large a data frame gets before the next one is begun. */
-  readonly frameBytes: number;
-  /** A transaction larger than this is kept on disk while it comes, and sent in parts. */
-  readonly largeTransactionBytes: number;
-  /** When Postgres keeps more than half of this for the slot, it is warned of. Only where max_slot_wal_keep_size is not set. */
-  readonly retainedWalBytes: number;
-}
-
 export type LogLevel = (typeof logLevels)[number];
 
 /** A WalcastConfig with nothing left open. */
@@ -138,13 +104,6 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly positionEveryMs: number;
   readonly auditEveryMs: number;
-}
-
-export interface LogLimits {
-  readonly retentionMs: number;
-  readonly maxBytes: number;
-  readonly tailBytes: number;
-  readonly segmentBytes: number;
 }
 
 /** What `walcast.config.ts` exports by default. Does nothing but say what type it is. */
@@ -229,77 +188,9 @@ const knownKeys = [...textKeys, "tables", "auth", "origins", "tokenCookie", "add
 const ruleKeys = ["read", "columns", "replicaIdentity"];
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 
-const MiB = 1024 * 1024;
-
-const limitDefaults: Limits = {
-  // An idle connection costs a few KiB here and a file descriptor in the kernel, whose usual limit is above this.
-  connections: 10_000,
-  // Behind a proxy all of them may come from one address.
-  connectionsPerAddress: 10_000,
-  // A user may be a service with many processes; where all are people, some dozens are plenty.
-  connectionsPerUser: 10_000,
-  // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.
-  shapesPerConnection: 200,
-  // What an engine can do for small shapes, about: one connection shall not be in the way of all others.
-  subscribesPerSecond: 1_000,
-  // Parsing is linear in this, and a list of a thousand uuids fits.
-  whereBytes: 64 * 1024,
-  // Room for a subscribe message with its where and params at their limits.
-  messageBytes: MiB,
-  // A message has four levels, and no parameter has more than one of its own.
-  messageDepth: 16,
-  // Beyond it a client is caught up from the log when it takes what waits: so one that is gone costs no more than this.
-  backlogBytesPerConnection: MiB,
-  // Covers fetching a token on a slow network; what says nothing for longer is not a client of ours.
-  helloMs: 10_000,
-  // Two or three pings of a mobile network that sleeps.
-  idleMs: 32_000,
-  // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.
-  snapshots: 4,
-  // Some dozens of tables of a million rows, and little beside the log.
-  keptSnapshotBytes: 1e9,
-  // Large enough that headers and system calls do not count, small enough to be applied within a screen's refresh.
-  frameBytes: 256 * 1024,
-  // Many times what an application's transactions are, and little enough that a dozen at once fit into a small heap.
-  largeTransactionBytes: 4 * MiB,
-  // Less than what a small database's disk has to spare.
-  retainedWalBytes: 2e9,
-};
-
 /** WALCAST_DATABASE_URL for databaseUrl. */
 function environmentName(key: string): string {
   return `WALCAST_${key.replace(/[A-Z]/g, "_$&").toUpperCase()}`;
-}
-
-function requireKnown(given: object, known: readonly string[], where: string): void {
-  const unknown = Object.keys(given).find((key) => !known.includes(key));
-  if (unknown === undefined) return;
-  throw new WalcastError(
-    "config_invalid",
-    `read ${where}: there is no key ${JSON.stringify(unknown)}; the nearest is ${JSON.stringify(nearest(unknown, known))}`,
-  );
-}
-
-function nearest(word: string, known: readonly string[]): string {
-  const byDistance = known.map((candidate) => ({
-    candidate,
-    distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
-  }));
-  return byDistance.reduce((best, next) => (next.distance < best.distance ? next : best)).candidate;
-}
-
-/** Letters to insert, delete or replace. https://en.wikipedia.org/wiki/Levenshtein_distance */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 // ── Values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -392,31 +283,6 @@ function token(key: string, value: unknown): string | undefined {
   throw invalid(key, "a name without spaces", value);
 }
 
-function logOf(value: unknown = {}): Config["log"] {
-  if (!isRecord(value)) throw invalid("log", "an object", value);
-  requireKnown(value, ["retentionHours", "maxBytes", "tailBytes", "segmentBytes"], "log");
-  const bytes = (key: string, byDefault: number, min: number): number =>
-    integer(value[key], `log.${key}`, byDefault, min, Number.MAX_SAFE_INTEGER);
-  return {
-    retentionMs: hours(value.retentionHours, "log.retentionHours", 24) * 3_600_000,
-    maxBytes: bytes("maxBytes", 4e9, MiB),
-    tailBytes: bytes("tailBytes", 64 * MiB, MiB),
-    segmentBytes: bytes("segmentBytes", 64 * MiB, 64 * 1024),
-  };
-}
-
-function limitsOf(value: unknown = {}): Limits {
-  if (!isRecord(value)) throw invalid("limits", "an object", value);
-  // Of the library: https://unetworking.github.io/uWebSockets.js/generated/interfaces/WebSocketBehavior.html
-  integer(value.idleMs, "limits.idleMs", limitDefaults.idleMs, 8_000, 960_000);
-  requireKnown(value, Object.keys(limitDefaults), "limits");
-  const entries = Object.entries(limitDefaults).map(([key, byDefault]) => [
-    key,
-    integer(value[key], `limits.${key}`, byDefault as number, key === "keptSnapshotBytes" ? 0 : 1, 2 ** 31 - 1),
-  ]);
-  return Object.fromEntries(entries) as Limits;
-}
-
 /** https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION-SLOTS */
 function slotOf(slot: string): string {
   if (/^[a-z0-9_]{1,63}$/.test(slot)) return slot;
@@ -437,29 +303,4 @@ function text(given: WalcastConfig, key: TextKey, byDefault: string): string {
   const value: unknown = given[key] ?? byDefault;
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
   throw invalid(key, "a text that is not empty", value);
-}
-
-function integer(value: unknown, key: string, byDefault: number, min: number, max: number): number {
-  if (value === undefined) return byDefault;
-  if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
-  throw invalid(key, `a whole number from ${min} to ${max}`, value);
-}
-
-function hours(value: unknown, key: string, byDefault: number): number {
-  if (value === undefined) return byDefault;
-  if (typeof value === "number" && value > 0 && value <= 24 * 366) return value;
-  throw invalid(key, "a number of hours from 0 to a year", value);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function invalid(key: string, expected: string, found: unknown): WalcastError {
-  const shown =
-    typeof found === "function" || typeof found === "symbol" ? typeof found : (JSON.stringify(found) ?? String(found));
-  return new WalcastError(
-    "config_invalid",
-    `read the config: ${key}: expected ${expected}, found ${shown.slice(0, 100)}`,
-  );
 }

@@ -193,7 +193,8 @@ function snapshotFailed(shape: Shape, cause: unknown): WalcastError {
   // Trying again would not help.
   const { code } = cause as pg.DatabaseError;
   if (code === insufficientPrivilege) return unreadable(shape, cause);
-  if (shape.predicate.mayFail && code !== undefined && evaluationErrors.test(code)) return evaluationFailed(shape, cause as Error);
+  if (shape.predicate.mayFail && code !== undefined && evaluationErrors.test(code))
+    return evaluationFailed(shape, cause as Error);
   return new WalcastError(
     "snapshot_failed",
     `read ${qualifiedName(shape.table.schema, shape.table.name)}: ${(cause as Error).message}`,
