@@ -163,7 +163,8 @@ class RunningEngine implements Engine {
     const { databaseUrl, publication, slot, limits } = config;
     const tail = await this.openLog();
     const isNoted = (): boolean => this.stages!.replication.eventTriggers;
-    const tables = new Tables(control, { publication, slot, isNoted, log });
+    const onReadied = (oid: number): void => snapshots.forget(oid);
+    const tables = new Tables(control, { publication, slot, isNoted, onReadied, log });
     const { frameBytes, largeTransactionBytes, retainedWalBytes, keptSnapshotBytes } = limits;
     const snapshots = new Snapshots({
       pool: this.snapshotPool,

@@ -32,14 +32,19 @@ export class Ready {
     this.options = options;
   }
 
-  /** `name` as in SQL. `full`: old rows shall be whole. A table without a key cannot be synced, and is left alone. */
-  async make(oid: number, name: string, full: boolean): Promise<void> {
+  /**
+   * `name` as in SQL. `full`: old rows shall be whole. A table without a key cannot be synced, and is left alone. Gives
+   * whether it was not ready before: then what was written until now may be missing in the stream.
+   */
+  async make(oid: number, name: string, full: boolean): Promise<boolean> {
     const state = await this.stateOf(oid);
-    if (!state.keyed) return;
+    if (!state.keyed) return false;
     if (state.readiness === null) await ensurePublication(this.pool, this.options.publication);
     if (!state.member) await this.publish(state, name, full);
     else if (full) await this.alter(identityFull(state)).catch(ignore(insufficientPrivilege, name));
-    if (!state.ready) while (!(await this.become(oid, name)));
+    if (state.ready) return false;
+    while (!(await this.become(oid, name)));
+    return true;
   }
 
   /** Those of these tables that are not ready any more. */

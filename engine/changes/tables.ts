@@ -12,6 +12,8 @@ import type { Table } from "./table.ts";
 export interface TablesOptions extends ReadyOptions {
   /** Whether event triggers note what happens to tables. */
   readonly isNoted: () => boolean;
+  /** A table is ready that was not, or not any more: rows that were read of it before say nothing about it now. */
+  readonly onReadied?: (oid: number) => void;
 }
 
 export class Tables {
@@ -34,7 +36,7 @@ export class Tables {
   async get(schema: string, name: string, full: boolean): Promise<Table> {
     for (;;) {
       const oid = await findTable(this.pool, schema, name);
-      await once(this.ready, oid, () => this.readiness.make(oid, qualifiedName(schema, name), full));
+      await once(this.ready, oid, () => this.makeReady(oid, qualifiedName(schema, name), full));
       const table = await once(this.described, oid, () => this.describe(oid, schema, name));
       const isAnother = table.schema !== schema || table.name !== name;
       // Nobody shows a table without a key, so nobody would hear that it has one now.
@@ -56,6 +58,10 @@ export class Tables {
   async moved(versions: ReadonlyMap<number, string>): Promise<number[]> {
     const lost = await this.readiness.lost([...versions.keys()]);
     return this.options.isNoted() ? lost : [...new Set([...lost, ...(await this.otherVersions(versions))])];
+  }
+
+  private async makeReady(oid: number, name: string, full: boolean): Promise<void> {
+    if (await this.readiness.make(oid, name, full)) this.options.onReadied?.(oid);
   }
 
   private async otherVersions(versions: ReadonlyMap<number, string>): Promise<number[]> {

@@ -10,11 +10,13 @@ describe("a table", () => {
   let db: TestDatabase;
   let tables: Tables;
   let isNoted = true;
+  const readied: number[] = [];
   before(async () => {
     db = await testDatabase({ after: () => {} });
     const log = pino({ level: "silent" });
     await prepareDatabase({ databaseUrl: db.url, publication: "walcast", slot: db.name, log });
-    tables = new Tables(db.pool, { publication: "walcast", slot: db.name, isNoted: () => isNoted, log });
+    const onReadied = (oid: number): void => void readied.push(oid);
+    tables = new Tables(db.pool, { publication: "walcast", slot: db.name, isNoted: () => isNoted, onReadied, log });
   });
   after(async () => {
     await dropSlot(db, db.name);
@@ -53,14 +55,18 @@ describe("a table", () => {
     await ready;
   });
 
-  test("that somebody took out of the publication is put in again", async () => {
+  test("that somebody took out of the publication is put in again, and rows that were read before are void", async () => {
     await db.query("create table taken_out (id int primary key)");
+    const { oid } = await tables.get("public", "taken_out", true);
+    refresh();
     await tables.get("public", "taken_out", true);
+    const times = (): number => readied.filter((one) => one === oid).length;
+    assert.equal(times(), 1);
     await db.query("alter publication walcast drop table taken_out");
     refresh();
     await tables.get("public", "taken_out", true);
     const { rowCount } = await db.query("select from pg_publication_tables where tablename = 'taken_out'");
-    assert.equal(rowCount, 1);
+    assert.deepEqual([rowCount, times()], [1, 2]);
   });
 
   const parts = [
