@@ -6,6 +6,7 @@
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
 import type { Tuple } from "../../changes/tuple.ts";
 import { type Cast, castOf, castScalar } from "./casts.ts";
+import type { WalcastError } from "../../errors.ts";
 import { compile } from "./compile.ts";
 import {
   comparison,
@@ -155,10 +156,7 @@ export class Expressions {
     const operands = args.map((arg) => this.operands.operand(arg, depth + 1));
     const types = operands.map((operand) => this.operands.typeOf(operand));
     const operation = operationFor(kind, name, types);
-    if (!operation) {
-      const found = types.map((type) => type?.sql ?? "a literal of unknown type").join(" and ");
-      throw this.operands.unsupported(raw, `${name} of ${found || "nothing"}`, "Give literals a type: '1'::int4.");
-    }
+    if (!operation) throw this.noOperation(raw, name, types);
     const scalars = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
     this.checkCollation(raw, operation, scalars);
     if (name.startsWith("~~")) this.checkPattern(raw, scalars[1]!);
@@ -177,6 +175,13 @@ export class Expressions {
     const cast = castOf(from, to);
     if (!cast) throw this.operands.unsupported(raw, `a cast from ${from.sql} to ${to.sql}`);
     return this.settled(raw, castScalar(this.ownScalar(operand, from), to, cast));
+  }
+
+  private noOperation(raw: Raw, name: string, types: readonly (SqlType | undefined)[]): WalcastError {
+    const found = types.map((type) => type?.sql ?? "a literal of unknown type").join(" and ");
+    const array = types.find((type) => type?.element);
+    const hint = array ? `Both have to be of one type: '{…}'::${array.sql}.` : "Give literals a type: '1'::int4.";
+    return this.operands.unsupported(raw, `${name} of ${found || "nothing"}`, hint);
   }
 
   private coalesce(raw: Raw, body: CoalesceExpr, depth: number): Operand {
