@@ -170,6 +170,7 @@ class RunningEngine implements Engine {
       pool: this.snapshotPool,
       control,
       log: tail,
+      stream: { slot, publication },
       directory: path.join(config.dataDir, "spool"),
       pieceBytes: frameBytes,
       keptBytesMax: keptSnapshotBytes,

@@ -4,26 +4,37 @@
  * The order matters. The log was pinned before, so that whatever the snapshot does not see is still there to be replayed.
  * Then the table is locked ACCESS SHARE, *before* the snapshot exists: TRUNCATE and rewriting ALTERs are not MVCC-safe,
  * and no transaction that changed the table's form can now be invisible to the snapshot. Then the snapshot is taken.
+ *
+ * The table has to be ready in this very snapshot. That it was taken out of the publication is streamed a moment before it
+ * is visible, so whoever made sure of it before may have seen it as it was.
  */
 import type pg from "pg";
 import { qualifiedName, quoteLiteral } from "../shapes/name.ts";
 import { selectSql, type Shape } from "../shapes/shape.ts";
+import { isReadySql } from "./ready.ts";
 import { parsePgSnapshot, type PgSnapshot } from "./pg-snapshot.ts";
 import type { Table } from "./table.ts";
 
-/** The table is not any more what the shape was resolved against: describe it again. */
+/** What the changes come by. */
+export interface StreamNames {
+  readonly slot: string;
+  readonly publication: string;
+}
+
+/** The table is not any more what the shape was resolved against, or not ready: look at it again. */
 export class TableMoved extends Error {}
 
 /** Gives which transactions the rows will contain. Rejects with TableMoved. */
-export async function beginReading(client: pg.ClientBase, table: Table): Promise<PgSnapshot> {
+export async function beginReading(client: pg.ClientBase, table: Table, stream: StreamNames): Promise<PgSnapshot> {
   const name = qualifiedName(table.schema, table.name);
   await client.query("begin isolation level repeatable read read only");
   await client.query(`lock table ${name} in access share mode`).catch(rethrowMissing);
-  const { rows } = await client.query<{ snapshot: string; version: string; oid: string | null }>(
-    `select pg_current_snapshot()::text as snapshot, walcast.table_version(${table.oid}) as version, to_regclass(${quoteLiteral(name)})::oid::text as oid`,
+  const isReady = isReadySql(String(table.oid), quoteLiteral(stream.slot), quoteLiteral(stream.publication));
+  const { rows } = await client.query<{ snapshot: string; version: string; oid: string | null; ready: boolean }>(
+    `select pg_current_snapshot()::text as snapshot, walcast.table_version(${table.oid}) as version, to_regclass(${quoteLiteral(name)})::oid::text as oid, ${isReady} as ready`,
   );
   const row = rows[0]!;
-  if (Number(row.oid) !== table.oid || row.version !== table.version) throw new TableMoved();
+  if (Number(row.oid) !== table.oid || row.version !== table.version || !row.ready) throw new TableMoved();
   return parsePgSnapshot(row.snapshot);
 }
 

@@ -12,7 +12,7 @@ import { selectSql, type Shape } from "../shapes/shape.ts";
 import type { Barriers } from "./barriers.ts";
 import { breakOff, isPostgresAway } from "./connection.ts";
 import { copyOut } from "./copy-out.ts";
-import { beginReading, estimate, TableMoved } from "./reading.ts";
+import { beginReading, estimate, type StreamNames, TableMoved } from "./reading.ts";
 import type { Taken } from "./shared-snapshot.ts";
 import type { Spool } from "./spool.ts";
 
@@ -47,13 +47,15 @@ export class Readings {
   private readonly pool: pg.Pool;
   private readonly log: Log;
   private readonly barriers: Barriers;
+  private readonly stream: StreamNames;
   /** By the table's oid. One at a time may wait for a table's lock: a long ALTER of one table must not take every connection from the others. */
   private readonly queues = new Map<number, Queue>();
   private readonly clients = new Set<pg.PoolClient>();
   /** Transactions so far. */
   transactions = 0;
 
-  constructor(pool: pg.Pool, log: Log, barriers: Barriers) {
+  constructor(pool: pg.Pool, log: Log, barriers: Barriers, stream: StreamNames) {
+    this.stream = stream;
     this.pool = pool;
     this.log = log;
     this.barriers = barriers;
@@ -111,7 +113,7 @@ export class Readings {
     if (some.length === 1) some[0]!.cancel = () => breakOff(client);
     for (const wanted of some) wanted.begin();
     this.transactions++;
-    const token = await beginReading(client, some[0]!.shape.table);
+    const token = await beginReading(client, some[0]!.shape.table, this.stream);
     this.log.learn(token);
     const barrier = this.barriers.passed();
     barrier.catch(() => {}); // Whoever waits for it gets the error too.

@@ -147,9 +147,15 @@ interface State {
   readonly bare: boolean;
 }
 
+/** Whether the table `wanted` is ready, as SQL; all three are expressions. */
+export function isReadySql(wanted: string, slot: string, publication: string): string {
+  return `exists (select from walcast.ready_tables r where r.slot_name = ${slot} and r.table_oid = ${wanted} and r.publication = ${publication}
+    and r.readiness = walcast.readiness(${wanted}, ${publication}, (select oid from pg_roles where rolname = current_user)))`;
+}
+
 // Of the table `wanted`, the slot $2 and the publication $3.
 const readiness = "walcast.readiness(wanted, $3, (select oid from pg_roles where rolname = current_user))";
-const isReady = `exists (select from walcast.ready_tables r where r.slot_name = $2 and r.table_oid = wanted and r.publication = $3 and r.readiness = ${readiness})`;
+const isReady = isReadySql("wanted", "$2", "$3");
 
 /** Itself, or its leaves. */
 const ownRows =

@@ -12,7 +12,7 @@ import { type Shape, sumSql } from "../shapes/shape.ts";
 import { Barriers } from "./barriers.ts";
 import { Kept } from "./kept.ts";
 import { parsePgSnapshot, type PgSnapshot } from "./pg-snapshot.ts";
-import { beginReading } from "./reading.ts";
+import { beginReading, type StreamNames } from "./reading.ts";
 import { Readings } from "./readings.ts";
 import { SharedSnapshot, type Taken } from "./shared-snapshot.ts";
 import { Spool } from "./spool.ts";
@@ -34,6 +34,7 @@ export interface SnapshotsOptions {
   readonly pool: pg.Pool;
   readonly control: pg.Pool;
   readonly log: Log;
+  readonly stream: StreamNames;
   /** For what is too large for memory. */
   readonly directory: string;
   readonly pieceBytes: number;
@@ -65,10 +66,10 @@ export class Snapshots {
   reused = 0;
 
   constructor(options: SnapshotsOptions) {
-    const { pool, control, log, keptBytesMax } = options;
+    const { pool, control, log, stream, keptBytesMax } = options;
     this.options = options;
     this.barriers = new Barriers(control, log);
-    this.readings = new Readings(pool, log, this.barriers);
+    this.readings = new Readings(pool, log, this.barriers, stream);
     this.kept = new Kept({ fileBytes: keptBytesMax }, (shared) => this.end(shared));
   }
 
@@ -191,7 +192,7 @@ export class Snapshots {
     const client = await this.options.pool.connect();
     let failure: Error | undefined;
     try {
-      const token = await beginReading(client, shape.table);
+      const token = await beginReading(client, shape.table, this.options.stream);
       const { rows } = await client.query<{ rows: string; hash: string }>(sumSql(shape));
       await client.query("commit");
       return { token, ...rows[0]! };

@@ -1,8 +1,10 @@
 /** What somebody does to the publication, or to a table's place in it: nobody misses what was written without it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { RawClient, rowsOf } from "../sockets/raw-client.ts";
-import { database, engines, goesOn, healthSays, shape, startsAnew, visit } from "./returning.ts";
+import { testCluster } from "../support/postgres.ts";
+import { database, engines, goesOn, healthSays, setup, shape, startsAnew, visit } from "./returning.ts";
 
 test("a publication that is dropped under a running engine is made anew, and nobody misses what was written without it", async (t) => {
   const { db, shop } = await database(t);
@@ -74,6 +76,32 @@ for (const isThere of [true, false])
     assert.equal(resyncs.length, 1);
     await client.close();
   });
+
+test("a table is not shown before it is published again, also where it was taken out streams by before that is visible", async (t) => {
+  // A commit that waits for a standby is streamed, and visible to nobody.
+  const cluster = await testCluster({ synchronous_standby_names: "nobody", synchronous_commit: "local" }, t);
+  await cluster.query(setup);
+  const shop = await engines(cluster.url, "unseen", t);
+  const client = await RawClient.greeted((await shop.start()).url);
+  await client.load(1, shape);
+  const [taking, locking] = [await cluster.pool.connect(), await cluster.pool.connect()];
+  const { rows } = await taking.query<{ pid: number }>("select pg_backend_pid() as pid");
+  await taking.query("set synchronous_commit = on; begin; alter publication walcast drop table items");
+  const taken = taking.query("commit");
+  await client.control("resync");
+  // Whoever reads now waits behind this one, which waits behind that one.
+  const locked = locking.query("begin; lock table items in access exclusive mode");
+  const waits = "select from pg_locks where relation = 'items'::regclass and mode = 'AccessShareLock' and not granted";
+  while ((await cluster.query(waits)).rowCount === 0) await delay(10);
+  await cluster.query("select pg_cancel_backend($1)", [rows[0]!.pid]);
+  await Promise.all([taken, locked]);
+  await locking.query("commit");
+  for (const session of [taking, locking]) session.release();
+  await client.joined(1);
+  await cluster.query("insert into items values (2)");
+  assert.deepEqual((await client.commit(1)).operations, [{ kind: "insert", row: ["2"] }]);
+  await client.close();
+});
 
 test("an engine with a publication of its own is another history: what it had not published yet, it does not have", async (t) => {
   const { db, shop } = await database(t);
