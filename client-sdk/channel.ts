@@ -56,7 +56,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly request: ShapeRequest;
   readonly changes = true;
   /** Never on the replica. */
-  readonly member: Member = { number: undefined, request: "", isOver: false, indexes: [] };
+  readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
   private readonly hooks: ChannelHooks;

@@ -81,7 +81,7 @@ export class Lanes {
       changed: () => hooks.changed(),
       failed: (lane, error) => this.giveUp(lane, error),
     });
-    this.withdrawals = new Withdrawals(this.backlog);
+    this.withdrawals = new Withdrawals(this.backlog, () => hooks.changed());
     this.incoming = new Incoming(this.backlog, {
       lane: (id) => this.lane(id),
       areResuming: () => this.lanes.values().some(({ stage }) => stage === "resuming"),
@@ -90,7 +90,7 @@ export class Lanes {
 
   /** Whether every subscription's rows are complete, and as new as the server's. */
   get areCurrent(): boolean {
-    if (!this.isOnline || this.hooks.position() < this.target) return false;
+    if (!this.isOnline || !this.withdrawals.areDone || this.hooks.position() < this.target) return false;
     return this.lanes.values().every((lane) => lane.stage === "over" || isShown(lane));
   }
 
@@ -251,7 +251,7 @@ export class Lanes {
   private ask(subscriber: Subscriber): void {
     const lane = this.open(newLane(subscriber));
     subscriber.loading();
-    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(subscriber) });
+    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(subscriber), ...inSight(subscriber) });
     this.hooks.changed();
   }
 
@@ -264,7 +264,13 @@ export class Lanes {
   private askForRest(lane: Lane): void {
     this.open(lane);
     lane.stage = "asked";
-    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(lane.subscriber), load: { ...lane.part! } });
+    this.say(lane, {
+      kind: "subscribe",
+      id: lane.id,
+      ...asked(lane.subscriber),
+      ...inSight(lane.subscriber),
+      load: { ...lane.part! },
+    });
   }
 
   /** What the server would not take is the end of this one, and of no other. */
@@ -438,5 +444,10 @@ function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "cha
 }
 
 type Described = Extract<ServerMessage, { kind: "described" }>;
+/** Whose the rows are that it cannot go on from. */
+function inSight({ member: { access } }: Subscriber): Pick<Subscribe, "shown"> {
+  return access === undefined ? {} : { shown: access };
+}
+
 type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 type WalcastErrorJson = Extract<ServerMessage, { kind: "error" }>["error"];

@@ -35,6 +35,7 @@ export class Leftovers {
     const table = this.tables.of(stored)!;
     this.members.delete(stored);
     member.number = stored.number;
+    member.access = stored.access;
     this.tables.setMembers(
       table,
       Array.from(table.members, (one) => (one === stored ? member : one)),
@@ -99,8 +100,8 @@ export class Leftovers {
   private restore(table: store.StoredTable, stored: readonly store.StoredMember[]): void {
     const members = stored
       .filter(({ name }) => name === table.name)
-      .map(({ number, request, identity }) => {
-        const member: Member = { number, request, isOver: false, indexes: [] };
+      .map(({ number, request, identity, access }) => {
+        const member: Member = { number, access: access ?? undefined, request, isOver: false, indexes: [] };
         this.members.set(member, identity ?? undefined);
         return member;
       });

@@ -17,6 +17,8 @@ export interface Member {
   readonly request: string;
   /** Given by the replica, and never used again on it. */
   number: number | undefined;
+  /** What the client might read when the rows came that stand in its table, as the server called it. */
+  access: string | undefined;
   /** Its shape has failed: the rows that are there stay, and no others will come. */
   isOver: boolean;
   /** Indexes wanted on the local table, as between the parentheses of CREATE INDEX. */
@@ -136,15 +138,18 @@ export class LocalTables {
   /** Inside a transaction: its rows are the server's as of the position. */
   saveMember(member: Member, description: TableDescription): void {
     const { request } = member;
+    const { identity, access } = description;
     const name = sql.qualified(description);
+    member.access = access;
     this.database.runAll([
-      store.saveMember({ number: numberOf(member), request, name, identity: description.identity }),
+      store.saveMember({ number: numberOf(member), request, name, identity, access: access ?? null }),
     ]);
   }
 
   /** Inside a transaction: the member's rows go, except those that others hold. */
   leave(table: LocalTable, member: Member): void {
     const members = without(table.members, member);
+    member.access = undefined;
     this.database.runAll([store.dropMember(numberOf(member))]);
     this.setMembers(table, members);
     if (members.size === 0) return this.database.script(`DELETE FROM ${table.qualified}`);

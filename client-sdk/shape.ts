@@ -70,7 +70,7 @@ export class ShapeHandle implements Shape, Subscriber {
     const { indexes = [], ...request } = options;
     this.request = request;
     this.tableName = qualified(parseTableName(request.table));
-    this.member = { number: undefined, request: requestKey(request), isOver: false, indexes };
+    this.member = { number: undefined, access: undefined, request: requestKey(request), isOver: false, indexes };
     this.leave = leave;
   }
 

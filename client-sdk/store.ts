@@ -13,7 +13,7 @@ import { forgetStaged, stagingTable } from "./staging.ts";
 import { mark, qualified } from "./tables.ts";
 
 /** Counted up when what follows is changed. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 const schema = `
   BEGIN READ WRITE;
@@ -21,7 +21,7 @@ const schema = `
   CREATE TABLE walcast.state (one boolean PRIMARY KEY DEFAULT true CHECK (one), format int NOT NULL, epoch text, position pg_lsn NOT NULL);
   CREATE TABLE walcast.tables (name text PRIMARY KEY, description json NOT NULL, holders text NOT NULL);
   CREATE TABLE walcast.types (name text PRIMARY KEY, description json NOT NULL);
-  CREATE TABLE walcast.members (number int PRIMARY KEY, request text NOT NULL, name text NOT NULL, identity text, claimed timestamptz NOT NULL DEFAULT now());
+  CREATE TABLE walcast.members (number int PRIMARY KEY, request text NOT NULL, name text NOT NULL, identity text, access text, claimed timestamptz NOT NULL DEFAULT now());
   ${stagingTable};
   INSERT INTO walcast.state (format, position) VALUES (${FORMAT}, '0/0');
   COMMIT`;
@@ -38,6 +38,8 @@ export interface StoredMember {
   readonly name: string;
   /** Null where its rows are older than the position. */
   readonly identity: string | null;
+  /** What the client might read when its rows came; null where the server did not say. */
+  readonly access: string | null;
 }
 
 export interface Stored {
@@ -74,7 +76,7 @@ function read(database: Database): Stored {
   if (state?.format !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(state?.format)}`);
   const tables = database.rows("SELECT name, description, holders FROM walcast.tables") as unknown as StoredTable[];
   const members = database.rows(
-    "SELECT number, request, name, identity FROM walcast.members ORDER BY number",
+    "SELECT number, request, name, identity, access FROM walcast.members ORDER BY number",
   ) as unknown as StoredMember[];
   const types = database.rows("SELECT name, description FROM walcast.types");
   for (const table of tables) verify(database, table, members.filter(({ name }) => name === table.name).length);
@@ -174,11 +176,11 @@ export function saveType(name: string, type: TypeDescription): Run {
   };
 }
 
-export function saveMember({ number, request, name, identity }: StoredMember): Run {
+export function saveMember({ number, request, name, identity, access }: StoredMember): Run {
   return {
-    sql: `INSERT INTO walcast.members VALUES ($1::int, $2, $3, $4)
-      ON CONFLICT (number) DO UPDATE SET name = EXCLUDED.name, identity = EXCLUDED.identity`,
-    values: [String(number), request, name, identity],
+    sql: `INSERT INTO walcast.members VALUES ($1::int, $2, $3, $4, $5)
+      ON CONFLICT (number) DO UPDATE SET name = EXCLUDED.name, identity = EXCLUDED.identity, access = EXCLUDED.access`,
+    values: [String(number), request, name, identity, access],
   };
 }
 

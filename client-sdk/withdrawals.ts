@@ -4,16 +4,31 @@ import type { Withdrawal } from "./work.ts";
 
 export class Withdrawals {
   private readonly backlog: Backlog;
+  private readonly changed: () => void;
   private waiting: Withdrawal[] = [];
   private isHeld = false;
+  private leaving = 0;
 
-  constructor(backlog: Backlog) {
+  /** `changed`: called when there is something to leave. */
+  constructor(backlog: Backlog, changed: () => void) {
     this.backlog = backlog;
+    this.changed = changed;
   }
 
-  add(withdrawal: Withdrawal): void {
-    this.waiting.push(withdrawal);
+  /** Nothing is in sight that has to leave. */
+  get areDone(): boolean {
+    return this.leaving === 0;
+  }
+
+  add({ done, ...withdrawal }: Withdrawal): void {
+    this.leaving++;
+    const left = (): void => {
+      this.leaving--;
+      done();
+    };
+    this.waiting.push({ ...withdrawal, done: left });
     if (!this.isHeld) this.apply();
+    this.changed();
   }
 
   hold(): void {

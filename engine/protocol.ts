@@ -89,6 +89,7 @@ export type ClientMessage =
    * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
    * welcome that says `resumes` and `resume`.
    * `load`: what the client has of the first rows of an earlier connection, which it lost before they were complete.
+   * `shown`: it has older rows of it in sight, described with this `access`.
    */
   | {
       readonly kind: "subscribe";
@@ -97,6 +98,7 @@ export type ClientMessage =
       readonly changes?: boolean;
       readonly identity?: string;
       readonly load?: LoadPart;
+      readonly shown?: string;
     }
   /** Every subscription with an identity has been named: go on from the position of the hello. */
   | { readonly kind: "resume" }
@@ -176,6 +178,8 @@ export interface TableDescription {
   readonly version: string;
   /** The shape's identity: table, columns, predicate with claims, version. Opaque; equal means "the same rows". */
   readonly identity: string;
+  /** What this client may read of the table. Opaque; stays the same when the table gets another form. */
+  readonly access?: string;
   readonly columns: readonly ColumnDescription[];
   /** Column names in the key's order. */
   readonly key: readonly string[];

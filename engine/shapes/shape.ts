@@ -43,6 +43,13 @@ export class Shape {
     return `${this.digest}.${this.table.version}`;
   }
 
+  /** A hash of what may be read of the table, whatever was asked for and whichever form the table has. */
+  get right(): string {
+    const { table, readable, ruleText } = this.access;
+    const text = (_: string, value: unknown): unknown => (typeof value === "bigint" ? String(value) : value);
+    return digestOf(JSON.stringify([table.schema, table.name, readable, ruleText, this.ruleParams], text));
+  }
+
   get table(): Table {
     return this.access.table;
   }
@@ -181,6 +188,7 @@ export function describeShape(shape: Shape): TableDescription {
     name: table.name,
     version: table.version,
     identity: shape.key,
+    access: shape.right,
     columns: shape.columns.map((position) => {
       const { name, type, notNull } = table.columns[position]!;
       return { name, type, notNull };

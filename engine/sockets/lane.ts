@@ -30,6 +30,8 @@ export interface LaneOptions {
   /** The subscription's. */
   readonly id: number;
   readonly changes: boolean;
+  /** What the client might read when the rows came that it still shows, if it has some that it cannot go on from. */
+  readonly shown: string | undefined;
   /** What was asked for, as the database and these rights have it. */
   readonly resolve: (auth: Auth) => Promise<Shape>;
   /** The client's rights as they are now. */
@@ -53,6 +55,7 @@ export class Lane {
   private asked = false;
   /** The newest load; those before it send nothing any more. */
   private current: object | undefined;
+  private shown: string | undefined;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
@@ -62,6 +65,7 @@ export class Lane {
     this.frames = feed.frames;
     this.id = options.id;
     this.changes = options.changes;
+    this.shown = options.shown;
     this.options = options;
   }
 
@@ -234,17 +238,28 @@ export class Lane {
     const shape = await this.resolveVisible();
     if (isOver()) return;
     this.shape = shape;
+    const isOthers = this.purgeOthers(shape);
     const snapshot = await this.hub.snapshots.open(shape);
     try {
       await this.frames.room();
       if (isOver()) return;
-      const continues = has?.id === snapshot.id;
+      const continues = !isOthers && has?.id === snapshot.id;
       this.describe(shape, snapshot, continues);
       const load = new Load(this.hub, this.loading(isOver), shape, snapshot);
       await load.run(continues ? has.frames : 0, (position, rest) => this.join(shape, position, rest));
     } finally {
       snapshot.release({ mayReturn: this.mayReturn });
     }
+  }
+
+  /** Rows of somebody else, of whatever the client has, leave before anything is waited for. */
+  private purgeOthers(shape: Shape): boolean {
+    const { shown } = this;
+    this.shown = undefined;
+    if (shown === undefined || shown === shape.right) return false;
+    this.described = true;
+    this.announceResync(otherAccess, true);
+    return true;
   }
 
   /**

@@ -54,13 +54,14 @@ export class MalformedSubscription extends WalcastError {
 function asSubscription(
   id: number,
   message: Record<string, unknown>,
-): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity" | "load"> {
+): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity" | "load" | "shown"> {
   try {
     return {
       shape: asShape(message["shape"]),
       ...optional("changes", message["changes"], asBoolean),
       ...optional("identity", message["identity"], asText),
       ...optional("load", message["load"], asLoad),
+      ...optional("shown", message["shown"], asText),
     };
   } catch (error) {
     throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;

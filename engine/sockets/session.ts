@@ -257,7 +257,7 @@ export class Session {
     if (this.phase !== "over") this.services.hub.catchUp.enter(this.feed);
   }
 
-  private subscribe({ id, shape: request, changes = false, identity, load }: Subscribe): void {
+  private subscribe({ id, shape: request, changes = false, identity, load, shown }: Subscribe): void {
     if (id <= this.lastId)
       throw new WalcastError(
         "malformed_message",
@@ -274,6 +274,7 @@ export class Session {
     const lane = new Lane(this.services.hub, this.feed, {
       id,
       changes,
+      shown,
       resolve: (auth) => shapeFor(this.services, request, auth, changes),
       auth: () => this.credentials.auth,
       onEnded: () => this.lanes.delete(id),

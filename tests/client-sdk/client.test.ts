@@ -112,6 +112,22 @@ test("a client whose connection is cut reads on, comes back, and takes the rows 
   assert.deepEqual(statuses, ["offline", "connecting", "catching-up", "live"]);
 });
 
+test("rows that it cannot go on from are named to the server, and leave as soon as that says that they are not for it", async (t) => {
+  const { peer, client } = await start(t);
+  const shape = client.sync({ table: "orders" });
+  const first = await peer.greeted();
+  await first.serve({ ...orders, access: "ada's" }, [["1", "new"]], 16n);
+  await shape.ready;
+  first.socket.terminate();
+  const second = await peer.greeted();
+  const { id, shown } = await second.message("subscribe");
+  assert.equal(shown, "ada's");
+  assert.equal((await client.query(all)).length, 1);
+  second.send({ kind: "resync", id, cause: { code: "access_changed", message: "other rows" }, purge: true });
+  await until(async () => (await client.query(all)).length === 0);
+  assert.equal(shape.status, "resyncing");
+});
+
 test("the position never goes backwards, even where a reconnected server is behind for a moment", async (t) => {
   const { peer, client, server } = await synced(t);
   server.socket.terminate();
@@ -477,6 +493,14 @@ test("rows that a new token replaces leave at once, and the others come on the s
   server.join(32n, { [id]: [] });
   await becomes(shape, "ready");
   assert.deepEqual(await client.query(all), [{ id: 3, status: "theirs" }]);
+});
+
+test("a client is not live while rows are in sight that it may not see any more", async (t) => {
+  const { client, shape, server, id } = await synced(t);
+  const seen = changes<string>((push) => client.onStatus((status) => push(`${status}, ${shape.status}`)));
+  server.send({ kind: "error", subscription: id, error: { code: "forbidden", message: "not for you" } });
+  await becomes(shape, "error");
+  assert.deepEqual(seen, ["catching-up, ready", "live, error"]);
 });
 
 test("what a new token does not allow leaves all shapes in one local transaction", async (t) => {

@@ -562,7 +562,13 @@ class Subject {
   }
 
   private member(number: number, indexes: readonly string[] = []): Member {
-    const member = this.members.get(number) ?? { number, request: `shape ${number}`, isOver: false, indexes };
+    const member = this.members.get(number) ?? {
+      number,
+      access: undefined,
+      request: `shape ${number}`,
+      isOver: false,
+      indexes,
+    };
     this.members.set(number, member);
     return member;
   }

@@ -80,17 +80,19 @@ export class Judge {
     const shapes = table.shapes.filter(({ status }) => status !== "loading");
     const isStale = shapes.every(({ status }) => status === "resyncing");
     const isExact = shapes.every(({ status }) => status === "ready");
-    if (!isExact && !isStale) return void this.passedOver++;
-    this.compared++;
-    if (shapes[0]!.columns) this.comparedWithColumns++;
     const at = `${observation.client} ${table.name}`;
+    if (!isExact && !isStale) return this.passOver(at, table);
     const commit = this.history.commitAt(observation.position);
     const found = { count: table.count, hash: table.hash, shapes: JSON.stringify(shapes.map(askedOf)) };
     const choices = choicesOf(shapes);
     for (const access of choices)
-      if (await this.isRight(table, viewOf(shapes, access), commit))
+      if (await this.isRight(table, viewOf(shapes, access), commit)) {
+        this.compared++;
+        if (shapes[0]!.columns) this.comparedWithColumns++;
         return void this.lastRight.set(at, { ...found, access });
-    if (isStale && table.count === 0 && shapes.every(({ mayBeEmpty }) => mayBeEmpty)) return;
+      }
+    const isLess = table.count < (this.lastRight.get(at)?.count ?? 1);
+    if (isStale && isLess && shapes.every(({ mayBeEmpty }) => mayBeEmpty)) return this.passOver(at, table);
     if (isStale && this.mayBeStale(found, this.lastRight.get(at), choices)) return;
     throw new Violation(await this.explain(observation, { ...table, shapes }, commit, isStale));
   }
@@ -103,15 +105,17 @@ export class Judge {
 
   /** What was right when it was shown last, as far as it may still be read. */
   private mayBeStale(found: Omit<Shown, "access">, last: Shown | undefined, choices: readonly Access[][]): boolean {
-    if (last?.shapes !== found.shapes) return this.passOver();
+    // Of others nothing is known.
+    if (last?.shapes !== found.shapes) return true;
     if (found.count !== last.count || found.hash !== last.hash) return false;
     return choices.some((access) => reaches(access, last.access));
   }
 
-  private passOver(): true {
-    this.compared--;
+  /** What it shows cannot be told, and where that is something else than before, neither can what it shows next. */
+  private passOver(at: string, { count, hash }: ObservedTable): void {
     this.passedOver++;
-    return true;
+    const last = this.lastRight.get(at);
+    if (last?.count !== count || last.hash !== hash) this.lastRight.delete(at);
   }
 
   private async explain(

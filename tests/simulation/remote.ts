@@ -22,9 +22,9 @@ export interface RemoteOptions {
 /** What the program is told. */
 export interface RemoteTask extends RemoteOptions {
   readonly shapes: readonly Asked[];
-  /** By its token, and by that of the process before. */
+  /** By its token, and by those of the processes before since one was complete. */
   readonly access: Access;
-  readonly formerly: Access;
+  readonly formerly: readonly Access[];
   /** Where the replica is, if an earlier process left it there with all of these shapes complete. */
   readonly completeAt: string | undefined;
 }
@@ -55,6 +55,7 @@ export class RemoteWatcher implements Watching {
   readonly name: string;
   tables: ReadonlySet<string> = new Set();
   access: Access;
+  private possible: readonly Access[];
   private readonly options: RemoteOptions;
   private observations: Observation[] = [];
   private refetches: Refetch[] = [];
@@ -69,14 +70,16 @@ export class RemoteWatcher implements Watching {
   constructor(options: RemoteOptions, access: Access) {
     this.options = options;
     this.access = access;
+    this.possible = [access];
     this.name = options.name;
   }
 
   /** Other shapes than before have to be loaded, and so has what another token may see. Resolves when the process is at work. */
   async start(shapes: readonly Asked[] = this.shapes, access: Access = this.access): Promise<void> {
     const completeAt = shapes === this.shapes && this.isComplete ? formatLsn(this.position) : undefined;
-    const task: RemoteTask = { ...this.options, shapes, access, formerly: this.access, completeAt };
+    const task: RemoteTask = { ...this.options, shapes, access, formerly: this.possible, completeAt };
     this.access = access;
+    this.possible = [...this.possible, access];
     this.shapes = shapes;
     this.isComplete = false;
     const child = spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(task)], {
@@ -140,6 +143,7 @@ export class RemoteWatcher implements Watching {
       case "now":
         this.position = parseLsn(told.position);
         this.isComplete = told.isComplete;
+        if (told.isComplete) this.possible = [this.access];
         this.tables = new Set(told.tables);
         this.text = told.text;
     }

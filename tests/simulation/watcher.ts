@@ -25,8 +25,8 @@ export interface WatcherOptions {
   readonly taste?: Taste;
   /** By its first token. Default: all there is. */
   readonly access?: Access;
-  /** By the last token of who had the replica before. */
-  readonly formerly?: Access;
+  /** By the tokens of who had the replica before, as far as what is there may be theirs. */
+  readonly formerly?: readonly Access[];
   /** Called right after every state that is shown. */
   readonly tell?: () => void;
 }
@@ -56,13 +56,13 @@ export class Watcher implements Watching {
   }
 
   private constructor(options: WatcherOptions, replica: PGlite | string) {
-    const { name, url, random, taste = "any", access = everything, formerly, tell = () => {} } = options;
+    const { name, url, random, taste = "any", access = everything, formerly = [], tell = () => {} } = options;
     this.name = name;
     this.random = random;
     this.url = url;
     this.taste = taste;
     this.replica = replica;
-    this.possible = formerly === undefined ? [access] : [formerly, access];
+    this.possible = [...formerly, access];
     this.tokens = new Tokens(access, random, (next) => this.handedOut(next));
     this.client = this.createClient();
     observe(

@@ -10,6 +10,12 @@ import { type Running, running } from "./running.ts";
 
 const secret = "a secret of thirty-two characters";
 
+interface Visit {
+  readonly left: RawClient["left"];
+  readonly identity: string;
+  readonly access: string | undefined;
+}
+
 describe("a client that returns", () => {
   let server: Running;
   before(
@@ -42,11 +48,11 @@ describe("a client that returns", () => {
       .sign(new TextEncoder().encode(secret));
 
   /** Joined, then gone. Gives what it knows. */
-  async function visited(sub: string, shape: ShapeRequest): Promise<{ left: RawClient["left"]; identity: string }> {
+  async function visited(sub: string, shape: ShapeRequest): Promise<Visit> {
     const client = await server.greeted(await token(sub));
     const { table } = await client.load(1, shape);
     await client.close();
-    return { left: client.left, identity: table.identity };
+    return { left: client.left, identity: table.identity, access: table.access };
   }
 
   async function returned(sub: string, left: RawClient["left"]): Promise<RawClient> {
@@ -130,6 +136,25 @@ describe("a client that returns", () => {
     assert.equal(lines.length, 5);
     assert.ok(lines.every((line) => line.includes("bob")));
     await client.close();
+  });
+
+  test("that does not go on, and shows what another tenant had, is to purge it before anything is loaded", async () => {
+    const { access } = await visited("ada", { table: "notes" });
+    for (const [sub, expected] of [
+      ["bob", ["resync", "described"]],
+      ["ada", ["described"]],
+    ] as const) {
+      const client = await server.greeted(await token(sub));
+      client.send({ kind: "subscribe", id: 1, shape: { table: "notes" }, shown: access });
+      await client.joined(1);
+      const told = client.received.flatMap((one) => ("control" in one ? one.control : []));
+      assert.deepEqual(
+        told.flatMap(({ kind }) => (kind === "resync" || kind === "described" ? kind : [])),
+        expected,
+      );
+      assert.ok(told.every((one) => one.kind !== "resync" || one.purge === true));
+      await client.close();
+    }
   });
 
   test("with another shape than it claims is to purge it", async () => {
