@@ -52,6 +52,9 @@ interface TableRow {
   readonly owned: boolean;
   readonly published: boolean;
   readonly keyed: boolean;
+  readonly columns: readonly string[] | null;
+  /** Of the primary key. */
+  readonly key: readonly string[] | null;
   readonly identity: string;
   /** Row-level security would filter what this role reads. */
   readonly secured: boolean;
@@ -70,7 +73,11 @@ async function oneTable(client: Client, config: Config, name: string): Promise<F
   const row = await tableRow(client, config, name);
   if (!row) return [fail(`there is no table ${name}`, "create it, or take it out of the config")];
   const rule = ruleFor(config, parseTableName(name));
-  const found = [...tableFindings(row, name, rule?.replicaIdentity !== "keep"), ...policyFindings(row, name, rule)];
+  const found = [
+    ...tableFindings(row, name, rule?.replicaIdentity !== "keep"),
+    ...policyFindings(row, name, rule),
+    ...columnFindings(row, name, rule),
+  ];
   return found.length > 0 ? found : [ok(`${name} can be served`)];
 }
 
@@ -78,11 +85,34 @@ async function tableRow(client: Client, { publication }: Config, name: string): 
   const table = parseTableName(name);
   const sql = `select c.relkind::text as kind, has_table_privilege(c.oid, 'SELECT') as readable, pg_has_role(c.relowner, 'USAGE') as owned,
       exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3 and r.prrelid = c.oid) as published,
-      exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyed, c.relreplident::text as identity,
+      exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as keyed,
+      (select json_agg(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
+      (select json_agg(a.attname) from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)
+        where i.indrelid = c.oid and i.indisprimary) as key,
+      c.relreplident::text as identity,
       c.relrowsecurity and row_security_active(c.oid) as secured, c.relrowsecurity as policies
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`;
   const { rows } = await client.query<TableRow>(sql, [table.schema, table.name, publication]);
   return rows[0];
+}
+
+/** What a list leaves out nobody can subscribe to, or without. */
+function columnFindings({ columns, key }: TableRow, name: string, rule: TableRule | undefined): Finding[] {
+  if (!rule?.columns) return [];
+  const listed = new Set(rule.columns);
+  const absent = [...listed.difference(new Set(columns))].map((column) =>
+    fail(
+      `${name} has no column ${JSON.stringify(column)}, which its list of columns names`,
+      "correct `columns` in the config",
+    ),
+  );
+  const missing = [...new Set(key).difference(listed)].map((column) =>
+    fail(
+      `${name} cannot be served without ${JSON.stringify(column)}, which is part of its key`,
+      "add it to `columns` in the config",
+    ),
+  );
+  return [...absent, ...missing];
 }
 
 /** The stream knows no policies, so whoever wrote some must not think that they protect what is served. */

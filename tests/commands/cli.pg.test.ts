@@ -113,7 +113,7 @@ test("doctor finds what is wrong with a server, a role and its tables", async (t
   const dir = await emptyDirectory(t);
   await writeFile(
     join(dir, "walcast.config.ts"),
-    "export default { tables: { keyless: { read: true }, secured: { read: true }, policed: { read: true }, seen: { read: true } } };",
+    "export default { tables: { keyless: { read: true }, secured: { read: true }, policed: { read: true, columns: ['idd'] }, seen: { read: true } } };",
   );
   const { code, stdout } = await run(["doctor", "--database-url", asRole(cluster.url, "app")], dir);
   for (const line of expectedOfDoctor) assert.match(stdout, line);
@@ -133,6 +133,8 @@ const expectedOfDoctor = [
   /^fail  "public"\."keyless" has no primary key; run ALTER TABLE "public"\."keyless" ADD PRIMARY KEY/m,
   /^fail  "public"\."secured" may not be read; run GRANT SELECT ON "public"\."secured"/m,
   /^fail  "public"\."secured" has row-level security/m,
+  /^fail  "public"\."policed" has no column "idd", which its list of columns names/m,
+  /^fail  "public"\."policed" cannot be served without "id", which is part of its key/m,
   /^warn  "public"\."policed" has row-level security, which says nothing about what clients read/m,
   /^fail  "public"\."seen" is not a table/m,
   /^warn  "public"\."secured" does not have REPLICA IDENTITY FULL/m,
