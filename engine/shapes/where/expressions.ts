@@ -224,7 +224,7 @@ export class Expressions {
     const kept = own.type.type === "float4" ? own : a;
     const both = joined(isNumeric ? type : kept.type, [a, b], "", unlessEqual(type, a, b));
     // CASE goes by the collation of what it gives, NULLIF by both.
-    const collate = both.collation?.isC && !a.collation?.isC ? ' COLLATE pg_catalog."C"' : "";
+    const collate = both.collation?.isC && both.collation !== kept.collation ? ' COLLATE pg_catalog."C"' : "";
     const sql = `CASE WHEN ${a.sql} OPERATOR(pg_catalog.=) ${b.sql} THEN NULL ELSE ${kept.sql}${isNumeric ? `::${type.sql}` : ""} END${collate}`;
     return this.settled(raw, { ...both, sql: `(${sql})` });
   }
