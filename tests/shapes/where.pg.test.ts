@@ -237,6 +237,14 @@ test("a predicate answers as Postgres does, for every row", async () => {
   await compare(client, "Postgres", conditions, answers, ({ condition }) => condition.inlined);
   await client.query("set search_path = pg_catalog");
   await compare(client, "its own SQL", conditions, answers, ({ predicate }) => predicate.sql);
+  for (const [i, { predicate }] of conditions.entries()) {
+    const selected = answers[i]!.map((answer) => (answer === true ? "t" : "f"));
+    assert.deepEqual(
+      foundIn(selection(predicate), rows),
+      selected,
+      `seed ${seed}: the index differs on ${predicate.sql}`,
+    );
+  }
 });
 
 test("what is computed is what Postgres computes, and fails where it fails", async () => {
@@ -296,10 +304,7 @@ test("a shape selects, and fails for, the rows that its SQL does, and the index 
         await verdicts(client, shape.sql, true),
         `seed ${seed}: its own SQL differs on ${shape.sql}`,
       );
-      const index = new PredicateIndex<string>();
-      index.add(shape, "shape");
-      const found = rows.map((row) => indexed(index, row));
-      assert.deepEqual(found, ours, `seed ${seed}: the index differs on ${shape.sql}`);
+      assert.deepEqual(foundIn(shape, rows), ours, `seed ${seed}: the index differs on ${shape.sql}`);
     }
   }
 });
@@ -388,6 +393,12 @@ function verdict(predicate: Pick<Predicate, "matches">, row: Tuple): Verdict {
     assert(error instanceof EvaluationFailed, String(error));
     return "error";
   }
+}
+
+function foundIn(shape: Predicate, rows: readonly Tuple[]): Verdict[] {
+  const index = new PredicateIndex<string>();
+  index.add(shape, "shape");
+  return rows.map((row) => indexed(index, row));
 }
 
 function indexed(index: PredicateIndex<string>, row: Tuple): Verdict {
