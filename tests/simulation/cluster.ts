@@ -1,8 +1,8 @@
 /** A Postgres of the simulation's own, which can crash. What it wrote is in the kernel's hands then, as after any crash of a process. */
-import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
+import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
 
 const flags = {
@@ -22,8 +22,7 @@ export class SimulationCluster {
   private running: EmbeddedPostgres;
 
   static async create(): Promise<SimulationCluster> {
-    const dataDir = await mkdtemp(join(tmpdir(), "walcast-simulation-"));
-    await chmod(dataDir, 0o755);
+    const dataDir = await emptyCluster();
     return new SimulationCluster(dataDir, await startPostgres({ dataDir, flags, port: lowPort() }));
   }
 

@@ -10,6 +10,7 @@ import type { Client } from "pg";
 import type { WalcastConfig } from "../../engine/config.ts";
 import type { Random } from "../splice/random.ts";
 import { type Releasing, testDatabase } from "../support/postgres.ts";
+import { emptyReplicaIn } from "../support/replica.ts";
 import { Canaries } from "./canaries.ts";
 import { SimulationCluster } from "./cluster.ts";
 import { isLong, longMark } from "./columns.ts";
@@ -124,6 +125,7 @@ export class Stage {
     const access = randomAccess(this.random);
     const wire = await this.openClientWire(name, "any", () => this.remote?.access ?? access);
     const directory = join(await this.directory(), "replica");
+    await emptyReplicaIn(directory);
     const url = `ws://127.0.0.1:${wire.port}`;
     const remote = new RemoteWatcher({ name, url, directory }, access);
     this.remote = remote;
