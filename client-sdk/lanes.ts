@@ -237,6 +237,8 @@ export class Lanes {
   }
 
   frame(frame: Frame): void {
+    // What must leave is not at the position that this may bring, and is not shown with it.
+    this.withdrawals.apply();
     this.incoming.frame(frame);
   }
 

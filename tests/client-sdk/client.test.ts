@@ -503,6 +503,17 @@ test("a client is not live while rows are in sight that it may not see any more"
   assert.deepEqual(seen, ["catching-up, ready", "live, error"]);
 });
 
+test("what must leave is gone before the position moves on, whatever the server has yet to say", async (t) => {
+  const { client, shape, server, id } = await synced(t);
+  client.setToken("another");
+  await server.message("authenticate");
+  server.send({ kind: "resync", id, cause: { code: "access_changed", message: "other rows" }, purge: true });
+  server.commits(32n, {});
+  await until(() => client.position === text(32n));
+  assert.equal(shape.status, "resyncing");
+  assert.deepEqual(await client.query(all), []);
+});
+
 test("what a new token does not allow leaves all shapes in one local transaction", async (t) => {
   const { client, server, id } = await synced(t);
   const items = client.sync({ table: "items" });

@@ -91,7 +91,7 @@ export class Judge {
         if (shapes[0]!.columns) this.comparedWithColumns++;
         return void this.lastRight.set(at, { ...found, access });
       }
-    const isLess = table.count < (this.lastRight.get(at)?.count ?? 1);
+    const isLess = table.count === 0 || table.count < (this.lastRight.get(at)?.count ?? 0);
     if (isStale && isLess && shapes.every(({ mayBeEmpty }) => mayBeEmpty)) return this.passOver(at, table);
     if (isStale && this.mayBeStale(found, this.lastRight.get(at), choices)) return;
     throw new Violation(await this.explain(observation, { ...table, shapes }, commit, isStale));
