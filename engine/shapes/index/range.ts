@@ -1,5 +1,6 @@
 /** A range of a column's values, in its type's order: each side may be open, and its bound may belong to it or not. */
 import type { OrderOperator, ReadColumn } from "../where/column.ts";
+import type { ValueType } from "../where/type.ts";
 import { isExact, rank } from "./rank.ts";
 
 export interface Range {
@@ -16,6 +17,7 @@ export interface Bound {
   readonly rank: number;
   /** No other value has this rank. */
   readonly isExact: boolean;
+  /** Only where the rank does not say all. */
   readonly value: Buffer | undefined;
   readonly side: -1 | 0 | 1;
 }
@@ -34,7 +36,8 @@ const highest: Bound = { rank: Infinity, isExact: true, value: undefined, side: 
 
 export function rangeOf(column: ReadColumn, operator: OrderOperator, value: Buffer): Range {
   const side = operator === ">" ? 1 : operator === "<" ? -1 : 0;
-  const bound: Bound = { ...rankedWhole(column, value), value, side };
+  const { rank, isExact } = rankedWhole(column, value);
+  const bound: Bound = { rank, isExact, value: isExact ? undefined : value, side };
   return operator === ">" || operator === ">="
     ? { column, low: bound, high: highest }
     : { column, low: lowest, high: bound };
@@ -67,7 +70,7 @@ export function isInside({ column, low, high }: Range, probe: Probe): boolean {
 }
 
 export function isBounded({ low, high }: Range): boolean {
-  return low.value !== undefined && high.value !== undefined;
+  return low.rank !== -Infinity && high.rank !== Infinity;
 }
 
 export function compareRanges(a: Range, b: Range): number {
@@ -76,13 +79,22 @@ export function compareRanges(a: Range, b: Range): number {
 
 export function compareBounds({ values }: ReadColumn, a: Bound, b: Bound): number {
   if (a.rank !== b.rank) return a.rank < b.rank ? -1 : 1;
-  if (!a.value || !b.value) return 0;
-  return values.compare(a.value, 0, a.value.length, b.value, 0, b.value.length) || a.side - b.side;
+  if (a.isExact !== b.isExact) return a.isExact ? -beyond(values, b.value!, 0) : beyond(values, a.value!, 0);
+  const order = a.isExact ? 0 : values.compare(a.value!, 0, a.value!.length, b.value!, 0, b.value!.length);
+  return order || a.side - b.side;
 }
 
 export function compareToProbe({ values }: ReadColumn, bound: Bound, probe: Probe): number {
   if (bound.rank !== probe.rank) return bound.rank < probe.rank ? -1 : 1;
-  // Only bounds with a value have a finite rank, and every probe's is.
   const { bytes, start, end } = probe;
+  if (bound.isExact) return probe.isExact ? bound.side : -beyond(values, bytes, start);
+  if (probe.isExact) return beyond(values, bound.value!, 0);
   return values.compare(bound.value!, 0, bound.value!.length, bytes, start, end) || bound.side;
 }
+
+/** Where a value lies whose rank is not exact, seen from the one that has this rank exactly: what was left out took it away from zero. */
+function beyond({ name }: ValueType, bytes: Buffer, start: number): 1 | -1 {
+  return name === "number" && bytes[start] === MINUS ? -1 : 1;
+}
+
+const MINUS = 0x2d;
