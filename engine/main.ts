@@ -19,6 +19,7 @@ import { Snapshots } from "./changes/snapshot.ts";
 import { Tables } from "./changes/tables.ts";
 import type { Transaction } from "./changes/transaction.ts";
 import { Vitals } from "./changes/vitals.ts";
+import { servedTables } from "./commands/examine-tables.ts";
 import { type Config, resolveConfig, type WalcastConfig } from "./config.ts";
 import { reasonOf } from "./explain.ts";
 import { DurableLog } from "./log/durable.ts";
@@ -133,7 +134,14 @@ class RunningEngine implements Engine {
       continues: (epoch, position) => replication.continues(epoch, position),
     });
     this.startTimers(this.stages);
+    void this.warnOfTables();
     this.log.info({ url: this.url, slot: this.config.slot, epoch: replication.epoch }, "streaming");
+  }
+
+  /** What nobody could subscribe to, before anybody tries: row-level security that applies to our role, say, or no key. */
+  private async warnOfTables(): Promise<void> {
+    const findings = await servedTables(this.control, this.config).catch(() => []);
+    for (const { state, what, mend } of findings) if (state === "fail") this.log.warn({ mend }, what);
   }
 
   async close(): Promise<void> {

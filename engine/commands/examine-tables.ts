@@ -1,5 +1,5 @@
 /** `walcast doctor` about what is served: whether the publication sends all of it, and whether each table can be followed. */
-import type { Client } from "pg";
+import type { Client, Pool } from "pg";
 import { type Config, ruleFor, type TableRule } from "../config.ts";
 import { parseTableName } from "../shapes/name.ts";
 import { fail, type Finding, ok, warn } from "./finding.ts";
@@ -62,14 +62,16 @@ interface TableRow {
   readonly policies: boolean;
 }
 
-export async function servedTables(client: Client, config: Config): Promise<Finding[]> {
+type Queryable = Pick<Client | Pool, "query">;
+
+export async function servedTables(client: Queryable, config: Config): Promise<Finding[]> {
   if (config.tables === "all") return [];
   const findings: Finding[] = [];
   for (const name of config.tables.keys()) findings.push(...(await oneTable(client, config, name)));
   return findings;
 }
 
-async function oneTable(client: Client, config: Config, name: string): Promise<Finding[]> {
+async function oneTable(client: Queryable, config: Config, name: string): Promise<Finding[]> {
   const row = await tableRow(client, config, name);
   if (!row) return [fail(`there is no table ${name}`, "create it, or take it out of the config")];
   const rule = ruleFor(config, parseTableName(name));
@@ -81,7 +83,7 @@ async function oneTable(client: Client, config: Config, name: string): Promise<F
   return found.length > 0 ? found : [ok(`${name} can be served`)];
 }
 
-async function tableRow(client: Client, { publication }: Config, name: string): Promise<TableRow | undefined> {
+async function tableRow(client: Queryable, { publication }: Config, name: string): Promise<TableRow | undefined> {
   const table = parseTableName(name);
   const sql = `select c.relkind::text as kind, has_table_privilege(c.oid, 'SELECT') as readable, pg_has_role(c.relowner, 'USAGE') as owned,
       exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $3 and r.prrelid = c.oid) as published,

@@ -146,8 +146,11 @@ test("a table that the engine's role may not read in full is refused with what t
   await db.query(
     `set role ${db.name}; create table guarded (id int primary key); alter table guarded enable row level security, force row level security; reset role`,
   );
-  const engine = await (await engines(url, db.name, t)).start();
+  const { start, logged } = await engines(url, db.name, t);
+  const engine = await start({ tables: { guarded: { read: true } } });
   try {
+    while (!logged.some((line) => /"guarded.*row-level security.*/.test(line)))
+      await new Promise((resolve) => setImmediate(resolve));
     const client = await RawClient.greeted(engine.url);
     client.subscribe(1, { table: "guarded" });
     const { code, hint } = await client.refused(1);
