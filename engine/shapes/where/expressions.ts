@@ -7,6 +7,7 @@ import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "li
 import type { Tuple } from "../../changes/tuple.ts";
 import { type Cast, castOf, castScalar } from "./casts.ts";
 import type { WalcastError } from "../../errors.ts";
+import { checkCollation, checkDropped, checkOrder, checkPattern } from "./collation.ts";
 import { compile } from "./compile.ts";
 import {
   comparison,
@@ -25,24 +26,11 @@ import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
 import { prefixOf } from "./prefix.ts";
 import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
-import {
-  type Collation,
-  columnScalar,
-  commonCollation,
-  constantOf,
-  constantScalar,
-  explicitC,
-  isBytes,
-  type Scalar,
-  type Value,
-} from "./scalar.ts";
-import { canonicalText, type SqlType, valuesOf } from "./type.ts";
+import { columnScalar, constantOf, constantScalar, explicitC, isBytes, type Scalar, type Value } from "./scalar.ts";
+import { canonicalText, type SqlType } from "./type.ts";
 
 /** Some forms name a part twice; nested, they would grow without bound. */
 const sqlLengthMax = 100_000;
-
-/** Each place in a text may have to be compared with all of it. */
-const patternBytesMax = 1_000;
 
 export class Expressions {
   /** Whether anything was found that may fail for a row. */
@@ -83,7 +71,7 @@ export class Expressions {
     const type = this.comparedType(raw, left, right);
     const [a, b] = [this.scalar(left, type), this.scalar(right, type)];
     if (isNullConstant(a) || isNullConstant(b)) return constant(null);
-    this.checkOrder(raw, type, operator, [a, b]);
+    checkOrder(this.operands, raw, type, operator, [a, b]);
     return a.sql <= b.sql ? comparison(type, a, operator, b) : comparison(type, b, mirrored[operator], a);
   }
 
@@ -94,7 +82,7 @@ export class Expressions {
     const own = this.operands.typeOf(left);
     const type = own ? this.commonOf(raw, own, array.element) : array.element;
     const [value, elements] = [this.scalar(left, array.element), this.scalar(right, array)];
-    this.checkOrder(raw, type, operator, [value, elements]);
+    checkOrder(this.operands, raw, type, operator, [value, elements]);
     return elementsCompared(type, value, operator, elements, all);
   }
 
@@ -158,10 +146,10 @@ export class Expressions {
     const operation = operationFor(kind, name, types);
     if (!operation) throw this.noOperation(raw, name, types);
     const scalars = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
-    this.checkCollation(raw, operation, scalars);
-    if (name.startsWith("~~")) this.checkPattern(raw, scalars[1]!);
+    checkCollation(this.operands, raw, operation, scalars);
+    if (name.startsWith("~~")) checkPattern(this.operands, raw, scalars[1]!);
     if (scalars.some(isNullConstant)) {
-      this.checkDropped(raw, typeNamed(operation.result), scalars);
+      checkDropped(this.operands, raw, typeNamed(operation.result), scalars);
       return this.settled(raw, constantScalar(null, typeNamed(operation.result), false));
     }
     return this.settled(raw, { ...applied(operation, scalars), prefix: prefixOf(name, operands, scalars) });
@@ -189,7 +177,8 @@ export class Expressions {
     const rest = given.scalars.filter((scalar) => !isNullConstant(scalar));
     const first = rest.findIndex(({ columns }) => columns.length === 0);
     const scalars = first < 0 ? rest : rest.slice(0, first + 1);
-    this.checkDropped(
+    checkDropped(
+      this.operands,
       raw,
       given.type,
       given.scalars.filter((scalar) => !scalars.includes(scalar)),
@@ -202,7 +191,7 @@ export class Expressions {
 
   private extreme(raw: Raw, body: MinMaxExpr, depth: number): Operand {
     const { type, scalars } = this.alike(raw, body.args ?? [], depth);
-    this.checkOrder(raw, type, "<", scalars);
+    checkOrder(this.operands, raw, type, "<", scalars);
     const [name, sign] = body.op === "IS_GREATEST" ? (["GREATEST", 1] as const) : (["LEAST", -1] as const);
     return this.settled(raw, joined(type, scalars, name, furthest(type, scalars, sign)));
   }
@@ -213,10 +202,10 @@ export class Expressions {
     const type = this.comparedType(raw, left!, right!);
     const [a, b] = [this.scalar(left!, type), this.scalar(right!, type)];
     if (isNullConstant(a) || isNullConstant(b)) {
-      this.checkDropped(raw, type, [b]);
+      checkDropped(this.operands, raw, type, [b]);
       return this.settled(raw, a);
     }
-    this.checkOrder(raw, type, "=", [a, b]);
+    checkOrder(this.operands, raw, type, "=", [a, b]);
     // There is an = for any two types of integers. Beside a numeric, both sides become one.
     const isNumeric = type === numeric && a.type !== numeric;
     // A float4 is compared as a float8, and stays what it is.
@@ -294,43 +283,6 @@ export class Expressions {
     return this.scalar({ ...this.operands.typed(operand, type), type }, type);
   }
 
-  private checkOrder(raw: Raw, type: SqlType, operator: Operator, scalars: readonly Scalar[]): void {
-    const isEquality = operator === "=" || operator === "<>";
-    const { ordered, collatable } = valuesOf(type);
-    if (!isEquality && !ordered) throw this.operands.unsupported(raw, `${operator} over type ${type.sql}`);
-    if (!collatable) return;
-    const collation = commonCollation(scalars);
-    if (isEquality ? collation?.deterministic === false : !collation?.isC)
-      throw this.operands.unsupported(
-        raw,
-        `${operator} in ${collation?.name ? `the collation ${collation.name}` : "two collations"}`,
-        'Write COLLATE "C" after a column or constant in it.',
-      );
-  }
-
-  /** What is never evaluated decides by which collation the rest is compared all the same. */
-  private checkDropped(raw: Raw, type: SqlType, dropped: readonly Scalar[]): void {
-    if (valuesOf(type).collatable && commonCollation(dropped))
-      throw this.operands.unsupported(raw, "a text that is never asked for", "Leave it out.");
-  }
-
-  private checkCollation(raw: Raw, { name, needs }: Operation, scalars: readonly Scalar[]): void {
-    const collation = commonCollation(scalars);
-    const fits = needs === "C" ? isAsciiCase(collation) : needs === "nothing" || collation?.deterministic !== false;
-    if (!fits)
-      throw this.operands.unsupported(
-        raw,
-        `${name} in ${collation?.name ? `the collation ${collation.name}` : "a collation that is not given"}`,
-        'Write COLLATE "C" after a column or constant in it.',
-      );
-  }
-
-  private checkPattern(raw: Raw, pattern: Scalar): void {
-    const value = constantOf(pattern);
-    if (value && isBytes(value) && value.length > patternBytesMax)
-      throw this.operands.unsupported(raw, `a pattern of more than ${patternBytesMax} bytes`);
-  }
-
   // ── Results ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** What reads no column is computed now; where that fails, Postgres would refuse every query with it. */
@@ -367,11 +319,6 @@ const float8 = typeNamed("float8");
 
 function isNullConstant(scalar: Scalar): boolean {
   return constantOf(scalar) === null;
-}
-
-/** A collation of one's own may order as "C" does, and still know of more letters than ASCII has. */
-function isAsciiCase(collation: Collation | undefined): boolean {
-  return collation?.name === "pg_catalog.C" || collation?.name === "pg_catalog.POSIX";
 }
 
 function isNamed(argument: Raw): boolean {
