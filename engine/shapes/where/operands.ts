@@ -239,11 +239,7 @@ export class Operands {
   private checkOperator(raw: Raw, { column, values }: ReadColumn, operator: Operator, isC: boolean): void {
     const isEquality = operator === "=" || operator === "<>";
     if (!isEquality && !values.ordered)
-      throw this.unsupported(
-        raw,
-        `${operator} over type ${column.type}`,
-        "= and <> are supported; a range of labels can be written with IN.",
-      );
+      throw this.unsupported(raw, `${operator} over type ${column.type}`, "= and <> are supported.");
     if (!values.collatable || isC) return;
     const isSure = isEquality ? column.collation?.deterministic : column.collation?.isC;
     if (!isSure) throw this.unsupported(raw, `${operator} in the collation of ${column.name}`, cHint);
@@ -388,7 +384,6 @@ export class Operands {
   }
 }
 
-/** For a message. */
 /** Nothing compares jsonb and arrays as they are. */
 function columnOperand(column: AnyColumn, raw: Raw): ColumnOperand | ExpressionOperand {
   return isReadable(column) && !column.values.equalInBytes && !column.values.ordered
