@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Rate, Tally } from "../../engine/sockets/bounds.ts";
+
+test("so many of a key at once, and one more for each that ends", () => {
+  const tally = new Tally(2);
+  const [first, second] = [tally.take("a"), tally.take("a")];
+  assert.equal(tally.take("a"), undefined);
+  assert.ok(tally.take("__proto__"));
+  first!();
+  const third = tally.take("a");
+  assert.ok(third);
+  assert.equal(tally.take("a"), undefined);
+  second!();
+  third();
+  assert.ok(tally.take("a"));
+});
+
+test("a burst is let through, then so many a second, and a pause saves up no more than another burst", () => {
+  const rate = new Rate(10, 5);
+  const taken = (nowMs: number): number => {
+    let count = 0;
+    while (rate.take(nowMs)) count++;
+    return count;
+  };
+  assert.deepEqual([taken(1000), taken(1050), taken(1100), taken(1300), taken(60_000)], [5, 0, 1, 2, 5]);
+  assert.deepEqual([rate.take(60_400, 5), rate.take(60_500, 5)], [false, true]);
+});
