@@ -28,7 +28,8 @@ export class Kept {
   private readonly onEvicted: (shared: SharedSnapshot) => void;
   /** The one used longest ago first. */
   private readonly sizes = new Map<SharedSnapshot, Size>();
-  private packing: Promise<void> = Promise.resolve();
+  /** Resolves when all that were added are compressed. */
+  settled: Promise<void> = Promise.resolve();
   private memoryBytes = 0;
   private files = 0;
   /** What they take on disk. */
@@ -52,7 +53,7 @@ export class Kept {
     const { fileBytes } = this.limits;
     if (fileBytes === 0 || spool.fileBytes * packedShareMin > fileBytes) return this.onEvicted(shared);
     this.sizes.set(shared, { memoryBytes: 0, fileBytes: 0 });
-    this.packing = this.packing.then(() => this.pack(shared));
+    this.settled = this.settled.then(() => this.pack(shared));
   }
 
   /** It is in use again, or not wanted any more. */
