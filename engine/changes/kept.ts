@@ -90,7 +90,8 @@ export class Kept {
       const tooManyFiles = this.fileBytes > this.limits.fileBytes || this.files > filesMax;
       const tooMuchMemory = this.memoryBytes > memoryBytesMax;
       if (!tooManyFiles && !tooMuchMemory) return;
-      if ((tooManyFiles && fileBytes > 0) || (tooMuchMemory && memoryBytes > 0)) this.evict(shared);
+      const isSmall = memoryBytes > 0 && fileBytes === 0;
+      if ((tooManyFiles && fileBytes > 0) || (tooMuchMemory && isSmall)) this.evict(shared);
     }
   }
 

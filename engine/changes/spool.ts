@@ -69,11 +69,10 @@ export class Spool {
   // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** One row or several, whole. The bytes may change afterwards. */
-  write(rows: Uint8Array): void {
+  write(rows: Buffer, from = 0, to = rows.length): void {
     if (this.failure !== undefined) return;
-    if (this.used + rows.length > this.room.length) this.makeRoom(rows.length);
-    this.room.set(rows, this.used);
-    this.used += rows.length;
+    if (this.used + to - from > this.room.length) this.makeRoom(to - from);
+    this.used += rows.copy(this.room, this.used, from, to);
   }
 
   /** Whether the disk is behind; `drained` resolves when it is not, or when nothing is written any more. */

@@ -56,7 +56,10 @@ test("small ones share the memory, and leave those on disk alone", async () => {
   kept.add(large);
   for (const one of small) kept.add(one);
   await kept.settled;
-  assert.deepEqual(evicted, small.slice(0, evicted.length));
+  assert(
+    evicted.every((one, i) => one === small[i]),
+    "the first go first",
+  );
   assert(evicted.length >= 8 && evicted.length <= 10, `${evicted.length} went`);
   assert(kept.has(large));
 });
