@@ -121,6 +121,22 @@ describe("a snapshot", () => {
     await client.close();
   });
 
+  test("has rows of any size, whole and in order", async () => {
+    const v = "repeat('0123456789', case when i in (700, 1400) then 300000 else i % 3000 end)";
+    await server.db.query(
+      `create table sized (id int primary key, v text); insert into sized select i, ${v} from generate_series(1, 2000) i`,
+    );
+    const client = await server.greeted();
+    const { lines } = await client.load(1, { table: "sized" });
+    const { rows } = await server.db.query("select id, v from sized");
+    assert(
+      lines.every((line, i) => line === `${rows[i].id}\t${rows[i].v}`),
+      "every row as it is",
+    );
+    assert.equal(lines.length, 2_000);
+    await client.close();
+  });
+
   test("of a table that was not published before waits for those who wrote it until then", async () => {
     await server.db.query("create table early (id int primary key)");
     const open = await writer("insert into early values (1)");
