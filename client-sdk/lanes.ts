@@ -260,7 +260,14 @@ export class Lanes {
   private askToResume(lane: Lane): void {
     this.open(lane);
     lane.stage = "resuming";
-    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(lane.subscriber), identity: lane.identity! });
+    const { subscriber, identity } = lane;
+    this.say(lane, {
+      kind: "subscribe",
+      id: lane.id,
+      ...asked(subscriber),
+      identity: identity!,
+      ...inSight(subscriber),
+    });
   }
 
   private askForRest(lane: Lane): void {
@@ -446,7 +453,7 @@ function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "cha
 }
 
 type Described = Extract<ServerMessage, { kind: "described" }>;
-/** Whose the rows are that it cannot go on from. */
+/** Whose the rows are that it shows. */
 function inSight({ member: { access } }: Subscriber): Pick<Subscribe, "shown"> {
   return access === undefined ? {} : { shown: access };
 }

@@ -89,7 +89,7 @@ export type ClientMessage =
    * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
    * welcome that says `resumes` and `resume`.
    * `load`: what the client has of the first rows of an earlier connection, which it lost before they were complete.
-   * `shown`: it has older rows of it in sight, described with this `access`.
+   * `shown`: it has rows of it in sight, described with this `access`.
    */
   | {
       readonly kind: "subscribe";

@@ -30,7 +30,7 @@ export interface LaneOptions {
   /** The subscription's. */
   readonly id: number;
   readonly changes: boolean;
-  /** What the client might read when the rows came that it still shows, if it has some that it cannot go on from. */
+  /** What the client might read when the rows came that it shows, if it has some and says so. */
   readonly shown: string | undefined;
   /** What was asked for, as the database and these rights have it. */
   readonly resolve: (auth: Auth) => Promise<Shape>;
@@ -221,8 +221,11 @@ export class Lane {
       this.frames.control({ kind: "resumed", id: this.id });
       return this.feed.join(this, shape);
     }
-    if (isSameAccess(identity, shape)) this.announceResync(changedMeanwhile);
-    else this.announceResync(otherAccess, true);
+    const { shown } = this;
+    this.shown = undefined;
+    const isOthers = shown === undefined ? !isSameAccess(identity, shape) : shown !== shape.right;
+    if (isOthers) this.announceResync(otherAccess, true);
+    else this.announceResync(changedMeanwhile);
     void this.load();
   }
 

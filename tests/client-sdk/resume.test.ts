@@ -188,6 +188,7 @@ test("a resync on resuming keeps the rows until the swap; one that purges takes 
   server.socket.terminate();
   const { connection } = await peer.resuming();
   const first = await connection.message("subscribe");
+  assert.deepEqual([first.identity, first.shown], [orders.identity, orders.access]);
   connection.send({ kind: "resync", id: first.id, cause: { code: "schema_changed", message: "" } });
   await becomes(shape, "resyncing");
   assert.equal((await client.query(all)).length, 2);

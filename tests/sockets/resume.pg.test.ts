@@ -28,6 +28,7 @@ describe("a client that returns", () => {
             items: { read: true },
             secrets: { read: (auth) => auth.claims.sub === "root" },
             narrow: { read: true, columns: ["id", "v"] },
+            remade: { read: (auth) => sql`tenant = ${String(auth.claims.sub)}` },
           },
           positionEveryMs: 50,
         },
@@ -35,6 +36,7 @@ describe("a client that returns", () => {
          create table items (id int primary key, v text);
          create table secrets (id int primary key);
          create table narrow (id int primary key, v text, hidden text);
+         create table remade (id int primary key, tenant text);
          insert into notes select g, case when g % 2 = 0 then 'ada' else 'bob' end, 'v' from generate_series(1, 10) g;
          insert into secrets values (1)`,
       )),
@@ -188,6 +190,24 @@ describe("a client that returns", () => {
     assert.deepEqual([resync.id, resync.purge, resync.cause.code], [1, undefined, "schema_changed"]);
     await client.joined(1);
     await client.close();
+  });
+
+  test("whose table was dropped and made anew keeps the old rows until the new ones come, if it may read them", async () => {
+    const shape = { table: "remade", where: "id > 0" };
+    const { left, identity, access } = await visited("ada", shape);
+    await server.transaction("drop table remade", "create table remade (id bigint primary key, tenant text)");
+    for (const [sub, purges] of [
+      ["ada", undefined],
+      ["bob", true],
+    ] as const) {
+      const client = await returned(sub, left);
+      client.send({ kind: "subscribe", id: 1, shape, identity, shown: access });
+      client.send({ kind: "resume" });
+      const { id, purge } = await client.control("resync");
+      assert.deepEqual([id, purge], [1, purges]);
+      assert.notEqual((await client.joined(1)).table.identity, identity);
+      await client.close();
+    }
   });
 
   test("without the right it had gets an error for that shape, and the others go on", async () => {
