@@ -8,6 +8,7 @@ export class Recent<V extends object | string> {
   }
 
   get(key: string, make: () => V): V {
+    if (key.length > keyLengthMax) return make();
     const value = this.values.get(key) ?? make();
     this.values.delete(key);
     this.values.set(key, value);
@@ -15,3 +16,6 @@ export class Recent<V extends object | string> {
     return value;
   }
 }
+
+/** Clients choose the texts: longer ones are nobody else's either, and would take memory while nobody uses them. */
+const keyLengthMax = 2000;

@@ -14,6 +14,7 @@ import {
 } from "libpg-query";
 import { WalcastError, type ErrorCode } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
+import { Recent } from "../recent.ts";
 
 const whereBytesMax = 65_536;
 
@@ -29,30 +30,11 @@ export interface ParsedWhere {
 }
 
 export function parseWhere(where: string): ParsedWhere {
-  return remembered(where) ?? remember(where, parse(where));
+  return recent.get(where, () => parse(where));
 }
 
 // Clients of one application send the same few texts with other parameters; parsing is most of what a shape costs.
-const recent = new Map<string, ParsedWhere>();
-const recentMax = 200;
-const recentLengthMax = 2000;
-
-function remembered(where: string): ParsedWhere | undefined {
-  const parsed = recent.get(where);
-  if (parsed) {
-    recent.delete(where);
-    recent.set(where, parsed);
-  }
-  return parsed;
-}
-
-/** The one asked for longest ago makes room. */
-function remember(where: string, parsed: ParsedWhere): ParsedWhere {
-  if (where.length > recentLengthMax) return parsed;
-  recent.set(where, parsed);
-  for (const oldest of recent.size > recentMax ? recent.keys().take(1) : []) recent.delete(oldest);
-  return parsed;
-}
+const recent = new Recent<ParsedWhere>(200);
 
 function parse(where: string): ParsedWhere {
   checkText(where);
