@@ -37,12 +37,12 @@ function keeping(fileBytes: number): { kept: Kept; evicted: SharedSnapshot[] } {
 test("when the disk's share is full, the one that was used longest ago goes", async () => {
   const { kept, evicted } = keeping(5 * MiB);
   const [first, second, third] = await Promise.all([snapshotOf(2 * MiB), snapshotOf(2 * MiB), snapshotOf(2 * MiB)]);
-  kept.add(first!);
-  kept.add(second!);
+  kept.add(first);
+  kept.add(second);
   await kept.settled;
-  kept.delete(first!);
-  kept.add(first!);
-  kept.add(third!);
+  kept.delete(first);
+  kept.add(first);
+  kept.add(third);
   await kept.settled;
   assert.deepEqual(evicted, [second]);
   assert.equal(kept.size, 2);
