@@ -95,6 +95,7 @@ const equivalent: [string, string][] = [
   ["NOT 7 = ANY(parents)", "7 <> ALL(parents)"],
   ["tags IS NULL", "NOT tags IS NOT NULL"],
   [`data @> '{"b": 1, "a": [1,  "\\u00e4"]}'`, `'{"a":[1,"ä"],"b":0,"b":1}' <@ data`],
+  ["data @> '{\"a\": 1.50}' AND data <> '[1.0]'", "data <> '[1]' AND data @> '{\"a\": 1.5}'"],
   ["data -> 'a' -> 0 = '1e2'", "(data->'a')->0 = '100'::jsonb"],
   ["data #>> '{a,0}' = 'x'", "'x' = data #>> ARRAY['a', '0']"],
   ["id = 1 -- comment", "id = 1 /* comment /* nested */ */"],

@@ -26,7 +26,16 @@ import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
 import { prefixOf } from "./prefix.ts";
 import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
-import { columnScalar, constantOf, constantScalar, explicitC, isBytes, type Scalar, type Value } from "./scalar.ts";
+import {
+  asCompared,
+  columnScalar,
+  constantOf,
+  constantScalar,
+  explicitC,
+  isBytes,
+  type Scalar,
+  type Value,
+} from "./scalar.ts";
 import { canonicalText, type SqlType } from "./type.ts";
 
 /** Some forms name a part twice; nested, they would grow without bound. */
@@ -69,7 +78,7 @@ export class Expressions {
   /** A comparison with at least one side that is computed. */
   compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
     const type = this.comparedType(raw, left, right);
-    const [a, b] = [this.scalar(left, type), this.scalar(right, type)];
+    const [a, b] = [asCompared(this.scalar(left, type)), asCompared(this.scalar(right, type))];
     if (isNullConstant(a) || isNullConstant(b)) return constant(null);
     checkOrder(this.operands, raw, type, operator, [a, b]);
     return a.sql <= b.sql ? comparison(type, a, operator, b) : comparison(type, b, mirrored[operator], a);
@@ -145,7 +154,8 @@ export class Expressions {
     const types = operands.map((operand) => this.operands.typeOf(operand));
     const operation = operationFor(kind, name, types);
     if (!operation) throw this.noOperation(raw, name, types);
-    const scalars = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
+    const given = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
+    const scalars = operation.result === "bool" ? given.map(asCompared) : given;
     checkCollation(this.operands, raw, operation, scalars);
     if (name.startsWith("~~")) checkPattern(this.operands, raw, scalars[1]!);
     if (scalars.some(isNullConstant)) {

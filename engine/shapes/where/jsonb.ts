@@ -54,6 +54,17 @@ export function equalJsonb(a: Buffer, b: Buffer): boolean {
   return i === a.length && j === b.length;
 }
 
+/** The shortest text that is equal. */
+export function withoutLastZeros(value: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < value.length;) {
+    const end = tokenEnd(value, at);
+    parts.push(value.subarray(at, isInNumber(value[at]!) ? numberEnd(value, at, end) : end));
+    at = end;
+  }
+  return Buffer.concat(parts);
+}
+
 /** An array contains a scalar that is one of its items, but only at the top. */
 export function containsJsonb(whole: Buffer, part: Buffer): boolean {
   if (isScalar(whole)) return isScalar(part) && equalJsonb(whole, part);

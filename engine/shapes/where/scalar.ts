@@ -10,6 +10,7 @@ import { constantArray, elementsRead } from "./array-value.ts";
 import type { ReadColumn } from "./column.ts";
 import { compareFloats, floatOf } from "./float.ts";
 import type { Prefix } from "./prefix.ts";
+import { withoutLastZeros } from "./jsonb.ts";
 import { compareValues, numericOf, type NumberValue, textOf, withScale } from "./numeric.ts";
 import { type SqlType, valuesOf } from "./type.ts";
 
@@ -89,6 +90,13 @@ export function constantScalar(text: string | null, type: SqlType, isC: boolean,
     collation: isC ? explicitC : undefined,
     evaluate: () => value,
   };
+}
+
+/** Where only its value counts: a constant in the form that all equal ones have. */
+export function asCompared(scalar: Scalar): Scalar {
+  const value = scalar.type.type === "jsonb" ? constantOf(scalar) : undefined;
+  if (!value || !isBytes(value)) return scalar;
+  return constantScalar(withoutLastZeros(value).toString(), scalar.type, false);
 }
 
 /** Of two values of one type; numbers of any two types. */
