@@ -104,8 +104,8 @@ test("a table is not shown before it is published again, also where it was taken
 });
 
 test("an engine with a publication of its own is another history: what it had not published yet, it does not have", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
+  const { db, shop, beside } = await database(t);
+  const other = await beside(`${db.name}_b`);
   const [a, b] = [await shop.start(), await other.start({ publication: "second" })];
   const visited = await visit(a);
   await db.query("insert into items values (2)");
@@ -118,8 +118,8 @@ test("an engine with a publication of its own is another history: what it had no
 });
 
 test("two engines that see their publication dropped are two histories: a client loads at each move, and misses nothing", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
+  const { db, shop, beside } = await database(t);
+  const other = await beside(`${db.name}_b`);
   const [a, b] = [await shop.start(), await other.start()];
   const live = [await RawClient.greeted(a.url), await RawClient.greeted(b.url)];
   let visited = await visit(a);

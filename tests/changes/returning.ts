@@ -51,16 +51,19 @@ export async function engines(databaseUrl: string, slot: string, t: Releasing): 
   };
 }
 
-/** A database with it, and engines on it. */
-export async function database(t: Releasing): Promise<{ db: TestDatabase; shop: Engines }> {
-  const released: (() => Promise<void>)[] = [];
-  const db = await testDatabase({ after: (release) => void released.push(release) });
-  await db.query(setup);
-  const shop = await engines(db.url, db.name, t);
+/** A database with it, and engines on it: one after the other, and others `beside` these. They are closed before it is dropped. */
+export async function database(
+  t: Releasing,
+): Promise<{ db: TestDatabase; shop: Engines; beside: (slot: string, url?: string) => Promise<Engines> }> {
+  const releases: (() => unknown)[] = [];
+  const newestFirst: Releasing = { after: (release) => void releases.unshift(release) };
   t.after(async () => {
-    for (const release of released) await release();
+    for (const release of releases) await release();
   });
-  return { db, shop };
+  const db = await testDatabase(newestFirst);
+  await db.query(setup);
+  const beside = (slot: string, url = db.url): Promise<Engines> => engines(url, slot, newestFirst);
+  return { db, shop: await beside(db.name), beside };
 }
 
 /** Loads the table `items` and leaves. */

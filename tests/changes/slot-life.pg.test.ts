@@ -159,8 +159,8 @@ test("a second engine on the slot waits, and says so, until the first has ended;
 });
 
 test("two engines with slots of their own are one history: a client moves from one to the other", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
+  const { db, shop, beside } = await database(t);
+  const other = await beside(`${db.name}_b`);
   const [a, b] = [await shop.start(), await other.start()];
   const visited = await visit(a);
   await db.query("insert into items values (2)");
@@ -168,8 +168,8 @@ test("two engines with slots of their own are one history: a client moves from o
 });
 
 test("two engines whose slots were both dropped are still one history, which begins later for each", async (t) => {
-  const { db, shop } = await database(t);
-  const other = await engines(db.url, `${db.name}_b`, t);
+  const { db, shop, beside } = await database(t);
+  const other = await beside(`${db.name}_b`);
   const before = [await shop.start(), await other.start()];
   const visited = await visit(before[0]!);
   for (const engine of before) await engine.close();
@@ -210,13 +210,13 @@ test("a walsender of ours that nobody reads any more does not keep the engine fr
 });
 
 test("a role that may not replicate any more is a reason with its mend, and the engine goes on when it may again", async (t) => {
-  const { db } = await database(t);
+  const { db, beside } = await database(t);
   const role = db.name;
   await db.query(`create role ${role} superuser login replication password 'p'`);
   const url = new URL(db.url);
   url.username = role;
   url.password = "p";
-  const shop = await engines(url.href, `${db.name}_r`, t);
+  const shop = await beside(`${db.name}_r`, url.href);
   const engine = await shop.start();
   const visited = await visit(engine);
   await db.query(`alter role ${role} nosuperuser noreplication`);
