@@ -33,10 +33,15 @@ function randomFilter(table: SimTable, random: Random): Filter {
 }
 
 function condition(table: SimTable, random: Random, next: number): Filter {
-  const columns = table.columns.filter(({ type }) => type !== types.long && type !== types.array);
+  const columns = table.columns.filter(({ type }) => type !== types.long);
   const column = random.pick(columns);
   if (column.nullable && random.chance(0.2))
     return { where: `${column.name} is ${random.pick(["", "not "])}null`, params: [] };
+  if (random.chance(0.3)) return computed(column, random, next);
+  return compared(column, random, next);
+}
+
+function compared(column: SimColumn, random: Random, next: number): Filter {
   const operator = random.pick(operatorsOf(column));
   const value = (): unknown => parameter(column, random);
   if (operator === "any") return { where: `${column.name} = any($${next})`, params: [[value(), value(), value()]] };
@@ -45,8 +50,31 @@ function condition(table: SimTable, random: Random, next: number): Filter {
   return { where: `${column.name} ${operator} $${next}`, params: [value()] };
 }
 
+/** Forms that no value can make fail: C is the column, $ a value of its. */
+function computed(column: SimColumn, random: Random, next: number): Filter {
+  const form = random.pick([...formsOf(column), "C is distinct from $", "coalesce(C, $) = $"]);
+  const where = form.replaceAll(/[C$]/g, (mark) => (mark === "C" ? column.name : `$${next}`));
+  if (!form.includes("$")) return { where, params: [] };
+  return { where, params: [form.includes("like") ? random.pick(patterns) : parameter(column, random)] };
+}
+
+const patterns = ["%e%", "Bl%", "_m%", "\\%\\_", "%\\\\%", "%", "", "línea%"] as const;
+
+function formsOf({ type }: SimColumn): readonly string[] {
+  if (type === types.int4) return ["C % 7 between -3 and 2", "abs(C - $) < 10", "greatest(C, 3) > $", "-C < $"];
+  if (type === types.int8) return ["C % 2 = 0", "least(C, $) = C"];
+  if (type === types.numeric)
+    return ["C * 2 > $ + 1.50", "nullif(C, $) is null", "C - $ between symmetric 20 and -0.5"];
+  if (type === types.text) return ["C like $", "C not like $", "length(C) > 4", "C || '!' = $ || '!'"];
+  if (type === types.bool) return ["C is not true", "C is unknown", "not C"];
+  if (type === types.mood) return ["C > $", "C <= $"];
+  if (type === types.array) return ["C @> $", "C && $", "2 = any(C)", "cardinality(C) = 3"];
+  return [];
+}
+
 /** Order in text is a collation's affair, and refused without one. */
 function operatorsOf({ type }: SimColumn): readonly string[] {
+  if (type === types.array) return ["=", "<>"];
   if (type === types.text || type === types.char || type === types.bool || type === types.mood)
     return ["=", "<>", "any"];
   return ["=", "<>", "<", ">=", "any", "between"];
