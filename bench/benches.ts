@@ -4,6 +4,7 @@ import { catchUp } from "./catch-up.ts";
 import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
 import { firstSync } from "./first-sync.ts";
+import { hostile } from "./hostile.ts";
 import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
 import { log } from "./log.ts";
@@ -18,6 +19,7 @@ export const benches: readonly Bench[] = [
   snapshot,
   latency,
   crowd,
+  hostile,
   firstSync,
   catchUp,
   largeTransaction,

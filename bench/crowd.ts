@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Bench, type Figure, figure, type Progress } from "./bench.ts";
 import type { Order } from "./crowd/subscribers.ts";
-import { differences } from "./latency.ts";
+import { commitToFrame } from "./latency/rounds.ts";
 import { createTable, insertRows } from "./latency/rows.ts";
 import { median } from "./measure.ts";
 import { type BenchPostgres, benchPostgres } from "./postgres.ts";
@@ -131,22 +131,10 @@ class Scene {
   /** The median of the rounds' medians, in ms. */
   async latency(port: number): Promise<number> {
     const medians: number[] = [];
-    for (let round = 0; round < this.parameters.rounds; round++) medians.push(median(await this.round(port)));
+    const { rounds, shapes: rows, commits, warmUp, pauseMs } = this.parameters;
+    const round = { databaseUrl: this.postgres.url, port, table, rows, commits, warmUp, pauseMs };
+    for (let i = 0; i < rounds; i++) medians.push(median(await commitToFrame(round)));
     return median(medians);
-  }
-
-  private async round(port: number): Promise<number[]> {
-    const { commits, pauseMs, shapes, warmUp } = this.parameters;
-    const reader = part("latency/reader.ts", port, commits, table);
-    try {
-      await reader.says();
-      const writer = part("latency/writer.ts", this.postgres.url, table, shapes, commits, pauseMs);
-      const [arrived, acknowledged] = await Promise.all([reader.says<number[]>(), writer.says<number[]>()]);
-      await writer.stop();
-      return differences(arrived, acknowledged).slice(warmUp);
-    } finally {
-      await reader.stop();
-    }
   }
 }
 

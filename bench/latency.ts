@@ -4,11 +4,11 @@
  * clock. To the bytes, what is between is in turn the engine, pg-logical-replication's service feeding a socket, and the
  * floor; to the callback, the engine with a client, and the floor with a bare PGlite.
  */
-import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Bench, type Conditions, type Figure, figure, type Progress } from "./bench.ts";
+import { differences } from "./latency/rounds.ts";
 import { createTable, insertRows } from "./latency/rows.ts";
 import { inTurn, median, percentile } from "./measure.ts";
 import { type BenchPostgres, benchPostgres } from "./postgres.ts";
@@ -178,18 +178,6 @@ class Course {
       for (const part of parts) await part.stop();
     }
   }
-}
-
-/** Milliseconds per commit; each must have arrived, and in order. */
-export function differences(arrived: readonly number[], acknowledged: readonly number[]): number[] {
-  assert.equal(arrived.length, acknowledged.length);
-  return acknowledged.map((at, number) => {
-    assert.ok(
-      arrived[number]! >= (arrived[number - 1] ?? 0),
-      `commit ${number} arrived, and not before the one before`,
-    );
-    return (arrived[number]! - at) / 1e6;
-  });
 }
 
 function part(file: string, ...args: readonly (string | number)[]): Part {

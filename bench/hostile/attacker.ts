@@ -1,0 +1,87 @@
+/**
+ * Sends what must be refused, one thing after the other, on a connection of its own each, at a given rate. Says "ready" when the
+ * first was refused; told that it is enough, says how many were. One that is served instead ends the bench.
+ */
+import { once } from "node:events";
+import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { RawSocket } from "../catch-up/raw-socket.ts";
+import { say, told, whenDismissed } from "../processes.ts";
+
+const [port = "", perSecond = ""] = process.argv.slice(2);
+const table = "bench_orders";
+
+const subscribe = (where: string, params: readonly unknown[] = []): unknown => ({
+  kind: "subscribe",
+  id: 1,
+  shape: { table, where, params },
+});
+
+/** As the first message, or after a greeting. */
+const messages: readonly { readonly greets: boolean; readonly message: unknown }[] = [
+  { greets: false, message: "no object" },
+  { greets: false, message: { kind: "hello", token: nested(2_000) } },
+  { greets: false, message: subscribe("true") },
+  { greets: true, message: nested(2_000) },
+  { greets: true, message: subscribe("pg_sleep(10) is null") },
+  { greets: true, message: subscribe(`id in (${Array.from({ length: 2_000 }, (_, i) => i).join()}) or (select true)`) },
+  { greets: true, message: subscribe(`${"(".repeat(3_000)}true${")".repeat(3_000)}`) },
+  { greets: true, message: subscribe(`${"not ".repeat(2_000)}id = 1`) },
+  { greets: true, message: subscribe("status ~ '(a+)+$'") },
+  { greets: true, message: subscribe("id = $1", [{}, [], null]) },
+  { greets: true, message: subscribe("id = 1; drop table bench_orders") },
+  { greets: true, message: { kind: "subscribe", id: 1, shape: { table: "pg_catalog.pg_authid" } } },
+  { greets: true, message: { kind: "subscribe", id: -1, shape: { table } } },
+];
+
+let refused = 0;
+const enough = new AbortController();
+const attacking = attack();
+whenDismissed();
+await told();
+enough.abort();
+await attacking;
+say(refused);
+
+async function attack(): Promise<void> {
+  for (let i = 0; !enough.signal.aborted; i++) {
+    const pause = delay(1_000 / Number(perSecond));
+    half();
+    const { greets, message } = messages[i % messages.length]!;
+    await (greets ? afterGreeting(message) : refusal(await RawSocket.open(Number(port)), message));
+    refused++;
+    if (refused === 1) say("ready");
+    await pause;
+  }
+}
+
+async function afterGreeting(message: unknown): Promise<void> {
+  const socket = await RawSocket.open(Number(port));
+  socket.send({ kind: "hello" });
+  await socket.text(({ kind }) => kind === "welcome");
+  await refusal(socket, message);
+}
+
+/** An error, or the connection's end. */
+async function refusal(socket: RawSocket, message: unknown): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  socket.onText = (text) => (text.includes('"kind":"error"') ? resolve() : undefined);
+  socket.onBinary = () => reject(new Error(`served instead of refused: ${JSON.stringify(message)}`));
+  socket.socket.once("close", () => resolve());
+  socket.send(message);
+  await promise;
+  socket.socket.destroy();
+}
+
+/** Half a request, and gone. */
+function half(): void {
+  const socket = connect(Number(port), "127.0.0.1");
+  socket.on("error", () => undefined);
+  void once(socket, "connect").then(() => socket.end("GET /v1/sync HTTP/1.1\r\nHost: x\r\nX-Half: "));
+}
+
+function nested(depth: number): unknown {
+  let value: unknown = 1;
+  for (let i = 0; i < depth; i++) value = [value];
+  return value;
+}
