@@ -11,7 +11,7 @@ export interface Limits {
   readonly shapesPerConnection: number;
   /** On a connection, in the long run: ten times as many may come at once. Those beyond it fail with `too_fast`. */
   readonly subscribesPerSecond: number;
-  /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. */
+  /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. No text of more than 64 KiB is parsed, whatever this says. */
   readonly whereBytes: number;
   /** The largest message a client may send. */
   readonly messageBytes: number;

@@ -148,7 +148,7 @@ test("a token that expires is renewed on the open connection, and nobody notices
   t.after(() => client.close());
   const notes = client.sync({ table: "notes" });
   await notes.ready;
-  while (client.inspect().authentications === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => client.inspect().authentications > 0);
   await client.awaitPosition({ xid: await world.transaction("update notes set v = 'renewed' where id = 4") });
   assert.deepEqual(await client.query("select v from notes where id = 4"), [{ v: "renewed" }]);
   const { connections, purges, refetches, lastError } = client.inspect();

@@ -14,6 +14,7 @@ import type { ShapeRequest } from "../../engine/protocol.ts";
 import { mayConnect } from "../../engine/sockets/visitor.ts";
 import { RawClient, rowsOf } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
+import { until } from "../support/until.ts";
 
 const secret = "s3cr3t-key-of-thirty-two-characters";
 const inAnHour = Math.floor(Date.now() / 1000) + 3600;
@@ -173,7 +174,7 @@ describe("hostile input", () => {
     assert.deepEqual([status, (JSON.parse(body) as { code: string }).code], [503, "too_many"]);
     assert.match(body, /connectionsPerAddress/);
     await done(...mine);
-    while (server.engine.stats().connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => server.engine.stats().connections <= 1);
     await done(await greeted());
   });
 
@@ -397,7 +398,7 @@ describe("hostile input", () => {
       if (id % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     await goesOn();
-    while (server.engine.stats().connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => server.engine.stats().connections <= 1);
     await done(client);
   });
 
