@@ -9,6 +9,7 @@ import type { Lane } from "./lane.ts";
 import { asReplicaFailure } from "./query-errors.ts";
 import type { Replica } from "./replica.ts";
 import { Turn, type TurnHooks } from "./turn.ts";
+import { nextTask } from "./next-task.ts";
 import { abandon, outlastsStream, spilledIn, type Transaction, type Work } from "./work.ts";
 
 export interface BacklogHooks extends TurnHooks {
@@ -19,6 +20,9 @@ export interface BacklogHooks extends TurnHooks {
 // One local transaction of this size takes some tens of milliseconds; a browser should get to paint in between.
 const BATCH_BYTES_MAX = 1 << 20;
 
+// Turns follow one another without the page, or who asks over a port, getting a turn of their own; after this much they do.
+const TASK_BYTES_MAX = 1 << 18;
+
 export class Backlog {
   private readonly replica: Promise<Replica>;
   private readonly hooks: BacklogHooks;
@@ -26,6 +30,8 @@ export class Backlog {
   /** Those that have joined, until their rows stand in their table. */
   private readonly joined = new Map<Load, Lane>();
   private isWorking = false;
+  /** Worked off since anything else could run. */
+  private taskBytes = 0;
   private closed: WalcastError | undefined;
 
   constructor(replica: Promise<Replica>, hooks: BacklogHooks) {
@@ -58,6 +64,7 @@ export class Backlog {
       const replica = await this.replica;
       while (this.queue.length > 0) {
         await this.turn(replica).catch((error: unknown) => this.giveUpStream(error));
+        if (this.taskBytes >= TASK_BYTES_MAX) await this.nextTask();
       }
     } catch {
       // The replica did not open. Whoever waits for rows is told by their own promises.
@@ -65,6 +72,11 @@ export class Backlog {
     } finally {
       this.isWorking = false;
     }
+  }
+
+  private async nextTask(): Promise<void> {
+    this.taskBytes = 0;
+    await nextTask();
   }
 
   /** What else came on this connection is void; what the application asked for is not. */
@@ -103,6 +115,7 @@ export class Backlog {
       lines.push(next.lines);
       this.queue.shift();
     }
+    this.taskBytes += bytes;
     return lines;
   }
 
@@ -117,6 +130,7 @@ export class Backlog {
       batch.push(next);
       this.queue.shift();
     }
+    this.taskBytes += bytes;
     return batch;
   }
 }

@@ -15,16 +15,17 @@ import { type Channel, ChannelHandle } from "./channel.ts";
 import { Connection, type Token } from "./connection.ts";
 import { Database } from "./database.ts";
 import type { Row } from "./rows.ts";
-import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable } from "./index.ts";
+import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
 import { createKysely } from "./kysely.ts";
 import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
 import { LiveQueries, type LiveQuery } from "./live.ts";
 import { checkOptions } from "./options.ts";
 import { Replica } from "./replica.ts";
-import { type Shape, ShapeHandle, type ShapeOptions } from "./shape.ts";
+import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
 import { Trace } from "./trace.ts";
+import { ShapeLease, WarmShapes } from "./warm.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
 
@@ -32,7 +33,7 @@ const AWAIT_TIMEOUT_MS = 10_000;
 const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
 
 export class WalcastClient<DB, Name extends string> implements Client<DB, Name> {
-  readonly shapes: Readonly<Record<Name, Shape>>;
+  readonly shapes: Shapes<DB, Name>;
   readonly kysely: Kysely<DB>;
   private readonly database: Database;
   private readonly opened: Promise<Replica>;
@@ -43,6 +44,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly awaits: Awaits;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly handles = new Set<ShapeHandle>();
+  private readonly warm = new WarmShapes((shape) => this.unsync(shape));
   private readonly channels = new Set<ChannelHandle>();
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
@@ -94,11 +96,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   sync(options: ShapeOptions): Shape {
     this.refuseIfClosed("sync a shape");
-    const handle = new ShapeHandle(options, (shape) => this.unsync(shape));
-    this.handles.add(handle);
-    if (this.failure) handle.failed(this.failure);
-    else this.lanes.add(handle);
-    return handle;
+    const ttlMs = ttlOf(options);
+    const warm = this.warm.take(keptAs(options));
+    const handle = warm ?? this.syncNew(options);
+    return warm || ttlMs > 0 ? new ShapeLease(handle, () => this.warm.keep(handle, ttlMs)) : handle;
   }
 
   async preload(): Promise<void> {
@@ -236,6 +237,17 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return Object.fromEntries(entries) as Record<Name, Shape>;
   }
 
+  private syncNew(options: ShapeOptions): ShapeHandle {
+    const handle = new ShapeHandle(options, {
+      leave: (shape) => this.unsync(shape),
+      describe: async ({ member }) => (await this.opened).descriptionOf(member),
+    });
+    this.handles.add(handle);
+    if (this.failure) handle.failed(this.failure);
+    else this.lanes.add(handle);
+    return handle;
+  }
+
   private get lsn(): Lsn {
     return this.replica?.position ?? zeroLsn;
   }
@@ -345,6 +357,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const error = new WalcastError("closed", "the client was closed");
     const disconnected = this.connection.close();
     this.updateStatus();
+    this.warm.close();
     this.awaits.close(error);
     this.liveQueries.close(error);
     for (const handle of [...this.handles, ...this.channels]) handle.abandon(error);

@@ -27,6 +27,7 @@ export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protoco
 export type { ErrorCode, ErrorJson, Lsn, ShapeRequest } from "../engine/protocol.ts";
 export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
 export type { Token } from "./connection.ts";
+export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
 export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
@@ -76,9 +77,17 @@ export type Queryable<Database, Row> = string | ((db: Kysely<Database>) => Compi
 
 export type ChannelOptions = Omit<ShapeRequest, "table">;
 
+/**
+ * The handles of declared shapes, by their names. Where `createClient` is given the type of the database, their names are not
+ * inferred as well: then a table's name is taken for one, and another name may be undefined.
+ */
+export type Shapes<Database, Name extends string> = string extends Name
+  ? { readonly [Table in keyof Database & string]: Shape } & { readonly [name: string]: Shape }
+  : Readonly<Record<Name, Shape>>;
+
 export interface Client<Database = AnyDatabase, Name extends string = string> {
   /** The handles of the declared shapes. */
-  readonly shapes: Readonly<Record<Name, Shape>>;
+  readonly shapes: Shapes<Database, Name>;
   /** Kysely on the replica: reading only. */
   readonly kysely: Kysely<Database>;
   /** The replica itself. */

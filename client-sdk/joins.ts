@@ -202,7 +202,8 @@ export class Joins {
     this.tables.setMembers(table, [...table.members, member]);
   }
 
-  private createIndexes(member: Member, table: string): void {
+  /** Inside a transaction: those that it wants and has not. */
+  createIndexes(member: Member, table: string): void {
     for (const index of member.indexes) {
       const name = `walcast_${crc32(new TextEncoder().encode(`${table} ${index}`)).toString(16)}`;
       this.database.script(`CREATE INDEX IF NOT EXISTS ${name} ON ${table} (${index})`);

@@ -22,6 +22,7 @@ import {
 import { type Audit, auditOf } from "./audit.ts";
 import { netChanges } from "./complete.ts";
 import type { Database, Run } from "./database.ts";
+import { describeTable, type ShapeDescription } from "./description.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
 import { Leftovers } from "./leftovers.ts";
 import { isShared, type LocalTable, LocalTables, type Member, numberOf } from "./local-tables.ts";
@@ -94,7 +95,10 @@ export class Replica {
 
   claimed(member: Member, isCurrent: boolean): void {
     const runs = [store.claimMember(numberOf(member)), ...(isCurrent ? [] : [store.outdateMember(numberOf(member))])];
-    this.database.transaction(() => this.database.runAll(runs));
+    this.database.transaction(() => {
+      this.database.runAll(runs);
+      this.joins.createIndexes(member, this.tables.of(member)!.qualified);
+    });
   }
 
   /** Its rows stay where they are while the position moves on. */
@@ -188,6 +192,13 @@ export class Replica {
 
   removeUnclaimed(): Set<string> {
     return this.leftovers.remove();
+  }
+
+  /** The table that its rows stand in. */
+  descriptionOf(member: Member): ShapeDescription {
+    const table = this.tables.of(member);
+    if (!table) throw new WalcastError("invariant", "describe a shape: expected its rows in a table, found none");
+    return describeTable(table);
   }
 
   /** How many rows the shape has, and what they add up to. */

@@ -2,7 +2,8 @@
  * The handle of a shape: what an application sees of a part of a table that is kept on the replica. The lanes tell it
  * what happens; it tells whoever listens.
  */
-import type { ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
+import { type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import type { ShapeDescription } from "./description.ts";
 import type { Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
@@ -12,6 +13,11 @@ import { parseTableName, qualified, requestKey } from "./tables.ts";
 export interface ShapeOptions extends ShapeRequest {
   /** Indexes to make on the replica, each as between the parentheses of CREATE INDEX: `["status, created_at DESC"]`. */
   readonly indexes?: readonly string[];
+  /**
+   * Milliseconds for which the shape stays warm after `unsubscribe`: it is kept current, and who asks for the same again has it
+   * at once. Then its rows leave. Default 0.
+   */
+  readonly ttl?: number;
 }
 
 /**
@@ -46,11 +52,18 @@ export interface Shape {
   readonly ready: Promise<void>;
   /** Returns what removes the listener. */
   on<Event extends keyof ShapeEvents>(event: Event, listener: ShapeEvents[Event]): () => void;
+  /** The local table beside the server's, as soon as the shape is ready; rejects as `ready` does. */
+  describe(): Promise<ShapeDescription>;
   /**
-   * Resolves when its rows have left the replica, in one transaction; rows that another shape holds as well stay. Rejects with
-   * `closed` where the client is closed before; does nothing afterwards.
+   * Resolves when its rows have left the replica, in one transaction; rows that another shape holds as well stay. With a `ttl` it
+   * resolves at once, and they leave later. Rejects with `closed` where the client is closed before; does nothing afterwards.
    */
   unsubscribe(): Promise<void>;
+}
+
+export interface ShapeHooks {
+  leave(shape: ShapeHandle): Promise<void>;
+  describe(shape: ShapeHandle): Promise<ShapeDescription>;
 }
 
 export class ShapeHandle implements Shape, Subscriber {
@@ -58,20 +71,23 @@ export class ShapeHandle implements Shape, Subscriber {
   readonly member: Member;
   readonly changes = false;
   readonly tableName: string;
+  /** Equal for shapes that can stand in for each other. */
+  readonly keptAs: string;
   private currentStatus: ShapeStatus = "loading";
   private currentProgress: ShapeProgress = { rows: 0, bytes: 0, estimatedRows: 0 };
   private failure: WalcastError | undefined;
   private readonly isReady = new Deferred<void>();
   private readonly statusListeners = new Listeners<[ShapeStatus]>();
   private readonly progressListeners = new Listeners<[ShapeProgress]>();
-  private readonly leave: (shape: ShapeHandle) => Promise<void>;
+  private readonly hooks: ShapeHooks;
 
-  constructor(options: ShapeOptions, leave: (shape: ShapeHandle) => Promise<void>) {
-    const { indexes = [], ...request } = options;
+  constructor(options: ShapeOptions, hooks: ShapeHooks) {
+    const { indexes = [], ttl: _, ...request } = options;
     this.request = request;
     this.tableName = qualified(parseTableName(request.table));
     this.member = { number: undefined, access: undefined, request: requestKey(request), isOver: false, indexes };
-    this.leave = leave;
+    this.keptAs = keptAs(options);
+    this.hooks = hooks;
   }
 
   get status(): ShapeStatus {
@@ -96,8 +112,13 @@ export class ShapeHandle implements Shape, Subscriber {
       : this.progressListeners.add(listener as ShapeEvents["progress"]);
   }
 
+  async describe(): Promise<ShapeDescription> {
+    await this.ready;
+    return this.hooks.describe(this);
+  }
+
   unsubscribe(): Promise<void> {
-    return this.leave(this);
+    return this.hooks.leave(this);
   }
 
   /** It will never be ready. */
@@ -151,4 +172,17 @@ export class ShapeHandle implements Shape, Subscriber {
     this.currentProgress = progress;
     this.progressListeners.emit(progress);
   }
+}
+
+export function keptAs(options: ShapeOptions): string {
+  return JSON.stringify([requestKey(options), options.indexes ?? []]);
+}
+
+/** Throws `config_invalid`. */
+export function ttlOf({ table, ttl = 0 }: ShapeOptions): number {
+  if (ttl >= 0) return ttl;
+  throw new WalcastError(
+    "config_invalid",
+    `sync ${table}: expected a ttl in milliseconds from 0, found ${String(ttl)}`,
+  );
 }

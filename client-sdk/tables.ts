@@ -75,9 +75,14 @@ export function opaqueTypesOf(types: readonly TypeDescription[]): OpaqueTypes {
 const namesOfTheCatalog =
   /^(aclitem|reg(class|collation|config|database|dictionary|namespace|oper|operator|proc|procedure|role|type))(\[\])?$/;
 
+/** Also of their arrays. */
+export function isNameOfTheCatalog(type: string): boolean {
+  return namesOfTheCatalog.test(type);
+}
+
 /** A column's type here: the server's own spelling, or text where a replica may not know the type or its values. */
 export function localType(type: string, opaque: OpaqueTypes): string {
-  if (namesOfTheCatalog.test(type)) return type.endsWith("[]") ? "text[]" : "text";
+  if (isNameOfTheCatalog(type)) return type.endsWith("[]") ? "text[]" : "text";
   const userType = userTypeOf(type);
   if (userType === undefined || !opaque.has(userType)) return type;
   return type.endsWith("[]") ? "text[]" : "text";
