@@ -31,6 +31,7 @@ import { loadParser } from "./shapes/where.ts";
 import type { Health } from "./sockets/http.ts";
 import { Hub } from "./sockets/hub.ts";
 import { Server } from "./sockets/server.ts";
+import { Vetting } from "./sockets/vetting.ts";
 import { Xids } from "./sockets/xids.ts";
 import { Timers } from "./timers.ts";
 
@@ -90,6 +91,7 @@ class RunningEngine implements Engine {
   private readonly claim: Claim;
   private readonly server: Server;
   private readonly metrics: Metrics;
+  private readonly vetting: Vetting;
   private readonly timers: Timers;
   private readonly stopping = new AbortController();
   private stages: Stages | undefined;
@@ -109,6 +111,7 @@ class RunningEngine implements Engine {
       prepare: withoutTimeouts,
     });
     this.claim = new Claim(config.databaseUrl, config.slot);
+    this.vetting = new Vetting(log);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
     const metrics = (): Promise<string> => this.metrics.text();
     this.server = new Server({ config, log, health: () => this.health(), metrics });
@@ -129,6 +132,7 @@ class RunningEngine implements Engine {
       config: this.config,
       hub,
       tables,
+      vetting: this.vetting,
       xids,
       epoch: () => replication.epoch,
       continues: (epoch, position) => replication.continues(epoch, position),
@@ -150,6 +154,7 @@ class RunningEngine implements Engine {
     this.timers.stop();
     clearTimeout(this.acknowledging);
     this.server.close();
+    await this.vetting.close();
     this.stages?.snapshots.close();
     // They wait a moment for an answer to their goodbye, and not for each other.
     const pools = Promise.all([this.snapshotPool.close(), this.control.close()]);

@@ -9,6 +9,7 @@ import type { ShapeRequest, TableDescription } from "../protocol.ts";
 import { isSql } from "../sql.ts";
 import { type Access, accessTo } from "./access.ts";
 import { digestOf } from "./digest.ts";
+import { isLong, keepNode, keptNode, longKey } from "./long.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
 import { Recent } from "./recent.ts";
 import type { Node } from "./where/node.ts";
@@ -16,7 +17,8 @@ import { both, compileWhere, everything, isConstant, type Predicate, predicateFr
 
 /**
  * While no row of it changes a shape is little more than its parameters: there may be a million. What it has in common
- * with others is theirs together, and its predicate is made from what was asked for whenever somebody needs it.
+ * with others is theirs together, and its predicate is made from what was asked for whenever somebody needs it: unless that
+ * takes long.
  */
 export class Shape {
   /** A hash of what is asked for and may be read: table, columns, effective predicate. */
@@ -25,6 +27,7 @@ export class Shape {
   private readonly where: string | undefined;
   private readonly params: readonly unknown[];
   private readonly ruleParams: readonly unknown[];
+  private readonly kept: Node | undefined;
 
   /** Throws where the request is refused. */
   constructor(access: Access, where: string | undefined, params: readonly unknown[], ruleParams: readonly unknown[]) {
@@ -32,7 +35,8 @@ export class Shape {
     this.where = where;
     this.params = params;
     this.ruleParams = ruleParams;
-    const predicate = this.makePredicate();
+    this.kept = isLong(where, params, ruleParams) ? this.keep() : undefined;
+    const predicate = this.kept ? predicateFrom({ node: this.kept }) : this.makePredicate();
     requireIdentity(access, predicate);
     this.digest = digestOf(meaningOf(access, predicate));
     latest = { shape: this, node: predicate.node };
@@ -75,8 +79,18 @@ export class Shape {
 
   /** The predicate's. */
   get node(): Node {
+    if (this.kept) return this.kept;
     if (latest?.shape !== this) latest = { shape: this, node: this.makePredicate().node };
     return latest.node;
+  }
+
+  private keep(): Node {
+    const key = longKey(this.where, this.params, this.ruleParams);
+    const known = keptNode(this.access, key);
+    if (known) return known;
+    const { node } = this.makePredicate();
+    keepNode(this.access, key, node);
+    return node;
   }
 
   private makePredicate(): Predicate {
@@ -102,10 +116,31 @@ export function resolveShape(
   readable: readonly string[] | undefined,
   changes: boolean,
 ): Shape {
-  const ruleText = rule === true ? undefined : rule.text;
-  const access = accessTo(table, { asked: request.columns, readable, ruleText, changes });
+  const access = accessTo(table, { asked: request.columns, readable, ruleText: textOf(rule), changes });
   const where = request.where && texts.get(request.where, () => request.where!);
-  return new Shape(access, where, copied(request.params), rule === true ? none : copied(rule.params));
+  return new Shape(access, where, copied(request.params), paramsOf(rule));
+}
+
+/** Whether `resolveShape` would read a condition that nobody else has, and whose length a client chose. */
+export function takesLong(
+  request: ShapeRequest,
+  table: Table,
+  rule: Sql | true,
+  readable: readonly string[] | undefined,
+  changes: boolean,
+): boolean {
+  const { where, params = none, columns: asked } = request;
+  if (where === undefined || !isLong(where, params)) return false;
+  const access = accessTo(table, { asked, readable, ruleText: textOf(rule), changes });
+  return !keptNode(access, longKey(where, params, paramsOf(rule)));
+}
+
+function textOf(rule: Sql | true): string | undefined {
+  return rule === true ? undefined : rule.text;
+}
+
+function paramsOf(rule: Sql | true): readonly unknown[] {
+  return rule === true ? none : copied(rule.params);
 }
 
 /** Each request comes with a copy of its own of the same few texts. */

@@ -13,7 +13,7 @@ import { parseWhere } from "./where/parse.ts";
 import { resolve } from "./where/resolve.ts";
 
 export { EvaluationFailed } from "./where/numeric.ts";
-export { loadParser } from "./where/parse.ts";
+export { handOver, loadParser } from "./where/parse.ts";
 
 export interface Predicate {
   /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */
@@ -46,6 +46,18 @@ export function compileWhere(
 ): Predicate {
   const { expression, positionOf } = parseWhere(where);
   return predicateOf(resolve(expression, { table, params, isVisible, positionOf }));
+}
+
+/** For another thread: throws what compileWhere would, or gives what makes it parse nothing once it was handed over. */
+export function vetWhere(
+  where: string,
+  params: readonly unknown[],
+  table: Table,
+  isVisible: (position: number) => boolean,
+): string {
+  const { expression, positionOf } = parseWhere(where);
+  resolve(expression, { table, params, isVisible, positionOf });
+  return JSON.stringify(expression);
 }
 
 /** The rule comes first: `where` never sees a row that does not pass it, neither here nor in SQL. */

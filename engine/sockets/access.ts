@@ -5,29 +5,41 @@
 import { type Auth, type Config, ruleFor, type TableRule } from "../config.ts";
 import { unknownTable } from "../changes/catalog.ts";
 import { isPostgresAway } from "../changes/connection.ts";
+import type { Table } from "../changes/table.ts";
 import type { Tables } from "../changes/tables.ts";
 import { type ShapeRequest, WalcastError } from "../protocol.ts";
 import { parseTableName, type TableName } from "../shapes/name.ts";
-import { readRule, resolveShape, ruleFailed, type Shape } from "../shapes/shape.ts";
+import { isLonger } from "../shapes/long.ts";
+import { readRule, resolveShape, ruleFailed, type Shape, takesLong } from "../shapes/shape.ts";
 import type { Sql } from "../sql.ts";
+import type { Vetting } from "./vetting.ts";
 
 export interface AccessServices {
   readonly config: Pick<Config, "tables" | "limits">;
   readonly tables: Tables;
+  readonly vetting: Vetting;
 }
 
+/** `asker`: the connection. */
 export async function shapeFor(
-  { config, tables }: AccessServices,
+  { config, tables, vetting }: AccessServices,
   request: ShapeRequest,
   auth: Auth,
   changes: boolean,
+  asker: object,
 ): Promise<Shape> {
   const name = parseTableName(request.table);
   const rule = ruleFor(config, name);
   if (!rule) throw unknownTable(name.schema, name.name);
   requireShort(request, config.limits.whereBytes);
   const allowed = await allowedBy(rule, name, auth);
-  const table = await tables.get(name.schema, name.name, rule.replicaIdentity !== "keep");
+  const current = (): Promise<Table> => tables.get(name.schema, name.name, rule.replicaIdentity !== "keep");
+  let table = await current();
+  if (takesLong(request, table, allowed, rule.columns, changes)) {
+    await vetting.vet(asker, request, table, rule.columns);
+    // It may be another by now.
+    table = await current();
+  }
   return resolveShape(request, table, allowed, rule.columns, changes);
 }
 
@@ -41,6 +53,9 @@ async function allowedBy(rule: TableRule, { schema, name }: TableName, auth: Aut
 }
 
 function requireShort({ where = "", params = [] }: ShapeRequest, bytesMax: number): void {
+  // Writing a message's worth of small values as JSON takes milliseconds.
+  if (isLonger(params, bytesMax))
+    throw new WalcastError("too_large", `subscribe: expected params of at most ${bytesMax} bytes, found more`);
   for (const [name, text] of [
     ["where", where],
     ["params", JSON.stringify(params)],

@@ -4,7 +4,7 @@ import { type ClientMessage, type LoadPart, parseLsn, type ShapeRequest } from "
 
 const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited"];
 
-/** `depthMax`: deeper JSON is refused before it is parsed. */
+/** JSON that is deeper than `depthMax`, or has more arrays and objects than any message needs, is refused before it is parsed. */
 export function parseClientMessage(text: string, depthMax: number): ClientMessage {
   const message = asObject(parseJson(text, depthMax), "a message");
   switch (message["kind"]) {
@@ -87,7 +87,8 @@ function asLoad(value: unknown): LoadPart {
 }
 
 function parseJson(text: string, depthMax: number): unknown {
-  if (isDeeper(text, depthMax)) throw malformed(`expected at most ${depthMax} levels of JSON, found more`);
+  if (isLarger(text, depthMax))
+    throw malformed(`expected at most ${depthMax} levels and ${containersMax} arrays and objects of JSON, found more`);
   try {
     return JSON.parse(text);
   } catch {
@@ -95,15 +96,22 @@ function parseJson(text: string, depthMax: number): unknown {
   }
 }
 
+// One for each parameter that is an array, and some. A mebibyte of empty ones takes thirty milliseconds to parse.
+const containersMax = 10_000;
+
 /** What stands in strings does not count. Text that is not JSON gets some answer, and is refused by the parser. */
-function isDeeper(text: string, depthMax: number): boolean {
+function isLarger(text: string, depthMax: number): boolean {
   let depth = 0;
+  let containers = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === quote) at = endOfString(text, at);
-    else if (code === openBracket || code === openBrace) depth++;
     else if (code === closeBracket || code === closeBrace) depth--;
-    if (depth > depthMax) return true;
+    else if (code === openBracket || code === openBrace) {
+      depth++;
+      containers++;
+    }
+    if (depth > depthMax || containers > containersMax) return true;
   }
   return false;
 }

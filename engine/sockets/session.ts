@@ -27,12 +27,14 @@ import { Frames, type Socket, type Unnumbered } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import { Lane } from "./lane.ts";
 import { MalformedSubscription, parseClientMessage } from "./messages.ts";
+import type { Vetting } from "./vetting.ts";
 import type { Xids } from "./xids.ts";
 
 export interface SessionServices {
   readonly config: Config;
   readonly hub: Hub;
   readonly tables: Tables;
+  readonly vetting: Vetting;
   readonly xids: Xids;
   /** Identifies this history of this database. */
   readonly epoch: () => string;
@@ -115,6 +117,7 @@ export class Session {
     this.feed.frames.end();
     for (const lane of this.lanes.values()) lane.end({ mayReturn: true });
     this.lanes.clear();
+    this.services.vetting.forget(this);
     this.services.hub.disconnected(this.feed);
   }
 
@@ -275,7 +278,7 @@ export class Session {
       id,
       changes,
       shown,
-      resolve: (auth) => shapeFor(this.services, request, auth, changes),
+      resolve: (auth) => shapeFor(this.services, request, auth, changes, this),
       auth: () => this.credentials.auth,
       onEnded: () => this.lanes.delete(id),
     });

@@ -55,6 +55,7 @@ test(
       `@types/react@19`,
     );
     await t.test("import", () => imports(folder));
+    await t.test("the thread that reads long conditions", () => thread(folder));
     await t.test("the command", () => commands(folder));
     await t.test("types", () => types(folder));
     await t.test("what is inside", () => contents(folder));
@@ -66,6 +67,16 @@ async function imports(folder: string): Promise<void> {
     console.log(typeof engine.createEngine, typeof engine.jwt, typeof client.createClient, typeof react.useLiveQuery);`;
   const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", script], { cwd: folder });
   assert.equal(stdout.trim(), "function function function function");
+}
+
+/** What it says of a condition that is none shows that it runs. */
+async function thread(folder: string): Promise<void> {
+  const script = `const { Vetting } = await import("./node_modules/@walcast/engine/dist/engine/sockets/vetting.js");
+    const vetting = new Vetting({ warn: console.log });
+    await vetting.vet({}, { table: "t", where: ")" }, { columns: [] }).catch(({ code }) => console.log(code));
+    await vetting.close();`;
+  const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", script], { cwd: folder });
+  assert.equal(stdout.trim(), "where_syntax");
 }
 
 async function commands(folder: string): Promise<void> {

@@ -46,6 +46,17 @@ for (const [what, one, other] of same) {
   });
 }
 
+test("what takes long to read is read once, for each rule and each set of columns that may be read", () => {
+  const request = { where: "customer = ANY($1)", params: [Array.from({ length: 500 }, (_, i) => i)] };
+  const { node } = shape(request);
+  assert.equal(shape(structuredClone(request)).node, node);
+  assert.equal(shape(structuredClone(request)).predicate.node, node);
+  assert.notEqual(shape({ ...request, params: [[...request.params[0]!, 500]] }).node, node);
+  assert.notEqual(shape(request, orders, { rule: sql`status = 'x'` }).node, node);
+  assert.notEqual(shape(request, { ...orders }).node, node);
+  assert.throws(() => shape(request, orders, { readable: ["id"] }), { code: "unknown_column" });
+});
+
 test("shapes that differ in anything that a client could see have different keys", () => {
   const keys = [
     shape({}),

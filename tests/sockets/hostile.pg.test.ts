@@ -234,6 +234,7 @@ describe("hostile input", () => {
       "malformed_message",
     ],
     ["objects that lie 30,000 deep", async () => '{"a":'.repeat(30_000), 4400, "malformed_message"],
+    ["60,000 objects side by side", async () => `[${"{},".repeat(60_000)}1]`, 4400, "malformed_message"],
     ["a kind that every object has", async () => '{"kind":"__proto__"}', 4400, "malformed_message"],
     ["a kind that every object inherits", async () => '{"__proto__":{"kind":"hello"}}', 4400, "malformed_message"],
     ["a message above the limit", async () => " ".repeat(messageBytes + 1), 4413, "too_large"],
@@ -344,6 +345,19 @@ describe("hostile input", () => {
     await server.transaction("insert into orders values (4, 'mallory', 'mine', 100001)");
     assert.deepEqual((await client.commit(1)).operations, [{ kind: "insert", row: ["4"] }]);
     await server.transaction("delete from orders where id = 4");
+    await done(client);
+  });
+
+  test("a condition that is long and allowed is served as a short one is", async () => {
+    const client = await greeted();
+    const where = `id in (${Array.from({ length: 3_000 }, (_, i) => i).join()})`;
+    const loaded = await client.load(1, { table, columns: ["id"], where });
+    assert.deepEqual(rowsOf(loaded.lines), [["3"]]);
+    await server.transaction("insert into orders values (4, 'mallory', 'mine', 1), (4000, 'mallory', 'mine', 1)");
+    assert.deepEqual((await client.commit(1)).operations, [{ kind: "insert", row: ["4"] }]);
+    client.send({ kind: "unsubscribe", id: 1 });
+    await client.control("unsubscribed");
+    await server.transaction("delete from orders where id in (4, 4000)");
     await done(client);
   });
 

@@ -30,8 +30,15 @@ export interface ParsedWhere {
 }
 
 export function parseWhere(where: string): ParsedWhere {
-  return recent.get(where, () => parse(where));
+  return handed?.where === where ? handed.parsed : recent.get(where, () => parse(where));
 }
+
+/** What another thread made of this text, as JSON: it is not parsed again by the next who reads it. */
+export function handOver(where: string, expression: string): void {
+  handed = { where, parsed: parsedAs(JSON.parse(expression) as Raw, where) };
+}
+
+let handed: { readonly where: string; readonly parsed: ParsedWhere } | undefined;
 
 // Clients of one application send the same few texts with other parameters; parsing is most of what a shape costs.
 const recent = new Recent<ParsedWhere>(200);
@@ -41,6 +48,10 @@ function parse(where: string): ParsedWhere {
   checkNesting(where);
   const expression = onlyWhereClause(parseStatement(where));
   if (!expression) throw new WalcastError("where_syntax", "read a where: expected one condition and nothing after it");
+  return parsedAs(expression, where);
+}
+
+function parsedAs(expression: Raw, where: string): ParsedWhere {
   return {
     expression,
     positionOf: (location) =>
