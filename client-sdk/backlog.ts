@@ -96,7 +96,7 @@ export class Backlog {
       else if (work.kind === "copy") turn.copy(work.lane, this.takeCopies(work.lane, work.lines));
       else turn.work(work);
       if (this.queue.length === 0) replica.tidy();
-      await replica.database.flush();
+      await replica.database.committed();
     });
     this.queue.unshift(...turn.next);
     for (const call of turn.tell) call();

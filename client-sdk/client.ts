@@ -57,7 +57,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
-    this.database = new Database(options.replica);
+    this.database = new Database(options.replica, (error) => (this.trace.lastError = error));
     this.opened = this.open().catch((error: unknown) => this.openFailed(error));
     this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
@@ -146,12 +146,19 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.connection.setToken(token);
   }
 
+  /** Resolves when what is shown now outlives the process; rejects where there is no room for it. */
+  async flush(): Promise<void> {
+    await this.opened;
+    await this.database.flush();
+  }
+
   inspect(): Inspection {
     return {
       status: this.status,
       position: this.position,
       epoch: this.epoch,
       ...this.trace.inspect(),
+      storage: this.database.inspect(),
       shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({
         ...request,
         status,
@@ -178,6 +185,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.epoch = replica.epoch;
     const damage = this.database.damage ?? replica.emptied;
     if (damage !== undefined) this.trace.lastError = emptied(damage);
+    await this.database.committed();
     this.lanes.restore(replica);
     return replica;
   }

@@ -11,6 +11,7 @@ import { WalcastError } from "../engine/protocol.ts";
 import { Instance } from "./instance.ts";
 import { excerpt, failed, isStalePlan } from "./query-errors.ts";
 import { decodeRows, type RawResult, type Row } from "./rows.ts";
+import type { StorageInspection } from "./storage/storage.ts";
 import { type Statement, Statements } from "./statements.ts";
 import { type ArrayTypes, encodeParameter } from "./values.ts";
 import {
@@ -55,16 +56,19 @@ export class Database {
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
 
-  /** An own PGlite, in memory or in a directory, or one that the application has made and will close. Throws `config_invalid`. */
-  constructor(replica: string | PGlite = "memory://") {
-    this.instance = new Instance(replica);
+  /**
+   * An own PGlite, or one that the application has made and will close. `trouble`: what is shown could not be stored.
+   * Throws `config_invalid`.
+   */
+  constructor(replica: string | PGlite = "memory://", trouble: (error: WalcastError) => void = () => {}) {
+    this.instance = new Instance(replica, trouble);
   }
 
   get pglite(): PGlite {
     return this.instance.pglite;
   }
 
-  /** Why what was in its directory could not be opened. */
+  /** Why what was in its storage could not be opened. */
   get damage(): string | undefined {
     return this.instance.damage;
   }
@@ -103,9 +107,19 @@ export class Database {
     return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
   }
 
-  /** To where a given PGlite keeps its files, if that is elsewhere; between local transactions, so rows and position go together. */
-  async flush(): Promise<void> {
-    if (!this.instance.isOwn) await this.pglite.syncToFs();
+  /** Between local transactions, so rows and position are stored together. */
+  committed(): Promise<void> {
+    return this.instance.committed();
+  }
+
+  /** Resolves when what was committed until now outlives this process; rejects where there is no room for it. */
+  flush(): Promise<void> {
+    return this.instance.flush();
+  }
+
+  /** Where the files are, and whether they are as new as what is shown. */
+  inspect(): StorageInspection {
+    return this.instance.inspect();
   }
 
   /** A turn that lasts until what it resolves with is called. */

@@ -4,11 +4,15 @@
  */
 import type * as FileSystem from "node:fs";
 import type * as Path from "node:path";
+import { PGlite } from "@electric-sql/pglite";
 import { WalcastError } from "../engine/protocol.ts";
 import { Lock } from "./lock.ts";
+import { preparedFile } from "./storage/empty.ts";
+import { alwaysCurrent, type Storage, type StorageInspection } from "./storage/storage.ts";
 
-export class Directory {
-  readonly path: string;
+export class Directory implements Storage {
+  isNew = false;
+  private readonly path: string;
   private readonly lock: Lock;
   private readonly fs: typeof FileSystem;
 
@@ -24,11 +28,26 @@ export class Directory {
     if (holder !== undefined) throw inUse(this.path, lock, holder);
   }
 
-  /** Under another name, for whoever wants to look into it. Returns that name. */
+  create(): PGlite {
+    this.isNew = !this.fs.existsSync(`${this.path}/PG_VERSION`);
+    const loadDataDir = this.isNew ? preparedFile(this.fs) : undefined;
+    return new PGlite(this.path, loadDataDir ? { loadDataDir } : {});
+  }
+
+  /** Under another name, for whoever wants to look into it. */
   setAside(): string {
     const aside = `${this.path}.damaged-${new Date().toISOString().replaceAll(":", "-")}`;
     this.fs.renameSync(this.path, aside);
-    return aside;
+    return `it is kept as ${aside}`;
+  }
+
+  /** Postgres has written it, and the operating system has it. */
+  changed(): void {}
+
+  async flush(): Promise<void> {}
+
+  inspect(): StorageInspection {
+    return alwaysCurrent("directory");
   }
 
   release(): void {
@@ -41,8 +60,8 @@ function nodeModules(text: string): { fs: typeof FileSystem; path: typeof Path }
   if (!builtin)
     throw new WalcastError(
       "config_invalid",
-      `create a client: expected "memory://" or a PGlite as replica, found ${JSON.stringify(text)}`,
-      { hint: "A directory can be one in Node 20.16 or later. Replicas in a browser's storage are not there yet." },
+      `create a client: expected a replica that is possible here, found the directory ${JSON.stringify(text)}`,
+      { hint: 'A directory can be one in Node 20.16 or later. In a browser, take "opfs-ahp://name" or "idb://name".' },
     );
   return { fs: builtin("node:fs"), path: builtin("node:path") };
 }

@@ -21,6 +21,7 @@ import type { Channel } from "./channel.ts";
 import { WalcastClient } from "./client.ts";
 import type { Token } from "./connection.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
+import type { StorageInspection } from "./storage/storage.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
 export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
@@ -29,6 +30,8 @@ export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
 export type { Token } from "./connection.ts";
 export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
+export { askToPersist } from "./storage/persist.ts";
+export type { StorageInspection } from "./storage/storage.ts";
 export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
 /** A database whose tables nobody described: any table, any column, values unknown. */
@@ -50,8 +53,8 @@ export interface ClientOptions<Name extends string = string> {
   /** Sent when connecting. A function is asked before every connection. */
   readonly token?: Token;
   /**
-   * Where the rows live: `"memory://"` (the default) for a PGlite of its own; a directory, in Node, where they outlive the
-   * process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
+   * Where the rows live: `"memory://"` (the default) for a PGlite of its own; `"idb://name"` for a database in the browser's
+   * IndexedDB or a directory, in Node, where they outlive the process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
    * becomes read-only by default: begin with `BEGIN READ WRITE` to write tables of your own.
    */
   readonly replica?: "memory://" | (string & {}) | PGlite;
@@ -170,6 +173,8 @@ export interface Inspection {
   /** Local transactions. */
   readonly transactions: number;
   readonly lastError: ErrorJson | undefined;
+  /** Where the rows are kept, and whether what is kept is as new as what is shown. */
+  readonly storage: StorageInspection;
   readonly shapes: readonly (ShapeRequest & {
     readonly status: ShapeStatus;
     readonly progress: ShapeProgress;

@@ -2,6 +2,7 @@
 import { WalcastError } from "../engine/protocol.ts";
 import { syncUrl } from "./connection.ts";
 import type { ClientOptions } from "./index.ts";
+import { parsePlace } from "./storage/place.ts";
 import { parseTableName } from "./tables.ts";
 
 /** Throws `config_invalid`. */
@@ -13,13 +14,7 @@ export function checkOptions({ url, replica, shapes = {} }: ClientOptions): void
     );
   syncUrl(url);
   for (const { table } of Object.values(shapes)) parseTableName(table);
-  if (typeof replica === "string" && /^(?!memory:)[a-z-]+:\/\//i.test(replica)) {
-    throw new WalcastError(
-      "config_invalid",
-      `create a client: expected "memory://", a directory or a PGlite as replica, found ${JSON.stringify(replica)}`,
-      { hint: "Replicas in a browser's storage are not there yet." },
-    );
-  }
+  if (typeof replica === "string") parsePlace(replica);
   if (typeof replica === "object" && typeof replica.execProtocolRawStream !== "function") {
     throw new WalcastError(
       "config_invalid",

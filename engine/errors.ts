@@ -53,6 +53,7 @@ export const errorCodes = [
   "connection_lost",
   "closed",
   "replica_failed",
+  "storage_full",
   "query_failed",
 ] as const;
 

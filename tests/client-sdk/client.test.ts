@@ -614,7 +614,10 @@ test("closing rejects what waits, and what is asked afterwards", async (t) => {
 
 const refusals: Record<string, Partial<ClientOptions>> = {
   "a URL that is none": { url: "nowhere" },
-  "a replica of another kind": { replica: "idb://shop" },
+  "a replica of a kind that is none": { replica: "ftp://shop" },
+  "a replica in a browser's storage without a browser": { replica: "idb://shop" },
+  "a replica in a browser's files without a browser": { replica: "opfs-ahp://shop" },
+  "a replica without a name": { replica: "idb://" },
   "an object that is no PGlite": { replica: {} as PGlite },
   "a table name that is none": { shapes: { x: { table: "a.b.c" } } },
 };

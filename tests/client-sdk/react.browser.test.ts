@@ -1,16 +1,9 @@
 /** The React hooks in a real browser, where StrictMode mounts everything twice. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { extname, join } from "node:path";
-import { type TestContext, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build, defaultClientConditions } from "vite";
+import { test } from "node:test";
 import type { Client } from "../../client-sdk/index.ts";
 import { launchBrowser } from "../support/browser.ts";
+import { servePage } from "../support/page.ts";
 import { commit, Peer, table } from "./peer.ts";
 
 const orders = table("orders", ["id integer", "status text"]);
@@ -25,7 +18,11 @@ interface PageGlobals {
 
 test("hooks show one state, follow it, and leave nothing behind, mounted twice by StrictMode or not", async (t) => {
   const peer = await Peer.start(t);
-  const url = await servePage(t);
+  const url = await servePage(t, {
+    root: new URL("react", import.meta.url),
+    // The build that knows StrictMode.
+    define: { "process.env.NODE_ENV": JSON.stringify("development") },
+  });
   const browser = await launchBrowser({ after: (release) => t.after(release) });
   const page = await browser.newPage();
   const complaints: string[] = [];
@@ -64,31 +61,3 @@ test("hooks show one state, follow it, and leave nothing behind, mounted twice b
   assert.deepEqual(renders.sort(), ["1 and 1", "2 and 2", "3 and 3"]);
   assert.deepEqual(complaints, []);
 });
-
-/** The page, bundled with React's development build, the one that knows StrictMode; and its address. */
-async function servePage(t: TestContext): Promise<string> {
-  const outDir = await mkdtemp(join(tmpdir(), "walcast-react-"));
-  t.after(() => rm(outDir, { recursive: true, force: true }));
-  await build({
-    root: fileURLToPath(new URL("react", import.meta.url)),
-    configFile: false,
-    logLevel: "error",
-    define: { "process.env.NODE_ENV": JSON.stringify("development") },
-    resolve: { conditions: ["@walcast/source", ...defaultClientConditions] },
-    build: { outDir, target: "es2023", minify: false, chunkSizeWarningLimit: 5_000 },
-  });
-  const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
-  const server = createServer((request, response) => {
-    const path = new URL(request.url!, "http://localhost").pathname;
-    const file = join(outDir, path === "/" ? "index.html" : path);
-    response.setHeader("content-type", types[extname(file)] ?? "application/octet-stream");
-    readFile(file).then(
-      (bytes) => response.end(bytes),
-      () => response.writeHead(204).end(),
-    );
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}

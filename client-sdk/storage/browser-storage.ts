@@ -1,0 +1,109 @@
+/**
+ * A replica in the browser's storage. In IndexedDB nothing is stored per change: what has changed is stored together, soon
+ * after (flusher.ts). Whatever is lost when a page ends in between can be had again from the server.
+ */
+import { PGlite } from "@electric-sql/pglite";
+import { WalcastError } from "../../engine/protocol.ts";
+import { BrowserFiles, type BrowserPlace } from "./browser-files.ts";
+import { Flusher } from "./flusher.ts";
+import type { Storage, StorageInspection } from "./storage.ts";
+
+/**
+ * What is written ahead is stored, too, and read back: it is kept short, and holds no more than recovery needs. Files
+ * that grow by writing have no holes.
+ */
+const startParams = [
+  ...PGlite.defaultStartParams,
+  ...[
+    "file_extend_method=write_zeros",
+    "shared_buffers=32MB",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_wal_size=32MB",
+  ].flatMap((setting) => ["-c", setting]),
+];
+
+// What the platform tells a page before it stops it, perhaps for ever.
+const endings = ["visibilitychange", "freeze", "pagehide"] as const;
+
+export class BrowserStorage implements Storage {
+  private readonly files: BrowserFiles;
+  private readonly flusher: Flusher;
+  private readonly trouble: (error: WalcastError) => void;
+  private failure: "full" | "failed" | undefined;
+  private isBehind = false;
+
+  constructor(place: BrowserPlace, trouble: (error: WalcastError) => void) {
+    this.trouble = trouble;
+    this.flusher = new Flusher({
+      store: () => this.store(),
+      stored: () => (this.failure = undefined),
+      failed: (error) => this.failed(error as WalcastError),
+    });
+    this.files = new BrowserFiles(place, { changed: () => this.changed(), lost: (reason) => this.lost(reason) });
+    if (typeof document !== "undefined") for (const name of endings) addEventListener(name, this.ending, true);
+  }
+
+  get isNew(): boolean {
+    return this.files.isNew;
+  }
+
+  create(): PGlite {
+    return new PGlite({ fs: this.files, startParams });
+  }
+
+  /** It is not kept: a browser's storage has no place for what nobody can look into. */
+  async setAside(): Promise<string> {
+    await this.files.remove();
+    return "it is deleted";
+  }
+
+  changed(): void {
+    this.isBehind = true;
+    this.flusher.changed();
+  }
+
+  flush(): Promise<void> {
+    return this.flusher.flush();
+  }
+
+  inspect(): StorageInspection {
+    const { kind, fallback } = this.files;
+    return { kind, status: this.failure ?? (this.isBehind ? "behind" : "current"), fallback };
+  }
+
+  release(): void {
+    this.flusher.close();
+    this.files.release();
+    if (typeof document !== "undefined") for (const name of endings) removeEventListener(name, this.ending, true);
+  }
+
+  private readonly ending = (): void => void this.flush().catch(() => {});
+
+  private async store(): Promise<void> {
+    this.isBehind = false;
+    await this.files.store().catch((error: unknown) => {
+      throw storeError(`store the replica in ${this.files.kind}`, error);
+    });
+  }
+
+  private lost(reason: string): void {
+    this.trouble(
+      new WalcastError("replica_failed", `keep the replica stored: ${reason}; it is stored again from memory`),
+    );
+    this.changed();
+  }
+
+  private failed(error: WalcastError): void {
+    this.isBehind = true;
+    this.failure = error.code === "storage_full" ? "full" : "failed";
+    this.trouble(error);
+  }
+}
+
+function storeError(doing: string, cause: unknown): WalcastError {
+  if (cause instanceof Error && cause.name === "QuotaExceededError")
+    return new WalcastError("storage_full", `${doing}: there is no room; what was stored before stays`, { cause });
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new WalcastError("replica_failed", `${doing}: ${reason}`, { cause });
+}

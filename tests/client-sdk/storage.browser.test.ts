@@ -1,0 +1,237 @@
+/** Replicas in a browser's storage: what is there again after a page has ended in whatever way. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, before, type TestContext, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import type { ClientOptions } from "../../client-sdk/index.ts";
+import { launchBrowser } from "../support/browser.ts";
+import { servePage } from "../support/page.ts";
+
+import { orders } from "./clients.ts";
+import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
+import type { Call, Commands } from "./storage/commands.ts";
+
+const items = table("items", ["id integer", "status text"]);
+const shapes = { orders: { table: "orders" }, items: { table: "items" } };
+
+const releases: (() => unknown)[] = [];
+let browser: Browser;
+let url: string;
+
+before(async () => {
+  const releasing = { after: (release: () => unknown) => void releases.push(release) };
+  [browser, url] = await Promise.all([
+    launchBrowser(releasing),
+    servePage(releasing, { root: new URL("storage", import.meta.url) }),
+  ]);
+});
+after(async () => {
+  for (const release of releases.reverse()) await release();
+});
+
+/** What page.ts leaves for us to reach. */
+interface PageGlobals {
+  inPage(name: Call["name"], argument: unknown): Promise<unknown>;
+  inWorker(name: Call["name"], argument: unknown): Promise<unknown>;
+  killWorker(): void;
+}
+
+/** A client in a worker of the page, or in the page itself. */
+class Remote {
+  readonly page: Page;
+  private readonly where: "inPage" | "inWorker";
+
+  constructor(page: Page, where: "inPage" | "inWorker") {
+    this.page = page;
+    this.where = where;
+  }
+
+  call<Name extends keyof Commands>(
+    name: Name,
+    argument?: Parameters<Commands[Name]>[0],
+  ): Promise<Awaited<ReturnType<Commands[Name]>>> {
+    return this.page.evaluate(
+      ([where, name, argument]) => (globalThis as unknown as PageGlobals)[where](name, argument),
+      [this.where, name, argument] as const,
+    ) as Promise<Awaited<ReturnType<Commands[Name]>>>;
+  }
+
+  /** As when a tab is closed or the browser crashes. */
+  async kill(): Promise<void> {
+    if (this.where === "inPage") await this.page.goto(url);
+    else await this.page.evaluate(() => (globalThis as unknown as PageGlobals).killWorker());
+  }
+}
+
+async function newPage(t: TestContext): Promise<Page> {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.goto(url);
+  return page;
+}
+
+function options(peer: Peer, replica: string, rest: Partial<ClientOptions> = {}): ClientOptions {
+  return { url: peer.url, replica, backoff: { baseMs: 1, maxMs: 20 }, shapes, ...rest };
+}
+
+/** Serves both shapes, empty, at position 16. */
+async function load(connection: PeerConnection): Promise<[number, number]> {
+  const ids = [];
+  for (const described of [orders, items]) ids.push(await connection.serve(described, [], 16n));
+  return ids as [number, number];
+}
+
+async function resumed(connection: PeerConnection): Promise<[number, number]> {
+  const ids = [];
+  for (const _ of [orders, items]) {
+    const { id } = await connection.message("subscribe");
+    connection.send({ kind: "resumed", id });
+    ids.push(id);
+  }
+  return ids as [number, number];
+}
+
+/** Every commit adds one row to each table, so a state is true if both have as many, up to the position. */
+const insertAt = ([id, other]: readonly [number, number], position: bigint) => ({
+  [id]: [commit(position, { kind: "insert", row: [String(position), "new"] })],
+  [other]: [commit(position, { kind: "insert", row: [String(position), "new"] })],
+});
+
+async function ids(client: Remote, name: string): Promise<number[]> {
+  return (await client.call("query", `select id from ${name} order by id`)).map(({ id }) => Number(id));
+}
+
+function lsn(position: string): number {
+  return Number.parseInt(position.split("/")[1]!, 16);
+}
+
+const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
+for (const replica of ["idb://shop"])
+  test(`${replica}: cut off at any moment it opens again at a position that was true, and goes on from there`, async (t) => {
+    const peer = await Peer.start(t);
+    const client = new Remote(await newPage(t), "inWorker");
+    await client.call("open", options(peer, replica));
+    let connection = await peer.greeted();
+    let at = 16n;
+    let subscriptions = await load(connection);
+    await client.call("preload");
+    for (const round of [0, 1]) {
+      const seen = client.call("awaitPosition", text(at + 30n));
+      for (let i = 0; i < 60; i++) connection.commits(++at, insertAt(subscriptions, at), i % 3 !== 0);
+      await seen;
+      if (round === 0) await client.call("flush");
+      const before = lsn((await client.call("inspect")).position);
+      await client.kill();
+      await client.call("open", options(peer, replica));
+      // Nobody has answered anything yet.
+      await client.call("preload");
+      const inspection = await client.call("inspect");
+      const reached = lsn(inspection.position);
+      assert.ok(round > 0 ? reached >= 16 : reached >= before, `${reached}`);
+      assert.deepEqual(inspection.lastError, undefined);
+      assert.deepEqual(await ids(client, "orders"), range(17, reached));
+      assert.deepEqual(await ids(client, "items"), range(17, reached));
+      const resuming = await peer.resuming(BigInt(reached));
+      assert.equal(resuming.hello.position, inspection.position);
+      connection = resuming.connection;
+      subscriptions = await resumed(connection);
+      at = BigInt(reached);
+    }
+    connection.commits(++at, insertAt(subscriptions, at));
+    await client.call("awaitPosition", text(at));
+    const { refetches, resyncs } = await client.call("inspect");
+    assert.deepEqual([refetches, resyncs], [0, 0]);
+    await client.call("close");
+  });
+
+test("a database that is deleted while it is in use is stored again, and that is said", async (t) => {
+  const peer = await Peer.start(t);
+  const client = new Remote(await newPage(t), "inPage");
+  await client.call("open", options(peer, "idb://shop"));
+  const connection = await peer.greeted();
+  const subscriptions = await load(connection);
+  await client.call("preload");
+  await client.call("flush");
+  await client.page.evaluate(async () => {
+    for (const { name } of await indexedDB.databases())
+      await new Promise((resolve) => (indexedDB.deleteDatabase(name!).onsuccess = resolve));
+  });
+  connection.commits(17n, insertAt(subscriptions, 17n));
+  await client.call("awaitPosition", text(17n));
+  await client.call("flush");
+  const { lastError, storage } = await client.call("inspect");
+  assert.equal(lastError?.code, "replica_failed");
+  assert.match(lastError.message, /deleted/);
+  assert.deepEqual(storage, { kind: "idb", status: "current", fallback: undefined });
+  await client.kill();
+  await client.call("open", options(peer, "idb://shop"));
+  await client.call("preload");
+  assert.deepEqual(await ids(client, "orders"), [17]);
+  assert.deepEqual(await ids(client, "items"), [17]);
+});
+
+test("a store that is damaged is loaded again, and that is said", async (t) => {
+  const peer = await Peer.start(t);
+  const client = new Remote(await newPage(t), "inPage");
+  await client.call("open", options(peer, "idb://shop"));
+  await load(await peer.greeted());
+  await client.call("preload");
+  await client.call("close");
+  // One page of the table's own catalog.
+  await client.page.evaluate(async () => {
+    const [{ name }] = (await indexedDB.databases()) as [{ name: string }];
+    const request = indexedDB.open(name);
+    await new Promise((resolve) => (request.onsuccess = resolve));
+    const transaction = request.result.transaction("pages", "readwrite");
+    transaction.objectStore("pages").delete(["/global/pg_control", 0]);
+    await new Promise((resolve) => (transaction.oncomplete = resolve));
+    request.result.close();
+  });
+  await client.call("open", options(peer, "idb://shop"));
+  await load(await peer.greeted());
+  await client.call("preload");
+  const { lastError } = await client.call("inspect");
+  assert.equal(lastError?.code, "replica_failed");
+  assert.match(lastError.message, /pg_control.*missing.*deleted/);
+});
+
+test("without room the last good state stays stored, the rows go on, and all is stored when there is room again", async (t) => {
+  const peer = await Peer.start(t);
+  const client = new Remote(await newPage(t), "inWorker");
+  const quota = await quotaOf(client.page);
+  await quota(24 << 20);
+  await client.call("open", options(peer, "idb://shop"));
+  const connection = await peer.greeted();
+  const subscriptions = await load(connection);
+  await client.call("preload");
+  await client.call("flush");
+  const [id] = subscriptions;
+  // More than fits, also when it is compressed.
+  const long = () => randomBytes(3 << 20).toString("base64");
+  for (let at = 17n; at < 20n; at++)
+    connection.commits(at, { [id]: [commit(at, { kind: "insert", row: [String(at), long()] })] });
+  await client.call("awaitPosition", text(19n));
+  await assert.rejects(client.call("flush"), /storage_full/);
+  const full = await client.call("inspect");
+  assert.equal(full.storage.status, "full");
+  assert.equal(full.lastError?.code, "storage_full");
+  assert.deepEqual(await ids(client, "orders"), range(17, 19));
+  await quota();
+  await client.call("flush");
+  assert.equal((await client.call("inspect")).storage.status, "current");
+  await client.kill();
+  await client.call("open", options(peer, "idb://shop"));
+  await client.call("preload");
+  assert.deepEqual(await ids(client, "orders"), range(17, 19));
+});
+
+/** How many bytes the site may store from now on; as many as the browser likes, where nothing is said. */
+async function quotaOf(page: Page): Promise<(bytes?: number) => Promise<void>> {
+  const session = await page.context().newCDPSession(page);
+  return async (bytes) => {
+    const size = bytes === undefined ? {} : { quotaSize: bytes };
+    await session.send("Storage.overrideQuotaForOrigin", { origin: url, ...size });
+  };
+}

@@ -1,0 +1,31 @@
+/** What storage.browser.test.ts can have done to a client, in the page or in a worker. */
+import type { ClientOptions } from "../../../client-sdk/index.ts";
+import { WalcastClient } from "../../../client-sdk/client.ts";
+
+let client: WalcastClient<unknown, string> | undefined;
+
+export const commands = {
+  open(options: ClientOptions): void {
+    client = new WalcastClient(options);
+  },
+  async preload(): Promise<void> {
+    await client!.preload();
+  },
+  query: (sql: string) => client!.query(sql),
+  inspect: () => client!.inspect(),
+  flush: () => client!.flush(),
+  awaitPosition: (position: string) => client!.awaitPosition(position),
+  close: () => client!.close(),
+} satisfies Record<string, (argument: never) => unknown>;
+
+export type Commands = typeof commands;
+
+export interface Call {
+  readonly id: number;
+  readonly name: keyof Commands;
+  readonly argument: unknown;
+}
+
+export async function run({ name, argument }: Call): Promise<unknown> {
+  return (commands[name] as (argument: unknown) => unknown)(argument);
+}
