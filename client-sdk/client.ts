@@ -1,7 +1,7 @@
 /**
  * The client: puts the parts together and gives them their public face.
  *
- *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed tables─▶ LiveQueries
+ *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed keys─▶ LiveQueries
  *
  * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes. Only where an earlier
  * process may have left rows, the replica is opened first: the server has to be told where it is.
@@ -11,6 +11,7 @@ import type { Kysely } from "kysely";
 
 import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
+import type { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import { Connection, type Token } from "./connection.ts";
 import { Database } from "./database.ts";
@@ -297,8 +298,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.connection.breach(error);
   }
 
-  private applied(changed: ReadonlySet<string>): () => void {
-    this.trace.transaction(this.position, changed);
+  private applied(changed: Changed): () => void {
+    this.trace.transaction(this.position, changed.tables);
     const settle = this.liveQueries.applied(changed);
     return () => {
       settle();

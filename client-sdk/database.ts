@@ -9,13 +9,14 @@ import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
 import { Instance } from "./instance.ts";
-import { excerpt, failed, isStalePlan } from "./query-errors.ts";
+import { excerpt, failed, isStalePlan, sqlStateOf } from "./query-errors.ts";
 import { decodeRows, type RawResult, type Row } from "./rows.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import { type Statement, Statements } from "./statements.ts";
 import { type ArrayTypes, encodeParameter } from "./values.ts";
 import {
   findError,
+  findNotice,
   Messages,
   readColumns,
   readError,
@@ -30,6 +31,8 @@ import {
 export interface Run {
   readonly sql: string;
   readonly values: readonly (string | null)[];
+  /** pg_type.oid, for parameters whose type does not show. */
+  readonly parameterTypes?: readonly number[];
 }
 
 /**
@@ -46,6 +49,9 @@ const settings = {
   client_min_messages: "error",
   default_transaction_read_only: "on",
 };
+
+const genericPlans = "SET plan_cache_mode = force_generic_plan";
+const ownPlans = "RESET plan_cache_mode";
 
 // A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
 const BINARY = 1;
@@ -206,11 +212,11 @@ export class Database {
   }
 
   /** Parses and describes a statement once. */
-  prepare(sql: string): Statement {
+  prepare(sql: string, parameterTypes: readonly number[] = []): Statement {
     const kept = this.statements.get(sql);
     if (kept) return kept;
     const name = this.statements.nextName();
-    const bytes = this.exec(this.messages.parse(name, sql).describeStatement(name).sync());
+    const bytes = this.exec(this.messages.parse(name, sql, parameterTypes).describeStatement(name).sync());
     const statement = { name, sql, ...described(bytes, sql) };
     const oldest = this.statements.add(statement);
     if (oldest) this.exec(this.messages.closeStatement(oldest.name).sync());
@@ -262,7 +268,8 @@ export class Database {
     throw new WalcastError("invariant", `run ${excerpt(sql)}: expected a row, found none`);
   }
 
-  private encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
+  /** Parameters in text form. Throws `query_failed` where their number is another one. */
+  encode(statement: Statement, params: readonly unknown[]): (string | null)[] {
     const { parameterTypes, sql } = statement;
     if (params.length !== parameterTypes.length) {
       throw new WalcastError(
@@ -271,6 +278,43 @@ export class Database {
       );
     }
     return params.map((value, i) => encodeParameter(value, parameterTypes[i]!, this.arrays));
+  }
+
+  /**
+   * Several queries in one round trip, each by itself: undefined stands for one that failed. `generic`: by a plan that is made
+   * once, which is right for looking up keys; for anything else Postgres may prefer to plan for the values of each run.
+   */
+  queries(runs: readonly Run[], { generic = false } = {}): (RawResult | undefined)[] {
+    const [begin, end] = [this.prepare(genericPlans), this.prepare(ownPlans)];
+    const statements = runs.map((run) => this.prepareIfPossible(run));
+    if (generic) this.messages.run(begin.name, []).sync();
+    statements.forEach((statement, i) => statement && this.messages.run(statement.name, runs[i]!.values).sync());
+    if (generic) this.messages.run(end.name, []).sync();
+    const results = resultsIn(this.exec(this.messages))
+      .values()
+      .drop(generic ? 1 : 0);
+    return statements.map((statement) => {
+      const bytes = statement && results.next().value;
+      return statement && bytes ? { bytes, statement } : undefined;
+    });
+  }
+
+  private prepareIfPossible({ sql, parameterTypes }: Run): Statement | undefined {
+    try {
+      return this.prepare(sql, parameterTypes);
+    } catch (error) {
+      if (sqlStateOf(error) === undefined) throw error;
+      return undefined;
+    }
+  }
+
+  /** What Postgres makes of a query, as it writes node trees. Inside a transaction. */
+  parseTree(sql: string, parameterTypes: readonly number[]): string {
+    this.script("SET LOCAL client_min_messages = log; SET LOCAL debug_print_parse = on");
+    const bytes = this.exec(this.messages.parse("", sql, parameterTypes).sync());
+    this.script("SET LOCAL debug_print_parse = off; SET LOCAL client_min_messages = error");
+    this.check(bytes, sql);
+    return findNotice(bytes)?.detail ?? "";
   }
 
   /** Several runs in one round trip, all or nothing, in a transaction of their own. Throws `replica_failed`. */
@@ -334,6 +378,20 @@ export class Database {
     const error = findError(bytes);
     if (error) throw failed("query_failed", `run ${excerpt(sql)}`, error);
   }
+}
+
+/** What came for each Sync; undefined where that was an error. */
+function resultsIn(bytes: Uint8Array): (Uint8Array | undefined)[] {
+  const results: (Uint8Array | undefined)[] = [];
+  const replies = new Replies(bytes);
+  let [start, hasFailed] = [0, false];
+  while (replies.next()) {
+    if (replies.tag === replyTags.error) hasFailed = true;
+    if (replies.tag !== replyTags.ready) continue;
+    results.push(hasFailed ? undefined : bytes.subarray(start, replies.end));
+    [start, hasFailed] = [replies.end, false];
+  }
+  return results;
 }
 
 function described(bytes: Uint8Array, sql: string): Pick<Statement, "parameterTypes" | "columns"> {

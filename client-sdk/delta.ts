@@ -1,15 +1,26 @@
 /**
  * The difference between two results of one query, from their bytes: rows that did not change are neither decoded nor
- * replaced, so they stay the same objects. Pure.
+ * replaced, so they stay the same objects. Pure, but for the entries: those that stay move to the newer result's bytes,
+ * so that the older ones are let go of.
  */
-import { type RawResult, type Row, type RowDecoder } from "./rows.ts";
+import { type RawResult, type Row, type RowDecoder, valueOf } from "./rows.ts";
 import { readText, Replies, replyTags } from "./wire.ts";
 
-/** A result, and the objects made from it. */
+/** Where a row's body stands among the bytes that came. */
+interface Place {
+  bytes: Uint8Array;
+  start: number;
+  end: number;
+}
+
+/** A row of a result, and the object made from it. */
+export interface Entry extends Place {
+  readonly row: Row;
+}
+
 export interface Shown {
-  readonly bytes: Uint8Array;
-  /** Where each row's body begins and ends: two numbers per row. */
-  readonly bounds: readonly number[];
+  readonly entries: readonly Entry[];
+  /** Theirs. */
   readonly rows: readonly Row[];
 }
 
@@ -21,24 +32,64 @@ export interface RowChanges {
   readonly deleted: readonly Row[];
 }
 
-export const nothingShown: Shown = { bytes: new Uint8Array(0), bounds: [], rows: [] };
+export const nothingShown: Shown = { entries: [], rows: [] };
 
 /** Undefined if both are the same. `keyColumns`: which columns tell rows apart; undefined if only all of them do. */
 export function compare(
   before: Shown,
-  result: RawResult,
+  { bytes }: RawResult,
   decode: RowDecoder,
   keyColumns: readonly number[] | undefined,
 ): { shown: Shown; changes: RowChanges } | undefined {
-  const { bytes } = result;
-  const bounds = boundsOf(bytes);
-  const prefix = countEqual(before, bytes, bounds, 0);
-  const isSame = prefix === before.rows.length && bounds.length === before.bounds.length;
-  if (isSame) return undefined;
-  const suffix = countEqual(before, bytes, bounds, prefix, true);
-  const middle = compareMiddle(before, { bytes, bounds }, prefix, suffix, decode, keyColumns);
-  const rows = [...before.rows.slice(0, prefix), ...middle.rows, ...before.rows.slice(before.rows.length - suffix)];
-  return { shown: { bytes, bounds, rows }, changes: middle.changes };
+  const now = { bytes, bounds: boundsOf(bytes) };
+  const { entries } = before;
+  if (entries.length === 0) return first(entriesOf({ bytes }, decode));
+  const count = now.bounds.length / 2;
+  const prefix = countEqual(entries, now, 0);
+  if (prefix === entries.length && prefix === count) return undefined;
+  const suffix = countEqual(entries, now, prefix, true);
+  const old = entries.slice(prefix, entries.length - suffix);
+  const middle = compareMiddle(old, now, prefix, count - suffix, decode, keyColumns);
+  for (let i = 0; i < prefix; i++) move(entries[i]!, now, i);
+  for (let i = 1; i <= suffix; i++) move(entries.at(-i)!, now, count - i);
+  const all = entries.slice(0, prefix).concat(middle.entries, entries.slice(entries.length - suffix));
+  return { shown: shownOf(all), changes: middle.changes };
+}
+
+function first(entries: readonly Entry[]): { shown: Shown; changes: RowChanges } | undefined {
+  const shown = shownOf(entries);
+  return entries.length === 0 ? undefined : { shown, changes: { inserted: shown.rows, updated: [], deleted: [] } };
+}
+
+function shownOf(entries: readonly Entry[]): Shown {
+  return { entries, rows: entries.map(({ row }) => row) };
+}
+
+/** Every row of a result, decoded. */
+export function entriesOf({ bytes }: Pick<RawResult, "bytes">, decode: RowDecoder): Entry[] {
+  const entries: Entry[] = [];
+  const replies = new Replies(bytes);
+  while (replies.next()) {
+    const { tag, start, end, view } = replies;
+    if (tag === replyTags.dataRow) entries.push({ bytes, start, end, row: decode(bytes, view, start) });
+  }
+  return entries;
+}
+
+export function isSame(a: Place, b: Place): boolean {
+  return equal(a.bytes, a.start, a.end, b.bytes, b.start, b.end);
+}
+
+/** Where each row's body begins and ends: two numbers per row. */
+interface Located {
+  readonly bytes: Uint8Array;
+  readonly bounds: readonly number[];
+}
+
+function move(entry: Place, { bytes, bounds }: Located, i: number): void {
+  entry.bytes = bytes;
+  entry.start = bounds[2 * i]!;
+  entry.end = bounds[2 * i + 1]!;
 }
 
 function boundsOf(bytes: Uint8Array): number[] {
@@ -49,96 +100,73 @@ function boundsOf(bytes: Uint8Array): number[] {
 }
 
 /** How many rows are equal from the start on, or (among the rest) from the end back. */
-function countEqual(
-  before: Shown,
-  bytes: Uint8Array,
-  bounds: readonly number[],
-  taken: number,
-  backwards = false,
-): number {
-  const counts = [before.bounds.length / 2, bounds.length / 2] as const;
+function countEqual(entries: readonly Entry[], now: Located, taken: number, backwards = false): number {
+  const counts = [entries.length, now.bounds.length / 2] as const;
   const most = Math.min(...counts) - taken;
   let count = 0;
   while (count < most) {
     const i = backwards ? counts[0] - 1 - count : taken + count;
     const j = backwards ? counts[1] - 1 - count : taken + count;
-    if (
-      !equal(before.bytes, before.bounds[2 * i]!, before.bounds[2 * i + 1]!, bytes, bounds[2 * j]!, bounds[2 * j + 1]!)
-    )
-      break;
+    if (!isAt(entries[i]!, now, j)) break;
     count++;
   }
   return count;
 }
 
+function isAt(entry: Entry, { bytes, bounds }: Located, i: number): boolean {
+  return equal(entry.bytes, entry.start, entry.end, bytes, bounds[2 * i]!, bounds[2 * i + 1]!);
+}
+
 function compareMiddle(
-  before: Shown,
-  now: Pick<Shown, "bytes" | "bounds">,
-  prefix: number,
-  suffix: number,
+  before: readonly Entry[],
+  now: Located,
+  start: number,
+  end: number,
   decode: RowDecoder,
   keyColumns: readonly number[] | undefined,
-): { rows: Row[]; changes: RowChanges } {
-  const old = indexByKey(before, prefix, before.rows.length - suffix, keyColumns);
+): { entries: Entry[]; changes: RowChanges } {
+  const old = numbered(before, keyColumns);
   const view = new DataView(now.bytes.buffer, now.bytes.byteOffset, now.bytes.byteLength);
-  const rows: Row[] = [];
+  const found: Place[] = [];
+  for (let i = start; i < end; i++)
+    found.push({ bytes: now.bytes, start: now.bounds[2 * i]!, end: now.bounds[2 * i + 1]! });
+  const entries: Entry[] = [];
   const inserted: Row[] = [];
   const updated: Row[] = [];
-  const end = now.bounds.length / 2 - suffix;
-  for (const [key, i] of indexByKey(now, prefix, end, keyColumns)) {
-    const start = now.bounds[2 * i]!;
+  for (const [key, place] of numbered(found, keyColumns)) {
     const was = old.get(key);
-    if (was !== undefined) old.delete(key);
-    const isSame =
-      was !== undefined &&
-      equal(
-        before.bytes,
-        before.bounds[2 * was]!,
-        before.bounds[2 * was + 1]!,
-        now.bytes,
-        start,
-        now.bounds[2 * i + 1]!,
-      );
-    const row = isSame ? before.rows[was]! : decode(now.bytes, view, start);
-    rows.push(row);
-    if (was === undefined) inserted.push(row);
-    else if (!isSame) updated.push(row);
+    old.delete(key);
+    const isKept = was !== undefined && isSame(was, place);
+    const entry = isKept ? was : { ...place, row: decode(now.bytes, view, place.start) };
+    if (isKept) Object.assign(was, place);
+    entries.push(entry);
+    if (was === undefined) inserted.push(entry.row);
+    else if (!isKept) updated.push(entry.row);
   }
-  return { rows, changes: { inserted, updated, deleted: Array.from(old.values(), (i) => before.rows[i]!) } };
+  return { entries, changes: { inserted, updated, deleted: Array.from(old.values(), ({ row }) => row) } };
 }
 
 /** In the rows' order. A key that comes again is numbered: a result may hold equal rows. */
-function indexByKey(
-  { bytes, bounds }: Pick<Shown, "bytes" | "bounds">,
-  start: number,
-  end: number,
+function numbered<Item extends Place>(
+  items: readonly Item[],
   keyColumns: readonly number[] | undefined,
-): Map<string, number> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const index = new Map<string, number>();
-  for (let i = start; i < end; i++) {
-    const key = keyOf(bytes, view, bounds[2 * i]!, bounds[2 * i + 1]!, keyColumns);
+): Map<string, Item> {
+  const index = new Map<string, Item>();
+  for (const item of items) {
+    const key = keyOf(item, keyColumns);
     let own = key;
     for (let again = 1; index.has(own); again++) own = `${key}\0${again}`;
-    index.set(own, i);
+    index.set(own, item);
   }
   return index;
 }
 
-function keyOf(
-  bytes: Uint8Array,
-  view: DataView,
-  start: number,
-  end: number,
-  keyColumns: readonly number[] | undefined,
-): string {
+function keyOf({ bytes, start, end }: Place, keyColumns: readonly number[] | undefined): string {
   if (!keyColumns) return rawText(bytes, start, end);
   let key = "";
   for (const column of keyColumns) {
-    let at = start + 2;
-    for (let skipped = 0; skipped < column; skipped++) at += 4 + Math.max(0, view.getInt32(at));
-    const length = view.getInt32(at);
-    key += `${length}:${readText(bytes, at + 4, at + 4 + Math.max(0, length))}`;
+    const value = valueOf({ bytes, start }, column);
+    key += value ? `${value.length}:${readText(value, 0, value.length)}` : "-1:";
   }
   return key;
 }

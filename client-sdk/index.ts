@@ -113,8 +113,10 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    */
   query<Row extends object = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
   /**
-   * A query that stays current. It may name tables that do not exist yet. Runs again only after a transaction that
-   * changed one of the tables it reads; all live queries show the same position.
+   * A query that stays current. It may name tables that do not exist yet. Only a transaction that changed one of the
+   * tables it reads costs it anything: where each row of the result comes from one row of one table, and the result holds
+   * that table's primary key and what it is ordered by, the changed rows are looked up; elsewhere the query runs
+   * again. All live queries show the same position.
    */
   live<Row extends object = Record<string, unknown>>(
     query: Queryable<Database, Row>,

@@ -11,6 +11,7 @@
  * and has after, and never with some of an older commit. Nobody waits for a shape that is not coming.
  */
 import { crc32, type Operation, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import { Changed } from "./changed.ts";
 import { netChanges } from "./complete.ts";
 import type { Database } from "./database.ts";
 import type { Leftovers } from "./leftovers.ts";
@@ -35,8 +36,7 @@ export interface Join {
 }
 
 export interface Placed {
-  /** Names of the tables that changed. */
-  readonly changed: Set<string>;
+  readonly changed: Changed;
   readonly loads: Load[];
   readonly failed: { readonly load: Load; readonly error: unknown }[];
 }
@@ -92,7 +92,7 @@ export class Joins {
 
   /** All who need not wait come in, those of one table in one local transaction. */
   place(): Placed {
-    const placed: Placed = { changed: new Set(), loads: [], failed: [] };
+    const placed: Placed = { changed: new Changed(), loads: [], failed: [] };
     for (const loads of this.ready()) this.placeTogether(loads, placed);
     if (placed.loads.length > 0) this.leftovers.settle();
     return placed;
@@ -137,7 +137,7 @@ export class Joins {
     for (const load of loads) {
       this.loads.delete(load);
       placed.loads.push(load);
-      placed.changed.add(sql.qualified(load.description));
+      placed.changed.addTable(sql.qualified(load.description));
     }
   }
 

@@ -25,6 +25,7 @@ import {
   zeroLsn,
 } from "../engine/protocol.ts";
 import { Backlog, type BacklogHooks } from "./backlog.ts";
+import type { Changed } from "./changed.ts";
 import { isShown, type Lane, newLane, type Subscriber, unexpected, wasComplete } from "./lane.ts";
 import { Incoming } from "./incoming.ts";
 import { Deferred } from "./listeners.ts";
@@ -421,7 +422,7 @@ export class Lanes {
     this.backlog.push({ kind: "discard", lane, done });
   }
 
-  private applied(changed: ReadonlySet<string>): () => void {
+  private applied(changed: Changed): () => void {
     const wasBehind = this.target !== zeroLsn;
     const settle = this.hooks.applied(changed);
     return () => {

@@ -20,6 +20,7 @@ import {
   zeroLsn,
 } from "../engine/protocol.ts";
 import { type Audit, auditOf } from "./audit.ts";
+import { Changed } from "./changed.ts";
 import { netChanges } from "./complete.ts";
 import type { Database, Run } from "./database.ts";
 import { describeTable, type ShapeDescription } from "./description.ts";
@@ -146,7 +147,7 @@ export class Replica {
 
   /** What has come in, which is not all that has joined: see joins.ts. */
   commit(steps: Iterable<Step>, joins: readonly Join[], position: Lsn): Placed {
-    const changed = position === this.reached ? new Set<string>() : this.leftovers.stayBehind();
+    const changed = new Changed(position === this.reached ? [] : this.leftovers.stayBehind());
     const pending = this.pendingOf(steps);
     const last = store.setPosition(formatLsn(position));
     if (joins.length === 0 && pending.rest === undefined)
@@ -162,7 +163,8 @@ export class Replica {
     if (position > this.position) this.position = position;
     if (joins.length === 0) return { changed, loads: [], failed: [] };
     const placed = this.place();
-    return { ...placed, changed: changed.union(placed.changed) };
+    changed.add(placed.changed);
+    return { ...placed, changed };
   }
 
   /** Who waited for others that are complete now, or will not come, comes in. */
@@ -240,16 +242,16 @@ export class Replica {
     return { first: first.changes, rest: isOnly ? undefined : chain(second, iterator) };
   }
 
-  private take(step: Step, changed: Set<string>): void {
+  private take(step: Step, changed: Changed): void {
     if (step.kind === "changes") return this.database.runAll(this.runsOfAll(step.changes, changed));
     this.alter(step, changed);
   }
 
-  private runsOfAll(changes: readonly Change[], changed: Set<string>): Run[] {
+  private runsOfAll(changes: readonly Change[], changed: Changed): Run[] {
     return changes.flatMap((change) => this.runsOf(change, changed));
   }
 
-  private runsOf({ member, operations }: Change, changed: Set<string>): Run[] {
+  private runsOf({ member, operations }: Change, changed: Changed): Run[] {
     const table = this.tables.takerOf(member);
     if (!table)
       throw new WalcastError(
@@ -261,15 +263,15 @@ export class Replica {
     return isShared(table) ? sharedRuns(table, numberOf(member), net) : runsFor(net, table.statements, table.form);
   }
 
-  private count({ qualified }: LocalTable, net: NetChanges, changed: Set<string>): void {
-    if (net.truncated || net.changes.size > 0) changed.add(qualified);
+  private count({ qualified }: LocalTable, net: NetChanges, changed: Changed): void {
+    changed.addNet(qualified, net);
     this.changedRows.set(qualified, (this.changedRows.get(qualified) ?? 0) + net.changes.size);
   }
 
   // ── Alterations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The first of the shapes on a table brings it to its new form, for all of them. */
-  private alter({ member, description, added }: Extract<Step, { kind: "altered" }>, changed: Set<string>): void {
+  private alter({ member, description, added }: Extract<Step, { kind: "altered" }>, changed: Changed): void {
     const table = this.tables.takerOf(member);
     if (!table)
       throw new WalcastError("invariant", "alter a table: expected its shape to have joined, found that it has not");
@@ -281,7 +283,7 @@ export class Replica {
     if (table === this.tables.beside(member)) return void this.tables.setBeside(member, table.qualified, description);
     this.tables.set(description, table.members, table.holders);
     this.tables.saveMember(member, description);
-    changed.add(table.qualified);
+    changed.addTable(table.qualified);
   }
 }
 

@@ -41,6 +41,24 @@ export function rowDecoder(columns: readonly ResultColumn[], arrayTypes: ArrayTy
   };
 }
 
+/** Where the body of a DataRow is. */
+export interface RowBytes {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+}
+
+/** One value as it came; undefined is NULL. */
+export function valueOf({ bytes, start }: RowBytes, column: number): Uint8Array | undefined {
+  let at = start + 2;
+  for (let skipped = 0; skipped < column; skipped++) at += 4 + Math.max(0, int32(bytes, at));
+  const length = int32(bytes, at);
+  return length < 0 ? undefined : bytes.subarray(at + 4, at + 4 + length);
+}
+
+function int32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
 /** Assignment, save for the one column name that assignment would understand differently. */
 export function setField(row: Row, name: string, value: unknown): void {
   if (name !== "__proto__") row[name] = value;

@@ -3,6 +3,7 @@
  * turn, when the replica is free again.
  */
 import { type Commit, decodeCommits, type Lsn, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
 import type { Join, Load, Placed } from "./joins.ts";
 import { type Lane, unexpected } from "./lane.ts";
@@ -15,7 +16,7 @@ import { spilledIn, type Transaction, type Withdrawal, type Work } from "./work.
 
 export interface TurnHooks {
   /** Inside the replica's turn, right after a local transaction. What it returns is called when the turn is over. */
-  applied(changed: ReadonlySet<string>): () => void;
+  applied(changed: Changed): () => void;
   /** Whether its rows are the server's. */
   audited(lane: Lane, matches: boolean): void;
   /** The replica is as the server wanted it when it answered this await. */
@@ -56,11 +57,11 @@ export class Turn {
       case "claimed":
         return this.replica.claimed(work.member, work.isCurrent);
       case "empty":
-        return void this.tell.push(this.hooks.applied(this.replica.removeAll()), work.done);
+        return void this.tell.push(this.hooks.applied(new Changed(this.replica.removeAll())), work.done);
       case "removeUnclaimed":
-        return void this.tell.push(this.hooks.applied(this.replica.removeUnclaimed()));
+        return void this.tell.push(this.hooks.applied(new Changed(this.replica.removeUnclaimed())));
       case "place":
-        return this.place(new Set());
+        return this.place(new Changed());
       case "spill":
         return this.replica.spill(work.spill);
       case "unspill":
@@ -108,7 +109,7 @@ export class Turn {
     lane.rows = lane.bytes = 0;
     if (!lane.subscriber.changes) {
       lane.load = this.replica.describe(lane.subscriber.member, table);
-      this.tell.push(this.hooks.applied(new Set()));
+      this.tell.push(this.hooks.applied(new Changed()));
     }
     lane.subscriber.described(table, estimatedRows, this.replica.database);
   }
@@ -117,7 +118,7 @@ export class Turn {
     const table = removeOf(this.replica, work);
     // At once: no turn in between may find the rows gone from a shape that still says it is only being loaded anew.
     work.done();
-    this.place(new Set(table === undefined ? [] : [table]));
+    this.place(new Changed(table === undefined ? [] : [table]));
   }
 
   private withdraw(withdrawals: readonly Withdrawal[]): void {
@@ -127,14 +128,14 @@ export class Turn {
       withdrawals.some(({ isPurge }) => isPurge),
     );
     for (const { done } of withdrawals) done();
-    this.place(changed);
+    this.place(new Changed(changed));
   }
 
   /** Others may have waited for one that is gone. */
-  private place(changed: ReadonlySet<string>): void {
+  private place(changed: Changed): void {
     const placed = this.replica.place();
-    const all = changed.union(placed.changed);
-    if (all.size > 0) this.tell.push(this.hooks.applied(all));
+    changed.add(placed.changed);
+    if (!changed.isEmpty) this.tell.push(this.hooks.applied(changed));
     this.settle(placed);
   }
 
@@ -222,7 +223,7 @@ export class Turn {
   // ── Telling ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Events come before anybody is told that the position is reached, where they are at hand. */
-  private applied(changed: ReadonlySet<string>, tellings: readonly Telling[]): void {
+  private applied(changed: Changed, tellings: readonly Telling[]): void {
     const settle = this.hooks.applied(changed);
     if (!tellings.some(isSpilled)) for (const one of tellings) this.tell.push(() => tellNow(one));
     this.tell.push(settle);

@@ -14,11 +14,13 @@ export class Messages {
   private bytes = new Uint8Array(1 << 14);
   private length = 0;
 
-  parse(name: string, sql: string): this {
+  /** Postgres finds out the types of parameters that are not given one. */
+  parse(name: string, sql: string, parameterTypes: readonly number[] = []): this {
     const start = this.begin(0x50);
     this.zeroTerminated(name);
     this.zeroTerminated(sql);
-    this.int16(0);
+    this.int16(parameterTypes.length);
+    for (const type of parameterTypes) this.int32(type);
     return this.end(start);
   }
 
@@ -177,6 +179,7 @@ export const replyTags = {
   parameterDescription: 0x74,
   dataRow: 0x44,
   error: 0x45,
+  notice: 0x4e,
   ready: 0x5a,
 } as const;
 
@@ -280,6 +283,13 @@ export function readError(replies: Replies): PostgresError {
     at = end + 1;
   }
   return new PostgresError(fields);
+}
+
+/** The first notice among the replies, which has an error's fields. */
+export function findNotice(bytes: Uint8Array): PostgresError | undefined {
+  const replies = new Replies(bytes);
+  while (replies.next()) if (replies.tag === replyTags.notice) return readError(replies);
+  return undefined;
 }
 
 /** The first error among the replies, if there is one. */

@@ -1,0 +1,180 @@
+/**
+ * Whether a query can be kept current by its changed rows alone, found out from Postgres' own parse of it: each row of its
+ * result must depend on one row of one table, and on nothing else that changes. Whatever is not known to be so makes the
+ * query run again.
+ */
+import { isNode, nodesIn, nothing, type TreeNode, type TreeValue, wordOf } from "./tree.ts";
+
+/** What the parse says; `catalog.ts` knows the functions and operators. */
+export interface Outline {
+  /** Positions in the result, from 0, by the table's attribute numbers. */
+  readonly columns: ReadonlyMap<number, number>;
+  readonly sorts: readonly Sort[];
+  readonly limit: Limit | undefined;
+  /** pg_proc.oid of all it calls. */
+  readonly functions: readonly number[];
+}
+
+export interface Sort {
+  readonly column: number;
+  /** pg_operator.oid */
+  readonly operator: number;
+  readonly nullsFirst: boolean;
+  /** pg_collation.oid, 0 where the type has none. */
+  readonly collation: number;
+}
+
+export type Limit = { readonly rows: number } | { readonly parameter: number };
+
+/** Why a query has to run again. */
+export class NotIncremental extends Error {}
+
+/** Throws NotIncremental. */
+export function outlineOf(query: TreeNode): Outline {
+  const { fields } = query;
+  refuseClauses(fields);
+  refuseTables(fields);
+  const functions = new Set<number>();
+  refuseExpressions(fields.jointree, functions);
+  refuseExpressions(fields.targetList, functions);
+  const targets = nodesIn(fields.targetList);
+  return {
+    columns: columnsOf(targets),
+    sorts: nodesIn(fields.sortClause).map((clause) => sortOf(clause, targets)),
+    limit: limitOf(fields.limitCount),
+    functions: [...functions],
+  };
+}
+
+// ── Clauses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const refusedFlags: Readonly<Record<string, string>> = {
+  hasAggs: "aggregates",
+  hasWindowFuncs: "window functions",
+  hasTargetSRFs: "set-returning functions",
+  hasSubLinks: "subqueries",
+  hasDistinctOn: "DISTINCT ON",
+  hasRecursive: "WITH",
+  hasModifyingCTE: "WITH",
+  hasForUpdate: "FOR UPDATE",
+};
+
+const refusedClauses: Readonly<Record<string, string>> = {
+  cteList: "WITH",
+  groupClause: "GROUP BY",
+  groupingSets: "GROUP BY",
+  havingQual: "HAVING",
+  windowClause: "window functions",
+  distinctClause: "DISTINCT",
+  setOperations: "UNION, INTERSECT or EXCEPT",
+  limitOffset: "OFFSET",
+  rowMarks: "FOR UPDATE",
+};
+
+function refuseClauses(fields: TreeNode["fields"]): void {
+  if (fields.commandType !== "1") throw new NotIncremental("it is not a SELECT");
+  for (const [name, what] of Object.entries(refusedFlags))
+    if (fields[name] !== "false") throw new NotIncremental(`it has ${what}`);
+  for (const [name, what] of Object.entries(refusedClauses))
+    if (fields[name] !== nothing) throw new NotIncremental(`it has ${what}`);
+  if (fields.limitCount !== nothing && fields.limitOption !== "0") throw new NotIncremental("it has WITH TIES");
+}
+
+/** One table, as it is: Postgres' RTE_RELATION with relkind r. */
+function refuseTables({ rtable, jointree }: TreeNode["fields"]): void {
+  const tables = nodesIn(rtable);
+  const from = isNode(jointree) ? nodesIn(jointree.fields.fromlist) : [];
+  const [table] = tables;
+  if (tables.length !== 1 || from.length !== 1 || from[0]!.tag !== "RANGETBLREF")
+    throw new NotIncremental("it reads more than one table");
+  const { rtekind, relkind, tablesample, securityQuals } = table!.fields;
+  if (rtekind !== "0" || relkind !== "r") throw new NotIncremental("it does not read a table itself");
+  if (tablesample !== nothing || securityQuals !== nothing) throw new NotIncremental("it reads a part of a table");
+}
+
+// ── Expressions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Kinds of expressions whose value depends on the values in them, and on the functions that are looked at. */
+const plain = new Set([
+  ...["FROMEXPR", "RANGETBLREF", "TARGETENTRY", "VAR", "CONST", "PARAM", "BOOLEXPR", "FUNCEXPR", "NAMEDARGEXPR"],
+  ...["OPEXPR", "DISTINCTEXPR", "NULLIFEXPR", "SCALARARRAYOPEXPR", "RELABELTYPE", "COERCEVIAIO", "ARRAYCOERCEEXPR"],
+  ...["COLLATEEXPR", "CASEEXPR", "CASEWHEN", "CASETESTEXPR", "ARRAYEXPR", "ROWEXPR", "ROWCOMPAREEXPR", "COALESCEEXPR"],
+  ...["MINMAXEXPR", "NULLTEST", "BOOLEANTEST", "FIELDSELECT", "SUBSCRIPTINGREF"],
+]);
+
+/** Types whose text form is read without looking at clock or settings: numbers, text, uuid, json. */
+const readAlike = new Set(["16", "20", "21", "23", "25", "114", "700", "701", "1042", "1043", "1700", "2950", "3802"]);
+
+function refuseExpressions(value: TreeValue | undefined, functions: Set<number>): void {
+  for (const node of nodesIn(value)) {
+    const { fields, tag } = node;
+    if (!plain.has(tag)) throw new NotIncremental(`it has an expression of a kind that is not known (${tag})`);
+    if (tag === "VAR" && (fields.varlevelsup !== "0" || wordOf(fields.varattno).startsWith("-")))
+      throw new NotIncremental("it has a system column");
+    if (tag === "COERCEVIAIO" && !readAlike.has(wordOf(fields.resulttype)))
+      throw new NotIncremental("it has a conversion that may depend on when it is made");
+    for (const name of ["funcid", "opfuncid"]) if (name in fields) functions.add(Number(fields[name]));
+    for (const inner of Object.values(fields)) refuseExpressions(inner, functions);
+  }
+  if (Array.isArray(value))
+    for (const inner of value as readonly TreeValue[]) if (Array.isArray(inner)) refuseExpressions(inner, functions);
+}
+
+// ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function columnsOf(targets: readonly TreeNode[]): Map<number, number> {
+  const columns = new Map<number, number>();
+  for (const { fields } of targets) {
+    const { expr, resno, resjunk } = fields;
+    if (resjunk === "false" && isNode(expr) && expr.tag === "VAR")
+      columns.set(Number(expr.fields.varattno), Number(resno) - 1);
+  }
+  return columns;
+}
+
+function sortOf({ fields }: TreeNode, targets: readonly TreeNode[]): Sort {
+  const target = targets.find((one) => one.fields.ressortgroupref === fields.tleSortGroupRef);
+  if (!target || target.fields.resjunk !== "false")
+    throw new NotIncremental("it is ordered by something that is not in its result");
+  return {
+    column: Number(target.fields.resno) - 1,
+    operator: Number(fields.sortop),
+    nullsFirst: fields.nulls_first === "true",
+    collation: collationOf(target.fields.expr),
+  };
+}
+
+const collationFields = [
+  ...["varcollid", "funccollid", "opcollid", "paramcollid", "constcollid", "resultcollid", "casecollid"],
+  ...["coalescecollid", "minmaxcollid", "collOid"],
+];
+
+/** NaN, which is no collation, where it is not known. */
+function collationOf(expression: TreeValue | undefined): number {
+  if (!isNode(expression)) return Number.NaN;
+  const name = collationFields.find((field) => field in expression.fields);
+  return name === undefined ? Number.NaN : Number(expression.fields[name]);
+}
+
+function limitOf(value: TreeValue | undefined): Limit | undefined {
+  if (!isNode(value)) return undefined;
+  const { tag, fields } = value;
+  if (tag === "PARAM" && fields.paramkind === "0") return { parameter: Number(fields.paramid) - 1 };
+  if (tag !== "CONST" || fields.consttype !== "20") throw new NotIncremental("it has a LIMIT that is computed");
+  return fields.constisnull === "true" ? undefined : { rows: bigintOf(fields.constvalue) };
+}
+
+/** `8 [ 50 0 0 0 0 0 0 0 ]`: the bytes of an int8, least significant first. */
+function bigintOf(value: TreeValue | undefined): number {
+  const bytes = Array.isArray(value) ? value.slice(2, -1).map(Number) : [];
+  return bytes.reduceRight((sum, byte) => sum * 256 + (byte & 0xff), 0);
+}
+
+// ── Two parses of the same ───────────────────────────────────────────────────────────────────────────────────────────
+
+/** Equal texts mean the same query, save for where it stands and for its LIMIT. */
+export function withoutLimit(query: TreeNode): string {
+  return JSON.stringify(query, (name, value: unknown) =>
+    /^(limitCount|stmt_len|list_start|list_end)$|location$/.test(name) ? undefined : value,
+  );
+}

@@ -1,0 +1,101 @@
+/** A result that follows the keys that change, between two whole results. */
+import type { Key } from "../changed.ts";
+import type { Run } from "../database.ts";
+import { type Entry, entriesOf, type RowChanges, type Shown } from "../delta.ts";
+import { keyText } from "../reduce.ts";
+import { type RawResult, type RowDecoder, valueOf } from "../rows.ts";
+import { readText } from "../wire.ts";
+import { type Index, merge } from "./merge.ts";
+import { compareRows } from "./order.ts";
+import type { Plan } from "./plan.ts";
+
+export class Incremental {
+  /** Infinity where the query has none. */
+  readonly limit: number;
+  private readonly plan: Plan;
+  private readonly values: readonly (string | null)[];
+  private readonly decode: RowDecoder;
+  /** Of `current`, made when it is first needed. */
+  private index: Index | undefined;
+  /** What is shown, and what has been merged into it. */
+  private current: Shown | undefined;
+  /** What was shown under each key that has been merged since. */
+  private readonly before = new Map<string, Entry | undefined>();
+
+  /** `values`: the query's parameters, as text. */
+  constructor(plan: Plan, values: readonly (string | null)[], decode: RowDecoder) {
+    this.plan = plan;
+    this.values = values;
+    this.decode = decode;
+    this.limit = limitOf(plan, values);
+  }
+
+  /** What to ask for; undefined where asking for everything is better. */
+  restrictedTo(keys: ReadonlyMap<string, Key>): Run | undefined {
+    return this.plan.restriction.to([...keys.values()], this.values);
+  }
+
+  /** False where only the whole query has the answer. */
+  take(shown: Shown, keys: ReadonlyMap<string, Key>, result: RawResult): boolean {
+    const { order } = this.plan;
+    this.current ??= shown;
+    this.index ??= this.indexOf(this.current.entries);
+    const keyOf = (entry: Entry): string => this.keyOf(entry);
+    const to = { shown: this.current, index: this.index, keyOf, order, limit: this.limit };
+    const merged = merge(to, keys.keys(), this.indexOf(entriesOf(result, this.decode)));
+    if (!merged) return false;
+    this.current = merged.shown;
+    for (const [key, was] of merged.before) if (!this.before.has(key)) this.before.set(key, was);
+    return true;
+  }
+
+  /** What has been merged since; undefined if that comes to nothing. */
+  news(): { shown: Shown; changes: RowChanges } | undefined {
+    const shown = this.current;
+    const changes = this.changes();
+    this.before.clear();
+    const isNew = changes.inserted.length + changes.updated.length + changes.deleted.length > 0;
+    return shown && isNew ? { shown, changes } : undefined;
+  }
+
+  /** A whole result takes the place of all this. */
+  reset(): void {
+    this.current = this.index = undefined;
+    this.before.clear();
+  }
+
+  private changes(): RowChanges {
+    const [inserted, updated, deleted]: [Entry[], Entry[], Entry[]] = [[], [], []];
+    for (const [key, was] of this.before) {
+      const now = this.index?.get(key);
+      if (was && !now) deleted.push(was);
+      else if (now && now !== was) (was ? updated : inserted).push(now);
+    }
+    return { inserted: this.inOrder(inserted), updated: this.inOrder(updated), deleted: this.inOrder(deleted) };
+  }
+
+  private inOrder(entries: Entry[]): Entry["row"][] {
+    const { order } = this.plan;
+    return entries.sort((a, b) => compareRows(a, b, order)).map(({ row }) => row);
+  }
+
+  private indexOf(entries: readonly Entry[]): Index {
+    return new Map(entries.map((entry) => [this.keyOf(entry), entry]));
+  }
+
+  private keyOf(entry: Entry): string {
+    return keyText(
+      this.plan.key.map((column) => {
+        const value = valueOf(entry, column);
+        return value && readText(value, 0, value.length);
+      }),
+    );
+  }
+}
+
+function limitOf({ limit }: Plan, values: readonly (string | null)[]): number {
+  if (!limit) return Infinity;
+  if ("rows" in limit) return limit.rows;
+  const value = values[limit.parameter];
+  return value === null || value === undefined ? Infinity : Number(value);
+}

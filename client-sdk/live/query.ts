@@ -1,0 +1,259 @@
+/**
+ * One live query: what it last found, what it shows of that, and whom it tells. Finding out happens in the replica's turn,
+ * showing after it. Where a plan allows it only the rows of changed keys are asked for (see plan.ts).
+ */
+import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../../engine/protocol.ts";
+import type { Changed, Key } from "../changed.ts";
+import type { Database, Run } from "../database.ts";
+import { compare, nothingShown, type RowChanges, type Shown } from "../delta.ts";
+import { call, Deferred, Listeners } from "../listeners.ts";
+import type { Delta, LiveHooks, LiveInspection, LiveQuery, LiveStatus } from "../live.ts";
+import { sqlStateOf } from "../query-errors.ts";
+import { type RawResult, type Row, type RowDecoder, rowDecoder } from "../rows.ts";
+import type { ResultColumn } from "../wire.ts";
+import { Incremental } from "./incremental.ts";
+import { isPlan, namesMoments } from "./plan.ts";
+import type { Plans } from "./plans.ts";
+
+/** 42P01 undefined_table, 3F000 invalid_schema_name, 42704 undefined_object (a type): may all still come. */
+const notYetStates = new Set(["42P01", "3F000", "42704"]);
+
+/**
+ * The tables that a query reads are the ones it locks: that sees through views and into functions, which its plan does not
+ * show. https://www.postgresql.org/docs/current/view-pg-locks.html
+ */
+const lockedTables = `
+  SELECT DISTINCT c.oid, format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS name,
+    (SELECT i.indkey::int2[] FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS key
+  FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'walcast')`;
+
+interface Listener {
+  readonly callback: (rows: readonly Row[], delta: Delta<Row>) => void;
+  wasCalled: boolean;
+}
+
+export class Query implements LiveQuery<Row> {
+  rows: readonly Row[] = [];
+  status: LiveStatus = "loading";
+  error: WalcastError | undefined;
+  private readonly sql: string;
+  private readonly params: readonly unknown[];
+  private readonly plans: Plans;
+  private readonly hooks: LiveHooks;
+  private readonly leave: () => void;
+  private readonly isReady = new Deferred<readonly Row[]>();
+  private readonly listeners = new Set<Listener>();
+  private readonly changeListeners = new Listeners<[]>();
+  /** Undefined until it has run. */
+  private tables: ReadonlySet<string> | undefined;
+  private columns: readonly ResultColumn[] = [];
+  private keyColumns: readonly number[] | undefined;
+  /** What the last whole run gave, until it is settled. */
+  private latest: { readonly result: RawResult; readonly decode: RowDecoder } | undefined;
+  /** Where it need not run again. */
+  private incremental: Incremental | undefined;
+  private why: string | undefined;
+  private position: Lsn = zeroLsn;
+  private shown: Shown = nothingShown;
+  private shownPosition: Lsn = zeroLsn;
+  private failure: WalcastError | undefined;
+  private runCount = 0;
+  private mergeCount = 0;
+  private lastMs = 0;
+  private totalMs = 0;
+
+  constructor(sql: string, params: readonly unknown[], plans: Plans, hooks: LiveHooks, leave: () => void) {
+    this.sql = sql;
+    this.params = params;
+    this.plans = plans;
+    this.hooks = hooks;
+    this.leave = leave;
+  }
+
+  get ready(): Promise<readonly Row[]> {
+    return this.isReady.promise;
+  }
+
+  subscribe(callback: Listener["callback"]): () => void {
+    const listener: Listener = { callback, wasCalled: false };
+    this.listeners.add(listener);
+    // Not before the caller has what we return.
+    queueMicrotask(() => this.callFirst(listener));
+    return () => void this.listeners.delete(listener);
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.changeListeners.add(listener);
+  }
+
+  close(): void {
+    this.abandon(new WalcastError("closed", "wait for a live query: it was closed"));
+    this.leave();
+  }
+
+  abandon(error: WalcastError): void {
+    this.isReady.reject(error);
+    this.listeners.clear();
+    this.changeListeners.clear();
+  }
+
+  /** It cannot run at all. */
+  refuse(error: WalcastError): void {
+    this.failure = error;
+    this.settle();
+  }
+
+  inspect(): LiveInspection {
+    return {
+      sql: this.sql,
+      tables: [...(this.tables ?? [])],
+      status: this.status,
+      rows: this.rows.length,
+      mode: !this.incremental ? "re-run" : this.incremental.limit === Infinity ? "incremental" : "window",
+      why: this.why,
+      runs: this.runCount,
+      merges: this.mergeCount,
+      lastRunMs: this.lastMs,
+      totalMs: this.totalMs,
+    };
+  }
+
+  /** A query that failed is tried again whatever changed: what was wrong may have been in the data. */
+  reads(changed: Changed): boolean {
+    return !this.tables || this.tables.values().some((table) => changed.has(table));
+  }
+
+  /** The changed rows alone, where they are enough. */
+  restrictedTo(changed: Changed): { run: Run; keys: ReadonlyMap<string, Key> } | undefined {
+    if (!this.incremental || this.latest || this.status !== "ready") return undefined;
+    const [table] = this.tables ?? [];
+    const keys = table === undefined ? undefined : changed.keysOf(table);
+    const run = keys && this.incremental.restrictedTo(keys);
+    return keys && run && { run, keys };
+  }
+
+  /** False where it has to run again. */
+  merge(keys: ReadonlyMap<string, Key>, result: RawResult, ms: number): boolean {
+    if (!this.incremental?.take(this.shown, keys, result)) return false;
+    this.position = this.hooks.position();
+    this.mergeCount++;
+    this.took(ms);
+    return true;
+  }
+
+  run(database: Database): void {
+    const started = performance.now();
+    try {
+      const kept = this.tables && database.query(this.sql, this.params);
+      const result = kept && this.hasColumnsOf(kept) ? kept : this.runAndFindTables(database);
+      this.latest = { result, decode: rowDecoder(result.statement.columns, database.arrayTypes) };
+      this.position = this.hooks.position();
+      this.failure = undefined;
+    } catch (error) {
+      this.failure =
+        error instanceof WalcastError
+          ? error
+          : new WalcastError("query_failed", `run a live query: ${String(error)}`, { cause: error });
+      this.tables = undefined;
+    }
+    this.runCount++;
+    this.took(performance.now() - started);
+  }
+
+  settle(): void {
+    const before = { rows: this.rows, status: this.status, error: this.error };
+    this.decide();
+    if (this.status === "ready") this.show();
+    if (this.status === "error") this.isReady.reject(this.error);
+    if (before.rows !== this.rows || before.status !== this.status || before.error !== this.error)
+      this.changeListeners.emit();
+  }
+
+  // ── Running ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A table that was altered, or replaced, has other columns for `SELECT *`, and its key elsewhere. */
+  private hasColumnsOf({ statement }: RawResult): boolean {
+    return statement.columns === this.columns || JSON.stringify(statement.columns) === JSON.stringify(this.columns);
+  }
+
+  private runAndFindTables(database: Database): RawResult {
+    return database.readOnly(this.sql, () => {
+      const result = database.query(this.sql, this.params);
+      const found = database.rows(lockedTables);
+      this.tables = new Set(found.map(({ name }) => String(name)));
+      this.columns = result.statement.columns;
+      this.keyColumns = findKey(result, found);
+      this.plan(database, result, found);
+      return result;
+    });
+  }
+
+  private plan(database: Database, { statement }: RawResult, found: readonly Row[]): void {
+    const tables = found.map(({ oid, key }) => ({ oid: Number(oid), key: (key ?? []) as number[] }));
+    const values = database.encode(statement, this.params);
+    const plan = namesMoments(values, statement.parameterTypes)
+      ? { why: "a parameter is a moment that is another one each time" }
+      : this.plans.of(database, statement, tables);
+    const decode = rowDecoder(statement.columns, database.arrayTypes);
+    this.incremental = isPlan(plan) ? new Incremental(plan, values, decode) : undefined;
+    this.why = isPlan(plan) ? undefined : plan.why;
+  }
+
+  private took(ms: number): void {
+    this.lastMs = ms;
+    this.totalMs += ms;
+  }
+
+  // ── Showing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Once ready it stays so: a further shape that is loading takes nothing from the rows that are there. */
+  private decide(): void {
+    const wasReady = this.status === "ready";
+    const refusal = wasReady ? undefined : this.hooks.failureOf(this.tables);
+    const isWaiting = this.failure
+      ? notYetStates.has(sqlStateOf(this.failure) ?? "")
+      : !wasReady && (!this.tables || this.hooks.isLoading(this.tables));
+    this.error = isWaiting || !this.failure ? refusal : this.failure;
+    this.status = this.error ? "error" : isWaiting ? "loading" : "ready";
+  }
+
+  private show(): void {
+    const news = this.news();
+    this.shownPosition = this.position;
+    if (news) this.shown = news.shown;
+    this.rows = this.shown.rows;
+    this.isReady.resolve(this.rows);
+    for (const listener of [...this.listeners]) {
+      if (!listener.wasCalled) this.callFirst(listener);
+      else if (news) call(listener.callback, [this.rows, { position: formatLsn(this.shownPosition), ...news.changes }]);
+    }
+  }
+
+  private news(): { shown: Shown; changes: RowChanges } | undefined {
+    if (!this.latest) return this.incremental?.news();
+    const { result, decode } = this.latest;
+    this.latest = undefined;
+    this.incremental?.reset();
+    return compare(this.shown, result, decode, this.keyColumns);
+  }
+
+  private callFirst(listener: Listener): void {
+    if (this.status !== "ready" || listener.wasCalled || !this.listeners.has(listener)) return;
+    listener.wasCalled = true;
+    call(listener.callback, [
+      this.rows,
+      { position: formatLsn(this.shownPosition), inserted: this.rows, updated: [], deleted: [] },
+    ]);
+  }
+}
+
+/** Where the result holds the primary key of the one table it comes from. */
+function findKey({ statement }: RawResult, tables: readonly Row[]): number[] | undefined {
+  const [table] = tables;
+  if (tables.length !== 1 || !table || !Array.isArray(table.key)) return undefined;
+  const positions = table.key.map((attribute: unknown) =>
+    statement.columns.findIndex((column) => column.tableOid === table.oid && column.attribute === attribute),
+  );
+  return positions.includes(-1) ? undefined : positions;
+}

@@ -1,0 +1,75 @@
+/**
+ * A query, asked only for the rows with some keys. Around the query, not in it: Postgres takes the condition down to its
+ * table by itself, where the primary key's index answers it.
+ */
+import type { Key } from "../changed.ts";
+import type { Database, Run } from "../database.ts";
+import { quoteIdentifier } from "../tables.ts";
+import { encodeTextArray } from "../values.ts";
+
+export interface KeyColumn {
+  /** In the result, from 0. */
+  readonly column: number;
+  /** As a cast spells it. */
+  readonly type: string;
+}
+
+// With several columns a key is a condition of its own. One text per count, or each would have to be planned.
+const slotCounts = [1, 8, 64];
+
+export class Restriction {
+  private readonly sql: string;
+  private readonly columnCount: number;
+  private readonly parameterTypes: readonly number[];
+  private readonly key: readonly KeyColumn[];
+
+  /** `sql`: without its LIMIT, so that some of its parameters may stand nowhere; hence their types. */
+  constructor(sql: string, columnCount: number, parameterTypes: readonly number[], key: readonly KeyColumn[]) {
+    this.sql = sql;
+    this.columnCount = columnCount;
+    this.parameterTypes = parameterTypes;
+    this.key = key;
+  }
+
+  /** Throws where Postgres would not run it. */
+  prepare(database: Database): void {
+    const { sql } = this.run(this.key.length === 1 ? this.isAmong() : this.isOneOf(slotCounts[0]!), []);
+    database.prepare(sql, this.parameterTypes);
+  }
+
+  /** Undefined for more keys than one statement is made for. `values`: of the query's own parameters. */
+  to(keys: readonly Key[], values: readonly (string | null)[]): Run | undefined {
+    const texts = keys.map((key) => key.map((value) => value ?? null));
+    if (this.key.length === 1)
+      return this.run(this.isAmong(), [...values, encodeTextArray(texts.map(([text]) => text!))]);
+    const slots = slotCounts.find((count) => count >= keys.length);
+    if (slots === undefined) return undefined;
+    const filled = Array.from({ length: slots }, (_, slot) => texts[slot] ?? texts[0]!);
+    return this.run(this.isOneOf(slots), [...values, ...filled.flat()]);
+  }
+
+  private run(condition: string, values: readonly (string | null)[]): Run {
+    const names = Array.from({ length: this.columnCount }, (_, i) => nameOf(i)).join(", ");
+    const sql = `SELECT * FROM (${this.sql}\n) AS walcast (${names}) WHERE ${condition}`;
+    return { sql, values, parameterTypes: this.parameterTypes };
+  }
+
+  private isAmong(): string {
+    const [{ column, type }] = this.key as [KeyColumn];
+    return `${nameOf(column)} = ANY ($${this.parameterTypes.length + 1}::${type}[])`;
+  }
+
+  private isOneOf(slots: number): string {
+    const conditions = Array.from({ length: slots }, (_, slot) => this.isKey(slot));
+    return conditions.join(" OR ");
+  }
+
+  private isKey(slot: number): string {
+    const first = this.parameterTypes.length + 1 + slot * this.key.length;
+    return this.key.map(({ column, type }, i) => `${nameOf(column)} = $${first + i}::${type}`).join(" AND ");
+  }
+}
+
+function nameOf(column: number): string {
+  return quoteIdentifier(`c${column}`);
+}

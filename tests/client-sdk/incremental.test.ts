@@ -1,0 +1,305 @@
+/**
+ * A live query that follows the changed rows shows what it would show if it ran again: over tables, queries and changes that
+ * nobody thought of. Equal means: the same rows in the same order, save that rows which its ORDER BY does not tell apart may
+ * stand, and at the end of a LIMIT be chosen, differently.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import fc from "fast-check";
+
+import { Changed } from "../../client-sdk/changed.ts";
+import { Database } from "../../client-sdk/database.ts";
+import { LiveQueries, type LiveQuery } from "../../client-sdk/live.ts";
+import type { NetChange } from "../../client-sdk/reduce.ts";
+import type { Row } from "../../client-sdk/rows.ts";
+import { zeroLsn } from "../../engine/protocol.ts";
+
+const database = new Database();
+let queries: LiveQueries;
+
+before(async () => {
+  await database.open();
+  await database.exclusive(() =>
+    database.script("BEGIN READ WRITE; CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy'); COMMIT"),
+  );
+  queries = new LiveQueries(database, Promise.resolve(), {
+    isLoading: () => false,
+    failureOf: () => undefined,
+    position: () => zeroLsn,
+  });
+});
+
+after(() => database.close());
+
+// ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Few values of each type, so that rows are often equal; and those that are easily put in the wrong order. */
+const valuesByType: Readonly<Record<string, readonly string[]>> = {
+  int4: ["-10", "-9", "0", "9", "10", "100"],
+  int8: ["-9007199254740993", "-9007199254740992", "5", "9007199254740992", "9007199254740993"],
+  numeric: ["-1.5", "-1.25", "0", "0.0", "0.10", "0.1", "2", "10", "10.01", "NaN", "Infinity", "-Infinity"],
+  float8: ["-1e300", "-0", "0", "1e-5", "2", "10", "NaN", "Infinity"],
+  text: ["", " ", "A", "a", "B", "aa", "é", "z", "\ufb01", "😀"],
+  "character(3)": ["", "a", "a b", "ab", "b"],
+  bool: ["t", "f"],
+  date: ["infinity", "-infinity", "0044-03-15 BC", "0045-01-01 BC", "0999-12-31", "2024-02-29", "10000-01-01"],
+  timestamptz: [
+    "-infinity",
+    "0044-03-15 10:00:00 BC",
+    "2024-01-01",
+    "2024-01-01 00:00:00.5",
+    "2024-01-01 00:00:00.25",
+    "12024-01-01",
+  ],
+  timestamp: ["2024-01-01", "2024-01-01 00:00:00.5", "2024-01-01 00:00:01", "infinity"],
+  time: ["00:00", "09:00", "09:00:00.001", "24:00"],
+  uuid: [
+    "00000000-0000-0000-0000-000000000000",
+    "0a000000-0000-0000-0000-000000000000",
+    "f0000000-0000-0000-0000-000000000000",
+  ],
+  bytea: ["\\x", "\\x00", "\\x0a", "\\xff"],
+  mood: ["sad", "ok", "happy"],
+  jsonb: ["1", "{}", '"x"'],
+};
+const types = Object.keys(valuesByType);
+const keyTypes = ["int4", "int8", "text", "uuid", "date", "character(3)", "numeric", "mood", "float8"];
+
+interface Table {
+  /** Of k0, …, the primary key, and of v0, …. */
+  readonly keyTypes: readonly string[];
+  readonly valueTypes: readonly string[];
+}
+
+const tables: fc.Arbitrary<Table> = fc.record({
+  keyTypes: fc.oneof(
+    { weight: 3, arbitrary: fc.constantFrom("int4", "text").map((type) => [type]) },
+    { weight: 2, arbitrary: fc.array(fc.constantFrom(...keyTypes), { minLength: 1, maxLength: 2 }) },
+  ),
+  valueTypes: fc.array(fc.constantFrom(...types), { minLength: 1, maxLength: 4 }),
+});
+
+// ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Question {
+  readonly sql: string;
+  readonly params: readonly unknown[];
+  /** The result's columns that it is ordered by. */
+  readonly sortedBy: readonly string[];
+  /** The same without its LIMIT. */
+  readonly all: string;
+}
+
+function questionsOn({ keyTypes: keys, valueTypes }: Table): fc.Arbitrary<Question> {
+  const keyColumns = keys.map((_, i) => `k${i}`);
+  const columns = [...keyColumns, ...valueTypes.map((_, i) => `v${i}`)];
+  const typeOf = new Map(columns.map((column, i) => [column, [...keys, ...valueTypes][i]!]));
+  const column = fc.constantFrom(...columns);
+  const condition = fc
+    .tuple(column, fc.constantFrom("=", "<>", "<", ">=", "IS NULL", "IS NOT NULL"), fc.nat(20))
+    .map(([name, operator, which]) => {
+      const values = valuesByType[typeOf.get(name)!]!;
+      const value = values[which % values.length]!.replaceAll("'", "''");
+      return operator.startsWith("IS") ? `${name} ${operator}` : `${name} ${operator} '${value}'`;
+    });
+  const sorts = fc.uniqueArray(fc.tuple(column, fc.constantFrom("", "DESC", "NULLS FIRST", "DESC NULLS LAST")), {
+    maxLength: 3,
+    selector: ([name]) => name,
+  });
+  const limit = fc.option(fc.constantFrom(0, 1, 2, 3, 5), { nil: undefined });
+  const plain = fc
+    .record({
+      selected: fc.constantFrom("*", columns.join(", "), [...columns].reverse().join(", "), "t.*, v0 IS NULL AS extra"),
+      where: fc.option(fc.tuple(condition, fc.constantFrom("AND", "OR"), condition), { nil: undefined, freq: 3 }),
+      sorts,
+      limit,
+      isParameter: fc.boolean(),
+    })
+    .map(({ selected, where, sorts: sorted, limit: rows, isParameter }) => {
+      const order = sorted.map((words) => words.join(" ")).join(", ");
+      const all = `SELECT ${selected} FROM TABLE t${where ? ` WHERE ${where.join(" ")}` : ""}${order && ` ORDER BY ${order}`}`;
+      const cut = rows === undefined ? "" : ` LIMIT ${isParameter ? "$1" : rows} -- of them;`;
+      const params = rows !== undefined && isParameter ? [rows] : [];
+      return { sql: all + cut, all, params, sortedBy: sorted.map(([name]) => name) };
+    });
+  const others = fc.constantFrom(
+    "SELECT count(*), min(k0::text) FROM TABLE",
+    "SELECT v0, count(*) FROM TABLE GROUP BY v0",
+    "SELECT DISTINCT v0 FROM TABLE",
+    "SELECT k0, row_number() OVER (ORDER BY k0) FROM TABLE",
+    "SELECT t.*, (SELECT count(*) FROM TABLE) FROM TABLE t",
+    "SELECT * FROM TABLE t WHERE EXISTS (SELECT FROM TABLE u WHERE u.v0 < t.v0)",
+    "SELECT t.* FROM TABLE t JOIN TABLE u ON u.v0 = t.v0",
+    "SELECT t.*, generate_series(1, 2) AS n FROM TABLE t",
+    "SELECT * FROM (SELECT * FROM TABLE ORDER BY k0 LIMIT 2) t",
+    "SELECT * FROM TABLE UNION ALL SELECT * FROM TABLE",
+    "WITH w AS (SELECT * FROM TABLE) SELECT * FROM w",
+    "SELECT v0 FROM TABLE",
+    "SELECT * FROM TABLE ORDER BY k0 OFFSET 1",
+  );
+  return fc.oneof(
+    { weight: 8, arbitrary: plain },
+    {
+      weight: 1,
+      arbitrary: others
+        .filter((sql) => !/[<]|min|row_number|DISTINCT|GROUP|u\.v0/.test(sql) || valueTypes[0] !== "jsonb")
+        .map((sql) => ({ sql, all: sql, params: [], sortedBy: [] })),
+    },
+  );
+}
+
+// ── Changes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Numbers stand for values: of the key, then of the row; no row is a deletion. */
+interface Step {
+  readonly isWhole: boolean;
+  readonly changes: readonly { readonly key: readonly number[]; readonly row: readonly number[] | undefined }[];
+}
+
+const steps: fc.Arbitrary<readonly Step[]> = fc.array(
+  fc.record({
+    isWhole: fc.nat(15).map((n) => n === 0),
+    changes: fc.array(
+      fc.record({
+        key: fc.array(fc.nat(11), { minLength: 2, maxLength: 2 }),
+        row: fc.option(fc.array(fc.nat(12), { minLength: 4, maxLength: 4 }), { freq: 4, nil: undefined }),
+      }),
+      { maxLength: 4 },
+    ),
+  }),
+  { minLength: 2, maxLength: 8 },
+);
+
+function valueFor(type: string, number: number): string | null {
+  const values = valuesByType[type]!;
+  return number === 12 ? null : values[number % values.length]!;
+}
+
+function apply(name: string, table: Table, { changes, isWhole }: Step): Changed {
+  const types = [...table.keyTypes, ...table.valueTypes];
+  const net = new Map<string, NetChange>();
+  database.transaction(() => {
+    for (const change of changes) {
+      const key = table.keyTypes.map((type, i) => valueFor(type, change.key[i]!)!);
+      const where = key.map((_, i) => `k${i} = $${i + 1}::${table.keyTypes[i]}`).join(" AND ");
+      // As the server names a key: in Postgres' words, which are not always the test's.
+      const names = database.texts(
+        `SELECT ${key.map((_, i) => `$${i + 1}::${table.keyTypes[i]} AS k${i}`).join(", ")}`,
+        key,
+      );
+      const existing = database.texts(
+        `SELECT ${key.map((_, i) => `k${i}`).join(", ")} FROM ${name} WHERE ${where}`,
+        key,
+      );
+      for (const found of [...names, ...existing])
+        net.set(JSON.stringify(found), { key: Object.values(found), row: undefined });
+      database.query(`DELETE FROM ${name} WHERE ${where}`, key);
+      const { row } = change;
+      if (!row) continue;
+      const values = [...key, ...table.valueTypes.map((type, i) => valueFor(type, row[i]!))];
+      database.query(`INSERT INTO ${name} VALUES (${types.map((type, i) => `$${i + 1}::${type}`).join(", ")})`, values);
+    }
+  });
+  const changed = new Changed();
+  changed.addNet(name, { truncated: isWhole, changes: net });
+  return changed;
+}
+
+// ── The property ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+let count = 0;
+const modes = new Map<string, number>();
+
+test("what is merged is what running again would give", async () => {
+  const cases = tables.chain((table) =>
+    fc.tuple(fc.constant(table), fc.array(questionsOn(table), { minLength: 3, maxLength: 6 }), steps),
+  );
+  await fc.assert(
+    fc.asyncProperty(cases, async ([table, questions, all]) => {
+      const name = `"public"."t${++count}"`;
+      const columns = [
+        ...table.keyTypes.map((type, i) => `k${i} ${type}`),
+        ...table.valueTypes.map((type, i) => `v${i} ${type}`),
+      ];
+      const key = table.keyTypes.map((_, i) => `k${i}`).join(", ");
+      await database.exclusive(() =>
+        database.script(`BEGIN READ WRITE; CREATE TABLE ${name} (${columns.join(", ")}, PRIMARY KEY (${key})); COMMIT`),
+      );
+      const watched = questions.map((question) => new Watched(question, name));
+      try {
+        for (const one of watched) await one.isReady();
+        for (const step of all) {
+          const settle = await database.exclusive(() => queries.applied(apply(name, table, step)));
+          settle();
+          await database.exclusive(() => watched.forEach((one) => one.check()));
+        }
+        for (const { mode } of queries.list()) modes.set(mode, (modes.get(mode) ?? 0) + 1);
+      } finally {
+        for (const { live } of watched) live.close();
+        await database.exclusive(() => database.script(`BEGIN READ WRITE; DROP TABLE ${name}; COMMIT`));
+      }
+    }),
+    { numRuns: 80 },
+  );
+  for (const mode of ["incremental", "window", "re-run"]) assert.ok((modes.get(mode) ?? 0) > 30, `${mode} was tried`);
+});
+
+class Watched {
+  readonly live: LiveQuery<Row>;
+  private readonly question: Question;
+  private known: readonly Row[] = [];
+  private told: { inserted: readonly Row[]; updated: readonly Row[]; deleted: readonly Row[] } | undefined;
+
+  constructor(question: Question, name: string) {
+    this.question = {
+      ...question,
+      sql: question.sql.replaceAll("TABLE", name),
+      all: question.all.replaceAll("TABLE", name),
+    };
+    this.live = queries.add(this.question.sql, question.params);
+    this.live.subscribe((_, delta) => (this.told = delta));
+  }
+
+  async isReady(): Promise<void> {
+    this.known = await this.live.ready;
+    this.told = undefined;
+  }
+
+  check(): void {
+    const { sql, all, params, sortedBy } = this.question;
+    assert.equal(this.live.status, "ready", `${sql}: ${this.live.error}`);
+    const { rows } = this.live;
+    const again = database.rows(sql, params);
+    const sorted = (list: readonly Row[]): string[] => list.map((row) => text(sortedBy.map((column) => row[column])));
+    assert.deepEqual(sorted(rows), sorted(again), `${sql}: the order`);
+    const possible = sql === all ? again : database.rows(all);
+    const left = [...possible].map(text);
+    for (const row of rows) {
+      const at = left.indexOf(text(row));
+      assert.ok(at >= 0, `${sql}: shows ${text(row)}`);
+      left.splice(at, 1);
+    }
+    assert.equal(rows.length, again.length);
+    this.checkDelta();
+  }
+
+  /** What was shown before, and what was told, give what is shown; and nothing else is another object. */
+  private checkDelta(): void {
+    const rows = new Set(this.live.rows);
+    const before = new Set(this.known);
+    const { inserted = [], updated = [], deleted = [] } = this.told ?? {};
+    this.told = undefined;
+    this.known = this.live.rows;
+    const fresh = rows.difference(before);
+    const gone = before.difference(rows);
+    assert.deepEqual(fresh, new Set([...inserted, ...updated]));
+    assert.ok(deleted.every((row) => gone.has(row)));
+    assert.equal(gone.size, deleted.length + updated.length);
+  }
+}
+
+function text(value: unknown): string {
+  return JSON.stringify(value, (_, one: unknown) =>
+    typeof one === "bigint" || typeof one === "number" ? `${one}` : one,
+  );
+}
