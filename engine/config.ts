@@ -67,6 +67,8 @@ export interface WalcastConfig {
   positionEveryMs?: number | undefined;
   /** How often a shape's rows are counted and summed up on both sides, one shape after another; 0 never. Default 60,000 ms. */
   auditEveryMs?: number | undefined;
+  /** How often a stream of Server-Sent Events has a comment, so that nobody takes silence for a dead connection. Default 15,000 ms. */
+  heartbeatMs?: number | undefined;
 }
 
 export interface TableRule {
@@ -104,6 +106,7 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly positionEveryMs: number;
   readonly auditEveryMs: number;
+  readonly heartbeatMs: number;
 }
 
 /** What `walcast.config.ts` exports by default. Does nothing but say what type it is. */
@@ -140,6 +143,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     logLevel: logLevelOf(given.logLevel),
     positionEveryMs: integer(given.positionEveryMs, "positionEveryMs", 5_000, 10, 3_600_000),
     auditEveryMs: integer(given.auditEveryMs, "auditEveryMs", 60_000, 0, 86_400_000),
+    heartbeatMs: integer(given.heartbeatMs, "heartbeatMs", 15_000, 10, 3_600_000),
   };
 }
 
@@ -181,9 +185,10 @@ const textKeys = [
   "logLevel",
   "positionEveryMs",
   "auditEveryMs",
+  "heartbeatMs",
 ] as const;
 export type TextKey = (typeof textKeys)[number];
-const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs", "auditEveryMs"]);
+const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs", "auditEveryMs", "heartbeatMs"]);
 const knownKeys = [...textKeys, "tables", "auth", "origins", "tokenCookie", "addressHeader", "log", "limits", "app"];
 const ruleKeys = ["read", "columns", "replicaIdentity"];
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;

@@ -34,6 +34,8 @@ export interface Limits {
   readonly frameBytes: number;
   /** A transaction larger than this is kept on disk while it comes, and sent in parts. */
   readonly largeTransactionBytes: number;
+  /** Rows held in memory for streams of current states, all together; a stream beyond it is refused. */
+  readonly watchBytes: number;
   /** When Postgres keeps more than half of this for the slot, it is warned of. Only where max_slot_wal_keep_size is not set. */
   readonly retainedWalBytes: number;
 }
@@ -78,6 +80,8 @@ const limitDefaults: Limits = {
   frameBytes: 256 * 1024,
   // Many times what an application's transactions are, and little enough that a dozen at once fit into a small heap.
   largeTransactionBytes: 4 * MiB,
+  // Some hundred thousands of rows: who needs more has a replica.
+  watchBytes: 256 * MiB,
   // Less than what a small database's disk has to spare.
   retainedWalBytes: 2e9,
 };

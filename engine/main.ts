@@ -21,6 +21,7 @@ import type { Transaction } from "./changes/transaction.ts";
 import { Vitals } from "./changes/vitals.ts";
 import { servedTables } from "./commands/examine-tables.ts";
 import { type Config, resolveConfig, type WalcastConfig } from "./config.ts";
+import { WalcastError } from "./errors.ts";
 import { reasonOf } from "./explain.ts";
 import { DurableLog } from "./log/durable.ts";
 import { createLogger } from "./logger.ts";
@@ -34,6 +35,7 @@ import { Server } from "./sockets/server.ts";
 import { Vetting } from "./sockets/vetting.ts";
 import { Xids } from "./sockets/xids.ts";
 import { Timers } from "./timers.ts";
+import { Watches } from "./watch/watches.ts";
 
 export interface Engine {
   /** Where clients connect and pages are served, e.g. "http://127.0.0.1:4437". */
@@ -81,6 +83,7 @@ export interface Stages {
   readonly hub: Hub;
   readonly replication: Replication;
   readonly vitals: Vitals;
+  readonly watches: Watches;
 }
 
 class RunningEngine implements Engine {
@@ -125,7 +128,7 @@ class RunningEngine implements Engine {
   async start(): Promise<void> {
     await this.server.listen(this.config.host, this.config.port);
     await this.claim.whenFree(this.stopping.signal, (reason) => this.log.warn((this.waitingFor = reason)));
-    const { tail, tables, snapshots, hub, replication } = (this.stages = await this.build());
+    const { tail, tables, snapshots, hub, replication, watches } = (this.stages = await this.build());
     await replication.start();
     const xids = new Xids(tail, this.control, snapshots);
     this.server.admit({
@@ -134,6 +137,7 @@ class RunningEngine implements Engine {
       tables,
       vetting: this.vetting,
       xids,
+      watches,
       epoch: () => replication.epoch,
       continues: (epoch, position) => replication.continues(epoch, position),
     });
@@ -205,7 +209,8 @@ class RunningEngine implements Engine {
         onSilence: () => [this.control, this.snapshotPool].forEach((pool) => pool.breakOff()),
       },
     );
-    return { tail, tables, snapshots, hub, replication, vitals };
+    const watches = new Watches({ config, hub, tables, vetting: this.vetting });
+    return { tail, tables, snapshots, hub, replication, vitals, watches };
   }
 
   private openLog(): Promise<DurableLog> {
@@ -228,6 +233,7 @@ class RunningEngine implements Engine {
     } catch (error) {
       this.log.error({ err: error }, "changes could not be passed on: every connection starts again from the log");
       this.server.disconnectAll("invariant");
+      this.stages!.watches.restart(new WalcastError("invariant", reasonOf(error)));
       throw error;
     }
   }
@@ -241,10 +247,11 @@ class RunningEngine implements Engine {
 
   /** Everybody greets again: who can go on from where it is will, and the others are told why not. */
   private onHistoryChanged(): void {
-    const { tables, snapshots } = this.stages!;
+    const { tables, snapshots, watches } = this.stages!;
     tables.forgetAll();
     snapshots.forgetAll();
     this.server.disconnectAll("resync");
+    watches.restart(new WalcastError("history_changed", "the history that was streamed has come to an end"));
   }
 
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────

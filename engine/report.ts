@@ -7,9 +7,12 @@ import type { Health } from "./sockets/http.ts";
 import type { Server } from "./sockets/server.ts";
 
 export interface EngineStats {
+  /** WebSockets, and streams of events. */
   readonly connections: number;
   /** Distinct shapes that are live. */
   readonly shapes: number;
+  /** Current states that are kept in memory, each for all who follow the same. */
+  readonly watches: number;
   readonly snapshotsTotal: number;
   readonly resyncsTotal: number;
   /** What the log holds, in bytes. */
@@ -36,6 +39,7 @@ export function statsOf(stages: Stages | undefined, server: Server): EngineStats
   return {
     connections: server.connections,
     shapes,
+    watches: stages?.watches.size ?? 0,
     snapshotsTotal: counts.snapshots,
     resyncsTotal: resyncs.values().reduce((sum, count) => sum + count, 0),
     logBytes: log?.bytes ?? 0,

@@ -43,6 +43,14 @@ export async function shapeFor(
   return resolveShape(request, table, allowed, rule.columns, changes);
 }
 
+/** With the server's own rights: all of any table. One that the config does not name keeps its replica identity. */
+export async function shapeForServer({ config, tables }: AccessServices, request: ShapeRequest): Promise<Shape> {
+  const name = parseTableName(request.table);
+  const rule = ruleFor(config, name);
+  const table = await tables.get(name.schema, name.name, rule !== undefined && rule.replicaIdentity !== "keep");
+  return resolveShape(request, table, true, undefined, false);
+}
+
 async function allowedBy(rule: TableRule, { schema, name }: TableName, auth: Auth): Promise<Sql | true> {
   const allowed = await readRule(rule, auth).catch((error: unknown) => {
     // A rule may ask a database, which may be back soon.

@@ -40,22 +40,29 @@ export async function serveMetrics(res: HttpResponse, { metrics }: HttpServices)
   if (!aborted) write(res, "200 OK", [["Content-Type", "text/plain; version=0.0.4; charset=utf-8"]], text);
 }
 
-export function answer(res: HttpResponse, status: string, error: WalcastError): void {
-  answerJson(res, status, error);
+export function answer(
+  res: HttpResponse,
+  status: string,
+  error: WalcastError,
+  headers: Iterable<readonly [string, string]> = [],
+): void {
+  answerJson(res, status, error, headers);
 }
 
 export function answerText(res: HttpResponse, status: string, text: string): void {
   write(res, status, [["Content-Type", "text/plain; charset=utf-8"]], text);
 }
 
-function answerJson(res: HttpResponse, status: string, body: unknown): void {
+function answerJson(
+  res: HttpResponse,
+  status: string,
+  body: unknown,
+  headers: Iterable<readonly [string, string]> = [],
+): void {
   write(
     res,
     status,
-    [
-      ["Content-Type", "application/json"],
-      ["Cache-Control", "no-store"],
-    ],
+    [["Content-Type", "application/json"], ["Cache-Control", "no-store"], ...headers],
     JSON.stringify(body),
   );
 }

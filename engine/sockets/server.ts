@@ -5,6 +5,9 @@ import type { Config } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { Tally } from "./bounds.ts";
+import { serveWatch } from "../watch/serve.ts";
+import type { Watches } from "../watch/watches.ts";
+import { Guests } from "./guest.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
 import { Session, type SessionServices } from "./session.ts";
 import { staticFiles } from "./static.ts";
@@ -47,13 +50,18 @@ export interface ServerOptions extends HttpServices {
   readonly log: Logger;
 }
 
+export interface ServerServices extends SessionServices {
+  readonly watches: Watches;
+}
+
 export class Server {
   private readonly options: ServerOptions;
-  private services: SessionServices | undefined;
+  private services: ServerServices | undefined;
   private readonly app: TemplatedApp;
   private readonly sessions = new Set<Session>();
   private readonly addresses: Tally;
   private readonly users: Tally;
+  private readonly guests: Guests;
   private readonly originsLogged = new Set<string>();
   private listening: ListenSocket | undefined;
   port = 0;
@@ -63,6 +71,14 @@ export class Server {
     const { connectionsPerAddress, connectionsPerUser } = options.config.limits;
     this.addresses = new Tally(connectionsPerAddress);
     this.users = new Tally(connectionsPerUser);
+    this.guests = new Guests({
+      config: options.config,
+      addresses: this.addresses,
+      users: this.users,
+      connections: () => this.connections,
+      hub: () => this.services?.hub,
+      refusedOrigin: (origin) => this.noteOrigin(origin),
+    });
     this.app = uws.App();
     this.routes();
   }
@@ -79,7 +95,7 @@ export class Server {
   }
 
   /** Clients may connect from here on; until then only health, metrics, files and the app are served. */
-  admit(services: SessionServices): void {
+  admit(services: ServerServices): void {
     this.services = services;
   }
 
@@ -89,14 +105,14 @@ export class Server {
   }
 
   get connections(): number {
-    return this.sessions.size;
+    return this.sessions.size + this.guests.size;
   }
 
   /** Connections by what they are at. */
   get states(): ReadonlyMap<string, number> {
     const states = new Map(["greeting", "resuming", "catching_up", "live"].map((state) => [state, 0]));
     for (const { state } of this.sessions) states.set(state, (states.get(state) ?? 0) + 1);
-    return states;
+    return states.set("streaming", this.guests.size);
   }
 
   /** Ends every connection; clients come back by themselves. */
@@ -108,6 +124,7 @@ export class Server {
     if (this.listening) uws.us_listen_socket_close(this.listening);
     this.listening = undefined;
     this.disconnectAll("going_away");
+    this.guests.endAll(new WalcastError("going_away", "the engine stops"));
     this.app.close();
   }
 
@@ -130,6 +147,9 @@ export class Server {
     });
     this.app.get("/health", (res) => serveHealth(res, this.options));
     this.app.get("/metrics", (res) => void serveMetrics(res, this.options));
+    this.app.any("/v1/watch/*", (res, req) =>
+      this.guests.receive(res, req, "/v1/watch/", (guest) => serveWatch(guest, this.services!.watches)),
+    );
     const files = staticDir === undefined ? undefined : staticFiles(staticDir);
     this.app.any("/*", (res, req) => {
       if (files && req.getMethod() === "get" && files.serve(res, req.getUrl())) return;
@@ -159,7 +179,7 @@ export class Server {
     const visitor = visitorOf(res, req, this.options.config);
     if (!mayConnect(visitor, this.options.config)) return this.refuseOrigin(res, visitor.origin!);
     const { connections } = this.options.config.limits;
-    if (this.sessions.size >= connections) return this.tooMany(res, "connections");
+    if (this.connections >= connections) return this.tooMany(res, "connections");
     const release = this.addresses.take(visitor.address);
     if (!release) return this.tooMany(res, "connectionsPerAddress");
     res.upgrade<SocketData>(
@@ -175,6 +195,11 @@ export class Server {
     const hint = "name it in `origins` of the config";
     const error = new WalcastError("forbidden", `connect: a page of ${origin.slice(0, 80)} may not`, { hint });
     this.refuse(res, "403 Forbidden", error);
+    this.noteOrigin(origin);
+  }
+
+  private noteOrigin(origin: string): void {
+    const hint = "name it in `origins` of the config";
     if (this.originsLogged.size >= originsLoggedMax || this.originsLogged.has(origin)) return;
     this.originsLogged.add(origin);
     this.options.log.warn(
