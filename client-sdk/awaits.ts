@@ -3,7 +3,7 @@
  * it cannot come, or when its time is over.
  */
 import { type ClientMessage, type ErrorJson, formatLsn, type Lsn, WalcastError } from "../engine/protocol.ts";
-import { TIMER_MS_MAX } from "./connection.ts";
+import { timerMsMax } from "./edge.ts";
 import { Deferred } from "./listeners.ts";
 
 export type Target = { readonly position: Lsn } | { readonly xid: string };
@@ -37,7 +37,7 @@ export class Awaits {
     const id = this.nextId++;
     const timer = setTimeout(
       () => this.fail(id, timedOut(target, timeoutMs, this.hooks.position())),
-      Math.min(timeoutMs, TIMER_MS_MAX),
+      Math.min(timeoutMs, timerMsMax),
     );
     this.waits.set(id, { id, target, done: new Deferred(), timer, wasAnswered: false });
     const { promise } = this.waits.get(id)!.done;

@@ -13,7 +13,8 @@ import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLs
 import { Awaits } from "./awaits.ts";
 import type { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
-import { Connection, type Token } from "./connection.ts";
+import { Connection } from "./connection.ts";
+import { isOpen } from "./connection-state.ts";
 import { Database } from "./database.ts";
 import type { Row } from "./rows.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
@@ -23,9 +24,11 @@ import { Listeners } from "./listeners.ts";
 import { LiveQueries, type LiveQuery } from "./live.ts";
 import { checkOptions } from "./options.ts";
 import { Replica } from "./replica.ts";
+import type { Token } from "./renewal.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
 import { Trace } from "./trace.ts";
+import { onWake } from "./wake.ts";
 import { ShapeLease, WarmShapes } from "./warm.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
@@ -55,6 +58,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly trace = new Trace();
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
+  private readonly sleep: () => void;
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
@@ -63,6 +67,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
     this.connection = this.createConnection(options);
+    this.sleep = onWake(() => this.wake());
     this.lanes = this.createLanes();
     this.liveQueries = this.createLiveQueries();
     this.awaits = new Awaits({
@@ -151,6 +156,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   async flush(): Promise<void> {
     await this.opened;
     await this.database.flush();
+  }
+
+  wake(): void {
+    this.connection.wake();
   }
 
   inspect(): Inspection {
@@ -323,9 +332,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private deriveStatus(): ClientStatus {
     if (this.isClosed) return "closed";
-    const { kind } = this.connection.state;
-    if (kind === "waiting" || kind === "closed") return "offline";
-    if (kind !== "open" || !this.lanes.isOnline) return "connecting";
+    const { state } = this.connection;
+    if (state.kind === "waiting" || state.kind === "closed") return "offline";
+    if (!isOpen(state) || !this.lanes.isOnline) return "connecting";
     return this.lanes.areCurrent ? "live" : "catching-up";
   }
 
@@ -364,6 +373,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private async shutDown(): Promise<void> {
     const error = new WalcastError("closed", "the client was closed");
+    this.sleep();
     const disconnected = this.connection.close();
     this.updateStatus();
     this.warm.close();

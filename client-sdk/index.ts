@@ -19,7 +19,7 @@ import type { Compilable, Kysely } from "kysely";
 import type { ErrorJson, ShapeRequest } from "../engine/protocol.ts";
 import type { Channel } from "./channel.ts";
 import { WalcastClient } from "./client.ts";
-import type { Token } from "./connection.ts";
+import type { Token } from "./renewal.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
@@ -27,8 +27,8 @@ import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts
 export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
 export type { ErrorCode, ErrorJson, Lsn, ShapeRequest } from "../engine/protocol.ts";
 export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
-export type { Token } from "./connection.ts";
 export type { ColumnDescription, ShapeDescription } from "./description.ts";
+export type { Token } from "./renewal.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
@@ -62,7 +62,7 @@ export interface ClientOptions<Name extends string = string> {
   readonly shapes?: Readonly<Record<Name, ShapeOptions>>;
   /** Reconnecting waits a random time up to `baseMs`·2ⁿ (default 200), at most `maxMs` (default 15,000). */
   readonly backoff?: { readonly baseMs?: number; readonly maxMs?: number };
-  /** How long a connection may take to open, and the server to greet. Default 10,000. */
+  /** How long a token function may take, a connection to open, and the server to greet. Default 10,000. */
   readonly openTimeoutMs?: number;
 }
 
@@ -140,6 +140,12 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    * server has answered, and what it may see in their place is loaded.
    */
   setToken(token: Token): void;
+  /**
+   * Connects at once where the client waits before its next attempt, and asks the server whether it is still there where the
+   * connection seems open. In a browser the client does that itself on `online`, `pageshow`, `resume` and when the page
+   * becomes visible; for what only the application knows of (a message from a native shell, a page that speaks for a worker).
+   */
+  wake(): void;
   /** What a developer wants to see. Plain data. */
   inspect(): Inspection;
   /** Ends everything. Leaves no socket and no timer, and no PGlite but a given one. */

@@ -234,6 +234,7 @@ export class Lanes {
         return;
       case "welcome":
       case "authenticated":
+      case "pong":
     }
   }
 

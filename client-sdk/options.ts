@@ -1,6 +1,6 @@
 /** What a client can be told that cannot work is refused at once. */
 import { WalcastError } from "../engine/protocol.ts";
-import { syncUrl } from "./connection.ts";
+import { syncUrl } from "./edge.ts";
 import type { ClientOptions } from "./index.ts";
 import { parsePlace } from "./storage/place.ts";
 import { parseTableName } from "./tables.ts";

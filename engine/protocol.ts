@@ -106,7 +106,9 @@ export type ClientMessage =
   /** Answered by `awaited` once this connection has reached the position, or the commit of the transaction (a 64-bit xid in text). */
   | { readonly kind: "await"; readonly id: number; readonly position?: string; readonly xid?: string }
   /** The answer to `audit`: whether the client's rows at that boundary are the server's. */
-  | { readonly kind: "audited"; readonly id: number; readonly matches: boolean };
+  | { readonly kind: "audited"; readonly id: number; readonly matches: boolean }
+  /** Answered by `pong`: is anybody there? A browser gives no other way to ask. */
+  | { readonly kind: "ping" };
 
 export type ServerMessage = { readonly frame: number } &
   /**
@@ -165,6 +167,7 @@ export type ServerMessage = { readonly frame: number } &
     | { readonly kind: "audit"; readonly id: number; readonly rows: string; readonly hash: string }
     | { readonly kind: "unsubscribed"; readonly id: number }
     | { readonly kind: "awaited"; readonly id: number; readonly position: string }
+    | { readonly kind: "pong" }
     /** With `subscription` or `await`, that one has failed and is over; without, the connection is about to close. */
     | { readonly kind: "error"; readonly subscription?: number; readonly await?: number; readonly error: ErrorJson }
   );

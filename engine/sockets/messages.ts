@@ -2,7 +2,7 @@
 import { WalcastError } from "../errors.ts";
 import { type ClientMessage, type LoadPart, parseLsn, type ShapeRequest } from "../protocol.ts";
 
-const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited"];
+const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited", "ping"];
 
 /** JSON that is deeper than `depthMax`, or has more arrays and objects than any message needs, is refused before it is parsed. */
 export function parseClientMessage(text: string, depthMax: number): ClientMessage {
@@ -36,6 +36,8 @@ export function parseClientMessage(text: string, depthMax: number): ClientMessag
       };
     case "audited":
       return { kind: "audited", id: asId(message["id"]), matches: asBoolean(message["matches"], "matches") };
+    case "ping":
+      return { kind: "ping" };
     default:
       throw malformed(`expected kind ${clientKinds.join(", ")}, found ${shown(message["kind"])}`);
   }

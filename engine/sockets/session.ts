@@ -180,6 +180,7 @@ export class Session {
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else if (message.kind === "await") void this.awaits.take(message);
     else if (message.kind === "resume") this.resume();
+    else if (message.kind === "ping") this.feed.frames.control({ kind: "pong" });
     else if (message.kind === "audited") this.lanes.get(message.id)?.answered(message.matches);
   }
 

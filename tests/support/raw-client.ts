@@ -155,6 +155,8 @@ export class RawClient {
       case "awaited":
         this.awaited.add(message.id);
         return;
+      case "pong":
+        return;
       case "error":
         if (message.subscription === undefined) throw new Error(`${message.error.code}: ${message.error.message}`);
         return this.shape(message.subscription).fail(message.error);
