@@ -10,6 +10,7 @@ import {
   type Value,
   WalcastError,
 } from "../engine/protocol.ts";
+import { dateOf } from "./commit-time.ts";
 import type { Database } from "./database.ts";
 import { type Row, setField } from "./rows.ts";
 import type { Subscriber } from "./lane.ts";
@@ -48,9 +49,6 @@ export interface ChannelHooks {
   add(channel: ChannelHandle): void;
   remove(channel: ChannelHandle): Promise<void>;
 }
-
-// Microseconds from the Unix epoch to Postgres' own, 2000-01-01.
-const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly request: ShapeRequest;
@@ -157,7 +155,7 @@ class EventReader {
   read(operation: Operation, { position, commitTime }: Commit): ChangeEvent<Row> | undefined {
     const at = {
       position: formatLsn(position),
-      commitTime: new Date(Number((commitTime + POSTGRES_EPOCH_US) / 1000n)),
+      commitTime: dateOf(commitTime),
     };
     switch (operation.kind) {
       case "insert":

@@ -27,6 +27,8 @@ import { Replica } from "./replica.ts";
 import type { Token } from "./renewal.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
+import type { MessageSubscriber } from "./listening.ts";
+import { checkTopic, type Topic, TopicHandle, type TopicOptions } from "./topic.ts";
 import { Trace } from "./trace.ts";
 import { onWake } from "./wake.ts";
 import { ShapeLease, WarmShapes } from "./warm.ts";
@@ -50,6 +52,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly handles = new Set<ShapeHandle>();
   private readonly warm = new WarmShapes((shape) => this.unsync(shape));
   private readonly channels = new Set<ChannelHandle>();
+  private readonly listeners = new Set<MessageSubscriber>();
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
   private isNewToken = false;
@@ -134,6 +137,17 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     );
     this.channels.add(handle);
     return handle as unknown as Channel<R>;
+  }
+
+  topic<P = unknown>(name: string, options: TopicOptions = {}): Topic<P> {
+    this.refuseIfClosed("listen to a topic");
+    checkTopic(name, options);
+    return new TopicHandle(name, options, {
+      epoch: () => this.epoch,
+      position: () => this.lsn,
+      add: (subscriber) => this.listen(subscriber),
+      remove: (subscriber) => this.unlisten(subscriber),
+    });
   }
 
   async awaitPosition(
@@ -347,6 +361,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.trace.lastError = this.failure = error;
     for (const handle of this.handles) handle.failed(error);
     for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
+    for (const listener of this.listeners) listener.failed(error);
     this.awaits.close(error);
     void this.connection.close();
     throw error;
@@ -371,6 +386,18 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (!this.isClosed) await this.lanes.remove(channel).catch(() => {});
   }
 
+  private listen(subscriber: MessageSubscriber): void {
+    this.refuseIfClosed("listen");
+    this.listeners.add(subscriber);
+    if (this.failure) subscriber.failed(this.failure);
+    else this.lanes.add(subscriber);
+  }
+
+  private async unlisten(subscriber: MessageSubscriber): Promise<void> {
+    this.listeners.delete(subscriber);
+    if (!this.isClosed) await this.lanes.remove(subscriber).catch(() => {});
+  }
+
   private async shutDown(): Promise<void> {
     const error = new WalcastError("closed", "the client was closed");
     this.sleep();
@@ -379,7 +406,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.warm.close();
     this.awaits.close(error);
     this.liveQueries.close(error);
-    for (const handle of [...this.handles, ...this.channels]) handle.abandon(error);
+    for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
     this.lanes.close(error);
     this.statusListeners.clear();
     await disconnected;

@@ -23,6 +23,7 @@ import type { Token } from "./renewal.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
+import type { Topic, TopicOptions } from "./topic.ts";
 
 export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
 export type { ErrorCode, ErrorJson, Lsn, ShapeRequest } from "../engine/protocol.ts";
@@ -32,6 +33,7 @@ export type { Token } from "./renewal.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
+export type { Topic, TopicListener, TopicMessage, TopicOptions, TopicStart } from "./topic.ts";
 export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
 /** A database whose tables nobody described: any table, any column, values unknown. */
@@ -124,6 +126,8 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   ): LiveQuery<Row>;
   /** Changes of a table as events. Starts with `subscribe`. */
   channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;
+  /** Messages that are published under this name, in commit order with the rows. Starts with `subscribe`. Throws `config_invalid`. */
+  topic<Payload = unknown>(name: string, options?: TopicOptions): Topic<Payload>;
   /** Called after every change of `status`. Returns what ends it. */
   onStatus(listener: (status: ClientStatus) => void): () => void;
   /**

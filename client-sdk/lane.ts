@@ -1,5 +1,11 @@
 /** A subscription's way on a connection: who subscribes, and how far its rows have come. */
-import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import {
+  type Commit,
+  type MessagesRequest,
+  type ShapeRequest,
+  type TableDescription,
+  WalcastError,
+} from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
 import type { Load } from "./joins.ts";
 import type { Member } from "./local-tables.ts";
@@ -10,6 +16,10 @@ export interface Subscriber {
   readonly request: ShapeRequest;
   /** No rows, only changes; nothing of it is kept on the replica. */
   readonly changes: boolean;
+  /** What it listens to instead of a shape, and from where on. */
+  messages?(): MessagesRequest;
+  /** Messages follow; `cause`: why earlier ones are missing. */
+  listening?(cause: WalcastError | undefined): void;
   readonly member: Member;
   /** Its rows are about to come, for the first time or again. */
   loading(): void;

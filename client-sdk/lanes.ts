@@ -215,6 +215,8 @@ export class Lanes {
     switch (message.kind) {
       case "described":
         return this.described(this.lane(message.id), message);
+      case "listening":
+        return this.listening(this.lane(message.id), message);
       case "resumed":
         return this.resumed(this.lane(message.id));
       case "resync":
@@ -255,33 +257,21 @@ export class Lanes {
   private ask(subscriber: Subscriber): void {
     const lane = this.open(newLane(subscriber));
     subscriber.loading();
-    this.say(lane, { kind: "subscribe", id: lane.id, ...asked(subscriber), ...inSight(subscriber) });
+    this.say(lane, asking(lane));
     this.hooks.changed();
   }
 
   private askToResume(lane: Lane): void {
     this.open(lane);
     lane.stage = "resuming";
-    const { subscriber, identity } = lane;
-    this.say(lane, {
-      kind: "subscribe",
-      id: lane.id,
-      ...asked(subscriber),
-      identity: identity!,
-      ...inSight(subscriber),
-    });
+    this.say(lane, { ...asking(lane), identity: lane.identity! });
   }
 
   private askForRest(lane: Lane): void {
     this.open(lane);
     lane.stage = "asked";
-    this.say(lane, {
-      kind: "subscribe",
-      id: lane.id,
-      ...asked(lane.subscriber),
-      ...inSight(lane.subscriber),
-      load: { ...lane.part! },
-    });
+    const message = asking(lane);
+    this.say(lane, message.kind === "listen" ? message : { ...message, load: { ...lane.part! } });
   }
 
   /** What the server would not take is the end of this one, and of no other. */
@@ -313,6 +303,14 @@ export class Lanes {
     lane.part = load === undefined ? undefined : { id: load, frames: 0 };
     lane.identity = table.identity;
     this.backlog.push({ kind: "described", lane, table, estimatedRows });
+  }
+
+  private listening(lane: Lane | undefined, { identity, cause }: Listening): void {
+    if (!lane) return;
+    if (lane.stage !== "asked") throw unexpected("messages", lane.stage);
+    lane.stage = "loading";
+    lane.identity = identity;
+    lane.subscriber.listening?.(cause && new WalcastError(cause.code, cause.message, { hint: cause.hint }));
   }
 
   /** What came of its rows before stands, and the rest follows. */
@@ -450,9 +448,15 @@ export class Lanes {
   }
 }
 
-function asked({ request, changes }: Subscriber): Pick<Subscribe, "shape" | "changes"> {
-  return { shape: request, ...(changes ? { changes: true } : {}) };
+function asking({ id, subscriber }: Lane): Asking {
+  const messages = subscriber.messages?.();
+  if (messages) return { kind: "listen", id, messages };
+  const { request, changes } = subscriber;
+  return { kind: "subscribe", id, shape: request, ...(changes ? { changes: true } : {}), ...inSight(subscriber) };
 }
+
+type Asking = Extract<ClientMessage, { kind: "subscribe" | "listen" }>;
+type Listening = Extract<ServerMessage, { kind: "listening" }>;
 
 type Described = Extract<ServerMessage, { kind: "described" }>;
 /** Whose the rows are that it shows. */

@@ -97,7 +97,7 @@ export class Turn {
     const isIdle = segments.length === 0 && joins.length === 0 && position === this.replica.reached;
     if (isIdle) return;
     const { joined, placed, tellings } = this.commit(segments, joins, position);
-    this.tellAll(tellings, batch.flatMap(spilledIn));
+    this.tellAll(tellings, earlierOf(joined, this.replica.database), batch.flatMap(spilledIn));
     for (const { lane } of joined) this.join(lane);
     this.settle(placed);
     if (joined.length > 0) this.hooks.changed();
@@ -230,10 +230,14 @@ export class Turn {
   }
 
   /** What was put aside is told to channels part by part, each in a turn of its own, before anything else is done. */
-  private tellAll(tellings: readonly Telling[], numbers: readonly number[]): void {
-    if (numbers.length === 0) return;
-    if (!tellings.some(isSpilled)) return this.unspill(numbers);
-    this.next = [...tellings.map((telling): Work => ({ kind: "told", telling })), { kind: "unspill", numbers }];
+  private tellAll(tellings: readonly Telling[], earlier: readonly Telling[], numbers: readonly number[]): void {
+    const late = tellings.some(isSpilled) ? [...tellings, ...earlier] : earlier.some(isSpilled) ? earlier : [];
+    if (late.length > 0)
+      this.next = [...late.map((telling): Work => ({ kind: "told", telling })), { kind: "unspill", numbers }];
+    else {
+      for (const one of earlier) this.tell.push(() => tellNow(one));
+      if (numbers.length > 0) this.unspill(numbers);
+    }
   }
 
   private unspill(numbers: readonly number[]): void {
@@ -255,6 +259,14 @@ function removeOf(replica: Replica, { member, failed }: Extract<Work, { kind: "r
     failed?.(asReplicaFailure(error));
     throw error;
   }
+}
+
+/** What those who keep nothing are told of the time before they joined: earlier messages of a topic. */
+function earlierOf(joins: Transaction["joins"], database: Database): Telling[] {
+  const tellings: Telling[] = [];
+  for (const { lane, segments } of joins)
+    if (lane.subscriber.changes) Array.from(stepsOf(segments, database, tellings));
+  return tellings;
 }
 
 function joinsOf(joins: Transaction["joins"], database: Database): Join[] {

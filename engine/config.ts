@@ -29,6 +29,11 @@ export interface WalcastConfig {
    */
   tables?: Readonly<Record<string, TableRule>> | "all" | undefined;
   /**
+   * The topics that clients may listen to, each with its rules. What is not named here is not there. "all" lets everybody do
+   * everything with every topic: for development, and refused unless `host` is a loopback address.
+   */
+  topics?: Readonly<Record<string, TopicRule>> | "all" | undefined;
+  /**
    * Turns a client's token into claims: `jwt({ … })`, or a function of yours. What it throws, and null, refuses the client.
    * Default: everybody is nobody, with no claims and no scopes.
    */
@@ -83,6 +88,18 @@ export interface TableRule {
   readonly replicaIdentity?: "full" | "keep";
 }
 
+export interface TopicRule {
+  /**
+   * Who may listen. Of those, whoever has one of its scopes gets a message that names some; one that names none is for all of
+   * them. Default false.
+   */
+  readonly read?: boolean | TopicRuleFunction;
+  /** Who may publish from a client, or over HTTP without the scope `walcast:publish`. SQL is Postgres' affair. Default false. */
+  readonly publish?: boolean | TopicRuleFunction;
+}
+
+export type TopicRuleFunction = (auth: Auth) => boolean | Promise<boolean>;
+
 export type LogLevel = (typeof logLevels)[number];
 
 /** A WalcastConfig with nothing left open. */
@@ -93,6 +110,8 @@ export interface Config {
   readonly dataDir: string;
   /** By qualified, quoted name: `"public"."orders"`. Ask with `ruleFor`. */
   readonly tables: ReadonlyMap<string, TableRule> | "all";
+  /** Ask with `topicRuleFor`. */
+  readonly topics: ReadonlyMap<string, TopicRule> | "all";
   readonly auth: Authenticator;
   readonly origins: readonly string[] | undefined;
   readonly tokenCookie: string | undefined;
@@ -132,6 +151,7 @@ export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {})
     port: integer(given.port, "port", 4437, 0, 65_535),
     dataDir: resolve(text(given, "dataDir", ".walcast")),
     tables: tablesOf(given.tables, host),
+    topics: topicsOf(given.topics, host),
     auth: authOf(given.auth),
     ...visitorsOf(given),
     log: logOf(given.log),
@@ -163,6 +183,11 @@ export function ruleFor(config: Pick<Config, "tables">, { schema, name }: TableN
   return config.tables === "all" ? everything : config.tables.get(qualifiedName(schema, name));
 }
 
+/** The rules of a topic, or undefined where it is not there. */
+export function topicRuleFor({ topics }: Pick<Config, "topics">, topic: string): TopicRule | undefined {
+  return topics === "all" ? { read: true, publish: true } : topics.get(topic);
+}
+
 export const defaultPublication = "walcast";
 
 const everything: TableRule = { read: true };
@@ -189,7 +214,18 @@ const textKeys = [
 ] as const;
 export type TextKey = (typeof textKeys)[number];
 const numberKeys: ReadonlySet<string> = new Set<TextKey>(["port", "positionEveryMs", "auditEveryMs", "heartbeatMs"]);
-const knownKeys = [...textKeys, "tables", "auth", "origins", "tokenCookie", "addressHeader", "log", "limits", "app"];
+const knownKeys = [
+  ...textKeys,
+  "tables",
+  "topics",
+  "auth",
+  "origins",
+  "tokenCookie",
+  "addressHeader",
+  "log",
+  "limits",
+  "app",
+];
 const ruleKeys = ["read", "columns", "replicaIdentity"];
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 
@@ -228,11 +264,25 @@ function tablesOf(value: unknown, host: string): Config["tables"] {
   return rules;
 }
 
-function allTablesOn(host: string): "all" {
+function topicsOf(value: unknown = {}, host: string): Config["topics"] {
+  if (value === "all") return allTablesOn(host, "topic");
+  if (!isRecord(value)) throw invalid("topics", "an object of rules by topic", value);
+  for (const [name, rule] of Object.entries(value)) {
+    const where = `topics[${JSON.stringify(name)}]`;
+    if (!isRecord(rule)) throw invalid(where, "rules such as { read: true }", rule);
+    requireKnown(rule, ["read", "publish"], where);
+    for (const what of ["read", "publish"])
+      if (!["undefined", "boolean", "function"].includes(typeof rule[what]))
+        throw invalid(`${where}.${what}`, "true, false or a function", rule[what]);
+  }
+  return new Map(Object.entries(value as Record<string, TopicRule>));
+}
+
+function allTablesOn(host: string, what: "table" | "topic" = "table"): "all" {
   if (isLoopback(host)) return "all";
   throw new WalcastError(
     "config_invalid",
-    `read the config: every table readable and host ${host}: expected a loopback address; name the tables and their rules to serve others`,
+    `read the config: every ${what} readable and host ${host}: expected a loopback address; name each with its rules to serve others`,
   );
 }
 

@@ -17,6 +17,7 @@ export const errorCodes = [
   "too_fast",
   "slow_consumer",
   "unknown_table",
+  "unknown_topic",
   "table_unsupported",
   "unknown_column",
   "columns_without_key",

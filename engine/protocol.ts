@@ -32,6 +32,8 @@
  *
  *     tuple: u16 columns, then per column 'n' (NULL) | 'u' (unchanged: keep what you have) | 't' u32 length, UTF-8 text
  *
+ * A message is an 'I' whose tuple has one column: a topic's message as JSON text, or the key that was named.
+ *
  * A row tuple has the columns of the shape's description, in its order; a key tuple has the key's, in the key's order.
  * Values are Postgres' own text output under the settings that docs/protocol.md lists.
  */
@@ -68,6 +70,18 @@ export interface ShapeRequest {
   readonly columns?: readonly string[];
 }
 
+/**
+ * Messages instead of rows: those of a topic, or those that name one of these keys. With `since`, a position, or `limit`, how
+ * many at most, earlier ones come first, as far as the log has them. `epoch` is the history that `since` belongs to.
+ */
+export interface MessagesRequest {
+  readonly topic?: string;
+  readonly keys?: readonly string[];
+  readonly since?: string;
+  readonly epoch?: string;
+  readonly limit?: number;
+}
+
 /** First rows as far as they came. */
 export interface LoadPart {
   /** As `described` named it. */
@@ -100,6 +114,8 @@ export type ClientMessage =
       readonly load?: LoadPart;
       readonly shown?: string;
     }
+  /** A subscription to messages; ids are those of `subscribe`. Answered by `listening`, or by `resumed` with an `identity`. */
+  | { readonly kind: "listen"; readonly id: number; readonly messages: MessagesRequest; readonly identity?: string }
   /** Every subscription with an identity has been named: go on from the position of the hello. */
   | { readonly kind: "resume" }
   | { readonly kind: "unsubscribe"; readonly id: number }
@@ -133,6 +149,14 @@ export type ServerMessage = { readonly frame: number } &
      * `error`. All others go on.
      */
     | { readonly kind: "authenticated"; readonly expiresInMs?: number }
+    /** Precedes the first message of a `listen`: all after `from` come, within its limit. `cause`: why not all after its `since`. */
+    | {
+        readonly kind: "listening";
+        readonly id: number;
+        readonly identity: string;
+        readonly from: string;
+        readonly cause?: ErrorJson;
+      }
     /** The identity still holds: the subscription is joined at the position of the hello, without a row being sent again. */
     | { readonly kind: "resumed"; readonly id: number }
     /** Precedes the first row of a subscription, and comes again after `resync`. */

@@ -12,6 +12,7 @@ import { must } from "../invariants.ts";
 import { parseDescription } from "./catalog.ts";
 import { widenXid } from "./pg-snapshot.ts";
 import { decodeMessage, Message, messageTags, STREAMED_HEADER_BYTES } from "./pgoutput.ts";
+import { messagesRelation } from "./messages.ts";
 import { OpenTransaction } from "./open-transaction.ts";
 import { Relations } from "./relations.ts";
 import type { Staging } from "./staging.ts";
@@ -22,6 +23,7 @@ export class TransactionAssembler {
   private readonly relations = new Relations();
   private readonly staging: Staging;
   private readonly largeBytes: number;
+  private readonly messagePrefix: string | undefined;
   private recentXid: bigint;
   /** Between Begin and Commit. */
   private open: OpenTransaction | undefined;
@@ -32,12 +34,13 @@ export class TransactionAssembler {
 
   /**
    * `recentXid`: any 64-bit xid from about now, against which pgoutput's 32 bits are widened. `largeBytes`: a transaction
-   * with more than that is left on disk, and so is a single message.
+   * with more than that is left on disk, and so is a single message. `messagePrefix`: that of messages which are kept.
    */
-  constructor(recentXid: bigint, staging: Staging, largeBytes: number) {
+  constructor(recentXid: bigint, staging: Staging, largeBytes: number, messagePrefix?: string) {
     this.recentXid = recentXid;
     this.staging = staging;
     this.largeBytes = largeBytes;
+    this.messagePrefix = messagePrefix;
   }
 
   /** True between Begin and Commit, and within a block. */
@@ -144,8 +147,7 @@ export class TransactionAssembler {
     if (tag === messageTags.truncate) this.truncate(into, this.decodeWithin(bytes, start, end));
     else if (tag === messageTags.insert || tag === messageTags.update || tag === messageTags.delete)
       this.row(into, bytes, start, end, tag, body);
-    else if (tag === messageTags.message) return this.note(into, this.decodeWithin(bytes, start, end));
-    else return;
+    else if (tag !== messageTags.message || !this.isKept(into, this.decodeWithin(bytes, start, end))) return;
     into.append(this.block ? bytes.readUInt32BE(start + 1) : into.xid, tag, bytes, body, end);
   }
 
@@ -161,9 +163,17 @@ export class TransactionAssembler {
   }
 
   /** Whatever else people say to each other is theirs. */
-  private note(into: OpenTransaction, message: Message): undefined {
-    const change = message.transactional && message.prefix() === unknownChange && unknown(message.content());
-    if (change) into.noteSchemaChange(this.block ? message.xid : into.xid, change);
+  private isKept(into: OpenTransaction, message: Message): boolean {
+    if (!message.transactional) return false;
+    const xid = this.block ? message.xid : into.xid;
+    const prefix = message.prefix();
+    if (prefix === this.messagePrefix) {
+      into.use(messagesRelation, xid);
+      return true;
+    }
+    const change = prefix === unknownChange ? unknown(message.content()) : undefined;
+    if (change) into.noteSchemaChange(xid, change);
+    return false;
   }
 
   private use(into: OpenTransaction, oid: number, xid: number): DescribedRelation {

@@ -221,7 +221,7 @@ export class Replication {
     const { claim, databaseUrl, slot, publication, log, stagingDirectory, largeTransactionBytes } = this.options;
     const { signal } = this.stopping;
     await claim.hold(signal);
-    const { eventTriggers } = await prepareDatabase(
+    const { eventTriggers, messagePrefix } = await prepareDatabase(
       { databaseUrl, slot, publication, slotPatienceMs: this.nextPatience(), log },
       signal,
     );
@@ -237,6 +237,7 @@ export class Replication {
       {
         ...{ databaseUrl, slot, publication, walSenderTimeoutMs, recentXid, stagingDirectory, largeTransactionBytes },
         committedOnly: this.committedOnly,
+        messagePrefix,
       },
       {
         onTransactions: (transactions) => this.onTransactions(transactions),

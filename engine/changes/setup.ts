@@ -8,6 +8,7 @@ import type pg from "pg";
 import type { Logger } from "pino";
 import * as first from "../../migrations/0001_walcast.ts";
 import * as second from "../../migrations/0002_descriptions.ts";
+import * as third from "../../migrations/0003_messages.ts";
 import { WalcastError } from "../errors.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
 import { queryConfig, withConnection } from "./connection.ts";
@@ -17,6 +18,7 @@ import { ensureSlot } from "./slot.ts";
 const migrations: Readonly<Record<string, Migration>> = {
   "0001_walcast": first,
   "0002_descriptions": second,
+  "0003_messages": third,
 };
 
 // One number for every engine on a database; "walcast" in ASCII, cut to what a bigint holds.
@@ -38,6 +40,8 @@ export interface Prepared {
   readonly slotIsNew: boolean;
   /** Without event triggers the engine learns of a schema change only when the next row of the table comes. */
   readonly eventTriggers: boolean;
+  /** Of messages that `walcast.publish` and `walcast.revalidate` emitted; others' cannot have it. */
+  readonly messagePrefix: string;
 }
 
 export function prepareDatabase(options: SetupOptions, signal?: AbortSignal): Promise<Prepared> {
@@ -49,8 +53,14 @@ export function prepareDatabase(options: SetupOptions, signal?: AbortSignal): Pr
     await ensurePublication(client, options.publication);
     const { slot, slotPatienceMs = slotPatienceMsDefault, log } = options;
     const slotIsNew = await ensureSlot(client, slot, slotPatienceMs, log);
-    return { slotIsNew, eventTriggers };
+    return { slotIsNew, eventTriggers, messagePrefix: await readMessagePrefix(client) };
   });
+}
+
+async function readMessagePrefix(client: pg.Client): Promise<string> {
+  const query = "select value from walcast.secrets where name = 'messages'";
+  const { rows } = await client.query<{ value: string }>(query);
+  return third.messagePrefix + rows[0]!.value;
 }
 
 async function requireLogicalWal(client: pg.Client): Promise<void> {

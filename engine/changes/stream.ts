@@ -37,6 +37,8 @@ export interface StreamOptions {
   readonly largeTransactionBytes?: number;
   /** Only transactions that have committed, none while it runs. */
   readonly committedOnly?: boolean;
+  /** As Prepared has it. Without it nobody's messages are handed on. */
+  readonly messagePrefix?: string;
 }
 
 export interface StreamEvents {
@@ -103,7 +105,7 @@ export class Stream {
     this.events = events;
     this.staging = new Staging(options.stagingDirectory, (error) => this.fail(error));
     const largeBytes = options.largeTransactionBytes ?? defaultLargeTransactionBytes;
-    this.assembler = new TransactionAssembler(options.recentXid, this.staging, largeBytes);
+    this.assembler = new TransactionAssembler(options.recentXid, this.staging, largeBytes, options.messagePrefix);
     this.completed = new CommitOrder(
       () => this.guard(() => this.handOn()),
       (error) => this.fail(error),

@@ -21,7 +21,7 @@ export async function start(line: CommandLine): Promise<number> {
 }
 
 export async function dev(line: CommandLine): Promise<number> {
-  const config: WalcastConfig = { ...(await readConfig(line)), tables: "all" };
+  const config: WalcastConfig = { ...(await readConfig(line)), tables: "all", topics: "all" };
   const needsPostgres = config.databaseUrl === undefined;
   // Whatever is wrong with the rest shall be said before Postgres starts.
   const { logLevel, dataDir } = resolveConfig({

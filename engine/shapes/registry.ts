@@ -11,14 +11,19 @@ import { oidsOf, type Table } from "../changes/table.ts";
 import type { Part, SchemaChange, Transaction } from "../changes/transaction.ts";
 import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";
 import { Leaves, Rearranged } from "./partitions.ts";
+import { MessageShape } from "./message-shape.ts";
+import { MessageShapes } from "./message-shapes.ts";
 import type { Shape } from "./shape.ts";
 import { Findings, type ShapeEntry, TableShapes } from "./table-shapes.ts";
 
+/** A shape, of rows or of messages, with those who want it. */
+type Wanted<Subscriber> = Pick<ShapeEntry<Subscriber>, "subscribers">;
+
 export interface Routed<Subscriber> {
   /** Shapes that these transactions changed, each with its payloads in order. */
-  readonly changed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly payloads: readonly Payload[] }[];
+  readonly changed: readonly { readonly entry: Wanted<Subscriber>; readonly payloads: readonly Payload[] }[];
   /** Shapes whose table is not any more what it was: nothing of these transactions may be shown, they must be loaded anew. */
-  readonly broken: readonly ShapeEntry<Subscriber>[];
+  readonly broken: readonly ShapeEntry<Subscriber, Pick<Shape, "table" | "key">>[];
   /** Shapes whose predicate failed for a row: they are over. */
   readonly failed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly failure: WalcastError }[];
 }
@@ -33,14 +38,17 @@ export class Registry<Subscriber> {
   private readonly payloadBytesMax: number;
   private readonly tables = new Map<number, TableShapes<Subscriber>>();
   private readonly leaves = new Leaves<TableShapes<Subscriber>>();
+  readonly messages: MessageShapes<Subscriber>;
   private readonly message = new Message();
   private readonly rearranged = new Rearranged();
 
   constructor(payloadBytesMax: number) {
     this.payloadBytesMax = payloadBytesMax;
+    this.messages = new MessageShapes(payloadBytesMax);
   }
 
-  add(shape: Shape, subscriber: Subscriber): void {
+  add(shape: Shape | MessageShape, subscriber: Subscriber): void {
+    if (shape instanceof MessageShape) return this.messages.add(shape, subscriber);
     let shapes = this.tables.get(shape.table.oid);
     if (!shapes) {
       this.tables.set(shape.table.oid, (shapes = new TableShapes(shape.table, this.payloadBytesMax)));
@@ -49,7 +57,8 @@ export class Registry<Subscriber> {
     shapes.add(shape, subscriber);
   }
 
-  delete(shape: Shape, subscriber: Subscriber): void {
+  delete(shape: Shape | MessageShape, subscriber: Subscriber): void {
+    if (shape instanceof MessageShape) return this.messages.delete(shape, subscriber);
     const shapes = this.tables.get(shape.table.oid);
     if (!shapes?.delete(shape, subscriber)) return;
     this.tables.delete(shape.table.oid);
@@ -86,8 +95,13 @@ export class Registry<Subscriber> {
     return all.flatMap((shapes) => [...shapes.entries.values()]);
   }
 
+  /** Whom a transaction that touches this table may concern. */
+  subscribersOf(oid: number): Subscriber[] {
+    return [...this.entriesOf(oid), ...this.messages.entriesOf(oid)].flatMap(({ subscribers }) => [...subscribers]);
+  }
+
   /** Whether a shape can be added: those of its table that are here are of the same form. */
-  fits({ table }: Shape): boolean {
+  fits({ table }: Pick<Shape, "table">): boolean {
     return (this.versionOf(table.oid) ?? table.version) === table.version;
   }
 
@@ -142,28 +156,36 @@ export class Registry<Subscriber> {
 
   /** Whether it may have rows for a shape. */
   concerns(transaction: Transaction): boolean {
-    return transaction.relations.some(({ oid }) => this.tables.has(oid) || this.leaves.of(oid).length > 0);
+    return transaction.relations.some(
+      ({ oid }) => this.tables.has(oid) || this.leaves.of(oid).length > 0 || this.messages.concerns(oid),
+    );
   }
 
   /** Rows of the old form and of the new one never mix: the whole transaction that changes a table is the new one's. */
-  private collectBroken(transaction: Transaction, broken: Set<ShapeEntry<Subscriber>>): void {
+  private collectBroken(transaction: Transaction, broken: Findings<Subscriber>["broken"]): void {
     for (const { oid, signature } of transaction.relations) {
       const shapes = this.tables.get(oid);
       if (shapes && shapes.signature !== signature) shapes.breakInto(broken);
       for (const leaf of this.leaves.of(oid)) if (leaf.signature !== signature) leaf.root.breakInto(broken);
     }
-    for (const { tableOid, version } of lastChanges(transaction)) {
-      const shapes = this.tables.get(tableOid);
-      if (shapes && shapes.version !== version) shapes.breakInto(broken);
+    for (const change of lastChanges(transaction)) {
+      const shapes = this.tables.get(change.tableOid);
+      if (shapes && shapes.version !== change.version) shapes.breakInto(broken);
+      this.messages.breakInto(broken, change);
     }
   }
 
   private routeMessages(transaction: Transaction, { bytes, starts }: Part, found: Findings<Subscriber>): void {
+    this.messages.routeTables(transaction, found);
     for (let i = 0; i + 1 < starts.length; i++) {
       const start = starts[i]!;
       if (bytes[start] === messageTags.truncate) {
         const { relationOids } = decodeMessage(bytes, start, starts[i + 1]!, this.message);
         this.truncate(transaction, relationOids, found);
+        continue;
+      }
+      if (bytes[start] === messageTags.message) {
+        this.messages.route(transaction, bytes, start, starts[i + 1]!, found);
         continue;
       }
       const oid = bytes.readUInt32BE(start + 1);
@@ -205,14 +227,15 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
 }
 
 function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
+  const ended = new Set<unknown>([...broken, ...failed.keys()]);
   const changed = touched
     .map((entry) => ({ entry, payloads: finished(entry) }))
-    .filter(({ entry }) => !broken.has(entry) && !failed.has(entry));
+    .filter(({ entry }) => !ended.has(entry));
   const over = [...failed].filter(([entry]) => !broken.has(entry));
   return { changed, broken: [...broken], failed: over.map(([entry, failure]) => ({ entry, failure })) };
 }
 
-function finished(entry: ShapeEntry<unknown>): Payload[] {
+function finished(entry: ShapeEntry<unknown, unknown>): Payload[] {
   const payloads = entry.writer!.finish();
   entry.writer = undefined;
   return payloads;

@@ -14,19 +14,20 @@ import type { RowChange } from "./partitions.ts";
 import { PayloadWriter } from "./payload.ts";
 import { qualifiedName } from "./name.ts";
 import { PredicateIndex } from "./predicate-index.ts";
+import type { MessageShape } from "./message-shape.ts";
 import type { Shape } from "./shape.ts";
 import { EvaluationFailed } from "./where.ts";
 
 /** A shape in a registry, with those who want it. There may be a million: while nothing of it changes it holds nothing else. */
-export class ShapeEntry<Subscriber> {
-  readonly shape: Shape;
+export class ShapeEntry<Subscriber, Of = Shape> {
+  readonly shape: Of;
   /** While transactions are routed that change it. */
   writer: PayloadWriter | undefined = undefined;
   private wanting: Few<Subscriber> = undefined;
   /** The number of the change whose old row was found to match: spares a set per change. */
   matchedOld = 0;
 
-  constructor(shape: Shape) {
+  constructor(shape: Of) {
     this.shape = shape;
   }
 
@@ -52,8 +53,8 @@ export class ShapeEntry<Subscriber> {
 /** What routing found: shapes that changed, that have to be loaded anew, and that cannot say for some row whether it is theirs. */
 export class Findings<Subscriber> {
   /** Those that have a writer, each once. */
-  readonly touched: ShapeEntry<Subscriber>[] = [];
-  readonly broken = new Set<ShapeEntry<Subscriber>>();
+  readonly touched: ShapeEntry<Subscriber, unknown>[] = [];
+  readonly broken = new Set<ShapeEntry<Subscriber, Shape | MessageShape>>();
   readonly failed = new Map<ShapeEntry<Subscriber>, WalcastError>();
 }
 
@@ -124,7 +125,7 @@ export class TableShapes<Subscriber> {
     return this.entries.size === 0;
   }
 
-  breakInto(broken: Set<ShapeEntry<Subscriber>>): void {
+  breakInto(broken: Set<ShapeEntry<Subscriber, Shape | MessageShape>>): void {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 

@@ -51,7 +51,7 @@ export async function shapeForServer({ config, tables }: AccessServices, request
   return resolveShape(request, table, true, undefined, false);
 }
 
-async function allowedBy(rule: TableRule, { schema, name }: TableName, auth: Auth): Promise<Sql | true> {
+export async function allowedBy(rule: TableRule, { schema, name }: TableName, auth: Auth): Promise<Sql | true> {
   const allowed = await readRule(rule, auth).catch((error: unknown) => {
     // A rule may ask a database, which may be back soon.
     throw error instanceof WalcastError || isPostgresAway(error) ? error : ruleFailed(`${schema}.${name}`, error);

@@ -9,7 +9,7 @@ import { TableMoved } from "../changes/reading.ts";
 import { oidsOf } from "../changes/table.ts";
 import { type Transaction, touches } from "../changes/transaction.ts";
 import { Registry } from "../shapes/registry.ts";
-import type { Shape } from "../shapes/shape.ts";
+import { Shape } from "../shapes/shape.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
 
@@ -56,7 +56,7 @@ export class Audits {
   private async audit(lane: Lane): Promise<void> {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const shape = lane.feed.joined.get(lane);
-      if (!shape || (await this.auditOnce(lane, shape))) return;
+      if (!(shape instanceof Shape) || (await this.auditOnce(lane, shape))) return;
       await delay(Math.random() * Math.min(pauseMs * 2 ** attempt, pauseMsMax), undefined, { ref: false });
     }
   }

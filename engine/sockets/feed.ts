@@ -12,6 +12,7 @@
 import { oidsOf } from "../changes/table.ts";
 import { type AddedColumn, type Lsn, zeroLsn } from "../protocol.ts";
 import type { Registry } from "../shapes/registry.ts";
+import type { MessageShape } from "../shapes/message-shape.ts";
 import { describeShape, type Shape } from "../shapes/shape.ts";
 import type { Frames } from "./frames.ts";
 import type { Lane } from "./lane.ts";
@@ -19,7 +20,7 @@ import type { Lane } from "./lane.ts";
 export class Feed {
   readonly frames: Frames;
   /** The lanes that have joined, each with what it shows. */
-  readonly joined = new Map<Lane, Shape>();
+  readonly joined = new Map<Lane, Shape | MessageShape>();
   /** Their subscriptions. */
   private readonly shown = new Set<number>();
   isLive = false;
@@ -30,7 +31,7 @@ export class Feed {
   /** Passes of its own that ended before it was live. */
   turns = 0;
   /** What lanes showed whose table was altered, at `unalteredAt`, since the last boundary. */
-  private readonly unaltered = new Map<Lane, Shape>();
+  private readonly unaltered = new Map<Lane, Shape | MessageShape>();
   private unalteredAt: Lsn = zeroLsn;
   private home: Registry<Lane> | undefined;
   private waiting: (() => void)[] = [];
@@ -48,7 +49,7 @@ export class Feed {
     return this.shown.has(subscription);
   }
 
-  join(lane: Lane, shape: Shape): void {
+  join(lane: Lane, shape: Shape | MessageShape): void {
     this.joined.set(lane, shape);
     this.shown.add(lane.id);
     this.home?.add(shape, lane);

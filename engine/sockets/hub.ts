@@ -226,7 +226,7 @@ export class Hub {
   private leaveToCatchUp(large: Transaction, before: Lsn): void {
     const concerned = new Set<Feed>();
     for (const oid of [...large.relations.map((one) => one.oid), ...large.schemaChanges.map((one) => one.tableOid)])
-      for (const { subscribers } of this.live.entriesOf(oid)) for (const { feed } of subscribers) concerned.add(feed);
+      for (const { feed } of this.live.subscribersOf(oid)) concerned.add(feed);
     for (const feed of concerned) this.fallBehind(feed, before);
   }
 

@@ -17,9 +17,11 @@ import type { Snapshot } from "../changes/snapshot.ts";
 import { isPostgresAway } from "../changes/connection.ts";
 import { type ErrorJson, type LoadPart, type Lsn, type Payload, WalcastError } from "../protocol.ts";
 import type { Auth } from "../config.ts";
-import { describeShape, isSameAccess, type Shape } from "../shapes/shape.ts";
+import { MessageShape } from "../shapes/message-shape.ts";
+import { describeShape, isSameAccess, Shape } from "../shapes/shape.ts";
 import type { Feed } from "./feed.ts";
 import type { Frames } from "./frames.ts";
+import { type From, History } from "./history.ts";
 import type { Hub } from "./hub.ts";
 import { Load, type Loading } from "./load.ts";
 
@@ -33,7 +35,7 @@ export interface LaneOptions {
   /** What the client might read when the rows came that it shows, if it has some and says so. */
   readonly shown: string | undefined;
   /** What was asked for, as the database and these rights have it. */
-  readonly resolve: (auth: Auth) => Promise<Shape>;
+  readonly resolve: (auth: Auth) => Promise<Shape | MessageShape>;
   /** The client's rights as they are now. */
   readonly auth: () => Auth;
   /** The subscription is over, and nothing is under way for it any more. */
@@ -47,7 +49,9 @@ export class Lane {
   private readonly frames: Frames;
   private readonly hub: Hub;
   private readonly options: LaneOptions;
-  private shape: Shape | undefined;
+  private shape: Shape | MessageShape | undefined;
+  /** Of messages: which earlier ones come first. */
+  private from: From = {};
   private over = false;
   private mayReturn = false;
   /** What is under way for it: a load, or a comparison that leads to one. */
@@ -78,6 +82,12 @@ export class Lane {
   load(has?: LoadPart): Promise<void> {
     const load = (this.current = {});
     return this.run(() => this.keepLoading(() => this.over || this.current !== load, has));
+  }
+
+  /** Of messages: the same, from there on. */
+  loadFrom(from: From): void {
+    this.from = from;
+    if (!this.over) void this.load();
   }
 
   private async keepLoading(isOver: () => boolean, has: LoadPart | undefined): Promise<void> {
@@ -116,7 +126,7 @@ export class Lane {
   }
 
   /** A client that is further than the stream here, from another engine, may know a form of the table that has not come by yet. */
-  private async resolveFor(identity: string): Promise<Shape> {
+  private async resolveFor(identity: string): Promise<Shape | MessageShape> {
     const shape = await this.resolve();
     if (identity === shape.key || this.feed.reached <= this.hub.position) return shape;
     await this.hub.arrived(this.feed);
@@ -144,10 +154,10 @@ export class Lane {
   }
 
   /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
-  private reviewed(before: Shape, shape: Shape): void {
-    if (this.over || this.shape !== before || isSameAccess(before.key, shape)) return;
+  private reviewed(before: Shape | MessageShape, shape: Shape | MessageShape): void {
+    if (this.over || this.shape !== before || isSameRight(before, shape)) return;
     this.withdraw();
-    this.announceResync(otherAccess, true);
+    this.announceResync(otherAccess, shape instanceof Shape);
     void this.load();
   }
 
@@ -210,17 +220,20 @@ export class Lane {
     }
   }
 
+  /** Messages go on from where the client is. */
   private withdraw(): void {
+    if (this.feed.joined.has(this)) this.from = { since: this.frames.position };
     this.feed.leave(this);
   }
 
-  private compare(identity: string, shape: Shape): void {
+  private compare(identity: string, shape: Shape | MessageShape): void {
     if (this.over) return;
     if (identity === shape.key) {
       this.shape = shape;
       this.frames.control({ kind: "resumed", id: this.id });
       return this.feed.join(this, shape);
     }
+    if (shape instanceof MessageShape) return this.fail(otherMessages());
     const { shown } = this;
     this.shown = undefined;
     const isOthers = shown === undefined ? !isSameAccess(identity, shape) : shown !== shape.right;
@@ -241,6 +254,7 @@ export class Lane {
     const shape = await this.resolveVisible();
     if (isOver()) return;
     this.shape = shape;
+    if (shape instanceof MessageShape) return this.loadMessages(shape, isOver);
     const isOthers = this.purgeOthers(shape);
     const snapshot = await this.hub.snapshots.open(shape);
     try {
@@ -253,6 +267,17 @@ export class Lane {
     } finally {
       snapshot.release({ mayReturn: this.mayReturn });
     }
+  }
+
+  private async loadMessages(shape: MessageShape, isOver: () => boolean): Promise<void> {
+    await this.frames.room();
+    if (isOver()) return;
+    const history = new History(this.hub, this.loading(isOver), shape, this.from);
+    this.described = true;
+    this.frames.control({ kind: "listening", id: this.id, identity: shape.key, ...history.begin() });
+    // What the log lets go of meanwhile is told as missing by the next attempt.
+    this.from = { since: history.after };
+    await history.run((position, rest) => this.join(shape, position, rest));
   }
 
   /** Rows of somebody else, of whatever the client has, leave before anything is waited for. */
@@ -269,7 +294,7 @@ export class Lane {
    * A commit can be streamed before anybody sees it: a table that was made anew may not be there yet for the catalog's
    * readers. So a refusal of what was served before counts only once all that was streamed is visible.
    */
-  private async resolveVisible(): Promise<Shape> {
+  private async resolveVisible(): Promise<Shape | MessageShape> {
     try {
       return await this.resolve();
     } catch (error) {
@@ -281,7 +306,7 @@ export class Lane {
   }
 
   /** By the rights that the client has when it is done. */
-  private async resolve(): Promise<Shape> {
+  private async resolve(): Promise<Shape | MessageShape> {
     for (;;) {
       const auth = this.options.auth();
       try {
@@ -318,7 +343,7 @@ export class Lane {
     });
   }
 
-  private join(shape: Shape, position: Lsn, payloads: readonly Payload[]): void {
+  private join(shape: Shape | MessageShape, position: Lsn, payloads: readonly Payload[]): void {
     must(!this.feed.joined.has(this), "joined_whole", "a lane joins once");
     this.makeRoomFor(shape);
     const sections = (payloads.length === 0 ? [nothing] : payloads).map((payload) => ({
@@ -330,7 +355,7 @@ export class Lane {
   }
 
   /** Where the catalog has to be polled, others may not know yet that the table changed: they hear of it now. */
-  private makeRoomFor({ table }: Shape): void {
+  private makeRoomFor({ table }: Pick<Shape, "table">): void {
     const version = this.hub.live.versionOf(table.oid);
     if (version !== undefined && version !== table.version) this.hub.tableChanged(table.oid);
   }
@@ -347,6 +372,14 @@ const otherAccess: ErrorJson = {
   code: "access_changed",
   message: "what this client asks for, or may read, is not what it has: its rows are loaded anew",
 };
+
+function isSameRight(before: Shape | MessageShape, shape: Shape | MessageShape): boolean {
+  return shape instanceof Shape ? isSameAccess(before.key, shape) : before.digest === shape.digest;
+}
+
+function otherMessages(): WalcastError {
+  return new WalcastError("malformed_message", "listen: expected the identity that was given to these topics or keys");
+}
 
 function backoffMs(attempt: number): number {
   return Math.min(retryMs * 2 ** attempt, retryMsMax) * Math.random();

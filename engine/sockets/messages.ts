@@ -1,8 +1,18 @@
 /** What clients send, parsed once at the edge: JSON text → ClientMessage, or `malformed_message`. */
 import { WalcastError } from "../errors.ts";
-import { type ClientMessage, type LoadPart, parseLsn, type ShapeRequest } from "../protocol.ts";
+import { type ClientMessage, type LoadPart, type MessagesRequest, parseLsn, type ShapeRequest } from "../protocol.ts";
 
-const clientKinds = ["hello", "authenticate", "subscribe", "resume", "unsubscribe", "await", "audited", "ping"];
+const clientKinds = [
+  "hello",
+  "authenticate",
+  "subscribe",
+  "listen",
+  "resume",
+  "unsubscribe",
+  "await",
+  "audited",
+  "ping",
+];
 
 /** JSON that is deeper than `depthMax`, or has more arrays and objects than any message needs, is refused before it is parsed. */
 export function parseClientMessage(text: string, depthMax: number): ClientMessage {
@@ -23,6 +33,8 @@ export function parseClientMessage(text: string, depthMax: number): ClientMessag
         id: asId(message["id"]),
         ...asSubscription(asId(message["id"]), message),
       };
+    case "listen":
+      return { kind: "listen", id: asId(message["id"]), ...asListening(asId(message["id"]), message) };
     case "resume":
       return { kind: "resume" };
     case "unsubscribe":
@@ -68,6 +80,31 @@ function asSubscription(
   } catch (error) {
     throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;
   }
+}
+
+function asListening(
+  id: number,
+  message: Record<string, unknown>,
+): Pick<Extract<ClientMessage, { kind: "listen" }>, "messages" | "identity"> {
+  try {
+    return { messages: asMessages(message["messages"]), ...optional("identity", message["identity"], asText) };
+  } catch (error) {
+    throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;
+  }
+}
+
+function asMessages(value: unknown): MessagesRequest {
+  const messages = asObject(value, "messages");
+  const request = {
+    ...optional("topic", messages["topic"], asText),
+    ...optional("keys", messages["keys"], asNames),
+    ...optional("since", messages["since"], asLsn),
+    ...optional("epoch", messages["epoch"], asText),
+    ...optional("limit", messages["limit"], asCount),
+  };
+  if ((request.topic === undefined) === (request.keys === undefined))
+    throw malformed("expected messages with a topic or with keys");
+  return request;
 }
 
 function asShape(value: unknown): ShapeRequest {
@@ -180,6 +217,14 @@ function asArray(value: unknown, name: string): readonly unknown[] {
 function asNames(value: unknown, name: string): readonly string[] {
   return asArray(value, name).map((item) => asText(item, `each of ${name}`));
 }
+
+function asCount(value: unknown, name: string): number {
+  if (Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= earlierMax) return value as number;
+  throw malformed(`expected ${name} as a whole number up to ${earlierMax}, found ${shown(value)}`);
+}
+
+/** Of earlier messages: for each of them their number is kept while they are counted. */
+const earlierMax = 10_000;
 
 function asId(value: unknown): number {
   if (Number.isInteger(value) && (value as number) > 0 && (value as number) <= 0xffffffff) return value as number;

@@ -6,7 +6,7 @@
  *                             │           ▲
  *                             └─resuming──┘
  */
-import type { Config } from "../config.ts";
+import type { Auth, Config } from "../config.ts";
 import type { Tables } from "../changes/tables.ts";
 import {
   type ClientMessage,
@@ -14,10 +14,12 @@ import {
   type ErrorJson,
   formatLsn,
   type Lsn,
+  type MessagesRequest,
   parseLsn,
   type ServerMessage,
   WalcastError,
 } from "../protocol.ts";
+import type { MessageShape } from "../shapes/message-shape.ts";
 import { shapeFor } from "./access.ts";
 import { Rate, type Tally } from "./bounds.ts";
 import { Awaits } from "./awaits.ts";
@@ -25,8 +27,9 @@ import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
 import { Frames, type Socket, type Unnumbered } from "./frames.ts";
 import type { Hub } from "./hub.ts";
-import { Lane } from "./lane.ts";
+import { Lane, type LaneOptions } from "./lane.ts";
 import { MalformedSubscription, parseClientMessage } from "./messages.ts";
+import { messagesFor } from "./topics.ts";
 import type { Vetting } from "./vetting.ts";
 import type { Xids } from "./xids.ts";
 
@@ -46,6 +49,7 @@ type State = "greeting" | "verifying" | "resuming" | "open" | "over";
 type Hello = Extract<ClientMessage, { kind: "hello" }>;
 type Refusal = Extract<Unnumbered<ServerMessage>, { kind: "error" }>;
 type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
+type Listen = Extract<ClientMessage, { kind: "listen" }>;
 
 export class Session {
   private readonly feed: Feed;
@@ -176,6 +180,7 @@ export class Session {
         `expected hello, and welcome before anything else, found ${message.kind}`,
       );
     if (message.kind === "subscribe") this.subscribe(message);
+    else if (message.kind === "listen") this.listen(message);
     else if (message.kind === "authenticate") this.authenticate(message.token);
     else if (message.kind === "unsubscribe") this.unsubscribe(message.id);
     else if (message.kind === "await") void this.awaits.take(message);
@@ -262,6 +267,38 @@ export class Session {
   }
 
   private subscribe({ id, shape: request, changes = false, identity, load, shown }: Subscribe): void {
+    const lane = this.openLane(id, identity, {
+      changes,
+      shown,
+      resolve: (auth) => shapeFor(this.services, request, auth, changes, this),
+    });
+    if (lane && identity === undefined) void lane.load(load);
+  }
+
+  private listen({ id, messages, identity }: Listen): void {
+    const resolve = (auth: Auth): Promise<MessageShape> => messagesFor(this.services, messages, auth);
+    const lane = this.openLane(id, identity, { changes: true, shown: undefined, resolve });
+    if (lane && identity === undefined) void this.listenFrom(lane, messages);
+  }
+
+  private async listenFrom(lane: Lane, { since, epoch, limit }: MessagesRequest): Promise<void> {
+    const position = since === undefined ? undefined : parseLsn(since);
+    const cause =
+      position === undefined ? undefined : await this.services.continues(epoch ?? this.services.epoch(), position);
+    const isOther = cause?.code === "history_changed";
+    lane.loadFrom({
+      ...(position === undefined || isOther ? {} : { since: position }),
+      ...(limit === undefined || isOther ? {} : { limit }),
+      ...(cause ? { cause } : {}),
+    });
+  }
+
+  /** Undefined where it was refused. One with an identity is compared with what the client has. */
+  private openLane(
+    id: number,
+    identity: string | undefined,
+    options: Pick<LaneOptions, "changes" | "shown" | "resolve">,
+  ): Lane | undefined {
     if (id <= this.lastId)
       throw new WalcastError(
         "malformed_message",
@@ -274,18 +311,19 @@ export class Session {
       );
     this.lastId = id;
     const refusal = this.beyondLimits();
-    if (refusal) return this.answer({ kind: "error", subscription: id, error: refusal.toJSON() });
+    if (refusal) {
+      this.answer({ kind: "error", subscription: id, error: refusal.toJSON() });
+      return undefined;
+    }
     const lane = new Lane(this.services.hub, this.feed, {
+      ...options,
       id,
-      changes,
-      shown,
-      resolve: (auth) => shapeFor(this.services, request, auth, changes, this),
       auth: () => this.credentials.auth,
       onEnded: () => this.lanes.delete(id),
     });
     this.lanes.set(id, lane);
-    if (identity === undefined) void lane.load(load);
-    else this.comparing.push(lane.resume(identity));
+    if (identity !== undefined) this.comparing.push(lane.resume(identity));
+    return lane;
   }
 
   private tooFast(): WalcastError {

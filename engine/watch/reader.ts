@@ -105,7 +105,7 @@ export class Reader implements Socket {
   }
 
   shape(index: number): Shape {
-    return this.feed.joined.get(this.subscriptions[index]!.lane)!;
+    return this.feed.joined.get(this.subscriptions[index]!.lane) as Shape;
   }
 
   /** About what its rows take in memory, and what is about to be among them. */

@@ -26,9 +26,11 @@ async function state(db: TestDatabase): Promise<unknown> {
 test("it is made once, and again it is found", async (t) => {
   const db = await databaseOf(t);
   const options = { databaseUrl: db.url, publication: 'a "publication"', slot: db.name, log };
-  assert.deepEqual(await prepareDatabase(options), { slotIsNew: true, eventTriggers: true });
+  const { messagePrefix, ...prepared } = await prepareDatabase(options);
+  assert.deepEqual(prepared, { slotIsNew: true, eventTriggers: true });
+  assert.match(messagePrefix, /^walcast\.message\.[0-9a-f]{64}$/);
   const made = await state(db);
-  assert.deepEqual(await prepareDatabase(options), { slotIsNew: false, eventTriggers: true });
+  assert.deepEqual(await prepareDatabase(options), { slotIsNew: false, eventTriggers: true, messagePrefix });
   assert.deepEqual(await state(db), made);
   assert.deepEqual((made as { published: unknown }).published, [['a "publication"', "walcast", "schema_changes"]]);
 });

@@ -1,10 +1,9 @@
 /** The client against the real engine and a real Postgres: what an application sees from one end to the other. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { type AddressInfo, connect as netConnect, createServer, type Socket } from "node:net";
 import { after, before, type TestContext, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
+import { cuttable } from "./cuttable.ts";
 import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
@@ -262,36 +261,3 @@ test("a load goes on where the connection broke, with what was written meanwhile
   await audited(client);
   assert.equal((await client.query("SELECT FROM cut_off")).length, 40_000);
 });
-
-/** A network that breaks when it is told to. */
-async function cuttable(
-  t: TestContext,
-  to: string,
-): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void }> {
-  const sockets = new Set<Socket>();
-  let left = Infinity;
-  const cut = (): void => {
-    left = Infinity;
-    for (const socket of sockets) socket.destroy();
-  };
-  const server = createServer((near) => {
-    const far = netConnect(Number(new URL(to).port), "127.0.0.1");
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(one);
-      one.on("error", () => {}).on("close", () => sockets.delete(one) && other.destroy());
-      one.pipe(other);
-    }
-    far.on("data", ({ length }: Buffer) => (left -= length) < 0 && cut());
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    cut();
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes) };
-}

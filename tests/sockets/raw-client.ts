@@ -162,6 +162,15 @@ export class RawClient {
     return commits[0]!;
   }
 
+  /** Every message of a subscription so far, as JSON text, or the key that it names. */
+  messages(id: number): string[] {
+    return this.received
+      .flatMap((one) => ("frame" in one ? one.frame.sections : []))
+      .filter(({ subscription, payload }) => subscription === id && payload.length > 0)
+      .flatMap(({ payload }) => decodeCommits(payload))
+      .flatMap(({ operations }) => operations.map((one) => (one.kind === "insert" ? String(one.row[0]) : one.kind)));
+  }
+
   /** Resolves with the position reached once this transaction's frames have come. */
   async awaitXid(id: number, xid: string): Promise<bigint> {
     this.send({ kind: "await", id, xid });

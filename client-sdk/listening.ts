@@ -1,0 +1,90 @@
+/**
+ * Who listens to messages: a topic's subscribers, or those who want keys. Nothing of it is kept on the replica, but where
+ * it has come to is: after a connection that cannot be resumed, it asks for what came since, and hears of no message twice.
+ */
+import {
+  type Commit,
+  formatLsn,
+  type Lsn,
+  type MessagesRequest,
+  type ShapeRequest,
+  type TableDescription,
+  type WalcastError,
+} from "../engine/protocol.ts";
+import type { Database } from "./database.ts";
+import type { Subscriber } from "./lane.ts";
+import type { Member } from "./local-tables.ts";
+
+export interface ListeningHooks {
+  /** The history that the connection is in. */
+  epoch(): string | undefined;
+  /** What the replica shows. */
+  position(): Lsn;
+}
+
+export abstract class MessageSubscriber implements Subscriber {
+  readonly request: ShapeRequest = { table: "" };
+  readonly changes = true;
+  readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
+  private readonly hooks: ListeningHooks;
+  private cause: WalcastError | undefined;
+  /** Everything up to here was told, in that history. */
+  private reached: Lsn | undefined;
+  private epoch: string | undefined;
+
+  constructor(hooks: ListeningHooks) {
+    this.hooks = hooks;
+  }
+
+  protected abstract asked(): MessagesRequest;
+  /** Messages come from now on. `missed`: why some came by in between that will not come. */
+  protected abstract began(position: Lsn, missed: WalcastError | undefined): void;
+  protected abstract told(text: string, commit: Commit): void;
+  abstract failed(error: WalcastError): void;
+  abstract abandon(error: WalcastError): void;
+
+  messages(): MessagesRequest {
+    const { reached, epoch } = this;
+    if (reached === undefined) return this.asked();
+    const { since: _since, limit: _limit, ...asked } = this.asked();
+    return { ...asked, since: formatLsn(reached), ...(epoch === undefined ? {} : { epoch }) };
+  }
+
+  listening(cause: WalcastError | undefined): void {
+    this.cause = cause;
+  }
+
+  loading(): void {}
+
+  joined(): void {
+    const { cause } = this;
+    const position = this.hooks.position();
+    this.cause = undefined;
+    const isOther = cause?.code === "history_changed";
+    this.reached = latest(isOther ? undefined : this.reached, position);
+    this.epoch = this.hooks.epoch();
+    this.began(position, cause);
+  }
+
+  committed(commits: readonly Commit[]): void {
+    for (const commit of commits) {
+      this.reached = latest(this.reached, commit.position);
+      for (const operation of commit.operations)
+        if (operation.kind === "insert") this.told(String(operation.row[0]), commit);
+    }
+  }
+
+  described(_table: TableDescription, _estimatedRows: number, _database: Database): void {}
+
+  altered(): () => void {
+    return () => {};
+  }
+
+  restored(): void {}
+
+  progressed(): void {}
+}
+
+function latest(one: Lsn | undefined, other: Lsn): Lsn {
+  return one === undefined || one < other ? other : one;
+}

@@ -1,0 +1,36 @@
+import { once } from "node:events";
+import { type AddressInfo, connect as netConnect, createServer, type Socket } from "node:net";
+import type { TestContext } from "node:test";
+
+/** A network that breaks when it is told to. */
+export async function cuttable(
+  t: TestContext,
+  to: string,
+): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void }> {
+  const sockets = new Set<Socket>();
+  let left = Infinity;
+  const cut = (): void => {
+    left = Infinity;
+    for (const socket of sockets) socket.destroy();
+  };
+  const server = createServer((near) => {
+    const far = netConnect(Number(new URL(to).port), "127.0.0.1");
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(one);
+      one.on("error", () => {}).on("close", () => sockets.delete(one) && other.destroy());
+      one.pipe(other);
+    }
+    far.on("data", ({ length }: Buffer) => (left -= length) < 0 && cut());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    cut();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes) };
+}
