@@ -49,6 +49,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly liveQueries: LiveQueries;
   private readonly awaits: Awaits;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
+  private readonly positionListeners = new Listeners<[]>();
+  private toldPosition = "";
   private readonly handles = new Set<ShapeHandle>();
   private readonly warm = new WarmShapes((shape) => this.unsync(shape));
   private readonly channels = new Set<ChannelHandle>();
@@ -101,6 +103,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   onStatus(listener: (status: ClientStatus) => void): () => void {
     return this.statusListeners.add(listener);
+  }
+
+  /** Called when rows of a later position can be read. Returns what ends it. */
+  onPosition(listener: () => void): () => void {
+    return this.positionListeners.add(listener);
   }
 
   sync(options: ShapeOptions): Shape {
@@ -326,14 +333,23 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const settle = this.liveQueries.applied(changed);
     return () => {
       settle();
-      this.awaits.check();
+      this.moved();
     };
   }
 
   private lanesChanged(): void {
     this.updateStatus();
     this.liveQueries.settle();
+    this.moved();
+  }
+
+  /** Perhaps. */
+  private moved(): void {
     this.awaits.check();
+    const { position } = this;
+    if (position === this.toldPosition) return;
+    this.toldPosition = position;
+    this.positionListeners.emit();
   }
 
   private updateStatus(): void {
@@ -409,6 +425,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
     this.lanes.close(error);
     this.statusListeners.clear();
+    this.positionListeners.clear();
     await disconnected;
     // Not in the middle of its opening.
     await this.opened.catch(() => {});

@@ -20,6 +20,8 @@ import type { ErrorJson, ShapeRequest } from "../engine/protocol.ts";
 import type { Channel } from "./channel.ts";
 import { WalcastClient } from "./client.ts";
 import type { Token } from "./renewal.ts";
+import { checkOptions } from "./options.ts";
+import { createGuest } from "./remote/create.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
@@ -46,7 +48,16 @@ export type AnyDatabase = Record<string, Record<string, unknown>>;
 export function createClient<Database = AnyDatabase, Name extends string = string>(
   options: ClientOptions<Name>,
 ): Client<Database, Name> {
-  return new WalcastClient<Database, Name>(options);
+  checkOptions(options);
+  const { replica } = options;
+  return isShared(replica)
+    ? createGuest<Database, Name>({ ...options, replica })
+    : new WalcastClient<Database, Name>(options);
+}
+
+/** All pages of an origin have one storage: they share what is in it. */
+function isShared(replica: ClientOptions["replica"]): replica is string {
+  return typeof replica === "string" && /^(idb|opfs-ahp):\/\//.test(replica);
 }
 
 export interface ClientOptions<Name extends string = string> {
@@ -62,6 +73,11 @@ export interface ClientOptions<Name extends string = string> {
   readonly replica?: "memory://" | (string & {}) | PGlite;
   /** Shapes that are synchronised from the start; each is found again in `client.shapes`. */
   readonly shapes?: Readonly<Record<Name, ShapeOptions>>;
+  /**
+   * Starts the worker that has a replica in the browser's storage, where a bundler does not find it by itself:
+   * `() => new Worker(new URL("@walcast/client/worker", import.meta.url), { type: "module" })`.
+   */
+  readonly worker?: () => Worker;
   /** Reconnecting waits a random time up to `baseMs`·2ⁿ (default 200), at most `maxMs` (default 15,000). */
   readonly backoff?: { readonly baseMs?: number; readonly maxMs?: number };
   /** How long a token function may take, a connection to open, and the server to greet. Default 10,000. */

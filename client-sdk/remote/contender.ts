@@ -1,0 +1,173 @@
+/**
+ * One tab's worker. It waits for the store's lock, and hosts the replica for all tabs from then on: until it closes, crashes,
+ * or is robbed because it was frozen. Who was robbed never touches the store again: it ends itself.
+ */
+import { WalcastError } from "../../engine/protocol.ts";
+import { WalcastClient } from "../client.ts";
+import { Host } from "./host.ts";
+import { type Announcement, type FromWorker, namesOf, type StoreOptions, type ToWorker } from "./meeting-place.ts";
+import { errorToJson, type Port, portOf, type ToGuest, type ToHost } from "./messages.ts";
+
+export interface WorkerScope {
+  postMessage(message: FromWorker): void;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  /** Ends the worker, with all that it was about to do. */
+  close(): void;
+}
+
+export class Contender {
+  private readonly scope: WorkerScope;
+  private readonly worker: string;
+  private readonly options: StoreOptions;
+  private readonly ownPort: MessagePort;
+  private readonly names: ReturnType<typeof namesOf>;
+  private readonly common: BroadcastChannel;
+  private readonly waiting = new AbortController();
+  private readonly guests = new Map<string, { identity: string | undefined; leave(): void; refuse(): void }>();
+  private identity: string | undefined;
+  private host: Host | undefined;
+  private release: (() => void) | undefined;
+  private lastOwner: string | undefined;
+
+  constructor(scope: WorkerScope, { worker, options, port }: Extract<ToWorker, { kind: "start" }>) {
+    this.scope = scope;
+    this.worker = worker;
+    this.options = options;
+    this.ownPort = port;
+    this.names = namesOf(options.replica);
+    this.common = new BroadcastChannel(this.names.common);
+    this.common.onmessage = ({ data }: MessageEvent<Announcement>) => this.hear(data);
+    void this.contend({ signal: this.waiting.signal });
+  }
+
+  do(message: Exclude<ToWorker, { kind: "start" }>): void {
+    switch (message.kind) {
+      case "identity":
+        return this.identify(message.identity);
+      case "rob":
+        return void this.rob(message.owner);
+      case "flush":
+        return void this.host?.flush().catch(() => {});
+      case "release":
+        return void this.leave("ended");
+      case "close":
+        return void this.leave("closed");
+    }
+  }
+
+  // ── The lock ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Rejects to whoever has the lock when somebody steals it. */
+  private async contend(how: LockOptions, granted = (): void => {}): Promise<void> {
+    try {
+      await navigator.locks.request(this.names.lock, how, () => {
+        granted();
+        return this.own();
+      });
+    } catch (error) {
+      if (this.host) this.end("ended");
+      else if (!how.signal?.aborted) this.scope.postMessage({ kind: "failed", error: errorToJson(error) });
+    }
+  }
+
+  /** Resolves when the store is closed: the lock is given back then. */
+  private own(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.release = resolve;
+    this.host = new Host(
+      (token) => new WalcastClient<Record<string, Record<string, unknown>>, string>({ ...this.options, token }),
+    );
+    this.host.addGuest(portOf(this.ownPort));
+    this.scope.postMessage({ kind: "hosting" });
+    this.announce();
+    return promise;
+  }
+
+  /** One robber at a time, and nobody who is not the owner any more. */
+  private async rob(owner: string): Promise<void> {
+    await navigator.locks.request(this.names.robbing, { ifAvailable: true }, async (lock) => {
+      if (!lock || this.host || this.lastOwner !== owner) return;
+      this.waiting.abort();
+      await new Promise<void>((robbed) => void this.contend({ steal: true }, robbed));
+    });
+  }
+
+  /** The core stores what it has to, then others can open the store. */
+  private async leave(how: "ended" | "closed"): Promise<void> {
+    this.waiting.abort();
+    this.common.onmessage = null;
+    const { host } = this;
+    await host?.close().catch(() => {});
+    this.host = undefined;
+    this.release?.();
+    this.end(how);
+  }
+
+  private end(how: "ended" | "closed"): void {
+    this.common.close();
+    this.scope.postMessage({ kind: how });
+    this.scope.close();
+  }
+
+  // ── Other tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private announce(): void {
+    this.lastOwner = this.worker;
+    this.say({ kind: "owner", owner: this.worker });
+  }
+
+  private hear(announcement: Announcement): void {
+    if (announcement.kind === "owner") this.lastOwner = announcement.owner;
+    if (!this.host) return;
+    if (announcement.kind === "who") this.announce();
+    if (announcement.kind === "alive?" && announcement.owner === this.worker)
+      this.say({ kind: "alive", owner: this.worker });
+    if (announcement.kind === "join" && announcement.owner === this.worker) this.admit(this.host, announcement);
+  }
+
+  /** A page of somebody else does not share: what it may see is something else. */
+  private admit(host: Host, { guest, identity }: Extract<Announcement, { kind: "join" }>): void {
+    this.guests.get(guest)?.leave();
+    const channel = new BroadcastChannel(this.names.guest(guest));
+    const port = portOf<ToGuest, ToHost>(channel);
+    if (this.isSomebodyElse(identity)) return refuse(port);
+    const forget = host.addGuest(port);
+    const entry = {
+      identity,
+      leave: () => {
+        if (this.guests.get(guest) === entry) this.guests.delete(guest);
+        forget();
+      },
+      refuse: () => {
+        entry.leave();
+        refuse(portOf(new BroadcastChannel(this.names.guest(guest))));
+      },
+    };
+    this.guests.set(guest, entry);
+    // It has its lock for as long as it lives.
+    void navigator.locks.request(this.names.guest(guest), () => entry.leave()).catch(() => {});
+  }
+
+  private identify(identity: string): void {
+    this.identity = identity;
+    for (const guest of this.guests.values()) if (this.isSomebodyElse(guest.identity)) guest.refuse();
+  }
+
+  private isSomebodyElse(identity: string | undefined): boolean {
+    return identity !== undefined && this.identity !== undefined && identity !== this.identity;
+  }
+
+  private say(announcement: Announcement): void {
+    this.common.postMessage(announcement);
+  }
+}
+
+function refuse(port: Port<ToGuest, ToHost>): void {
+  const error = new WalcastError(
+    "config_invalid",
+    "open the replica: another page has it open for another user, or for another server",
+    { hint: "Close that page, or give this one a replica of another name." },
+  );
+  port.post([{ kind: "refused", error: errorToJson(error) }]);
+  port.close();
+}

@@ -1,0 +1,116 @@
+/** A live query that runs in the host, as a page sees it. */
+import { WalcastError } from "../../engine/protocol.ts";
+import { call, Deferred, Listeners } from "../listeners.ts";
+import type { Delta, LiveQuery, LiveStatus } from "../live.ts";
+import type { Row } from "../rows.ts";
+import type { Handle } from "./link.ts";
+import { errorFromJson, type LiveEvent } from "./messages.ts";
+import { applyPatch, type Changes, differenceOf } from "./patch.ts";
+
+type Callback = (rows: readonly Row[], delta: Delta<Row>) => void;
+
+interface Listener {
+  readonly callback: Callback;
+  wasCalled: boolean;
+}
+
+export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
+  rows: readonly Row[] = [];
+  status: LiveStatus = "loading";
+  error: WalcastError | undefined;
+  private position = "0/0";
+  private hasRows = false;
+  private readonly isReady = new Deferred<readonly Row[]>();
+  private readonly listeners = new Set<Listener>();
+  private readonly changeListeners = new Listeners<[]>();
+  private readonly end: () => Promise<void>;
+
+  constructor(open: (live: GuestLive) => () => Promise<void>) {
+    this.end = open(this);
+  }
+
+  get ready(): Promise<readonly Row[]> {
+    return this.isReady.promise;
+  }
+
+  subscribe(callback: Callback): () => void {
+    const listener: Listener = { callback, wasCalled: false };
+    this.listeners.add(listener);
+    // Not before the caller has what we return.
+    queueMicrotask(() => this.callFirst(listener));
+    return () => void this.listeners.delete(listener);
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.changeListeners.add(listener);
+  }
+
+  close(): void {
+    this.abandon(new WalcastError("closed", "wait for a live query: it was closed"));
+    this.end().catch(() => {});
+  }
+
+  abandon(error: WalcastError): void {
+    this.isReady.reject(error);
+    this.listeners.clear();
+    this.changeListeners.clear();
+  }
+
+  apply(event: LiveEvent): () => void {
+    switch (event.kind) {
+      case "state":
+        return this.setStatus(event.status, event.error && errorFromJson(event.error));
+      case "rows":
+        return this.show(
+          event.position,
+          this.hasRows
+            ? differenceOf(this.rows, event.rows)
+            : { rows: event.rows, changes: { inserted: event.rows, updated: [], deleted: [] } },
+        );
+      case "patch":
+        return this.show(event.position, applyPatch(this.rows, event.patch));
+    }
+  }
+
+  failed(error: WalcastError): () => void {
+    return this.setStatus("error", error);
+  }
+
+  /** Once ready it stays so while the next host gets there. */
+  private setStatus(status: LiveStatus, error: WalcastError | undefined): () => void {
+    if (status === "loading" && this.hasRows) return () => {};
+    this.status = status;
+    this.error = error;
+    if (error) this.isReady.reject(error);
+    return () => this.changeListeners.emit();
+  }
+
+  private show(position: string, difference: { rows: readonly Row[]; changes: Changes } | undefined): () => void {
+    const isFirst = !this.hasRows;
+    const isDifferent = difference !== undefined || this.status !== "ready";
+    if (difference) this.rows = difference.rows;
+    this.position = position;
+    this.hasRows = true;
+    this.status = "ready";
+    this.error = undefined;
+    if (isFirst) this.isReady.resolve(this.rows);
+    const { rows } = this;
+    return () => {
+      if (difference) this.tell(rows, { position, ...difference.changes });
+      if (isDifferent) this.changeListeners.emit();
+    };
+  }
+
+  private tell(rows: readonly Row[], delta: Delta<Row>): void {
+    for (const listener of [...this.listeners]) {
+      if (listener.wasCalled) call(listener.callback, [rows, delta]);
+      else this.callFirst(listener);
+    }
+  }
+
+  private callFirst(listener: Listener): void {
+    if (!this.hasRows || listener.wasCalled || !this.listeners.has(listener)) return;
+    listener.wasCalled = true;
+    call(listener.callback, [this.rows, { position: this.position, inserted: this.rows, updated: [], deleted: [] }]);
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * A client whose replica is elsewhere: in a worker, or in another page's worker. It has the public face of one that has its
+ * replica here, and says everything to a host.
+ */
+import type { PGlite } from "@electric-sql/pglite";
+import type { Kysely } from "kysely";
+
+import { formatLsn, type Lsn, WalcastError } from "../../engine/protocol.ts";
+import type { Channel } from "../channel.ts";
+import type { Token } from "../renewal.ts";
+import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "../index.ts";
+import { Listeners } from "../listeners.ts";
+import type { LiveQuery } from "../live.ts";
+import type { Row } from "../rows.ts";
+import { type Shape, type ShapeOptions, ttlOf } from "../shape.ts";
+import { parsePlace } from "../storage/place.ts";
+import { alwaysCurrent } from "../storage/storage.ts";
+import { parseTableName } from "../tables.ts";
+import { checkTopic, type Topic, type TopicListener, type TopicOptions } from "../topic.ts";
+import { onWake } from "../wake.ts";
+import { GuestChannel } from "./guest-channel.ts";
+import { createGuestKysely } from "./guest-kysely.ts";
+import { GuestLive } from "./guest-live.ts";
+import { createGuestPglite } from "./guest-pglite.ts";
+import { GuestShape } from "./guest-shape.ts";
+import { GuestTopic } from "./guest-topic.ts";
+import { Link } from "./link.ts";
+
+const AWAIT_TIMEOUT_MS = 10_000;
+
+/** What brings a guest and its hosts together. */
+export interface Meeting {
+  /** Calls `attach` for every host there is, one after the other, and `detach` when it is gone. */
+  start(
+    link: Pick<Link, "attach" | "detach" | "refuse" | "ping" | "heardMs">,
+    token: () => Promise<string | undefined>,
+  ): void;
+  /** The guest has closed. Resolves when nothing of it is left. */
+  close(): Promise<void>;
+}
+
+export type GuestOptions<Name extends string> = Pick<ClientOptions<Name>, "token" | "shapes"> & {
+  readonly replica: string;
+};
+
+const nothingKnown: Omit<Inspection, "storage"> = {
+  status: "connecting",
+  position: "0/0",
+  epoch: undefined,
+  connections: 0,
+  authentications: 0,
+  breaches: 0,
+  resumes: 0,
+  resyncs: 0,
+  purges: 0,
+  refetches: 0,
+  transactions: 0,
+  lastError: undefined,
+  shapes: [],
+  channels: [],
+  live: [],
+  lastTransactions: [],
+  statusHistory: [],
+};
+
+export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
+  readonly shapes: Shapes<DB, Name>;
+  readonly kysely: Kysely<DB>;
+  readonly pglite: PGlite;
+  position = "0/0";
+  private currentStatus: ClientStatus = "connecting";
+  private token: Token | undefined;
+  private inspection: Inspection;
+  private readonly link: Link;
+  private readonly meeting: Meeting;
+  private readonly statusListeners = new Listeners<[ClientStatus]>();
+  private readonly handles = new Set<{ abandon(error: WalcastError): void }>();
+  private readonly sleep: () => void;
+  private isClosed = false;
+  private closing: Promise<void> | undefined;
+  /** Why there is no replica. */
+  private failure: WalcastError | undefined;
+
+  constructor({ token, shapes, replica }: GuestOptions<Name>, meeting: Meeting) {
+    this.token = token;
+    this.inspection = { ...nothingKnown, storage: alwaysCurrent(parsePlace(replica).kind) };
+    this.meeting = meeting;
+    this.link = this.createLink();
+    this.kysely = createGuestKysely<DB>(this.link);
+    this.pglite = createGuestPglite(this.link);
+    const declared = Object.entries<ShapeOptions>(shapes ?? {}).map(
+      ([name, shape]) => [name, this.sync(shape)] as const,
+    );
+    this.shapes = Object.fromEntries(declared) as unknown as Shapes<DB, Name>;
+    this.sleep = onWake(() => this.wake());
+    meeting.start(this.link, () => this.currentToken());
+  }
+
+  get status(): ClientStatus {
+    return this.currentStatus;
+  }
+
+  onStatus(listener: (status: ClientStatus) => void): () => void {
+    return this.statusListeners.add(listener);
+  }
+
+  sync(options: ShapeOptions): Shape {
+    this.refuseIfClosed("sync a shape");
+    parseTableName(options.table);
+    ttlOf(options);
+    const shape = new GuestShape(options, {
+      describe: () => this.link.call("describe", opened.id),
+      leave: async () => {
+        this.handles.delete(shape);
+        shape.abandon(new WalcastError("closed", "wait for a shape: it was unsubscribed"));
+        await opened.close();
+      },
+    });
+    this.handles.add(shape);
+    const opened = this.link.open("shape", options, shape);
+    if (this.failure) shape.failed(this.failure)();
+    return shape;
+  }
+
+  async preload(): Promise<void> {
+    await Promise.all(Object.values<Shape>(this.shapes).map(({ ready }) => ready));
+  }
+
+  async query<R extends object = Row>(sql: string, params: readonly unknown[] = []): Promise<R[]> {
+    this.refuseIfClosed("run a query");
+    return (await this.link.call("query", sql, params)) as R[];
+  }
+
+  live<R extends object = Row>(query: Queryable<DB, R>, params: readonly unknown[] = []): LiveQuery<R> {
+    this.refuseIfClosed("start a live query");
+    if (typeof query !== "string") {
+      const { sql, parameters } = query(this.kysely).compile();
+      return this.live<R>(sql, parameters);
+    }
+    const live: GuestLive = new GuestLive((live) => {
+      const opened = this.link.open("live", { sql: query, params }, live);
+      return () => {
+        this.handles.delete(live);
+        return opened.close();
+      };
+    });
+    this.handles.add(live);
+    if (this.failure) live.failed(this.failure)();
+    return live as unknown as LiveQuery<R>;
+  }
+
+  channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
+    this.refuseIfClosed("open a channel");
+    parseTableName(table);
+    const channel = new GuestChannel((channel) => {
+      this.handles.add(channel);
+      const opened = this.link.open("channel", { table, options }, channel);
+      if (this.failure) channel.failed(this.failure)();
+      return () => {
+        this.handles.delete(channel);
+        return opened.close();
+      };
+    });
+    return channel as unknown as Channel<R>;
+  }
+
+  topic<P = unknown>(name: string, options: TopicOptions = {}): Topic<P> {
+    this.refuseIfClosed("listen to a topic");
+    checkTopic(name, options);
+    return {
+      name,
+      subscribe: (listener) => {
+        const request = { topic: name, options };
+        const topic = new GuestTopic(request, listener as TopicListener);
+        this.handles.add(topic);
+        const opened = this.link.open("topic", request, topic);
+        if (this.failure) topic.failed(this.failure)();
+        return () => {
+          topic.abandon();
+          this.handles.delete(topic);
+          void opened.close().catch(() => {});
+        };
+      },
+    };
+  }
+
+  async awaitPosition(
+    target: string | bigint | { readonly xid: string | number | bigint },
+    { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {},
+  ): Promise<void> {
+    this.refuseIfClosed("wait for a position");
+    await this.link.call("awaitPosition", textOf(target), timeoutMs);
+  }
+
+  wake(): void {
+    this.link.call("wake").catch(() => {});
+  }
+
+  setToken(token: Token): void {
+    this.refuseIfClosed("set a token");
+    this.token = token;
+    this.link.call("setToken").catch(() => {});
+  }
+
+  /** As of the host's last word, which is at most a tenth of a second old. */
+  inspect(): Inspection {
+    return { ...this.inspection, status: this.status, position: this.position };
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  // ── What the host says ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  private createLink(): Link {
+    return new Link({
+      welcomed: () => {},
+      lost: () => this.setStatus("connecting")(),
+      refused: (error) => this.refused(error),
+      state: (message) => {
+        if (message.kind === "state") return this.setState(message.status, message.position);
+        this.inspection = message.inspection;
+        return () => {};
+      },
+      token: () => this.currentToken(),
+    });
+  }
+
+  private async currentToken(): Promise<string | undefined> {
+    return typeof this.token === "function" ? this.token() : this.token;
+  }
+
+  private setState(status: ClientStatus, position: string): () => void {
+    this.position = position;
+    return this.setStatus(status);
+  }
+
+  private setStatus(status: ClientStatus): () => void {
+    if (this.isClosed || status === this.currentStatus) return () => {};
+    this.currentStatus = status;
+    return () => this.statusListeners.emit(status);
+  }
+
+  private refused(error: WalcastError): void {
+    this.failure = error;
+    const handles = [...this.handles] as (GuestShape | GuestLive | GuestChannel | GuestTopic)[];
+    for (const handle of handles) handle.failed(error)();
+    this.link.close(error);
+    void this.meeting.close();
+    this.setStatus("offline")();
+  }
+
+  private async shutDown(): Promise<void> {
+    const error = new WalcastError("closed", "the client was closed");
+    this.sleep();
+    this.setStatus("closed")();
+    this.isClosed = true;
+    for (const handle of this.handles) handle.abandon(error);
+    this.handles.clear();
+    this.statusListeners.clear();
+    this.link.close(error);
+    await this.meeting.close();
+  }
+
+  private refuseIfClosed(doing: string): void {
+    if (this.isClosed) throw new WalcastError("closed", `${doing}: the client is closed`);
+  }
+}
+
+/** What can be sent, and means the same there. */
+function textOf(
+  target: string | bigint | { readonly xid: string | number | bigint },
+): string | { readonly xid: string } {
+  if (typeof target === "object") return { xid: String(target.xid) };
+  return typeof target === "bigint" ? formatLsn(target as Lsn) : target;
+}

@@ -1,0 +1,78 @@
+/**
+ * Where the pages and workers of one store find each other: names of locks and channels, and what is said there.
+ *
+ *     page ─start─▶ its worker ─asks for the lock─▶ … has it: hosting ─▶ page: talks to its own worker through a port
+ *                                                  └─ "owner" on the common channel ─▶ other pages: "join", and a channel of two
+ *
+ * The lock goes to the next worker when its owner closes or crashes. https://w3c.github.io/web-locks/
+ */
+import type { ErrorJson } from "../../engine/protocol.ts";
+import type { ClientOptions } from "../index.ts";
+
+/** What a worker makes its core of. */
+export type StoreOptions = Omit<ClientOptions, "token" | "shapes" | "replica" | "worker"> & {
+  readonly replica: string;
+};
+
+export type ToWorker =
+  /** First of all; the port is the page's own, for when this worker is the host. */
+  | { readonly kind: "start"; readonly worker: string; readonly options: StoreOptions; readonly port: MessagePort }
+  /** Whose token its page has. */
+  | { readonly kind: "identity"; readonly identity: string }
+  /** That owner says nothing any more, nor does its page. */
+  | { readonly kind: "rob"; readonly owner: string }
+  /** Its page is hidden, and may never be seen again: what is shown is to be stored. */
+  | { readonly kind: "flush" }
+  /** Its page is about to be frozen: others can go on. */
+  | { readonly kind: "release" }
+  | { readonly kind: "close" };
+
+export type FromWorker =
+  | { readonly kind: "hosting" }
+  /** It has lost the store, and has ended. Another one has to be made. */
+  | { readonly kind: "ended" }
+  | { readonly kind: "failed"; readonly error: ErrorJson }
+  | { readonly kind: "closed" };
+
+/** On the common channel, from anyone to everyone. */
+export type Announcement =
+  /** Who has the store? */
+  | { readonly kind: "who" }
+  | { readonly kind: "owner"; readonly owner: string }
+  /** A page wants to be the owner's guest, and listens to a channel of its own name. */
+  | { readonly kind: "join"; readonly owner: string; readonly guest: string; readonly identity: string | undefined }
+  /** Is that owner's page running? */
+  | { readonly kind: "alive?"; readonly owner: string }
+  | { readonly kind: "alive"; readonly owner: string };
+
+export function namesOf(store: string) {
+  const base = `walcast/${store}`;
+  return {
+    lock: base,
+    robbing: `${base}/robbing`,
+    common: base,
+    /** A lock that a page has as long as it lives, and the channel that it shares with its host. */
+    guest: (guest: string): string => `${base}/guest/${guest}`,
+  };
+}
+
+/**
+ * The same for all tokens of one user of one server, and nothing that the token could be guessed from. What is no JWT stands for
+ * itself. https://www.rfc-editor.org/rfc/rfc7519#section-4.1
+ */
+export async function identityOf(url: string, token: string | undefined): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify([new URL(url).href, subjectOf(token)]));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function subjectOf(token: string | undefined): unknown {
+  try {
+    const payload = atob(token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
+    const { iss, sub } = JSON.parse(payload) as { iss?: unknown; sub?: unknown };
+    if (typeof sub === "string") return { iss, sub };
+  } catch {
+    // It is no JWT.
+  }
+  return token ?? "nobody";
+}

@@ -1,0 +1,216 @@
+/**
+ * A page's part in sharing a store: has a worker that contends for it, and brings the page's guest together with whoever
+ * has it. Watches over the owner while the page is looked at: one that is frozen has to be robbed.
+ */
+import { WalcastError } from "../../engine/protocol.ts";
+import type { Meeting } from "./guest.ts";
+import {
+  type Announcement,
+  type FromWorker,
+  identityOf,
+  namesOf,
+  type StoreOptions,
+  type ToWorker,
+} from "./meeting-place.ts";
+import { errorFromJson, portOf } from "./messages.ts";
+
+/** Three that are not answered, and a page that says nothing in their place: within two seconds somebody else has the store. */
+const PING_MS = 400;
+const MISSED_MAX = 3;
+/** A page that is offline has no token, perhaps, and never will until it is online. */
+const TOKEN_AGAIN_MS = 2_000;
+
+/** What the platform tells a page before it stops it, perhaps for ever. */
+const endings = ["visibilitychange", "pagehide", "freeze"] as const;
+
+type GuestLink = Parameters<Meeting["start"]>[0];
+
+export class Tab implements Meeting {
+  private readonly options: StoreOptions;
+  private readonly createWorker: () => Worker;
+  private readonly names: ReturnType<typeof namesOf>;
+  private readonly guest = crypto.randomUUID();
+  private readonly common: BroadcastChannel;
+  private link: GuestLink | undefined;
+  private token: () => Promise<string | undefined> = async () => undefined;
+  private worker: Worker | undefined;
+  private workerId = "";
+  private ownPort: MessagePort | undefined;
+  /** Whose guest we are. */
+  private owner: string | undefined;
+  private isHosting = false;
+  private identity: string | undefined;
+  private readonly isIdentified = Promise.withResolvers<void>();
+  private leave: () => void = () => {};
+  private pinging: ReturnType<typeof setInterval> | undefined;
+  private pingedMs = Infinity;
+  private missed = 0;
+  private wasAnswered = false;
+  private closing: PromiseWithResolvers<void> | undefined;
+
+  /** Throws `config_invalid`. */
+  constructor(options: StoreOptions, createWorker: () => Worker) {
+    if (!globalThis.navigator?.locks || typeof Worker === "undefined")
+      throw new WalcastError(
+        "config_invalid",
+        `create a client: expected a page that can have ${options.replica}, found one without workers or locks`,
+        { hint: "Browsers have locks on https:// and localhost only." },
+      );
+    this.options = options;
+    this.createWorker = createWorker;
+    this.names = namesOf(options.replica);
+    this.common = new BroadcastChannel(this.names.common);
+  }
+
+  start(link: GuestLink, token: () => Promise<string | undefined>): void {
+    this.link = link;
+    this.token = token;
+    this.common.onmessage = ({ data }: MessageEvent<Announcement>) => this.hear(data);
+    this.startWorker();
+    void this.identify();
+    void this.lookFor();
+    this.pinging = setInterval(() => this.watch(), PING_MS);
+    for (const name of endings) globalThis.addEventListener?.(name, this.ending, true);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.pinging);
+    for (const name of endings) globalThis.removeEventListener?.(name, this.ending, true);
+    this.common.onmessage = null;
+    this.closing = Promise.withResolvers<void>();
+    if (this.worker) this.tell({ kind: "close" });
+    else this.closing.resolve();
+    await this.closing.promise;
+    this.worker?.terminate();
+    this.common.close();
+    this.leave();
+  }
+
+  // ── The worker of this page ────────────────────────────────────────────────────────────────────────────────────────
+
+  private startWorker(): void {
+    const { port1, port2 } = new MessageChannel();
+    this.ownPort = port1;
+    this.workerId = crypto.randomUUID();
+    this.isHosting = false;
+    const worker = this.createWorker();
+    this.worker = worker;
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.heard(worker, data);
+    worker.onerror = (event) => this.refuse(`its worker does not run${event.message ? `: ${event.message}` : ""}`);
+    worker.postMessage(
+      { kind: "start", worker: this.workerId, options: this.options, port: port2 } satisfies ToWorker,
+      [port2],
+    );
+    if (this.identity !== undefined) this.tell({ kind: "identity", identity: this.identity });
+  }
+
+  private tell(message: ToWorker): void {
+    this.worker?.postMessage(message);
+  }
+
+  private heard(worker: Worker, message: FromWorker): void {
+    if (worker !== this.worker) return;
+    switch (message.kind) {
+      case "hosting":
+        this.isHosting = true;
+        this.owner = this.workerId;
+        return this.link?.attach(portOf(this.ownPort!));
+      case "ended":
+        return this.restart();
+      case "failed":
+        return this.refuse(errorFromJson(message.error).message);
+      case "closed":
+        return this.closing?.resolve();
+    }
+  }
+
+  /** What this page's worker had of the store, others have now. */
+  private restart(): void {
+    this.worker?.terminate();
+    this.link?.detach();
+    this.owner = undefined;
+    if (this.closing) return this.closing.resolve();
+    this.startWorker();
+    this.say({ kind: "who" });
+  }
+
+  private refuse(reason: string): void {
+    this.closing?.resolve();
+    this.link?.refuse(new WalcastError("replica_failed", `open the replica: ${reason}`));
+  }
+
+  // ── Other tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Whoever has the store can tell by this page's lock that the page is there. */
+  private async lookFor(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.leave = resolve;
+    void navigator.locks.request(this.names.guest(this.guest), async () => {
+      this.say({ kind: "who" });
+      await promise;
+    });
+  }
+
+  private hear(announcement: Announcement): void {
+    if (announcement.kind === "owner" && announcement.owner !== this.owner) void this.join(announcement.owner);
+    if (announcement.kind === "alive?" && this.isHosting && announcement.owner === this.workerId)
+      this.say({ kind: "alive", owner: this.workerId });
+    if (announcement.kind === "alive" && announcement.owner === this.owner) this.wasAnswered = true;
+  }
+
+  private async join(owner: string): Promise<void> {
+    if (this.isHosting) return;
+    this.owner = owner;
+    await this.isIdentified.promise;
+    if (this.owner !== owner || this.isHosting || this.closing) return;
+    this.link?.attach(portOf(new BroadcastChannel(this.names.guest(this.guest))));
+    this.say({ kind: "join", owner, guest: this.guest, identity: this.identity });
+  }
+
+  /** Offline nobody can know; who is online and gets no token has nothing to look for at others'. */
+  private async identify(): Promise<void> {
+    while (!this.closing) {
+      try {
+        this.identity = await identityOf(this.options.url, await this.token());
+        this.tell({ kind: "identity", identity: this.identity });
+        return this.isIdentified.resolve();
+      } catch {
+        if (!navigator.onLine) this.isIdentified.resolve();
+        await new Promise((resolve) => setTimeout(resolve, TOKEN_AGAIN_MS));
+      }
+    }
+  }
+
+  private say(announcement: Announcement): void {
+    if (!this.closing) this.common.postMessage(announcement);
+  }
+
+  // ── Watching over the owner ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Its own worker lives and dies with this page. */
+  private watch(): void {
+    const { link } = this;
+    if (!link || this.isHosting || !isLookedAt()) return void (this.missed = 0);
+    if (this.owner === undefined) return this.say({ kind: "who" });
+    const isSilent = link.heardMs < this.pingedMs && !this.wasAnswered;
+    this.missed = isSilent && this.pingedMs !== Infinity ? this.missed + 1 : 0;
+    this.wasAnswered = false;
+    if (this.missed > MISSED_MAX) {
+      this.missed = 0;
+      this.tell({ kind: "rob", owner: this.owner });
+    }
+    // A worker may be busy for long; its page says then that it is not frozen.
+    if (this.missed > 0) this.say({ kind: "alive?", owner: this.owner });
+    this.pingedMs = performance.now();
+    link.ping();
+  }
+
+  /** A frozen page answers nobody: others get the store. https://wicg.github.io/page-lifecycle/ */
+  private readonly ending = ({ type }: Event): void => {
+    if (this.isHosting) this.tell({ kind: type === "freeze" ? "release" : "flush" });
+  };
+}
+
+function isLookedAt(): boolean {
+  return typeof document === "undefined" || document.visibilityState === "visible";
+}
