@@ -5,3 +5,6 @@ export { type ErrorCode, WalcastError } from "./errors.ts";
 export { createEngine, type Engine } from "./main.ts";
 export type { EngineStats } from "./report.ts";
 export type { Health } from "./sockets/http.ts";
+export type { WatchOptions } from "./watch/engine-watch.ts";
+export type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
+export { sse, type SseEvent, type SseOptions } from "./watch/sse.ts";

@@ -35,6 +35,9 @@ import { Server } from "./sockets/server.ts";
 import { Vetting } from "./sockets/vetting.ts";
 import { Xids } from "./sockets/xids.ts";
 import { Timers } from "./timers.ts";
+import { type WatchOptions, watchQuery } from "./watch/engine-watch.ts";
+import { Queries } from "./watch/queries.ts";
+import type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
 import { Watches } from "./watch/watches.ts";
 
 export interface Engine {
@@ -44,6 +47,12 @@ export interface Engine {
   stats(): EngineStats;
   /** Asks every connected client whether each of its shapes has the rows that Postgres has: see `audit` in docs/protocol.md. */
   audit(): Promise<void>;
+  /**
+   * The query's current result, first at once and then after every commit that changes it; of a burst the last, at least every
+   * `coalesceMs`. Rows of a table, with values as docs/sse.md has them, or any SELECT: text, the `sql` tag's, a Kysely query. With the
+   * server's own rights, unless `auth` says whose. `break`, or the signal, lets go of everything.
+   */
+  watch<R = Record<string, unknown>>(query: TableQuery | AnyQuery, options?: WatchOptions): AsyncIterable<Rows<R>>;
   /** Ends every connection with 1001, makes all that came durable, acknowledges it, and closes every socket and timer. The slot stays. */
   close(): Promise<void>;
 }
@@ -72,6 +81,8 @@ const catalogPollMs = 5_000;
 /** DDL that waits for a snapshot makes everybody wait who uses the table: not for long. */
 const giveWayMs = 500;
 const controlConnections = 4;
+/** For queries that programs watch: each runs when its tables change, and the others wait. */
+const queryConnections = 4;
 /** None of these queries takes long; one that does has gone where nobody answers. */
 const controlQueryMs = 60_000;
 
@@ -84,6 +95,7 @@ export interface Stages {
   readonly replication: Replication;
   readonly vitals: Vitals;
   readonly watches: Watches;
+  readonly queries: Queries;
 }
 
 class RunningEngine implements Engine {
@@ -91,6 +103,7 @@ class RunningEngine implements Engine {
   private readonly log: Logger;
   private readonly control: Pool;
   private readonly snapshotPool: Pool;
+  private readonly queryPool: Pool;
   private readonly claim: Claim;
   private readonly server: Server;
   private readonly metrics: Metrics;
@@ -113,6 +126,7 @@ class RunningEngine implements Engine {
       log,
       prepare: withoutTimeouts,
     });
+    this.queryPool = openPool(config.databaseUrl, "walcast watch", queryConnections, { log });
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.vetting = new Vetting(log);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
@@ -161,7 +175,7 @@ class RunningEngine implements Engine {
     await this.vetting.close();
     this.stages?.snapshots.close();
     // They wait a moment for an answer to their goodbye, and not for each other.
-    const pools = Promise.all([this.snapshotPool.close(), this.control.close()]);
+    const pools = Promise.all([this.snapshotPool, this.control, this.queryPool].map((pool) => pool.close()));
     if (this.stages) await this.closeStages(this.stages);
     await this.claim.release();
     await pools;
@@ -206,11 +220,12 @@ class RunningEngine implements Engine {
       {
         onTransactions: (transactions) => this.onTransactions(transactions),
         onHistoryChanged: () => this.onHistoryChanged(),
-        onSilence: () => [this.control, this.snapshotPool].forEach((pool) => pool.breakOff()),
+        onSilence: () => [this.control, this.snapshotPool, this.queryPool].forEach((pool) => pool.breakOff()),
       },
     );
     const watches = new Watches({ config, hub, tables, vetting: this.vetting });
-    return { tail, tables, snapshots, hub, replication, vitals, watches };
+    const queries = new Queries({ pool: this.queryPool, hub, tables });
+    return { tail, tables, snapshots, hub, replication, vitals, watches, queries };
   }
 
   private openLog(): Promise<DurableLog> {
@@ -239,19 +254,21 @@ class RunningEngine implements Engine {
   }
 
   private append(transactions: readonly Transaction[]): void {
-    const { tail, hub } = this.stages!;
+    const { tail, hub, queries } = this.stages!;
     const before = tail.end;
     const fresh = tail.append(transactions);
     if (fresh.length > 0) hub.deliver(fresh, before);
+    queries.streamed(fresh);
   }
 
   /** Everybody greets again: who can go on from where it is will, and the others are told why not. */
   private onHistoryChanged(): void {
-    const { tables, snapshots, watches } = this.stages!;
+    const { tables, snapshots, watches, queries } = this.stages!;
     tables.forgetAll();
     snapshots.forgetAll();
     this.server.disconnectAll("resync");
     watches.restart(new WalcastError("history_changed", "the history that was streamed has come to an end"));
+    queries.restart();
   }
 
   // ── On timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,6 +308,13 @@ class RunningEngine implements Engine {
 
   stats(): EngineStats {
     return statsOf(this.stages, this.server);
+  }
+
+  watch<R>(query: TableQuery | AnyQuery, { signal, ...options }: WatchOptions = {}): AsyncIterable<Rows<R>> {
+    const { stages, stopping } = this;
+    if (!stages) throw new WalcastError("not_streaming", "watch: the engine does not stream yet");
+    const signals = signal ? [signal, stopping.signal] : [stopping.signal];
+    return watchQuery(stages, query, { ...options, signal: AbortSignal.any(signals) });
   }
 
   async audit(): Promise<void> {

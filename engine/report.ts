@@ -11,7 +11,7 @@ export interface EngineStats {
   readonly connections: number;
   /** Distinct shapes that are live. */
   readonly shapes: number;
-  /** Current states that are kept in memory, each for all who follow the same. */
+  /** Current states: those that are kept in memory, each for all who follow the same, and queries that a program watches. */
   readonly watches: number;
   readonly snapshotsTotal: number;
   readonly resyncsTotal: number;
@@ -39,7 +39,7 @@ export function statsOf(stages: Stages | undefined, server: Server): EngineStats
   return {
     connections: server.connections,
     shapes,
-    watches: stages?.watches.size ?? 0,
+    watches: (stages?.watches.size ?? 0) + (stages?.queries.size ?? 0),
     snapshotsTotal: counts.snapshots,
     resyncsTotal: resyncs.values().reduce((sum, count) => sum + count, 0),
     logBytes: log?.bytes ?? 0,

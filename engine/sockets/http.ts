@@ -2,6 +2,7 @@
  * The plain HTTP side. uWebSockets.js takes its request back when the handler returns and its response when the client
  * aborts: what is needed of the one is read at once, and nothing is written to the other afterwards.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { SlotVitals } from "../changes/vitals.ts";
 import type { WalcastError } from "../errors.ts";
@@ -135,11 +136,67 @@ async function respond(
 ): Promise<void> {
   try {
     const response = await run();
-    const body = new Uint8Array(await response.arrayBuffer());
-    if (!signal.aborted) write(res, `${response.status} ${response.statusText}`.trim(), response.headers, body);
+    if (signal.aborted) await response.body?.cancel();
+    else await sendBody(res, signal, response);
   } catch (error) {
     log.error({ err: error }, "the app's handler failed");
     if (!signal.aborted)
       answerText(res, "500 Internal Server Error", "the request failed; the engine's log says why\n");
   }
+}
+
+/** What is there at once is sent with its length; what comes bit by bit, as it comes and as the reader takes it. */
+async function sendBody(res: HttpResponse, signal: AbortSignal, response: Response): Promise<void> {
+  const status = `${response.status} ${response.statusText}`.trim();
+  const reader = (response.body ?? emptyBody()).getReader();
+  const cancel = (): void => void reader.cancel().catch(() => {});
+  signal.addEventListener("abort", cancel, { once: true });
+  const turn = nextTurn("later" as const);
+  const chunks: Uint8Array[] = [];
+  for (;;) {
+    const read = reader.read();
+    const next = await Promise.race([read, turn]);
+    if (signal.aborted) return;
+    if (next === "later") return sendSlowly(res, signal, response, status, chunks, reader, read);
+    if (next.done) return write(res, status, response.headers, Buffer.concat(chunks));
+    chunks.push(next.value);
+  }
+}
+
+type BodyReader = ReadableStreamDefaultReader<Uint8Array>;
+
+async function sendSlowly(
+  res: HttpResponse,
+  signal: AbortSignal,
+  { headers }: Response,
+  status: string,
+  chunks: readonly Uint8Array[],
+  reader: BodyReader,
+  pending: ReturnType<BodyReader["read"]>,
+): Promise<void> {
+  let writable = (): void => {};
+  signal.addEventListener("abort", () => writable(), { once: true });
+  res.onWritable(() => (writable(), true));
+  res.cork(() => {
+    res.writeStatus(status);
+    for (const [name, value] of headers) if (name !== "content-length") res.writeHeader(name, value);
+  });
+  const send = async (chunk: Uint8Array): Promise<void> => {
+    let isTaken = true;
+    if (chunk.length > 0) res.cork(() => (isTaken = res.write(chunk)));
+    if (!isTaken) await new Promise<void>((resolve) => (writable = resolve));
+  };
+  for (const chunk of chunks) if (!signal.aborted) await send(chunk);
+  try {
+    for (let next = await pending; !signal.aborted && !next.done; next = await reader.read()) await send(next.value);
+    if (!signal.aborted) res.cork(() => res.end());
+  } catch (error) {
+    // Half of an answer was sent: the reader has to see that it is not whole.
+    if (!signal.aborted) res.close();
+    throw error;
+  }
+}
+
+function emptyBody(): ReadableStream<Uint8Array> {
+  return new Response("").body!;
 }

@@ -28,9 +28,13 @@ export function jsonOf(shape: Shape): RowAsJson {
 const writers = new WeakMap<Shape, RowAsJson>();
 
 function valueAsJson({ type, baseTypeOid }: Column): ValueAsJson {
-  const element = elementTypes.get(baseTypeOid);
-  if (element !== undefined) return (text) => arrayAsJson(text, scalars.get(element) ?? asText);
-  return scalars.get(baseTypeOid) ?? (type.endsWith("[]") ? (text) => arrayAsJson(text, asText) : asText);
+  return textAsJson(baseTypeOid) ?? (type.endsWith("[]") ? (text) => arrayAsJson(text, asText) : asText);
+}
+
+/** By pg_type.oid; undefined where a value is its text, or where nothing is known of the type. */
+export function textAsJson(typeOid: number): ValueAsJson | undefined {
+  const element = elementTypes.get(typeOid);
+  return element === undefined ? scalars.get(typeOid) : (text) => arrayAsJson(text, scalars.get(element) ?? asText);
 }
 
 function asText(text: string): string {
@@ -62,7 +66,7 @@ const scalars: ReadonlyMap<number, ValueAsJson> = new Map([
   [3802, asIs],
 ]);
 
-/** pg_type.oid of arrays whose elements are not written as text → of their elements. */
+/** pg_type.oid of arrays → of their elements. */
 const elementTypes: ReadonlyMap<number, number> = new Map([
   [1000, 16],
   [1005, 21],
@@ -72,6 +76,12 @@ const elementTypes: ReadonlyMap<number, number> = new Map([
   [1022, 701],
   [199, 114],
   [3807, 3802],
+  // Of text, varchar, bigint, numeric, uuid: those that a query's result has most.
+  [1009, 25],
+  [1015, 1043],
+  [1016, 20],
+  [1231, 1700],
+  [2951, 2950],
 ]);
 
 /** Bounds are not kept. What cannot be read (an array of boxes has other separators) stays text. */

@@ -11,6 +11,8 @@ export interface RowChange {
   readonly after: Row | undefined;
 }
 
+type Update = Extract<Operation, { kind: "update" }>;
+
 /** Of a row beside its text: the array, the map's entry, the key. */
 const rowBytes = 100;
 
@@ -62,23 +64,30 @@ export class Rows {
   private applyOne(operation: Operation, before: Map<string, Row | undefined>): void {
     if (operation.kind === "truncate") return [...this.rows.keys()].forEach((key) => this.take(key, before));
     if (operation.kind === "delete") return void this.take(JSON.stringify(operation.key), before);
-    const isUpdate = operation.kind === "update";
-    const old = isUpdate
-      ? this.take(JSON.stringify(operation.oldKey ?? this.keyValues(operation.row)), before)
-      : undefined;
-    must(!isUpdate || old !== undefined, "joined_whole", "an update names a row that is there");
+    const old = operation.kind === "update" ? this.old(operation, before) : undefined;
     const row = operation.row.map((value, i) => (value === undefined ? old![i]! : value));
-    const key = this.keyOfRow(row);
-    if (!before.has(key)) before.set(key, this.rows.get(key));
+    this.note(this.keyOfRow(row), before);
     this.put(row);
   }
 
+  /** It keeps its place, unless its key is another one. */
+  private old({ oldKey, row }: Update, before: Map<string, Row | undefined>): Row {
+    const key = JSON.stringify(oldKey ?? this.keyValues(row));
+    const old = oldKey ? this.take(key, before) : this.rows.get(key);
+    must(old !== undefined, "joined_whole", "an update names a row that is there");
+    return old;
+  }
+
   private take(key: string, before: Map<string, Row | undefined>): Row | undefined {
+    this.note(key, before);
     const row = this.rows.get(key);
-    if (!before.has(key)) before.set(key, row);
     this.rows.delete(key);
     this.weigh(row, -1);
     return row;
+  }
+
+  private note(key: string, before: Map<string, Row | undefined>): void {
+    if (!before.has(key)) before.set(key, this.rows.get(key));
   }
 
   private keyOfRow(row: Row): string {

@@ -72,7 +72,7 @@ class Sink implements Follower {
     await this.stream.drained();
     const { missed } = this;
     this.missed = undefined;
-    if (missed && !this.stream.isOver) this.sendState(missed);
+    if (missed && !missed.isOver && !this.stream.isOver) this.sendState(missed);
   }
 
   private sendState(watch: Watch): void {

@@ -53,6 +53,11 @@ export class Watch {
     this.reader.start();
   }
 
+  /** It has no rows any more. */
+  get isOver(): boolean {
+    return this.over;
+  }
+
   /** Text form of the commit's end that the rows are at. */
   get position(): string {
     return formatLsn(this.reader.position);

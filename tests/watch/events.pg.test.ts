@@ -7,7 +7,7 @@ import { jwt, sql } from "../../engine/index.ts";
 import { SignJWT } from "jose";
 import { until } from "../support/until.ts";
 import { EventReader, type ReadEvent } from "./event-reader.ts";
-import { type Running, running } from "./running.ts";
+import { type Running, running } from "../sockets/running.ts";
 
 const setup = `
   create table items (id int primary key, name text, price numeric(12, 2), big bigint, done boolean, tags text[], doc jsonb);
