@@ -33,7 +33,7 @@ export function timedOut({ kind }: ConnectionState): WalcastError {
 }
 
 export function tokenFailed(cause: unknown): WalcastError {
-  return new WalcastError("unauthenticated", "get a token: the token export function failed", { cause });
+  return new WalcastError("unauthenticated", "get a token: the token function failed", { cause });
 }
 
 /** A page under https: may open no ws:. */

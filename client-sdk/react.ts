@@ -10,28 +10,52 @@
  *       …
  *     }
  */
-import { createContext, createElement, type ReactNode, useContext, useMemo, useSyncExternalStore } from "react";
-
 import {
-  type AnyDatabase,
-  type Client,
-  type ClientStatus,
-  type LiveQuery,
-  type LiveStatus,
-  type Queryable,
-  type Shape,
-  type ShapeOptions,
-  type ShapeProgress,
-  type ShapeStatus,
-  WalcastError,
+  createContext,
+  createElement,
+  type ReactNode,
+  useContext,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore,
+} from "react";
+
+import type {
+  AnyDatabase,
+  ChangeEvent,
+  ChannelOptions,
+  Client,
+  ClientStatus,
+  Queryable,
+  ShapeOptions,
 } from "./index.ts";
+import {
+  type AnyClient,
+  channelStore,
+  type ChannelState,
+  comparable,
+  joiningChannel,
+  liveStore,
+  loadingResult,
+  loadingShape,
+  type LiveResult,
+  noProvider,
+  shapeStore,
+  type ShapeState,
+  statusStore,
+  type Store,
+} from "./stores.ts";
+import { begin, type Begun } from "./suspense.ts";
+
+export type { ChannelState, LiveResult, ShapeState } from "./stores.ts";
 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
 
 export interface WalcastProviderProps {
   /** A client of any database; created and closed by the application, outside of rendering. */
-  readonly client: Pick<Client, "status" | "position" | "inspect" | "close">;
+  readonly client: AnyClient;
   readonly children?: ReactNode;
 }
 
@@ -42,22 +66,17 @@ export function WalcastProvider({ client, children }: WalcastProviderProps): Rea
 /** The client of the nearest provider. Throws `config_invalid` where there is none. */
 export function useClient<Database = AnyDatabase>(): Client<Database> {
   const client = useContext(ClientContext);
-  if (!client)
-    throw new WalcastError(
-      "config_invalid",
-      "use the client: expected a WalcastProvider above this component, found none",
-    );
+  if (!client) throw noProvider("a WalcastProvider");
   return client as Client<Database>;
 }
 
-export interface LiveResult<Row> {
-  /** The same array as long as nothing changed, and unchanged rows stay the same objects. */
-  readonly rows: readonly Row[];
-  readonly status: LiveStatus;
-  readonly error: WalcastError | undefined;
+export interface LiveQueryOptions {
+  /**
+   * Suspend until the first result is complete, and throw the error to the nearest error boundary. The query begins with the
+   * first render then, and is shared by components that ask for the same. Default false. On the server nothing suspends.
+   */
+  readonly suspense?: boolean;
 }
-
-const loadingResult: LiveResult<never> = { rows: [], status: "loading", error: undefined };
 
 /**
  * A live query, for as long as the component is mounted. `deps` are the parameters of an SQL text; for a function they
@@ -67,153 +86,72 @@ const loadingResult: LiveResult<never> = { rows: [], status: "loading", error: u
 export function useLiveQuery<Row extends object = Record<string, unknown>, Database = AnyDatabase>(
   query: Queryable<Database, Row>,
   deps: readonly unknown[] = [],
+  { suspense = false }: LiveQueryOptions = {},
 ): LiveResult<Row> {
   const client = useClient<Database>();
+  const waits = suspense && isBrowser;
   // A function is new in every render: only its deps tell whether it means something else.
   const identity = typeof query === "string" ? query : "function";
-  const store = useMemo(
-    () => new LiveStore<Row>(() => client.live<Row>(query, typeof query === "string" ? deps : [])),
-    [client, identity, ...deps.map(comparable)],
-  );
-  return useSyncExternalStore(store.subscribe, store.snapshot, serverResult);
+  const begun = useMemo(() => {
+    const params = typeof query === "string" ? deps : [];
+    return waits ? begin(client, query, params) : { store: liveStore(() => client.live<Row>(query, params)) };
+  }, [client, identity, waits, ...deps.map(comparable)]);
+  if ("settled" in begun) wait(begun);
+  return useStore(begun.store, loadingResult);
 }
-
-export interface ShapeState {
-  readonly status: ShapeStatus;
-  readonly progress: ShapeProgress;
-  readonly error: WalcastError | undefined;
-}
-
-const loadingShape: ShapeState = {
-  status: "loading",
-  progress: { rows: 0, bytes: 0, estimatedRows: 0 },
-  error: undefined,
-};
 
 /** A declared shape by name, or a shape that is synchronised for as long as the component is mounted. */
 export function useShape(shape: string | ShapeOptions): ShapeState {
   const client = useClient();
-  const store = useMemo(() => new ShapeStore(client, shape), [client, comparable(shape)]);
-  return useSyncExternalStore(store.subscribe, store.snapshot, serverShape);
+  return useStore(
+    useMemo(() => shapeStore(client, shape), [client, comparable(shape)]),
+    loadingShape,
+  );
+}
+
+/**
+ * Every change of a table that matches is an event for the listener, whichever the last render gave, while the component
+ * is mounted. Nothing is rendered for an event by itself.
+ */
+export function useChannel<Row extends object = Record<string, unknown>>(
+  table: string,
+  options: ChannelOptions,
+  listener: (event: ChangeEvent<Row>) => void,
+): ChannelState {
+  const client = useClient();
+  const latest = useRef(listener);
+  useCommitEffect(() => void (latest.current = listener));
+  const store = useMemo(
+    // Read when an event comes, not while rendering.
+    // oxlint-disable-next-line react/refs
+    () => channelStore<Row>(client, table, options, (event) => latest.current(event)),
+    [client, table, comparable(options)],
+  );
+  return useStore(store, joiningChannel);
 }
 
 /** The client's status. */
 export function useStatus(): ClientStatus {
   const client = useClient();
-  return useSyncExternalStore(
-    useMemo(() => (listener: () => void) => client.onStatus(listener), [client]),
-    () => client.status,
-    serverStatus,
+  return useStore<ClientStatus>(
+    useMemo(() => statusStore(client), [client]),
+    "connecting",
   );
 }
 
-function serverResult(): LiveResult<never> {
-  return loadingResult;
+const isBrowser = typeof document !== "undefined";
+
+/** React warns of layout effects on a server, where no effect runs. */
+const useCommitEffect = isBrowser ? useLayoutEffect : (): void => {};
+
+function useStore<State>({ subscribe, snapshot }: Store<State>, onServer: State): State {
+  return useSyncExternalStore(subscribe, snapshot, () => onServer);
 }
 
-function serverShape(): ShapeState {
-  return loadingShape;
-}
-
-function serverStatus(): ClientStatus {
-  return "connecting";
-}
-
-/** Starts with the first subscriber and ends with the last. */
-class LiveStore<Row> {
-  private readonly start: () => LiveQuery<Row>;
-  private live: LiveQuery<Row> | undefined;
-  private subscribers = 0;
-  private result: LiveResult<Row> = loadingResult;
-
-  constructor(start: () => LiveQuery<Row>) {
-    this.start = start;
-  }
-
-  readonly snapshot = (): LiveResult<Row> => this.result;
-
-  readonly subscribe = (listener: () => void): (() => void) => {
-    this.subscribers++;
-    this.live ??= this.start();
-    const { live } = this;
-    const stop = live.onChange(() => {
-      this.take(live);
-      listener();
-    });
-    return () => {
-      stop();
-      if (--this.subscribers === 0) this.end();
-    };
-  };
-
-  private take({ rows, status, error }: LiveQuery<Row>): void {
-    const { result } = this;
-    if (result.rows !== rows || result.status !== status || result.error !== error)
-      this.result = { rows, status, error };
-  }
-
-  private end(): void {
-    this.live?.close();
-    this.live = undefined;
-  }
-}
-
-class ShapeStore {
-  private readonly client: Client;
-  private readonly wanted: string | ShapeOptions;
-  private shape: Shape | undefined;
-  private subscribers = 0;
-  private state: ShapeState = loadingShape;
-
-  constructor(client: Client, wanted: string | ShapeOptions) {
-    this.client = client;
-    this.wanted = wanted;
-    if (typeof wanted === "string") this.take(this.declared(wanted));
-  }
-
-  readonly snapshot = (): ShapeState => this.state;
-
-  readonly subscribe = (listener: () => void): (() => void) => {
-    this.subscribers++;
-    this.shape ??= typeof this.wanted === "string" ? this.declared(this.wanted) : this.client.sync(this.wanted);
-    const { shape } = this;
-    const changed = (): void => {
-      this.take(shape);
-      listener();
-    };
-    this.take(shape);
-    const stops = [shape.on("status", changed), shape.on("progress", changed)];
-    return () => {
-      for (const stop of stops) stop();
-      if (--this.subscribers === 0) this.end();
-    };
-  };
-
-  private declared(name: string): Shape {
-    const shape = (this.client.shapes as Readonly<Record<string, Shape | undefined>>)[name];
-    if (!shape)
-      throw new WalcastError(
-        "config_invalid",
-        `use a shape: expected one that the client declares, found ${JSON.stringify(name)}`,
-      );
-    return shape;
-  }
-
-  private take({ status, progress, error }: Shape): void {
-    const { state } = this;
-    if (state.status !== status || state.progress !== progress || state.error !== error)
-      this.state = { status, progress, error };
-  }
-
-  private end(): void {
-    if (typeof this.wanted !== "string") this.shape?.unsubscribe().catch(() => {});
-    this.shape = undefined;
-  }
-}
-
-/** Objects and arrays written in place are new in every render; what they say is what counts. */
-function comparable(value: unknown): unknown {
-  return typeof value === "object" && value !== null
-    ? JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "bigint" ? `${inner}n` : inner))
-    : value;
+/** To suspend is to throw a promise; `use`, which says the same, is not in React 18. */
+function wait<Row>({ store, settled, isSettled }: Begun<Row>): void {
+  const { status, error } = store.snapshot();
+  if (status === "error") throw error;
+  // oxlint-disable-next-line typescript/only-throw-error
+  if (status === "loading" && !isSettled) throw settled;
 }

@@ -9,6 +9,7 @@ import { doctor } from "./commands/doctor.ts";
 import { explain } from "./explain.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { dev, start } from "./commands/start.ts";
+import { types } from "./commands/types.ts";
 import type { TextKey } from "./config.ts";
 import { WalcastError } from "./errors.ts";
 
@@ -19,6 +20,7 @@ const help = `walcast: live, offline-capable Postgres data in every client
                     every table readable, this machine only
   walcast doctor    check a database, one line each with the mend
   walcast migrate   make or update Walcast's own schema, and nothing else
+  walcast types     write the interface Database for Kysely, of the tables that the config serves
 
   --config FILE        default walcast.config.ts, where there is one
   --database-url URL   postgresql://user:password@host:5432/database
@@ -29,12 +31,13 @@ const help = `walcast: live, offline-capable Postgres data in every client
   --slot NAME          default walcast
   --log-level LEVEL    default info
   --drop-slot          doctor only: removes the replication slot, so that Postgres stops keeping WAL for it
+  --out FILE           types only: where to write, instead of to the terminal
 
 Flags win over WALCAST_DATABASE_URL, WALCAST_PORT and so on, which win over the config file.
 `;
 
 /** Each gives the code to exit with, and rejects with what `explain` puts into one sentence. */
-const commands = { start, dev, doctor, migrate: migrateCommand } as const;
+const commands = { start, dev, doctor, migrate: migrateCommand, types } as const;
 
 const options = {
   config: { type: "string" },
@@ -46,6 +49,7 @@ const options = {
   slot: { type: "string" },
   "log-level": { type: "string" },
   "drop-slot": { type: "boolean" },
+  out: { type: "string" },
   help: { type: "boolean", short: "h" },
   version: { type: "boolean", short: "v" },
 } as const;
@@ -59,6 +63,7 @@ async function main(argv: string[]): Promise<number> {
   if (values.help || positionals.length === 0) return print(help);
   const command = commandOf(positionals);
   if (values["drop-slot"] && command !== doctor) throw usage("--drop-slot belongs to walcast doctor");
+  if (values.out !== undefined && command !== types) throw usage("--out belongs to walcast types");
   const {
     config,
     "data-dir": dataDir,
@@ -70,7 +75,7 @@ async function main(argv: string[]): Promise<number> {
     slot,
   } = values;
   const flags = given({ dataDir, databaseUrl, logLevel, host, port, publication, slot });
-  return command({ configFile: config, flags, dropSlot: values["drop-slot"] ?? false });
+  return command({ configFile: config, flags, dropSlot: values["drop-slot"] ?? false, out: values.out });
 }
 
 function failed(error: unknown): number {

@@ -9,6 +9,8 @@ export interface CommandLine {
   readonly configFile: string | undefined;
   readonly flags: Readonly<Partial<Record<TextKey, string>>>;
   readonly dropSlot: boolean;
+  /** A file to write to. */
+  readonly out: string | undefined;
 }
 
 /** Not yet checked: `resolveConfig` does that. */

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
+import { createCollection, createLiveQueryCollection, eq } from "@tanstack/db";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
+import { walcastCollectionOptions } from "../../client-sdk/tanstack-db.ts";
 import { cuttable } from "./cuttable.ts";
 import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
@@ -152,6 +154,70 @@ test("while writers are at work, every state of overlapping shapes conserves wha
   await audited(client);
   const query = "SELECT id, balance FROM accounts ORDER BY id";
   assert.deepEqual(await client.query(query), await upstream(query));
+});
+
+test("a TanStack DB collection is what its shape is, one commit at a time, and its live queries follow", async (t) => {
+  const client = await connect(t);
+  // Somebody else's rows of the same table are none of the collection's.
+  await client.sync({ table: "orders", where: "id <= 3" }).ready;
+  const shape = { table: "orders", where: "id > $1 AND id < 600", params: [498] };
+  const orders = createCollection(walcastCollectionOptions<StoredOrder>({ client, shape }));
+  const notes = createLiveQueryCollection((q) =>
+    q
+      .from({ order: orders })
+      .where(({ order }) => eq(order.status, "new"))
+      .select(({ order }) => ({ id: order.id, note: order.note })),
+  );
+  await notes.preload();
+  assert.deepEqual(
+    [...orders.keys()].sort((a, b) => Number(a) - Number(b)),
+    [499, 500],
+  );
+  assert.deepEqual(notes.toArray.map(({ note }) => String(note)).sort(), ["note 499", "note 500"]);
+  const batches: string[][] = [];
+  const take = (changes: { type: string; key: unknown }[]): void =>
+    void batches.push(changes.map(({ type, key }) => `${type} ${String(key)}`).sort());
+  orders.subscribeChanges(take, { includeInitialState: true });
+  batches.length = 0;
+
+  const xid = await world.transaction(
+    "INSERT INTO orders (id, note) VALUES (501, 'one more'), (601, 'not meant')",
+    "UPDATE orders SET status = 'paid' WHERE id IN (2, 499)",
+    "DELETE FROM orders WHERE id = 500",
+  );
+  await client.awaitPosition({ xid });
+  assert.deepEqual(batches, [["delete 500", "insert 501", "update 499"]]);
+  assert.equal(orders.get(499)?.status, "paid");
+  assert.deepEqual(
+    notes.toArray.map(({ id, note }) => [id, note]),
+    [[501, "one more"]],
+  );
+  assert.throws(() => orders.insert({ id: 502, status: "new", note: null }), /onInsert/);
+  assert.equal((await upstream("SELECT FROM orders WHERE id = 502")).length, 0);
+
+  await Promise.all([notes.cleanup(), orders.cleanup()]);
+  assert.equal(client.inspect().live.length, 0);
+  assert.equal(client.inspect().shapes.length, 1);
+});
+
+interface StoredOrder {
+  readonly id: number;
+  readonly status: string;
+  readonly note: string | null;
+}
+
+test("a collection of a shape that may not be says why, and one with a key of several columns has it", async (t) => {
+  const client = await connect(t, { shapes: { items: { table: "items" } } });
+  const nothing = createCollection(walcastCollectionOptions({ client, shape: { table: "nowhere" } }));
+  await assert.rejects(nothing.preload(), { code: "unknown_table" });
+  await nothing.cleanup();
+  const items = createCollection(walcastCollectionOptions<{ line: number }>({ client, shape: "items" }));
+  await items.preload();
+  const xid = await world.transaction("INSERT INTO items VALUES (7, 77, 1)");
+  await client.awaitPosition({ xid });
+  assert.equal(items.get("[77,7]")?.line, 77);
+  await items.cleanup();
+  assert.equal(client.shapes.items?.status, "ready");
 });
 
 test("a shape that may not be, says why", async (t) => {

@@ -104,8 +104,10 @@ test("an index that a shape declares later is made on rows that an earlier proce
 test("while first rows come in, in parts, queries are answered and the thread gets to everything else", async (t) => {
   const { peer, client } = await start(t);
   const shape = client.sync({ table: "orders" });
+  const other = client.sync({ table: "items" });
   const server = await peer.greeted();
   const { id } = await server.message("subscribe");
+  const { id: otherId } = await server.message("subscribe");
   const release = await occupied(client.pglite);
   server.describe(id, orders, 4 * part.length);
   for (let i = 0; i < 4; i++)
@@ -114,9 +116,9 @@ test("while first rows come in, in parts, queries are answered and the thread ge
       part.map(([n, status]) => [`${i}${n}`, status]),
     );
   server.join(16n, { [id]: [] });
-  server.send({ kind: "authenticated" });
-  // All of it is here, and waits.
-  await until(() => client.inspect().authentications === 1);
+  // What is counted as soon as it comes says that all before it is here, and waits.
+  server.send({ kind: "resync", id: otherId, cause: { code: "schema_changed", message: "in passing" } });
+  await until(() => client.inspect().resyncs === 1);
 
   const events: string[] = [];
   shape.on("progress", ({ rows }) => events.push(`${rows} rows`));
@@ -132,6 +134,7 @@ test("while first rows come in, in parts, queries are answered and the thread ge
   for (const what of ["task", "answer of 1"])
     assert.ok(between.filter((one) => one === what).length >= 2, events.join());
   assert.equal((await client.query("SELECT FROM orders")).length, 4 * part.length);
+  assert.equal(other.status, "loading");
 });
 
 /** As large as what is copied at once. */

@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
 import { isNewest } from "../versions/programs.ts";
 
+const root = new URL("../../", import.meta.url);
 const cli = fileURLToPath(new URL("../../engine/cli.ts", import.meta.url));
 
 test("a start that cannot succeed says in one sentence what to do, and exits 1", async (t) => {
@@ -20,10 +22,14 @@ test("a start that cannot succeed says in one sentence what to do, and exits 1",
   await writeFile(join(dir, "throws.ts"), "throw new Error('no secret');");
   const url = "postgresql://127.0.0.1:1/shop";
   const refusals: readonly (readonly [args: string[], says: RegExp])[] = [
-    [["begin"], /^walcast: there is no command "begin": the commands are start, dev, doctor, migrate; walcast --help/],
+    [
+      ["begin"],
+      /^walcast: there is no command "begin": the commands are start, dev, doctor, migrate, types; walcast --help/,
+    ],
     [["start", "dev"], /^walcast: expected one command, found start dev;/],
     [["start", "--prot", "1"], /^walcast: Unknown option '--prot'/],
     [["start", "--drop-slot"], /--drop-slot belongs to walcast doctor/],
+    [["start", "--out", "x.ts"], /--out belongs to walcast types/],
     [["start"], /^walcast: read the config: databaseUrl is missing; give --database-url/],
     [["start", "--database-url", url], /^walcast: connect to Postgres: .*ECONNREFUSED.*--database-url/],
     [["start", "--database-url", url, "--port", "http"], /port: expected a whole number from 0 to 65535/],
@@ -164,6 +170,74 @@ test("migrate makes Walcast's schema, and again changes nothing", async (t) => {
     "walcast.schema_changes",
   );
 });
+
+test("types writes the interface Database of what is served, which Kysely takes", async (t) => {
+  const dir = await emptyDirectory(t);
+  const { url, query } = await testDatabase(t);
+  await query("create schema sales");
+  await query("create type mood as enum ('fine', 'so so')");
+  await query(
+    "create table sales.orders (id int8 primary key, note text not null, mood mood, secret text, at timestamptz not null)",
+  );
+  await query(
+    "create table products (id int primary key, picture bytea, took interval, tags text[] not null default '{}')",
+  );
+  await query("create view seen as select 1 as one");
+  await writeFile(
+    join(dir, "walcast.config.ts"),
+    "export default { tables: { 'sales.orders': { read: true, columns: ['id', 'note', 'mood', 'at'] } } };",
+  );
+  const one = await run(["types", "--database-url", url, "--out", "database.ts"], dir);
+  assert.deepEqual(one, { code: 0, stdout: "", stderr: "" });
+  const written = await readFile(join(dir, "database.ts"), "utf8");
+  assert.match(written, /^export interface Database \{\n {2}"sales\.orders": SalesOrders;\n\}$/m);
+  assert.match(written, /^ {2}id: number \| bigint;$/m);
+  assert.match(written, /"fine" \| "so so"/);
+  assert.doesNotMatch(written, /secret|products/i);
+
+  // Without a list of tables, all of them.
+  await rm(join(dir, "walcast.config.ts"));
+  const { stdout } = await run(["types", "--database-url", url], dir);
+  assert.match(stdout, /^ {2}products: Products;$/m);
+  assert.match(stdout, /^ {2}picture: Uint8Array \| null;$/m);
+  assert.match(stdout, /^ {2}took: string \| null;$/m);
+  assert.doesNotMatch(stdout, /seen|walcast/i);
+
+  await writeFile(join(dir, "walcast.config.ts"), "export default { tables: { nowhere: { read: true } } };");
+  const none = await run(["types", "--database-url", url], dir);
+  assert.match(none.stderr, /^walcast: write types: there is no table "public"\."nowhere"; create it/);
+  assert.equal(none.code, 1);
+  await compiles(t, written);
+});
+
+/** Beside the packages, so that they are found as in an application's folder. */
+async function compiles(t: TestContext, database: string): Promise<void> {
+  const folder = join(fileURLToPath(root), "node_modules", ".cache", `types-${process.pid}`);
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "database.ts"), database);
+  await writeFile(
+    join(folder, "app.ts"),
+    `import { createClient } from "@walcast/client";
+     import type { Database } from "./database.ts";
+     const client = createClient<Database>({ url: "ws://localhost:4437", shapes: { "sales.orders": { table: "sales.orders" } } });
+     const live = client.live((db) => db.selectFrom("sales.orders").select(["id", "mood", "at"]).orderBy("at"));
+     export const first: { id: number | bigint; mood: "fine" | "so so" | null; at: Date } | undefined = live.rows[0];
+     // @ts-expect-error: it is not served
+     client.live((db) => db.selectFrom("sales.orders").select("secret"));`,
+  );
+  const options = {
+    extends: relative(folder, fileURLToPath(new URL("tsconfig.json", root))),
+    include: ["*"],
+    exclude: [],
+  };
+  await writeFile(join(folder, "tsconfig.json"), JSON.stringify(options));
+  const tsc = fileURLToPath(new URL("node_modules/typescript/bin/tsc", root));
+  const { stdout } = await promisify(execFile)(process.execPath, [tsc, "-p", folder]).catch(
+    (error: { stdout: string }) => error,
+  );
+  assert.equal(stdout, "");
+}
 
 function asRole(url: string, role: string): string {
   const changed = new URL(url);

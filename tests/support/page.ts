@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build, defaultClientConditions } from "vite";
+import { build, defaultClientConditions, type Plugin } from "vite";
 import type { Releasing } from "./postgres.ts";
 
 const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
@@ -14,7 +14,7 @@ const types: Record<string, string> = { ".html": "text/html", ".js": "text/javas
 /** `root` holds `index.html`. Returns the page's address. */
 export async function servePage(
   t: Releasing,
-  { root, define = {} }: { root: URL; define?: Record<string, string> },
+  { root, define = {}, plugins = [] }: { root: URL; define?: Record<string, string>; plugins?: Plugin[] },
 ): Promise<string> {
   const outDir = await mkdtemp(join(tmpdir(), "walcast-page-"));
   t.after(() => rm(outDir, { recursive: true, force: true }));
@@ -22,6 +22,7 @@ export async function servePage(
     root: fileURLToPath(root),
     configFile: false,
     logLevel: "error",
+    plugins,
     define,
     resolve: { conditions: ["@walcast/source", ...defaultClientConditions] },
     worker: { format: "es" },

@@ -1,0 +1,132 @@
+/**
+ * The bindings to frameworks in a real browser: one page and one client, on which an application in each of them is mounted
+ * by turns. React's StrictMode mounts everything twice.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { compile } from "svelte/compiler";
+import type { Plugin } from "vite";
+import type { Client } from "../../client-sdk/index.ts";
+import { launchBrowser } from "../support/browser.ts";
+import { servePage } from "../support/page.ts";
+import { commit, Peer, type PeerConnection, table } from "./peer.ts";
+
+const orders = table("orders", ["id integer", "status text"]);
+
+/** What page.ts leaves for us to reach. */
+interface PageGlobals {
+  readonly client: Client;
+  readonly renders: readonly string[];
+  mount(name: string): void;
+  setLeast(id: number): void;
+  unmount(): void;
+}
+
+const three = ["1", "2", "3"].map((id) => [id, "new"]);
+
+test("bindings show one state, follow it, and leave nothing behind", async (t) => {
+  const peer = await Peer.start(t);
+  const url = await servePage(t, {
+    root: new URL("bindings", import.meta.url),
+    plugins: [svelte],
+    define: {
+      // The build that knows StrictMode.
+      "process.env.NODE_ENV": JSON.stringify("development"),
+      __VUE_OPTIONS_API__: "false",
+      __VUE_PROD_DEVTOOLS__: "false",
+      __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false",
+    },
+  });
+  const browser = await launchBrowser({ after: (release) => t.after(release) });
+  const page = await browser.newPage();
+  const complaints: string[] = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(error.message));
+  const shows = (text: string) => page.getByText(text, { exact: true }).waitFor();
+  const mount = (name: string) => page.evaluate((name) => (globalThis as unknown as PageGlobals).mount(name), name);
+  const setLeast = (id: number) => page.evaluate((id) => (globalThis as unknown as PageGlobals).setLeast(id), id);
+
+  /** It is gone, and what it asked for with it. */
+  const unmounted = async (server: PeerConnection, ids: readonly number[]): Promise<void> => {
+    await page.evaluate(() => (globalThis as unknown as PageGlobals).unmount());
+    const left = new Set<number>();
+    while (left.size < ids.length) left.add((await server.message("unsubscribe")).id);
+    assert.deepEqual(left, new Set(ids));
+    const { shapes, channels, live } = await page.evaluate(() =>
+      (globalThis as unknown as PageGlobals).client.inspect(),
+    );
+    assert.deepEqual([shapes, channels, live], [[], [], []]);
+  };
+
+  // Greeted after the second mounting: what the first one began must not be asked for.
+  await page.goto(`${url}/?server=${encodeURIComponent(peer.url)}`);
+  await mount("react");
+  await shows("true | connecting | loading | loading | |");
+  const server = await peer.greeted();
+  const { id } = await server.message("subscribe");
+  assert.equal(id, 1);
+  server.describe(id, orders);
+  server.copy(id, three);
+  server.join(16n, { [id]: [] });
+  await shows("true | live | ready | ready | 1 new,2 new,3 new | 1,2,3");
+  const change = commit(32n, { kind: "update", row: ["2", "paid"] }, { kind: "delete", key: ["1"] });
+  server.commits(32n, { [id]: [change] });
+  await shows("true | live | ready | ready | 2 paid,3 new | 2,3");
+  await setLeast(3);
+  await shows("true | live | ready | ready | 3 new | 3");
+  await unmounted(server, [id]);
+  const renders = await page.evaluate(() => [...new Set((globalThis as unknown as PageGlobals).renders)]);
+  assert.deepEqual(renders.sort(), ["1 and 1", "2 and 2", "3 and 3"]);
+
+  let position = 32n;
+  for (const framework of ["vue", "svelte", "solid"]) {
+    await mount(framework);
+    await shows("catching-up | loading | loading |");
+    const id = await server.serve(orders, three, (position += 16n));
+    await shows("live | ready | ready | 1 new,2 new,3 new");
+    position += 16n;
+    const change = commit(position, { kind: "update", row: ["2", "paid"] }, { kind: "delete", key: ["1"] });
+    server.commits(position, { [id]: [change] });
+    await shows("live | ready | ready | 2 paid,3 new");
+    await setLeast(3);
+    await shows("live | ready | ready | 3 new");
+    await unmounted(server, [id]);
+  }
+
+  await mount("waiting");
+  await shows("waiting | loading");
+  const [first, second] = await subscribed(server, 2);
+  const [shape, channel] = first!.changes ? [second!, first!] : [first!, second!];
+  assert.equal(channel.shape.where, "id > 2");
+  for (const { id } of [shape, channel]) server.describe(id, orders);
+  server.copy(shape.id, three);
+  server.join((position += 16n), { [shape.id]: [], [channel.id]: [] });
+  await shows("ready | 1,2,3");
+  await shows("joined |");
+  for (const id of ["4", "5"]) {
+    const change = commit((position += 16n), { kind: "insert", row: [id, "new"] });
+    server.commits(position, { [shape.id]: [change], [channel.id]: [change] });
+  }
+  await shows("ready | 1,2,3,4,5");
+  await shows("joined | INSERT 4,INSERT 5");
+  // Another query suspends, and is complete at once.
+  await setLeast(5);
+  await shows("ready | 5");
+  await page.evaluate(() => (globalThis as unknown as PageGlobals).unmount());
+  await Promise.all([server.message("unsubscribe"), server.message("unsubscribe")]);
+  assert.deepEqual(complaints, []);
+});
+
+/** The next subscriptions that are asked for and not given back at once, as StrictMode does. */
+async function subscribed(server: PeerConnection, count: number) {
+  const asked = await Promise.all(Array.from({ length: 2 * count }, () => server.message("subscribe")));
+  const over = await Promise.all(Array.from({ length: count }, () => server.message("unsubscribe")));
+  return asked.filter(({ id }) => !over.some((one) => one.id === id));
+}
+
+/** Compiles what ends in .svelte. */
+const svelte: Plugin = {
+  name: "svelte",
+  transform: (code, id) =>
+    id.endsWith(".svelte") ? compile(code, { filename: id, generate: "client", dev: false }).js : undefined,
+};
