@@ -88,6 +88,7 @@ export class Backlog {
   }
 
   private async turn(replica: Replica): Promise<void> {
+    await replica.database.hasRoom();
     const turn = new Turn(replica, this.hooks, this.joined);
     await replica.database.exclusive(async () => {
       const work = this.queue.shift();

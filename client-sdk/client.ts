@@ -67,7 +67,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
-    this.database = new Database(options.replica, (error) => (this.trace.lastError = error));
+    this.database = new Database(options.replica, {
+      troubled: (error) => (this.trace.lastError = error),
+      crashed: (error) => this.replicaFailed(error),
+    });
     this.opened = this.open().catch((error: unknown) => this.openFailed(error));
     this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
@@ -374,13 +377,18 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause },
     );
+    this.replicaFailed(error);
+    throw error;
+  }
+
+  /** There is nothing to read and nowhere to write. */
+  private replicaFailed(error: WalcastError): void {
     this.trace.lastError = this.failure = error;
     for (const handle of this.handles) handle.failed(error);
     for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
     for (const listener of this.listeners) listener.failed(error);
     this.awaits.close(error);
     void this.connection.close();
-    throw error;
   }
 
   /** Of a client that is closed the replica is not ours any more. */

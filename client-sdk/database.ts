@@ -56,18 +56,27 @@ const ownPlans = "RESET plan_cache_mode";
 // A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
 const BINARY = 1;
 
+export interface DatabaseHooks {
+  /** What is shown could not be stored. */
+  troubled(error: WalcastError): void;
+  /** Nothing can be read or written any more; what was stored before is there for the next one to open. */
+  crashed(error: WalcastError): void;
+}
+
 export class Database {
+  private readonly hooks: DatabaseHooks;
+  private crash: WalcastError | undefined;
   private readonly instance: Instance;
   private readonly messages = new Messages();
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
 
   /**
-   * An own PGlite, or one that the application has made and will close. `trouble`: what is shown could not be stored.
-   * Throws `config_invalid`.
+   * An own PGlite, or one that the application has made and will close. Throws `config_invalid`.
    */
-  constructor(replica: string | PGlite = "memory://", trouble: (error: WalcastError) => void = () => {}) {
-    this.instance = new Instance(replica, trouble);
+  constructor(replica: string | PGlite = "memory://", hooks: DatabaseHooks = { troubled() {}, crashed() {} }) {
+    this.hooks = hooks;
+    this.instance = new Instance(replica, (error) => hooks.troubled(error));
   }
 
   get pglite(): PGlite {
@@ -113,6 +122,11 @@ export class Database {
     return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
   }
 
+  /** Before a turn that writes: a promise for when there is room for it; undefined where there is. */
+  hasRoom(): Promise<void> | undefined {
+    return this.instance.hasRoom();
+  }
+
   /** Between local transactions, so rows and position are stored together. */
   committed(): Promise<void> {
     return this.instance.committed();
@@ -150,6 +164,8 @@ export class Database {
 
   /** Sends messages, returns all replies. Errors are among the replies. */
   exec(messages: Messages): Uint8Array {
+    // It would never answer again: each of its steps fails, and is followed by the next.
+    if (this.crash) throw this.crash;
     const chunks: Uint8Array[] = [];
     // The stream form, because execProtocolRaw parses every reply as well and keeps the parsed ones for ever. It runs
     // to its end before it returns its promise, which only reports; an in-memory replica has no file system to sync.
@@ -161,12 +177,20 @@ export class Database {
       .catch(() => {});
     const bytes = joined(chunks);
     // Whatever happens inside Postgres, it ends by saying that it is ready; if not, PGlite itself has failed.
-    if (bytes.at(-6) !== replyTags.ready)
-      throw new WalcastError(
-        "replica_failed",
-        "run SQL on the replica: PGlite gave no complete answer; it is closed or has crashed",
-      );
+    if (bytes.at(-6) !== replyTags.ready) throw this.crashed();
     return bytes;
+  }
+
+  /** A given one may only have been closed. */
+  private crashed(): WalcastError {
+    const error = new WalcastError(
+      "replica_failed",
+      "run SQL on the replica: PGlite gave no complete answer; it is closed or has crashed",
+    );
+    if (!this.instance.isOwn) return error;
+    this.crash = error;
+    this.hooks.crashed(error);
+    return error;
   }
 
   /** Statements without parameters; throws `replica_failed`. */

@@ -41,6 +41,10 @@ export class Directory implements Storage {
     return `it is kept as ${aside}`;
   }
 
+  hasRoom(): undefined {
+    return undefined;
+  }
+
   /** Postgres has written it, and the operating system has it. */
   changed(): void {}
 

@@ -66,8 +66,8 @@ export interface ClientOptions<Name extends string = string> {
   /** Sent when connecting. A function is asked before every connection. */
   readonly token?: Token;
   /**
-   * Where the rows live: `"memory://"` (the default) for a PGlite of its own; `"idb://name"` for a database in the browser's
-   * IndexedDB or a directory, in Node, where they outlive the process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
+   * Where the rows live: `"memory://"` (the default) for a PGlite of its own; `"opfs-ahp://name"` for files of the browser's or
+   * `"idb://name"` for its IndexedDB; or a directory, in Node, where they outlive the process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
    * becomes read-only by default: begin with `BEGIN READ WRITE` to write tables of your own.
    */
   readonly replica?: "memory://" | (string & {}) | PGlite;

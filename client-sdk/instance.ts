@@ -38,7 +38,7 @@ export class Instance {
     try {
       await this.pglite.waitReady;
     } catch (error) {
-      if (!this.storage) throw error;
+      if (!this.storage || error instanceof WalcastError) throw error;
       const wasEmpty = this.storage.isNew;
       const aside = await this.storage.setAside();
       if (wasEmpty) distrust();
@@ -48,9 +48,14 @@ export class Instance {
     }
   }
 
+  /** Before a local transaction: undefined, or a promise for when there is room for what it may write. */
+  hasRoom(): Promise<void> | undefined {
+    return this.storage?.hasRoom();
+  }
+
   /** After a local transaction. A given one keeps its files where its maker wanted. */
   async committed(): Promise<void> {
-    if (this.storage) this.storage.changed();
+    if (this.storage) await this.storage.changed();
     else await this.pglite.syncToFs();
   }
 
@@ -58,6 +63,10 @@ export class Instance {
   async flush(): Promise<void> {
     if (this.storage) await this.storage.flush();
     else await this.pglite.syncToFs();
+  }
+
+  get isOwn(): boolean {
+    return this.storage !== undefined;
   }
 
   inspect(): StorageInspection {

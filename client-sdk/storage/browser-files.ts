@@ -1,10 +1,12 @@
 /**
- * The file system that PGlite gets in a browser. Which one it is turns out when it is opened: IndexedDB is there for
- * `opfs-ahp://` where the platform has no files for it.
+ * The file system that PGlite gets in a browser. Which one it is turns out when it is opened: where `opfs-ahp://` cannot
+ * be had there is IndexedDB, under the same name.
  */
 import { PGlite } from "@electric-sql/pglite";
 import type { Filesystem } from "@electric-sql/pglite/basefs";
+import { WalcastError } from "../../engine/protocol.ts";
 import { beginEmpty } from "./empty.ts";
+import { clearRemains, FilePool, removePool, unavailable } from "./file-pool.ts";
 import { remove } from "./indexed-db.ts";
 import { MemoryFiles } from "./memory-files.ts";
 import { PageStore } from "./page-store.ts";
@@ -23,13 +25,14 @@ type InitOptions = Parameters<Filesystem["init"]>[1];
 export class BrowserFiles implements Filesystem {
   kind: BrowserPlace["kind"];
   fallback: string | undefined;
-  private readonly place: BrowserPlace;
-  private readonly hooks: BrowserFilesHooks;
   /** There was nothing of a replica in it. */
   isNew = false;
+  private readonly place: BrowserPlace;
+  private readonly hooks: BrowserFilesHooks;
   private pglite: PGlite | undefined;
   private files: Filesystem | undefined;
   private pages: PageStore | undefined;
+  private pool: FilePool | undefined;
 
   constructor(place: BrowserPlace, hooks: BrowserFilesHooks) {
     this.place = place;
@@ -39,11 +42,18 @@ export class BrowserFiles implements Filesystem {
 
   async init(pglite: PGlite, options: InitOptions): ReturnType<Filesystem["init"]> {
     this.pglite = pglite;
-    const { MemfsFrontendFS } = await import("@electric-sql/pglite/memfs-frontend");
-    const files = new MemoryFiles(() => pglite.Module.FS);
-    this.pages = new PageStore(this.databaseName, files, (reason) => this.hooks.lost(reason));
-    this.files = new MemfsFrontendFS(this.pages);
-    return this.files.init(pglite, options);
+    if (this.kind === "opfs-ahp") this.fallback = unavailable();
+    if (this.kind === "idb" || this.fallback !== undefined) return this.initPages(pglite, options);
+    const isNew = await clearRemains(this.place.name);
+    try {
+      return await this.initPool(pglite, options);
+    } catch (error) {
+      // What is there and cannot be opened is damage. Where nothing is, the browser does not give enough files.
+      if (!isNew || error instanceof WalcastError) throw error;
+      this.fallback = `the browser did not give enough files: ${error instanceof Error ? error.message : String(error)}`;
+      await removePool(this.place.name);
+      return this.initPages(pglite, options);
+    }
   }
 
   async initialSyncFs(): Promise<void> {
@@ -59,8 +69,13 @@ export class BrowserFiles implements Filesystem {
     this.hooks.changed();
   }
 
+  /** Whether Postgres may soon lack something that only `store` can supply. */
+  get isShort(): boolean {
+    return this.pool?.isShort ?? false;
+  }
+
   store(): Promise<void> {
-    return this.opened.syncToFs(true);
+    return this.pool ? this.pool.store() : this.opened.syncToFs(true);
   }
 
   dumpTar(...args: Parameters<Filesystem["dumpTar"]>): ReturnType<Filesystem["dumpTar"]> {
@@ -73,12 +88,30 @@ export class BrowserFiles implements Filesystem {
 
   /** Also where it could not be opened. */
   release(): void {
+    this.pool?.release();
     void this.pages?.close();
   }
 
   async remove(): Promise<void> {
     this.release();
-    await remove(this.databaseName);
+    if (this.kind === "opfs-ahp") await removePool(this.place.name);
+    else await remove(this.databaseName);
+  }
+
+  private async initPool(pglite: PGlite, options: InitOptions): ReturnType<Filesystem["init"]> {
+    const { pool, options: opened } = await FilePool.open(this.place.name, pglite, options);
+    this.pool = pool;
+    this.files = pool.files;
+    return opened;
+  }
+
+  private async initPages(pglite: PGlite, options: InitOptions): ReturnType<Filesystem["init"]> {
+    this.kind = "idb";
+    const { MemfsFrontendFS } = await import("@electric-sql/pglite/memfs-frontend");
+    const files = new MemoryFiles(() => pglite.Module.FS);
+    this.pages = new PageStore(this.databaseName, files, (reason) => this.hooks.lost(reason));
+    this.files = new MemfsFrontendFS(this.pages);
+    return this.files.init(pglite, options);
   }
 
   private get databaseName(): string {

@@ -6,6 +6,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { WalcastError } from "../../engine/protocol.ts";
 import { BrowserFiles, type BrowserPlace } from "./browser-files.ts";
 import { Flusher } from "./flusher.ts";
+import { Room } from "./room.ts";
 import type { Storage, StorageInspection } from "./storage.ts";
 
 /**
@@ -31,7 +32,9 @@ export class BrowserStorage implements Storage {
   private readonly flusher: Flusher;
   private readonly trouble: (error: WalcastError) => void;
   private failure: "full" | "failed" | undefined;
-  private isBehind = false;
+  private changes = 0;
+  private storedChanges = 0;
+  private readonly room: Room;
 
   constructor(place: BrowserPlace, trouble: (error: WalcastError) => void) {
     this.trouble = trouble;
@@ -40,7 +43,11 @@ export class BrowserStorage implements Storage {
       stored: () => (this.failure = undefined),
       failed: (error) => this.failed(error as WalcastError),
     });
-    this.files = new BrowserFiles(place, { changed: () => this.changed(), lost: (reason) => this.lost(reason) });
+    this.room = new Room({
+      full: () => this.failed(noRoom("write the replica")),
+      freed: () => (this.failure = undefined),
+    });
+    this.files = new BrowserFiles(place, { changed: () => void this.changed(), lost: (reason) => this.lost(reason) });
     if (typeof document !== "undefined") for (const name of endings) addEventListener(name, this.ending, true);
   }
 
@@ -58,9 +65,15 @@ export class BrowserStorage implements Storage {
     return "it is deleted";
   }
 
-  changed(): void {
-    this.isBehind = true;
+  /** Files in memory have room; what is wrong with storing them is found when they are. */
+  hasRoom(): Promise<void> | undefined {
+    return this.files.kind === "opfs-ahp" ? this.room.wait() : undefined;
+  }
+
+  changed(): Promise<void> | void {
+    this.changes++;
     this.flusher.changed();
+    if (this.files.isShort) return this.flush().catch(() => {});
   }
 
   flush(): Promise<void> {
@@ -69,11 +82,12 @@ export class BrowserStorage implements Storage {
 
   inspect(): StorageInspection {
     const { kind, fallback } = this.files;
-    return { kind, status: this.failure ?? (this.isBehind ? "behind" : "current"), fallback };
+    return { kind, status: this.failure ?? (this.changes > this.storedChanges ? "behind" : "current"), fallback };
   }
 
   release(): void {
     this.flusher.close();
+    this.room.close();
     this.files.release();
     if (typeof document !== "undefined") for (const name of endings) removeEventListener(name, this.ending, true);
   }
@@ -81,29 +95,33 @@ export class BrowserStorage implements Storage {
   private readonly ending = (): void => void this.flush().catch(() => {});
 
   private async store(): Promise<void> {
-    this.isBehind = false;
+    const { changes } = this;
     await this.files.store().catch((error: unknown) => {
       throw storeError(`store the replica in ${this.files.kind}`, error);
     });
+    this.storedChanges = changes;
   }
 
   private lost(reason: string): void {
     this.trouble(
       new WalcastError("replica_failed", `keep the replica stored: ${reason}; it is stored again from memory`),
     );
-    this.changed();
+    void this.changed();
   }
 
   private failed(error: WalcastError): void {
-    this.isBehind = true;
     this.failure = error.code === "storage_full" ? "full" : "failed";
     this.trouble(error);
   }
 }
 
 function storeError(doing: string, cause: unknown): WalcastError {
-  if (cause instanceof Error && cause.name === "QuotaExceededError")
-    return new WalcastError("storage_full", `${doing}: there is no room; what was stored before stays`, { cause });
+  if (cause instanceof Error && cause.name === "QuotaExceededError") return noRoom(doing, cause);
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new WalcastError("replica_failed", `${doing}: ${reason}`, { cause });
+}
+
+function noRoom(doing: string, cause?: unknown): WalcastError {
+  const message = `${doing}: the browser gives the site no more room; what was stored before stays`;
+  return new WalcastError("storage_full", message, { cause });
 }

@@ -32,6 +32,10 @@ export class MemoryStorage implements Storage {
     return "it is gone";
   }
 
+  hasRoom(): undefined {
+    return undefined;
+  }
+
   changed(): void {}
 
   async flush(): Promise<void> {}

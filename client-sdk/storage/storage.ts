@@ -7,8 +7,10 @@ export interface Storage {
   create(): PGlite;
   /** What could not be opened is put out of the way. Says what has become of it. */
   setAside(): Promise<string> | string;
-  /** Something has been written that is to last. */
-  changed(): void;
+  /** Undefined where more may be written; a promise for when it may. */
+  hasRoom(): Promise<void> | undefined;
+  /** Something has been written that is to last. A promise where nothing more may be written before it resolves. */
+  changed(): Promise<void> | void;
   /** Resolves when everything until now will outlive this process. */
   flush(): Promise<void>;
   inspect(): StorageInspection;

@@ -7,6 +7,7 @@ import type { ClientOptions } from "../../client-sdk/index.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 
+import { until } from "../support/until.ts";
 import { orders } from "./clients.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 import type { Call, Commands } from "./storage/commands.ts";
@@ -108,7 +109,7 @@ function lsn(position: string): number {
 
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
-for (const replica of ["idb://shop"])
+for (const replica of ["idb://shop", "opfs-ahp://shop"])
   test(`${replica}: cut off at any moment it opens again at a position that was true, and goes on from there`, async (t) => {
     const peer = await Peer.start(t);
     const client = new Remote(await newPage(t), "inWorker");
@@ -130,7 +131,7 @@ for (const replica of ["idb://shop"])
       const inspection = await client.call("inspect");
       const reached = lsn(inspection.position);
       assert.ok(round > 0 ? reached >= 16 : reached >= before, `${reached}`);
-      assert.deepEqual(inspection.lastError, undefined);
+      assert.deepEqual([inspection.lastError, inspection.storage.fallback], [undefined, undefined]);
       assert.deepEqual(await ids(client, "orders"), range(17, reached));
       assert.deepEqual(await ids(client, "items"), range(17, reached));
       const resuming = await peer.resuming(BigInt(reached));
@@ -225,6 +226,74 @@ test("without room the last good state stays stored, the rows go on, and all is 
   await client.call("open", options(peer, "idb://shop"));
   await client.call("preload");
   assert.deepEqual(await ids(client, "orders"), range(17, 19));
+});
+
+test("opfs-ahp:// in a page is refused; in a worker that gets too few files it is IndexedDB, under the same name", async (t) => {
+  const peer = await Peer.start(t);
+  const page = await newPage(t);
+  await assert.rejects(new Remote(page, "inPage").call("open", options(peer, "opfs-ahp://shop")), /dedicated worker/);
+  const client = new Remote(page, "inWorker");
+  await client.call("allowFiles", 252);
+  await client.call("open", options(peer, "opfs-ahp://shop"));
+  const connection = await peer.greeted();
+  connection.commits(17n, insertAt(await load(connection), 17n));
+  await client.call("awaitPosition", text(17n));
+  await client.call("flush");
+  const { storage, lastError } = await client.call("inspect");
+  assert.equal(storage.kind, "idb");
+  assert.match(storage.fallback!, /enough files: too many/);
+  assert.equal(lastError, undefined);
+  await client.kill();
+  await client.call("allowFiles", 252);
+  await client.call("open", options(peer, "opfs-ahp://shop"));
+  await client.call("preload");
+  assert.deepEqual(await ids(client, "orders"), [17]);
+});
+
+test("files that are deleted while they are in use: that is said, nothing hangs, and the next client loads them again", async (t) => {
+  const peer = await Peer.start(t);
+  const client = new Remote(await newPage(t), "inWorker");
+  await client.call("open", options(peer, "opfs-ahp://shop"));
+  const connection = await peer.greeted();
+  const subscriptions = await load(connection);
+  await client.call("preload");
+  await client.call("flush");
+  // By the browser, as when somebody clears the site's data: a script may not delete what is open.
+  const session = await client.page.context().newCDPSession(client.page);
+  await session.send("Storage.clearDataForOrigin", { origin: url, storageTypes: "all" });
+  connection.commits(17n, insertAt(subscriptions, 17n));
+  await until(async () => (await client.call("inspect")).lastError?.code === "replica_failed");
+  await assert.rejects(client.call("query", "select 1"), /replica_failed/);
+  await client.kill();
+  await client.call("open", options(peer, "opfs-ahp://shop"));
+  await load(await peer.greeted());
+  await client.call("preload");
+  assert.deepEqual(await ids(client, "orders"), []);
+});
+
+test("files for which there is no room are not written into, and are when there is", async (t) => {
+  const peer = await Peer.start(t);
+  const client = new Remote(await newPage(t), "inWorker");
+  const quota = await quotaOf(client.page);
+  await client.call("open", options(peer, "opfs-ahp://shop"));
+  const connection = await peer.greeted();
+  const subscriptions = await load(connection);
+  await client.call("preload");
+  // Less than the reserve is left.
+  const { usage } = await client.page.evaluate(() => navigator.storage.estimate());
+  await quota(usage! + (16 << 20));
+  let at = 16n;
+  await until(async () => {
+    connection.commits(++at, insertAt(subscriptions, at));
+    return (await client.call("inspect")).storage.status === "full";
+  });
+  const { position, lastError } = await client.call("inspect");
+  assert.equal(lastError?.code, "storage_full");
+  assert.deepEqual(await ids(client, "orders"), range(17, lsn(position)));
+  await quota();
+  await client.call("awaitPosition", text(at));
+  assert.deepEqual(await ids(client, "orders"), range(17, Number(at)));
+  assert.notEqual((await client.call("inspect")).storage.status, "full");
 });
 
 /** How many bytes the site may store from now on; as many as the browser likes, where nothing is said. */

@@ -16,6 +16,15 @@ export const commands = {
   flush: () => client!.flush(),
   awaitPosition: (position: string) => client!.awaitPosition(position),
   close: () => client!.close(),
+  /** As a browser that opens no more files than that. */
+  allowFiles(count: number): void {
+    const { prototype } = FileSystemFileHandle as unknown as { prototype: { createSyncAccessHandle(): unknown } };
+    const create = prototype.createSyncAccessHandle;
+    prototype.createSyncAccessHandle = async function (): Promise<unknown> {
+      if (count-- <= 0) throw new DOMException("too many", "InvalidStateError");
+      return create.call(this);
+    };
+  },
 } satisfies Record<string, (argument: never) => unknown>;
 
 export type Commands = typeof commands;
