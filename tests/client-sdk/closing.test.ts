@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import type { ClientMessage } from "../../engine/protocol.ts";
 import { emptyReplica } from "../support/replica.ts";
+import { until } from "../support/until.ts";
 import { all, sharedReplica, synced } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
@@ -129,23 +132,70 @@ function answer(server: PeerConnection): { stop(): void } {
   return { stop: () => void server.socket.off("message", onMessage) };
 }
 
-test("a hundred clients leave no socket, no timer and nothing on their replica", async (t) => {
+test("a thousand clients leave no socket, no timer, nothing on their replica, and no memory", async (t) => {
   const peer = await Peer.start(t);
   const replica = await emptied(sharedReplica());
   await replica.query("SELECT 1");
+  const collected = new Collected();
   const one = async (): Promise<void> => {
-    const client = createClient({ url: peer.url, replica });
+    const client = createClient({ url: peer.url, replica, shapes: { orders: { table: "orders", ttl: 3_600_000 } } });
+    collected.watch(client);
+    client.onStatus(() => {});
+    client.live("SELECT * FROM orders").subscribe(() => {});
+    client.channel("orders").subscribe();
     const server = await peer.greeted();
     const closed = once(server.socket, "close");
+    await client.shapes.orders.unsubscribe();
     await Promise.all([client.close(), closed]);
   };
   await one();
   const before = process.getActiveResourcesInfo().sort();
-  for (let i = 0; i < 100; i++) await one();
+  for (let i = 0; i < 999; i++) await one();
   assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
   assert.equal(peer.openCount, 0);
   assert.deepEqual((await replica.query("SELECT count(*)::int FROM pg_prepared_statements")).rows, [{ count: 0 }]);
+  // The last one may still stand on the stack.
+  await collected.count(999);
 });
+
+test("clients with replicas of their own leave none of them", async (t) => {
+  const peer = await Peer.start(t);
+  const collected = new Collected();
+  const one = async (): Promise<void> => {
+    const client = createClient({ url: peer.url });
+    collected.watch(client);
+    collected.watch(client.pglite);
+    const server = await peer.greeted();
+    const closed = once(server.socket, "close");
+    await client.query("SELECT 1");
+    await Promise.all([client.close(), closed]);
+  };
+  await one();
+  const before = process.getActiveResourcesInfo().sort();
+  for (let i = 0; i < 9; i++) await one();
+  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  await collected.count(18);
+});
+
+/** How many of what it watches nobody holds any more. */
+class Collected {
+  private collected = 0;
+  private readonly registry = new FinalizationRegistry<undefined>(() => this.collected++);
+
+  watch(target: object): void {
+    this.registry.register(target, undefined);
+  }
+
+  async count(least: number): Promise<void> {
+    await until(() => {
+      collectGarbage();
+      return this.collected >= least;
+    });
+  }
+}
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
 
 test("a wait without an end is a wait, not a rejection", async (t) => {
   const { client, server } = await synced(t);

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import pg from "pg";
-import { type Client, createClient } from "../../client-sdk/index.ts";
+import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
 import { literal, typesSchema, values } from "./values.ts";
@@ -18,6 +18,7 @@ const rowCount = Math.max(...types.map((type) => values[type]!.length));
 
 let world: Running;
 let client: Client;
+let shape: Shape;
 let postgres: pg.Client;
 
 before(async () => {
@@ -29,7 +30,8 @@ before(async () => {
   postgres = new pg.Client({ connectionString: world.db.url, options: "-c search_path=pg_catalog" });
   await postgres.connect();
   client = createClient({ url: world.engine.url, replica: await emptyReplica() });
-  await client.sync({ table: "all_types" }).ready;
+  shape = client.sync({ table: "all_types" });
+  await shape.ready;
 });
 after(async () => {
   await client.close();
@@ -80,4 +82,20 @@ test("what UPDATE brought reads on the replica as it does in Postgres, many rows
   await commit(change(2));
   for (let i = 0; i < rowCount; i++) await commit(`${change(3)} and n.id = ${i}`);
   await assertSame();
+});
+
+test("what a shape says of its columns is how they are on the replica, and why some are text", async () => {
+  const { columns } = await shape.describe();
+  const names = columns.map(({ name }) => name);
+  const local = columns.map(({ localType }) => localType);
+  const differing = await client.query(
+    `SELECT name, type FROM unnest($1::text[], $2::text[]) u(name, type)
+      JOIN pg_attribute a ON a.attrelid = 'public.all_types'::regclass AND a.attname = u.name WHERE a.atttypid <> u.type::regtype`,
+    [names, local],
+  );
+  assert.deepEqual(differing, []);
+  assert.equal(columns.length, types.length + 1);
+  for (const { type, localType, reason } of columns) assert.equal(reason === undefined, type === localType, type);
+  const textual = columns.filter(({ reason }) => reason !== undefined).map(({ type }) => type);
+  assert.ok(textual.includes("regclass"), textual.join());
 });
