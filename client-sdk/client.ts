@@ -27,7 +27,8 @@ import { Replica } from "./replica.ts";
 import type { Token } from "./renewal.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
-import type { MessageSubscriber } from "./listening.ts";
+import type { MessageHooks, MessageSubscriber } from "./listening.ts";
+import { type Revalidated, Revalidations } from "./revalidations.ts";
 import { checkTopic, type Topic, TopicHandle, type TopicOptions } from "./topic.ts";
 import { Trace } from "./trace.ts";
 import { onWake } from "./wake.ts";
@@ -55,6 +56,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly warm = new WarmShapes((shape) => this.unsync(shape));
   private readonly channels = new Set<ChannelHandle>();
   private readonly listeners = new Set<MessageSubscriber>();
+  private readonly revalidations: Revalidations;
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
   private isNewToken = false;
@@ -78,6 +80,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.sleep = onWake(() => this.wake());
     this.lanes = this.createLanes();
     this.liveQueries = this.createLiveQueries();
+    this.revalidations = new Revalidations(this.messageHooks());
     this.awaits = new Awaits({
       send: (message) => this.connection.send(message),
       position: () => this.lsn,
@@ -152,12 +155,16 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   topic<P = unknown>(name: string, options: TopicOptions = {}): Topic<P> {
     this.refuseIfClosed("listen to a topic");
     checkTopic(name, options);
-    return new TopicHandle(name, options, {
-      epoch: () => this.epoch,
-      position: () => this.lsn,
-      add: (subscriber) => this.listen(subscriber),
-      remove: (subscriber) => this.unlisten(subscriber),
-    });
+    return new TopicHandle(name, options, this.messageHooks());
+  }
+
+  onRevalidate(
+    keys: readonly string[],
+    listener: (revalidated: Revalidated) => void,
+    onError?: (error: WalcastError) => void,
+  ): () => void {
+    this.refuseIfClosed("listen to keys");
+    return this.revalidations.add(keys, listener, onError);
   }
 
   async awaitPosition(
@@ -410,8 +417,16 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (!this.isClosed) await this.lanes.remove(channel).catch(() => {});
   }
 
+  private messageHooks(): MessageHooks {
+    return {
+      epoch: () => this.epoch,
+      position: () => this.lsn,
+      add: (subscriber) => this.listen(subscriber),
+      remove: (subscriber) => this.unlisten(subscriber),
+    };
+  }
+
   private listen(subscriber: MessageSubscriber): void {
-    this.refuseIfClosed("listen");
     this.listeners.add(subscriber);
     if (this.failure) subscriber.failed(this.failure);
     else this.lanes.add(subscriber);
@@ -429,6 +444,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.updateStatus();
     this.warm.close();
     this.awaits.close(error);
+    this.revalidations.close();
     this.liveQueries.close(error);
     for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
     this.lanes.close(error);

@@ -16,7 +16,7 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Compilable, Kysely } from "kysely";
 
-import type { ErrorJson, ShapeRequest } from "../engine/protocol.ts";
+import type { ErrorJson, ShapeRequest, WalcastError } from "../engine/protocol.ts";
 import type { Channel } from "./channel.ts";
 import { WalcastClient } from "./client.ts";
 import type { Token } from "./renewal.ts";
@@ -24,6 +24,7 @@ import { checkOptions } from "./options.ts";
 import { createGuest } from "./remote/create.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
+import type { Revalidated } from "./revalidations.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 import type { Topic, TopicOptions } from "./topic.ts";
 
@@ -35,6 +36,7 @@ export type { Token } from "./renewal.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
+export type { Revalidated } from "./revalidations.ts";
 export type { Topic, TopicListener, TopicMessage, TopicOptions, TopicStart } from "./topic.ts";
 export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
@@ -144,6 +146,15 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;
   /** Messages that are published under this name, in commit order with the rows. Starts with `subscribe`. Throws `config_invalid`. */
   topic<Payload = unknown>(name: string, options?: TopicOptions): Topic<Payload>;
+  /**
+   * Called when one of these keys is revalidated: once a commit, with those of them that it named. `table:public.orders` is
+   * named by every commit that changes the table. Returns what ends it. `onError`: a key that this token may not listen to.
+   */
+  onRevalidate(
+    keys: readonly string[],
+    listener: (revalidated: Revalidated) => void,
+    onError?: (error: WalcastError) => void,
+  ): () => void;
   /** Called after every change of `status`. Returns what ends it. */
   onStatus(listener: (status: ClientStatus) => void): () => void;
   /**

@@ -15,33 +15,42 @@ import type { Database } from "./database.ts";
 import type { Subscriber } from "./lane.ts";
 import type { Member } from "./local-tables.ts";
 
-export interface ListeningHooks {
+export interface MessageHooks {
   /** The history that the connection is in. */
   epoch(): string | undefined;
   /** What the replica shows. */
   position(): Lsn;
+  add(subscriber: MessageSubscriber): void;
+  remove(subscriber: MessageSubscriber): Promise<void>;
 }
 
 export abstract class MessageSubscriber implements Subscriber {
   readonly request: ShapeRequest = { table: "" };
   readonly changes = true;
   readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
-  private readonly hooks: ListeningHooks;
+  private readonly hooks: MessageHooks;
   private cause: WalcastError | undefined;
   /** Everything up to here was told, in that history. */
   private reached: Lsn | undefined;
   private epoch: string | undefined;
 
-  constructor(hooks: ListeningHooks) {
+  constructor(hooks: MessageHooks) {
     this.hooks = hooks;
   }
 
   protected abstract asked(): MessagesRequest;
   /** Messages come from now on. `missed`: why some came by in between that will not come. */
   protected abstract began(position: Lsn, missed: WalcastError | undefined): void;
-  protected abstract told(text: string, commit: Commit): void;
+  /** Of one commit, or of a part of it. */
+  protected abstract told(texts: readonly string[], commit: Commit): void;
   abstract failed(error: WalcastError): void;
   abstract abandon(error: WalcastError): void;
+
+  /** Takes the place of another one: what that was told is not told again. */
+  goOnAfter({ reached, epoch }: MessageSubscriber): void {
+    this.reached = reached;
+    this.epoch = epoch;
+  }
 
   messages(): MessagesRequest {
     const { reached, epoch } = this;
@@ -69,8 +78,10 @@ export abstract class MessageSubscriber implements Subscriber {
   committed(commits: readonly Commit[]): void {
     for (const commit of commits) {
       this.reached = latest(this.reached, commit.position);
-      for (const operation of commit.operations)
-        if (operation.kind === "insert") this.told(String(operation.row[0]), commit);
+      this.told(
+        commit.operations.flatMap((operation) => (operation.kind === "insert" ? [String(operation.row[0])] : [])),
+        commit,
+      );
     }
   }
 

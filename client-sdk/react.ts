@@ -29,6 +29,7 @@ import type {
   ClientStatus,
   Queryable,
   ShapeOptions,
+  TopicMessage,
 } from "./index.ts";
 import {
   type AnyClient,
@@ -43,12 +44,16 @@ import {
   noProvider,
   shapeStore,
   type ShapeState,
+  silentTopic,
   statusStore,
   type Store,
+  type TopicState,
+  topicStore,
+  type TopicStoreOptions,
 } from "./stores.ts";
 import { begin, type Begun } from "./suspense.ts";
 
-export type { ChannelState, LiveResult, ShapeState } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState } from "./stores.ts";
 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
@@ -128,6 +133,28 @@ export function useChannel<Row extends object = Record<string, unknown>>(
     [client, table, comparable(options)],
   );
   return useStore(store, joiningChannel);
+}
+
+export interface UseTopicOptions<Payload> extends TopicStoreOptions {
+  /** Called for each message, whichever the last render gave. */
+  readonly onMessage?: (message: TopicMessage<Payload>) => void;
+}
+
+/** A topic's messages, for as long as the component is mounted. It listens anew when its name or an option changes. */
+export function useTopic<Payload = unknown>(
+  name: string,
+  { onMessage, ...options }: UseTopicOptions<Payload> = {},
+): TopicState<Payload> {
+  const client = useClient();
+  const latest = useRef(onMessage);
+  useCommitEffect(() => void (latest.current = onMessage));
+  const store = useMemo(
+    // Read when a message comes, not while rendering.
+    // oxlint-disable-next-line react/refs
+    () => topicStore<Payload>(client, name, options, (message) => latest.current?.(message)),
+    [client, name, comparable(options)],
+  );
+  return useStore<TopicState<Payload>>(store, silentTopic);
 }
 
 /** The client's status. */

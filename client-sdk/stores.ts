@@ -14,6 +14,8 @@ import {
   type ShapeOptions,
   type ShapeProgress,
   type ShapeStatus,
+  type TopicMessage,
+  type TopicOptions,
   WalcastError,
 } from "./index.ts";
 
@@ -55,6 +57,23 @@ export interface ChannelState {
 }
 
 export const joiningChannel: ChannelState = { status: "joining", error: undefined };
+
+export interface TopicState<Payload> {
+  /** Undefined before the first message. */
+  readonly last: TopicMessage<Payload> | undefined;
+  /** The newest ones, oldest first. */
+  readonly messages: readonly TopicMessage<Payload>[];
+  /** `live`: every message from here on comes. */
+  readonly status: "connecting" | "live" | "error";
+  readonly error: WalcastError | undefined;
+}
+
+export const silentTopic: TopicState<never> = { last: undefined, messages: [], status: "connecting", error: undefined };
+
+export interface TopicStoreOptions extends TopicOptions {
+  /** How many are kept in `messages`. Default 100. */
+  readonly keep?: number;
+}
 
 /** What a store holds open while somebody listens. */
 interface Source<State> {
@@ -167,6 +186,31 @@ export function channelStore<Row extends object>(
       isOver = true;
       channel.unsubscribe().catch(() => {});
     };
+    return { state: () => state, stop };
+  });
+}
+
+/** A topic's messages, for as long as somebody subscribes. */
+export function topicStore<Payload>(
+  client: Client,
+  name: string,
+  { keep = 100, ...options }: TopicStoreOptions,
+  listener: (message: TopicMessage<Payload>) => void,
+): Store<TopicState<Payload>> {
+  return new SharedStore<TopicState<Payload>>(silentTopic, (changed) => {
+    let state: TopicState<Payload> = silentTopic;
+    const set = (part: Partial<TopicState<Payload>>): void => {
+      state = { ...state, ...part };
+      changed();
+    };
+    const stop = client.topic<Payload>(name, options).subscribe({
+      onConnect: () => set({ status: "live" }),
+      onMessage: (last) => {
+        set({ last, messages: [...state.messages, last].slice(-keep) });
+        listener(last);
+      },
+      onError: (error) => set({ status: "error", error }),
+    });
     return { state: () => state, stop };
   });
 }

@@ -1,7 +1,7 @@
 /** Messages that somebody publishes, in SQL or through an engine: in commit order with the rows, and none of a rollback. */
 import { type Commit, formatLsn, type Lsn, type MessagesRequest, parseLsn, WalcastError } from "../engine/protocol.ts";
 import { call } from "./listeners.ts";
-import { type ListeningHooks, MessageSubscriber } from "./listening.ts";
+import { type MessageHooks, MessageSubscriber } from "./listening.ts";
 import { dateOf } from "./commit-time.ts";
 
 export interface TopicMessage<Payload = unknown> {
@@ -43,17 +43,12 @@ export interface Topic<Payload = unknown> {
   subscribe(listener: TopicListener<Payload>): () => void;
 }
 
-interface TopicHooks extends ListeningHooks {
-  add(subscriber: MessageSubscriber): void;
-  remove(subscriber: MessageSubscriber): Promise<void>;
-}
-
 export class TopicHandle implements Topic {
   readonly name: string;
   private readonly options: TopicOptions;
-  private readonly hooks: TopicHooks;
+  private readonly hooks: MessageHooks;
 
-  constructor(name: string, options: TopicOptions, hooks: TopicHooks) {
+  constructor(name: string, options: TopicOptions, hooks: MessageHooks) {
     this.name = name;
     this.options = options;
     this.hooks = hooks;
@@ -73,7 +68,7 @@ class TopicSubscriber extends MessageSubscriber {
   private readonly wanted: MessagesRequest;
   private listener: TopicListener;
 
-  constructor(wanted: MessagesRequest, listener: TopicListener, hooks: ListeningHooks) {
+  constructor(wanted: MessagesRequest, listener: TopicListener, hooks: MessageHooks) {
     super(hooks);
     this.wanted = wanted;
     this.listener = listener;
@@ -102,11 +97,13 @@ class TopicSubscriber extends MessageSubscriber {
     if (onConnect) call(onConnect, [{ position: formatLsn(position), missed }]);
   }
 
-  protected told(text: string, { position, commitTime }: Commit): void {
-    const { onMessage } = this.listener;
-    if (!onMessage) return;
-    const payload: unknown = JSON.parse(text);
-    call(onMessage, [{ payload, position: formatLsn(position), publishedAt: dateOf(commitTime) }]);
+  protected told(texts: readonly string[], { position, commitTime }: Commit): void {
+    const at = { position: formatLsn(position), publishedAt: dateOf(commitTime) };
+    for (const text of texts) {
+      // One of them may end it.
+      const { onMessage } = this.listener;
+      if (onMessage) call(onMessage, [{ payload: JSON.parse(text) as unknown, ...at }]);
+    }
   }
 }
 

@@ -38,6 +38,7 @@ import { Timers } from "./timers.ts";
 import { type WatchOptions, watchQuery } from "./watch/engine-watch.ts";
 import { Queries } from "./watch/queries.ts";
 import type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
+import { type Published, Publisher, type PublishOptions, type RevalidateOptions } from "./topics/publisher.ts";
 import { Watches } from "./watch/watches.ts";
 
 export interface Engine {
@@ -45,6 +46,13 @@ export interface Engine {
   readonly url: string;
   health(): Health;
   stats(): EngineStats;
+  /**
+   * Publishes a message (any JSON) under a topic, in a transaction of its own or in `tx`, which then decides: docs/topics.md. Rejects
+   * with `too_large` above 256 KiB, `malformed_message`, or what Postgres says.
+   */
+  publish(topic: string, payload: unknown, options?: PublishOptions): Promise<Published>;
+  /** Tells whoever listens to one of these keys that what it stands for is to be asked for again: docs/revalidation.md. */
+  revalidate(keys: readonly string[], options?: RevalidateOptions): Promise<Published>;
   /** Asks every connected client whether each of its shapes has the rows that Postgres has: see `audit` in docs/protocol.md. */
   audit(): Promise<void>;
   /**
@@ -104,6 +112,7 @@ class RunningEngine implements Engine {
   private readonly control: Pool;
   private readonly snapshotPool: Pool;
   private readonly queryPool: Pool;
+  private readonly publisher: Publisher;
   private readonly claim: Claim;
   private readonly server: Server;
   private readonly metrics: Metrics;
@@ -127,6 +136,7 @@ class RunningEngine implements Engine {
       prepare: withoutTimeouts,
     });
     this.queryPool = openPool(config.databaseUrl, "walcast watch", queryConnections, { log });
+    this.publisher = new Publisher(this.control);
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.vetting = new Vetting(log);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
@@ -152,6 +162,7 @@ class RunningEngine implements Engine {
       vetting: this.vetting,
       xids,
       watches,
+      publisher: this.publisher,
       epoch: () => replication.epoch,
       continues: (epoch, position) => replication.continues(epoch, position),
     });
@@ -315,6 +326,14 @@ class RunningEngine implements Engine {
     if (!stages) throw new WalcastError("not_streaming", "watch: the engine does not stream yet");
     const signals = signal ? [signal, stopping.signal] : [stopping.signal];
     return watchQuery(stages, query, { ...options, signal: AbortSignal.any(signals) });
+  }
+
+  publish(topic: string, payload: unknown, options?: PublishOptions): Promise<Published> {
+    return this.publisher.publish(topic, payload, options);
+  }
+
+  revalidate(keys: readonly string[], options?: RevalidateOptions): Promise<Published> {
+    return this.publisher.revalidate(keys, options);
   }
 
   async audit(): Promise<void> {

@@ -16,6 +16,7 @@ import { type Shape, type ShapeOptions, ttlOf } from "../shape.ts";
 import { parsePlace } from "../storage/place.ts";
 import { alwaysCurrent } from "../storage/storage.ts";
 import { parseTableName } from "../tables.ts";
+import { checkKeys, type Revalidated } from "../revalidations.ts";
 import { checkTopic, type Topic, type TopicListener, type TopicOptions } from "../topic.ts";
 import { onWake } from "../wake.ts";
 import { GuestChannel } from "./guest-channel.ts";
@@ -23,6 +24,7 @@ import { createGuestKysely } from "./guest-kysely.ts";
 import { GuestLive } from "./guest-live.ts";
 import { createGuestPglite } from "./guest-pglite.ts";
 import { GuestShape } from "./guest-shape.ts";
+import { GuestKeys } from "./guest-keys.ts";
 import { GuestTopic } from "./guest-topic.ts";
 import { Link } from "./link.ts";
 
@@ -184,6 +186,24 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     };
   }
 
+  onRevalidate(
+    keys: readonly string[],
+    listener: (revalidated: Revalidated) => void,
+    onError?: (error: WalcastError) => void,
+  ): () => void {
+    this.refuseIfClosed("listen to keys");
+    checkKeys(keys);
+    const handle = new GuestKeys(keys, listener, onError);
+    this.handles.add(handle);
+    const opened = this.link.open("keys", { keys }, handle);
+    if (this.failure) handle.failed(this.failure)();
+    return () => {
+      handle.abandon();
+      this.handles.delete(handle);
+      void opened.close().catch(() => {});
+    };
+  }
+
   async awaitPosition(
     target: string | bigint | { readonly xid: string | number | bigint },
     { timeoutMs = AWAIT_TIMEOUT_MS }: { timeoutMs?: number } = {},
@@ -245,7 +265,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
 
   private refused(error: WalcastError): void {
     this.failure = error;
-    const handles = [...this.handles] as (GuestShape | GuestLive | GuestChannel | GuestTopic)[];
+    const handles = [...this.handles] as (GuestShape | GuestLive | GuestChannel | GuestTopic | GuestKeys)[];
     for (const handle of handles) handle.failed(error)();
     this.link.close(error);
     void this.meeting.close();

@@ -77,6 +77,7 @@ export interface Subscriptions {
   shape: { request: ShapeOptions; event: ShapeEvent };
   channel: { request: { readonly table: string; readonly options: ChannelOptions }; event: ChannelEvent };
   topic: { request: { readonly topic: string; readonly options: TopicOptions }; event: TopicEvent };
+  keys: { request: { readonly keys: readonly string[] }; event: KeysEvent };
 }
 
 export type LiveEvent =
@@ -97,6 +98,17 @@ export type ChannelEvent =
 export type TopicEvent =
   | { readonly kind: "connected"; readonly position: string; readonly missed: ErrorJson | undefined }
   | { readonly kind: "message"; readonly message: TopicMessage }
+  | { readonly kind: "failed"; readonly error: ErrorJson };
+
+export type KeysEvent =
+  /** From here on what is named is told. */
+  | { readonly kind: "began"; readonly position: string }
+  | {
+      readonly kind: "revalidated";
+      readonly keys: readonly string[];
+      readonly position: string;
+      readonly missed: ErrorJson | undefined;
+    }
   | { readonly kind: "failed"; readonly error: ErrorJson };
 
 export type Call = {

@@ -82,10 +82,31 @@ const open: { readonly [Name in keyof Subscriptions]: Open<Name> } = {
     });
     return { now: () => (failed ? [failed] : []), close: end };
   },
+
+  keys(core, { keys }, emit) {
+    const end = core.onRevalidate(
+      keys,
+      (revalidated) => emit({ kind: "revalidated", ...revalidated, missed: revalidated.missed?.toJSON() }),
+      (error) => emit({ kind: "failed", error: error.toJSON() }),
+    );
+    // What is added in this turn is asked for at its end, and a client that is live has all that it asked for.
+    const isLive = (): boolean => core.status === "live";
+    const began = (): void => emit({ kind: "began", position: core.position });
+    const timer = setTimeout(() => isLive() && began());
+    const stop = core.onStatus(() => isLive() && began());
+    return {
+      now: () => [],
+      close: () => {
+        clearTimeout(timer);
+        stop();
+        end();
+      },
+    };
+  },
 };
 
-/** Whoever listens to a topic hears what was said before as well: each from a place of its own. */
-const unshared: ReadonlySet<keyof Subscriptions> = new Set(["topic"]);
+/** Whoever listens to messages hears of what was said before as well: each from a place of its own. */
+const unshared: ReadonlySet<keyof Subscriptions> = new Set(["topic", "keys"]);
 
 interface Shared {
   readonly name: keyof Subscriptions;

@@ -59,6 +59,11 @@ export class EventStream {
     return this.over;
   }
 
+  /** What waits for the reader, in bytes. */
+  get waiting(): number {
+    return this.waitingBytes;
+  }
+
   /** Whether events of this size keep to the budget. */
   takes(bytes: number): boolean {
     return this.waitingBytes === 0 || this.waitingBytes + bytes <= this.options.budgetBytes;

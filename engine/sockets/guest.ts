@@ -9,7 +9,7 @@ import { WalcastError } from "../errors.ts";
 import type { Tally } from "./bounds.ts";
 import { Credentials } from "./credentials.ts";
 import { encodeEvent, EventStream } from "./event-stream.ts";
-import { answer } from "./http.ts";
+import { answer, answerJson, readBody } from "./http.ts";
 import type { Hub } from "./hub.ts";
 import { statusOf } from "./status.ts";
 import type { HttpRequest, HttpResponse } from "./uws.ts";
@@ -42,11 +42,11 @@ export class Guests {
   }
 
   /** `prefix`: of the path; what follows it are the guest's parts. */
-  receive(res: HttpResponse, req: HttpRequest, prefix: string, serve: Serve): void {
+  receive(res: HttpResponse, req: HttpRequest, prefix: string, serve: Serve, method: "get" | "post" = "get"): void {
     const asked = read(res, req, this.options.config, prefix);
     if (asked.method === "options") return answerPreflight(res, asked, this.options.config);
     try {
-      const release = this.admit(asked);
+      const release = this.admit(asked, method);
       const guest: Guest = new Guest(res, asked, this.options, () => {
         this.guests.delete(guest);
         release();
@@ -63,10 +63,13 @@ export class Guests {
   }
 
   /** Gives what undoes it, or throws. */
-  private admit({ method, visitor, isForeign }: Asked): () => void {
+  private admit({ method, visitor, isForeign }: Asked, expected: string): () => void {
     const { config, addresses, connections, refusedOrigin } = this.options;
-    if (method !== "get")
-      throw new WalcastError("malformed_message", `read a request: expected GET, found ${method.toUpperCase()}`);
+    if (method !== expected)
+      throw new WalcastError(
+        "malformed_message",
+        `read a request: expected ${expected.toUpperCase()}, found ${method.toUpperCase()}`,
+      );
     if (isForeign || !mayConnect(visitor, config)) {
       if (visitor.origin !== undefined) refusedOrigin(visitor.origin);
       throw new WalcastError("forbidden", "connect: a page of this origin may not", {
@@ -142,6 +145,7 @@ export class Guest {
   private readonly credentials: Credentials;
   private readonly leaving = new AbortController();
   private readonly onOver: () => void;
+  private readonly posted: Promise<Buffer | undefined> | undefined;
   private stream: EventStream | undefined;
 
   constructor(res: HttpResponse, asked: Asked, options: GuestsOptions, onOver: () => void) {
@@ -162,6 +166,24 @@ export class Guest {
       this.stream?.aborted();
       this.leave();
     });
+    // Whoever does not ask at once gets none of it.
+    if (asked.method === "post")
+      this.posted = new Promise((resolve) => readBody(res, config.limits.messageBytes, resolve));
+  }
+
+  /** What was posted, as text. Never resolves for one that is gone. */
+  async body(): Promise<string> {
+    const body = await this.posted;
+    if (body) return body.toString("utf8");
+    const { messageBytes } = this.options.config.limits;
+    throw new WalcastError("too_large", `read a request: expected at most ${messageBytes} bytes`);
+  }
+
+  /** All of the answer. */
+  answer(value: unknown): void {
+    if (this.signal.aborted) return;
+    this.leave();
+    answerJson(this.res, "200 OK", value, crossOriginHeaders(this.asked, this.options.config));
   }
 
   /** As its token says. */
@@ -267,8 +289,8 @@ function answerPreflight(res: HttpResponse, asked: Asked, config: Config): void 
   res.cork(() => {
     res.writeStatus("204 No Content");
     for (const [name, value] of crossOriginHeaders(asked, config)) res.writeHeader(name, value);
-    res.writeHeader("Access-Control-Allow-Methods", "GET");
-    res.writeHeader("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control");
+    res.writeHeader("Access-Control-Allow-Methods", "GET, POST");
+    res.writeHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, Cache-Control");
     res.writeHeader("Access-Control-Max-Age", "600");
     res.endWithoutBody();
   });

@@ -54,7 +54,7 @@ export function answerText(res: HttpResponse, status: string, text: string): voi
   write(res, status, [["Content-Type", "text/plain; charset=utf-8"]], text);
 }
 
-function answerJson(
+export function answerJson(
   res: HttpResponse,
   status: string,
   body: unknown,
@@ -112,7 +112,11 @@ export function serveApp(
   });
 }
 
-function readBody(res: HttpResponse, bytesMax: number, done: (body: Buffer<ArrayBuffer> | undefined) => void): void {
+export function readBody(
+  res: HttpResponse,
+  bytesMax: number,
+  done: (body: Buffer<ArrayBuffer> | undefined) => void,
+): void {
   let chunks: Buffer<ArrayBuffer>[] | undefined = [];
   let length = 0;
   res.onData((chunk, isLast) => {

@@ -5,6 +5,9 @@ import type { Config } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { Tally } from "./bounds.ts";
+import type { Publisher } from "../topics/publisher.ts";
+import { servePublish, serveRevalidate } from "../topics/serve-publish.ts";
+import { serveTopic, type ServeTopicServices } from "../topics/serve-topic.ts";
 import { serveWatch } from "../watch/serve.ts";
 import type { Watches } from "../watch/watches.ts";
 import { Guests } from "./guest.ts";
@@ -52,6 +55,7 @@ export interface ServerOptions extends HttpServices {
 
 export interface ServerServices extends SessionServices {
   readonly watches: Watches;
+  readonly publisher: Publisher;
 }
 
 export class Server {
@@ -150,12 +154,26 @@ export class Server {
     this.app.any("/v1/watch/*", (res, req) =>
       this.guests.receive(res, req, "/v1/watch/", (guest) => serveWatch(guest, this.services!.watches)),
     );
+    this.app.any("/v1/topics/*", (res, req) =>
+      this.guests.receive(res, req, "/v1/topics/", (guest) => serveTopic(guest, this.topicServices())),
+    );
+    this.app.any("/v1/publish", (res, req) =>
+      this.guests.receive(res, req, "/v1/publish", (guest) => servePublish(guest, this.services!), "post"),
+    );
+    this.app.any("/v1/revalidate", (res, req) =>
+      this.guests.receive(res, req, "/v1/revalidate", (guest) => serveRevalidate(guest, this.services!), "post"),
+    );
     const files = staticDir === undefined ? undefined : staticFiles(staticDir);
     this.app.any("/*", (res, req) => {
       if (files && req.getMethod() === "get" && files.serve(res, req.getUrl())) return;
       if (app) serveApp(res, req, app, { bytesMax: limits.messageBytes, log: this.options.log });
       else answerText(res, "404 Not Found", "not found\n");
     });
+  }
+
+  private topicServices(): ServeTopicServices {
+    const services = this.services!;
+    return { ...services, continues: (position) => services.continues(services.epoch(), position) };
   }
 
   private upgrade(res: HttpResponse, req: HttpRequest, context: SocketContext): void {

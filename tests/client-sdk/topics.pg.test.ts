@@ -2,15 +2,24 @@
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
+import { QueryClient, QueryObserver } from "@tanstack/query-core";
+import { Kysely, PostgresDialect } from "kysely";
 import { type Client, type ClientOptions, createClient, type TopicListener } from "../../client-sdk/index.ts";
+import { bindQueryClient } from "../../client-sdk/tanstack-query.ts";
 import type { Auth } from "../../engine/config.ts";
+import { EventReader } from "../watch/event-reader.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
 import { emptied } from "./emptied.ts";
 
-const setup = "CREATE TABLE orders (id bigint PRIMARY KEY, note text)";
+const setup = `CREATE TABLE orders (id bigint PRIMARY KEY, note text);
+  CREATE TABLE private (id bigint PRIMARY KEY);`;
+
+function scopeOf(token: string): string {
+  return token === "server" ? "walcast:publish" : `user:${token}`;
+}
 
 let world: Running;
 let replica: PGlite;
@@ -20,12 +29,13 @@ before(async () => {
   world = await running(
     {
       positionEveryMs: 2_000,
-      tables: { orders: { read: true } },
-      auth: (token) => ({ claims: { sub: token }, scopes: token === undefined ? [] : [`user:${token}`] }),
+      tables: { orders: { read: true }, private: { read: () => false } },
+      auth: (token) => ({ claims: { sub: token }, scopes: token === undefined ? [] : [scopeOf(token)] }),
       topics: {
         news: { read: true },
         staff: { read: ({ claims }: Auth) => claims["sub"] === "boss" },
         closed: {},
+        chat: { read: true, publish: ({ claims }: Auth) => claims["sub"] === "ann" },
       },
     },
     setup,
@@ -257,4 +267,267 @@ test("messages of a large transaction come whole and in order, without those of 
   const later = await hear(client, "news", { limit: 30 });
   await settled(client);
   assert.deepEqual(numbers(later.payloads), all.slice(-30));
+});
+
+test("a program publishes in a transaction of its own, or in its caller's, of pg or Kysely", async (t) => {
+  const client = await connect(t);
+  const heard = await hear(client, "news");
+  const { engine, db } = world;
+  const { published, xid } = await engine.publish("news", { own: true });
+  await client.awaitPosition({ xid });
+  assert.equal(published, true);
+  assert.deepEqual(heard.payloads, [{ own: true }]);
+  const kysely = new Kysely<unknown>({ dialect: new PostgresDialect({ pool: db.pool }) });
+  await kysely.transaction().execute((tx) => engine.publish("news", "kysely", { tx }));
+  await assert.rejects(
+    kysely.transaction().execute(async (tx) => {
+      await engine.publish("news", "undone", { tx });
+      throw new Error("changed my mind");
+    }),
+    /changed my mind/,
+  );
+  const pg = await db.pool.connect();
+  await pg.query("BEGIN");
+  await engine.publish("news", "pg", { tx: pg });
+  await engine.publish("news", "undone", { tx: pg, scopes: null });
+  await pg.query("ROLLBACK");
+  await pg.query("BEGIN");
+  await engine.publish("news", "pg", { tx: pg });
+  await pg.query("COMMIT");
+  pg.release();
+  await settled(client);
+  assert.deepEqual(heard.payloads, [{ own: true }, "kysely", "pg"]);
+  for (const [payload, options, code] of [
+    [undefined, {}, "malformed_message"],
+    ["\u0000", {}, "malformed_message"],
+    ["x".repeat(262_144), {}, "too_large"],
+    ["x".repeat(600_000), {}, "too_large"],
+    [1, { scopes: [""] }, "malformed_message"],
+    [1, { once: { producer: "p", key: "k".repeat(513) } }, "too_large"],
+  ] as const)
+    await assert.rejects(engine.publish("news", payload, options), { code });
+});
+
+test("a producer's key is a message once, also where two try at once or the first is rolled back", async (t) => {
+  const client = await connect(t);
+  const heard = await hear(client, "news");
+  const { engine, db } = world;
+  const once = { producer: "billing", key: "invoice 7" };
+  const pg = await db.pool.connect();
+  await pg.query("BEGIN");
+  assert.equal((await engine.publish("news", "undone", { tx: pg, once })).published, true);
+  await pg.query("ROLLBACK");
+  pg.release();
+  const all = await Promise.all(Array.from({ length: 8 }, () => engine.publish("news", "paid", { once })));
+  assert.equal(all.filter(({ published }) => published).length, 1);
+  assert.equal((await engine.publish("news", "paid", { once })).published, false);
+  assert.equal((await engine.publish("news", "other", { once: { ...once, producer: "shop" } })).published, true);
+  await db.query("UPDATE walcast.published_keys SET published_at = now() - interval '2 days'");
+  await engine.publish("news", "later", { once: { producer: "p", key: "k" } });
+  assert.equal((await db.query("SELECT FROM walcast.published_keys")).rowCount, 1);
+  await settled(client);
+  assert.deepEqual(heard.payloads, ["paid", "other", "later"]);
+});
+
+async function post(path: string, body: unknown, token?: string): Promise<unknown> {
+  const response = await fetch(world.engine.url + path, {
+    method: "POST",
+    headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+  const answer = (await response.json()) as { code?: string; published?: boolean };
+  return [response.status, answer.code ?? answer.published];
+}
+
+test("over HTTP, the scope walcast:publish publishes anything, and a topic's rule to those it may speak to", async (t) => {
+  const client = await connect(t, { token: "bob" });
+  const heard = await hear(client, "chat");
+  const cases: [path: string, body: unknown, token: string | undefined, expected: unknown][] = [
+    ["/v1/publish", { topic: "chat", payload: { text: "hello" } }, "server", [200, true]],
+    ["/v1/publish", { topic: "chat", payload: null, scopes: ["user:bob"] }, "server", [200, true]],
+    ["/v1/publish", { topic: "chat", payload: 1, producer: "p", key: "1" }, "server", [200, true]],
+    ["/v1/publish", { topic: "chat", payload: 1, producer: "p", key: "1" }, "server", [200, false]],
+    ["/v1/publish", { topic: "unnamed", payload: 1 }, "server", [200, true]],
+    ["/v1/publish", { topic: "chat", payload: "by ann" }, "ann", [200, true]],
+    ["/v1/publish", { topic: "chat", payload: 1, scopes: ["user:bob"] }, "ann", [403, "forbidden"]],
+    ["/v1/publish", { topic: "chat", payload: 1 }, "bob", [403, "forbidden"]],
+    ["/v1/publish", { topic: "chat", payload: 1 }, undefined, [403, "forbidden"]],
+    ["/v1/publish", { topic: "news", payload: 1 }, "ann", [403, "forbidden"]],
+    ["/v1/publish", { topic: "unnamed", payload: 1 }, "ann", [404, "unknown_topic"]],
+    ["/v1/publish", { topic: "chat" }, "server", [400, "malformed_message"]],
+    ["/v1/publish", { topic: "chat", payload: 1, scope: "user:ann" }, "server", [400, "malformed_message"]],
+    ["/v1/publish", { topic: "chat", payload: 1, scopes: "user:ann" }, "server", [400, "malformed_message"]],
+    ["/v1/publish", "{", "server", [400, "malformed_message"]],
+    ["/v1/publish", { topic: "chat", payload: "x".repeat(300_000) }, "server", [413, "too_large"]],
+    ["/v1/publish", "x".repeat(1_100_000), "server", [413, "too_large"]],
+    ["/v1/revalidate", { keys: ["posts"] }, "server", [200, true]],
+    ["/v1/revalidate", { keys: ["posts"] }, "ann", [403, "forbidden"]],
+    ["/v1/revalidate", { keys: "posts" }, "server", [400, "malformed_message"]],
+  ];
+  for (const [path, body, token, expected] of cases)
+    assert.deepEqual(await post(path, body, token), expected, JSON.stringify(body).slice(0, 200));
+  assert.equal((await fetch(`${world.engine.url}/v1/publish`)).status, 400);
+  await settled(client);
+  assert.deepEqual(heard.payloads, [{ text: "hello" }, null, 1, "by ann"]);
+});
+
+/** A table has to be got ready before its changes are told. */
+async function listens(client: Client, isTold: () => boolean): Promise<void> {
+  await until(async () => {
+    await world.db.query("INSERT INTO orders SELECT coalesce(max(id), 0) + 1 FROM orders");
+    await settled(client);
+    return isTold();
+  });
+}
+
+test("who listens to keys is told of those that are named, once a commit, and of none with a foreign scope", async (t) => {
+  const client = await connect(t, { token: "ann" });
+  const bob = await world.greeted("bob");
+  const hostile = { scopes: ["user:ann"], claims: { sub: "ann" } };
+  bob.send({ kind: "listen", id: 1, messages: { keys: ["posts.list", "users"], ...hostile }, ...hostile });
+  await bob.control("listening");
+  const heard: string[][] = [];
+  const stop = client.onRevalidate(["posts.list", "users", "table:orders"], ({ keys }) => heard.push([...keys].sort()));
+  const others: string[][] = [];
+  client.onRevalidate(["posts.list"], ({ keys }) => others.push([...keys]));
+  await listens(client, () => heard.length > 0);
+  heard.length = 0;
+  await world.engine.revalidate(["posts.list", "posts.other", "users"]);
+  await world.engine.revalidate(["users"], { scopes: ["user:ann"] });
+  await world.engine.revalidate(["users"], { scopes: ["user:carl"] });
+  await world.transaction("SELECT walcast.revalidate('{users}')", "SELECT walcast.revalidate('{users, posts.list}')");
+  await world.db.query("BEGIN; SELECT walcast.revalidate('{users}'); ROLLBACK");
+  await world.transaction("INSERT INTO orders VALUES (1000), (1001)", "UPDATE orders SET note = 'x' WHERE id = 1000");
+  await settled(client);
+  await bob.awaitXid(1, await world.transaction("SELECT pg_current_xact_id()"));
+  assert.deepEqual(heard, [["posts.list", "users"], ["users"], ["posts.list", "users"], ["table:orders"]]);
+  assert.deepEqual(others, [["posts.list"], ["posts.list"]]);
+  assert.deepEqual(bob.messages(1), ["posts.list", "users", "users", "users", "posts.list"]);
+  stop();
+  await settled(client);
+  await world.engine.revalidate(["users", "posts.list"]);
+  await settled(client);
+  assert.equal(heard.length, 4);
+  assert.equal(others.length, 3);
+});
+
+test("a table's key is for those who may read the table, and refuses no other key", async (t) => {
+  const client = await connect(t, { token: "ann" });
+  const errors: string[] = [];
+  const heard: string[] = [];
+  client.onRevalidate(
+    ["table:private", "table:nowhere", "plain"],
+    ({ keys }) => heard.push(...keys),
+    ({ code }) => errors.push(code),
+  );
+  await until(() => errors.length === 2);
+  await hear(client, "news");
+  await world.transaction("INSERT INTO private VALUES (1)", "SELECT walcast.revalidate('{plain}')");
+  await settled(client);
+  assert.deepEqual(errors.sort(), ["forbidden", "unknown_table"]);
+  assert.deepEqual(heard, ["plain"]);
+});
+
+test("a bound query client asks again for the mounted queries that match, and for no other", async (t) => {
+  const client = await connect(t);
+  const queryClient = new QueryClient({ defaultOptions: { queries: { staleTime: Infinity, retry: false } } });
+  const asked: string[] = [];
+  const options = (queryKey: readonly unknown[], meta = {}): ConstructorParameters<typeof QueryObserver>[1] => ({
+    queryKey,
+    meta,
+    queryFn: () => {
+      asked.push(JSON.stringify(queryKey));
+      return asked.length;
+    },
+  });
+  const unbind = bindQueryClient(queryClient, client);
+  const mounted = [
+    options(["posts", "list", { page: 1 }]),
+    options(["posts", "one", 7]),
+    options(["users"]),
+    options(["report"], { revalidate: ["table:orders"] }),
+  ].map((each) => new QueryObserver(queryClient, each).subscribe(() => {}));
+  new QueryObserver(queryClient, options(["posts", "list", { page: 2 }])).subscribe(() => {})();
+  await until(() => asked.length === 5);
+  await listens(client, () => asked.length > 5);
+  await until(() => queryClient.isFetching() === 0);
+  asked.length = 0;
+  const after = async (work: Promise<unknown>): Promise<string[]> => {
+    await work;
+    await settled(client);
+    await until(() => queryClient.isFetching() === 0);
+    return asked.splice(0).sort();
+  };
+  const { engine, db } = world;
+  assert.deepEqual(await after(engine.revalidate(["posts.list"])), ['["posts","list",{"page":1}]']);
+  const posts = ['["posts","list",{"page":1}]', '["posts","one",7]'];
+  assert.deepEqual(await after(engine.revalidate(["posts", "posts.list", "posts.one.7"])), posts);
+  assert.deepEqual(await after(engine.revalidate(["post", "posts.lis", "user", "users.1"])), []);
+  assert.deepEqual(await after(db.query("INSERT INTO orders VALUES (2000)")), ['["report"]']);
+  mounted[2]!();
+  assert.deepEqual(await after(engine.revalidate(["users"])), []);
+  unbind();
+  assert.deepEqual(await after(engine.revalidate(["posts"])), []);
+  for (const unmount of mounted) unmount();
+  queryClient.clear();
+});
+
+async function events(t: TestContext, path: string, headers: Record<string, string> = {}): Promise<EventReader> {
+  const reader = await EventReader.open(world.engine.url + path, headers);
+  t.after(() => reader.close());
+  return reader;
+}
+
+test("a bare EventSource hears a topic, and goes on after the last event that it has, also in the middle of a commit", async (t) => {
+  const reader = await events(t, "/v1/topics/news", { authorization: "Bearer ann" });
+  assert.equal(reader.response.headers.get("content-type"), "text/event-stream; charset=utf-8");
+  assert.equal((await reader.next()).event, "listening");
+  await publish("news", { text: "a\nb" });
+  await publish("news", "for bob", ["user:bob"]);
+  await world.transaction(...[1, 2, 3].map((n) => `SELECT walcast.publish('news', '${n}', '{user:ann, user:bob}')`));
+  const got = [await reader.next(), await reader.next(), await reader.next(), await reader.next()];
+  assert.deepEqual(
+    got.map(({ event, data }) => [event, data]),
+    [{ text: "a\nb" }, 1, 2, 3].map((data) => ["message", data]),
+  );
+  assert.match(got[0]!.id ?? "", /^[0-9A-F]+\/[0-9A-F]+$/);
+  assert.match(got[3]!.id ?? "", /^[0-9A-F]+\/[0-9A-F]+$/);
+  reader.close();
+  await publish("news", "missed");
+  for (const [last, expected] of [
+    [got[0], [1, 2, 3, "missed"]],
+    [got[1], [2, 3, "missed"]],
+    [got[2], [3, "missed"]],
+    [got[3], ["missed"]],
+  ] as const) {
+    const again = await events(t, "/v1/topics/news", { authorization: "Bearer ann", "last-event-id": last!.id! });
+    const after = [];
+    for (let n = 0; n <= expected.length; n++) after.push((await again.next()).data);
+    assert.deepEqual(after.slice(1), expected);
+    again.close();
+  }
+  const newest = await events(t, "/v1/topics/news?limit=1");
+  await newest.next();
+  assert.equal((await newest.next()).data, "missed");
+  const old = await events(t, "/v1/topics/news", { "last-event-id": "0/1" });
+  assert.equal((await old.next()).event, "missed");
+  await until(() => old.events.length > 5);
+});
+
+test("an EventSource is refused as a client is, and nothing of it is left when it goes", async (t) => {
+  for (const [path, status] of [
+    ["/v1/topics/nowhere", 404],
+    ["/v1/topics/staff", 403],
+    ["/v1/topics/news?token=ann", 400],
+    ["/v1/topics/news?limit=many", 400],
+    ["/v1/topics/news?since=yesterday", 400],
+    ["/v1/topics/news/more", 400],
+  ] as const)
+    assert.equal((await fetch(world.engine.url + path)).status, status, path);
+  const { response } = await events(t, "/v1/topics/staff", { authorization: "Bearer boss" });
+  assert.equal(response.status, 200);
+  const many = await Promise.all(Array.from({ length: 50 }, () => events(t, "/v1/topics/news")));
+  for (const one of many) assert.equal((await one.next()).event, "listening");
+  for (const one of many) one.close();
+  await until(async () => (await world.metric('walcast_clients{state="streaming"}')) <= 1);
 });
