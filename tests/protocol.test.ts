@@ -10,7 +10,6 @@ import {
   crc32,
   decodeCommits,
   decodeFrame,
-  encodeFrameHeader,
   errorCodes,
   formatLsn,
   type Frame,
@@ -20,6 +19,7 @@ import {
   parseLsn,
   type Value,
 } from "../engine/protocol.ts";
+import { encodeFrame } from "./support/payload.ts";
 import { parseClientMessage } from "../engine/sockets/messages.ts";
 
 const page = readFileSync(new URL("../docs/protocol.md", import.meta.url), "utf8");
@@ -148,14 +148,8 @@ const frames = fc.record(
 );
 
 function encode(frame: Omit<Frame, "checksum">, previousChecksum: number): Buffer {
-  const sections = frame.sections.map(({ subscription, payload }) => ({
-    subscription,
-    payload: { bytes: payload, crc: crc32(payload) },
-  }));
-  return Buffer.concat([
-    encodeFrameHeader(frame, sections, previousChecksum).bytes,
-    ...frame.sections.map(({ payload }) => payload),
-  ]);
+  const sections = frame.sections.map(({ subscription, payload }) => ({ subscription, bytes: payload }));
+  return encodeFrame({ ...frame, sections }, frame.number, previousChecksum).bytes;
 }
 
 test("a frame reads back as it was written", () => {

@@ -59,7 +59,7 @@ export class Repeated {
 
   /** False where something else came than the log has. */
   areMet(transactions: readonly Commit[]): boolean {
-    return transactions.filter(hasChanges).every((transaction) => this.isMet(transaction));
+    return this.isDone || transactions.filter(hasChanges).every((transaction) => this.isMet(transaction));
   }
 
   /** False where all up to here has come, and not what the log has. */

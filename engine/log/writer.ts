@@ -1,6 +1,6 @@
 /**
- * Puts records into segments. Appending encodes into memory at once; one flush at a time takes all that waits for the
- * same segment, writes it and syncs it. What fails is tried again, all of it, for as long as it takes: after a failed
+ * Puts records into segments. What one turn of the event loop appends is encoded at its end, when clients have it already;
+ * one flush at a time takes all that waits for the same segment, writes it and syncs it. What fails is tried again, all of it, for as long as it takes: after a failed
  * sync nobody knows what reached the disk, so nothing less than writing it again makes it sure.
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -38,6 +38,8 @@ export class Writer {
   /** Oldest first; the last is the one that records are encoded for. */
   private readonly segments: Segment[];
   private written: Segment;
+  /** Appended, and not encoded yet. */
+  private appended: Transaction[] = [];
   private blocks: Block[] = [];
   private spare: Buffer[] = [];
   private flushing: Promise<void> | undefined;
@@ -46,7 +48,10 @@ export class Writer {
   failure: WalcastError | undefined;
   /** Where the log is with all that was appended. */
   readonly state: LogState;
-  pendingBytes = 0;
+  /** Where it is with all that was encoded. */
+  private readonly encoded: LogState;
+  private encodedBytes = 0;
+  private appendedBytes = 0;
 
   constructor(segments: Segment[], options: WriterOptions) {
     this.options = options;
@@ -54,6 +59,7 @@ export class Writer {
     this.written = segments.at(-1)!;
     const { end, recorded, seenEnd, history } = this.written.state;
     this.state = { end, recorded, seenEnd, history };
+    this.encoded = { ...this.state };
     if (this.written.sealedAt !== undefined) this.begin();
   }
 
@@ -62,28 +68,29 @@ export class Writer {
     return this.written.state;
   }
 
+  /** Appended, and not on the disk yet: about so many bytes. */
+  get pendingBytes(): number {
+    return this.encodedBytes + this.appendedBytes;
+  }
+
   append(transaction: Transaction): void {
-    this.turnOver();
-    const numbers = transaction.relations.map((relation) =>
-      this.segment.relations.numberOf(relation, (number, text) => this.describe(number, text)),
-    );
-    const details = encodeDetails(transaction);
-    const block = this.blockFor(recordBytes(transaction, details));
-    const before = block.bytes;
-    block.addTransaction(transaction, numbers, details);
+    this.appended.push(transaction);
+    this.appendedBytes += transaction.bytes.length;
     advance(this.state, transaction.commitEnd);
-    this.count(block.bytes - before);
+    this.flushing ??= this.flushAll();
   }
 
   /** Everything has been streamed up to `position`, and seen up to `seenEnd`. */
   position(position: Lsn, seenEnd: Lsn): void {
+    this.encodeAppended();
     this.turnOver();
-    Object.assign(this.state, { recorded: position, seenEnd });
+    this.proceed({ recorded: position, seenEnd });
     this.add(encodePosition(position, seenEnd, this.salt));
   }
 
   /** What has come by now can go, in time, although little comes after it. */
   sealOlderThan(ms: number): void {
+    this.encodeAppended();
     const { begunAt, header } = this.segment;
     if (this.state.end === header.after || this.state.recorded <= header.first || Date.now() - begunAt < ms) return;
     this.begin();
@@ -93,9 +100,36 @@ export class Writer {
 
   /** What follows belongs to a history of this name, which continues the one before, and was streamed up to `recorded`. */
   history(history: string, recorded: Lsn): void {
+    this.encodeAppended();
     this.turnOver();
-    Object.assign(this.state, { history, recorded });
-    this.add(encodeHistory(this.state.recorded, history, this.salt));
+    this.proceed({ history, recorded });
+    this.add(encodeHistory(recorded, history, this.salt));
+  }
+
+  private proceed(change: Partial<LogState>): void {
+    Object.assign(this.state, change);
+    Object.assign(this.encoded, change);
+  }
+
+  // ── Encoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private encodeAppended(): void {
+    for (const transaction of this.appended) this.encode(transaction);
+    this.appended = [];
+    this.appendedBytes = 0;
+  }
+
+  private encode(transaction: Transaction): void {
+    this.turnOver();
+    const numbers = transaction.relations.map((relation) =>
+      this.segment.relations.numberOf(relation, (number, text) => this.describe(number, text)),
+    );
+    const details = encodeDetails(transaction);
+    const block = this.blockFor(recordBytes(transaction, details));
+    const before = block.bytes;
+    block.addTransaction(transaction, numbers, details);
+    advance(this.encoded, transaction.commitEnd);
+    this.count(block.bytes - before);
   }
 
   private get segment(): Segment {
@@ -107,18 +141,18 @@ export class Writer {
   }
 
   private describe(number: number, text: string): void {
-    this.add(encodeRelation(this.state.recorded, number, text, this.salt));
+    this.add(encodeRelation(this.encoded.recorded, number, text, this.salt));
   }
 
   private add(record: Buffer): void {
     const block = this.blockFor(record.length);
     block.addRecord(record);
-    Object.assign(block.state, this.state);
+    Object.assign(block.state, this.encoded);
     this.count(record.length);
   }
 
   private count(bytes: number): void {
-    this.pendingBytes += bytes;
+    this.encodedBytes += bytes;
     this.segment.encoded += bytes;
     this.flushing ??= this.flushAll();
   }
@@ -126,12 +160,12 @@ export class Writer {
   /** A full segment is followed by another, under another name: there must have been something since the last. */
   private turnOver(): void {
     const { encoded, header } = this.segment;
-    if (encoded >= this.options.segmentBytes && this.state.recorded > header.first) this.begin();
+    if (encoded >= this.options.segmentBytes && this.encoded.recorded > header.first) this.begin();
   }
 
   private begin(): void {
     const { directory, descriptions, segmentBytes } = this.options;
-    const { end: after, recorded: first, seenEnd, history } = this.state;
+    const { end: after, recorded: first, seenEnd, history } = this.encoded;
     const header = { first, after, seenEnd, history, salt: newSalt() };
     this.segments.push(new Segment(header, { directory, descriptions, bytesMax: segmentBytes }));
   }
@@ -142,7 +176,7 @@ export class Writer {
     const buffer = bytes <= blockBytes ? this.spare.pop() : undefined;
     const block = new Block(
       this.segment,
-      this.state,
+      this.encoded,
       buffer ?? Buffer.allocUnsafeSlow(bytes <= blockBytes ? blockBytes : bytes),
     );
     this.blocks.push(block);
@@ -168,7 +202,11 @@ export class Writer {
   private async flushAll(): Promise<void> {
     // Everything that the same turn of the event loop appends goes along.
     await Promise.resolve();
-    while (this.blocks.length > 0 && !this.stopping.signal.aborted) await this.persist(this.takeBlocks());
+    for (;;) {
+      this.encodeAppended();
+      if (this.blocks.length === 0 || this.stopping.signal.aborted) break;
+      await this.persist(this.takeBlocks());
+    }
     this.flushing = undefined;
   }
 
@@ -211,7 +249,7 @@ export class Writer {
   private succeed(blocks: readonly Block[]): void {
     this.failure = undefined;
     for (const { bytes, buffer } of blocks) {
-      this.pendingBytes -= bytes;
+      this.encodedBytes -= bytes;
       if (buffer.length === blockBytes && this.spare.length < spareBuffersMax) this.spare.push(buffer);
     }
     this.options.onFlushed();

@@ -13,12 +13,12 @@ for (let i = 256; i < crcTables.length; i++) {
   crcTables[i] = crcTables[before & 0xff]! ^ (before >>> 8);
 }
 
-/** CRC-32 as in zlib and RFC 1952: `crc32(b, crc32(a))` is the CRC of a and b joined. */
-export function crc32(bytes: Uint8Array, seed = 0): number {
+/** CRC-32 as in zlib and RFC 1952, of bytes[start … end): `crc32(b, crc32(a))` is the CRC of a and b joined. */
+export function crc32(bytes: Uint8Array, seed = 0, start = 0, end = bytes.length): number {
   const t = crcTables;
   let crc = ~seed;
-  let i = 0;
-  for (const last = bytes.length - 8; i <= last; i += 8) {
+  let i = start;
+  for (const last = end - 8; i <= last; i += 8) {
     crc ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
     crc =
       t[1792 + (crc & 0xff)]! ^
@@ -30,6 +30,6 @@ export function crc32(bytes: Uint8Array, seed = 0): number {
       t[256 + bytes[i + 6]!]! ^
       t[bytes[i + 7]!]!;
   }
-  for (; i < bytes.length; i++) crc = t[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
+  for (; i < end; i++) crc = t[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
   return ~crc >>> 0;
 }

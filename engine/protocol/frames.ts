@@ -30,29 +30,45 @@ export interface FrameHead {
   readonly position: Lsn;
 }
 
-/** Everything before the payloads. `previousChecksum` is that of the connection's binary frame before, or 0. */
+/** How long the header of a frame is: everything before the payloads. */
+export function frameHeaderBytes(sections: number): number {
+  return HEADER_BYTES + sections * SECTION_BYTES;
+}
+
+/**
+ * Writes everything before the payloads to the beginning of `bytes`, and gives the header's checksum. `previousChecksum` is
+ * that of the connection's binary frame before, or 0. By hand and without a view: this runs for each commit and client.
+ */
 export function encodeFrameHeader(
+  bytes: Uint8Array,
   head: FrameHead,
   sections: readonly SectionOut[],
   previousChecksum: number,
-): { bytes: Uint8Array; checksum: number } {
-  const bytes = new Uint8Array(HEADER_BYTES + sections.length * SECTION_BYTES);
-  const view = new DataView(bytes.buffer);
-  view.setUint8(0, frameKinds[head.kind]);
-  view.setUint8(1, head.boundary ? BOUNDARY : 0);
-  view.setUint16(2, sections.length);
-  view.setUint32(4, head.number);
-  view.setBigUint64(12, head.position);
+): number {
+  bytes[0] = frameKinds[head.kind];
+  bytes[1] = head.boundary ? BOUNDARY : 0;
+  bytes[2] = sections.length >>> 8;
+  bytes[3] = sections.length;
+  uint32(bytes, 4, head.number);
+  uint32(bytes, 12, Number(head.position >> 32n));
+  uint32(bytes, 16, Number(head.position & 0xffff_ffffn));
   let at = HEADER_BYTES;
   for (const { subscription, payload } of sections) {
-    view.setUint32(at, subscription);
-    view.setUint32(at + 4, payload.bytes.length);
-    view.setUint32(at + 8, payload.crc);
+    uint32(bytes, at, subscription);
+    uint32(bytes, at + 4, payload.bytes.length);
+    uint32(bytes, at + 8, payload.crc);
     at += SECTION_BYTES;
   }
-  const checksum = checksumOf(bytes, bytes.length, previousChecksum);
-  view.setUint32(8, checksum);
-  return { bytes, checksum };
+  const checksum = checksumOf(bytes, at, previousChecksum);
+  uint32(bytes, 8, checksum);
+  return checksum;
+}
+
+function uint32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
 }
 
 export interface SectionIn {
@@ -117,5 +133,5 @@ function decodeSections(bytes: Uint8Array, view: DataView, count: number, header
 
 /** The header's CRC, without the checksum field itself. */
 function checksumOf(bytes: Uint8Array, headerBytes: number, seed: number): number {
-  return crc32(bytes.subarray(12, headerBytes), crc32(bytes.subarray(0, 8), seed));
+  return crc32(bytes, crc32(bytes, seed, 0, 8), 12, headerBytes);
 }

@@ -159,14 +159,16 @@ export class PayloadWriter {
 
 // A transaction may change thousands of shapes, one after the other.
 const head = Buffer.alloc(COMMIT_BYTES);
+// Several times faster than Buffer's methods.
+const headView = new DataView(head.buffer, head.byteOffset, head.byteLength);
 let headIsOf: Transaction | undefined;
 
 function headOf(transaction: Transaction): Buffer {
   if (headIsOf === transaction) return head;
   head[0] = tags.commit;
-  head.writeBigUInt64BE(transaction.commitEnd, 1);
-  head.writeBigInt64BE(transaction.commitTime, 9);
-  head.writeBigUInt64BE(transaction.xid, 17);
+  headView.setBigUint64(1, transaction.commitEnd);
+  headView.setBigInt64(9, transaction.commitTime);
+  headView.setBigUint64(17, transaction.xid);
   headIsOf = transaction;
   return head;
 }

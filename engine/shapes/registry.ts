@@ -227,13 +227,19 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
 }
 
 function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
+  const changed: { entry: Wanted<Subscriber>; payloads: Payload[] }[] = [];
+  for (const entry of touched) changed.push({ entry, payloads: finished(entry) });
+  if (broken.size === 0 && failed.size === 0) return { changed, broken: none, failed: none };
   const ended = new Set<unknown>([...broken, ...failed.keys()]);
-  const changed = touched
-    .map((entry) => ({ entry, payloads: finished(entry) }))
-    .filter(({ entry }) => !ended.has(entry));
   const over = [...failed].filter(([entry]) => !broken.has(entry));
-  return { changed, broken: [...broken], failed: over.map(([entry, failure]) => ({ entry, failure })) };
+  return {
+    changed: changed.filter(({ entry }) => !ended.has(entry)),
+    broken: [...broken],
+    failed: over.map(([entry, failure]) => ({ entry, failure })),
+  };
 }
+
+const none: readonly never[] = [];
 
 function finished(entry: ShapeEntry<unknown, unknown>): Payload[] {
   const payloads = entry.writer!.finish();

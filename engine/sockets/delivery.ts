@@ -8,7 +8,9 @@ import type { Lane } from "./lane.ts";
 /** What one connection gets of one commit, or of several: the last of its frames carries the boundary. */
 export type FrameSections = readonly SectionOut[];
 
-export function framesByFeed(changed: Routed<Lane>["changed"], frameBytes: number): Map<Feed, FrameSections[]> {
+export type FramesByFeed = ReadonlyMap<Feed, readonly FrameSections[]>;
+
+export function framesByFeed(changed: Routed<Lane>["changed"], frameBytes: number): FramesByFeed {
   const sections = new Map<Feed, SectionOut[]>();
   for (const { entry, payloads } of changed)
     for (const { feed, id } of entry.subscribers) {
@@ -16,10 +18,13 @@ export function framesByFeed(changed: Routed<Lane>["changed"], frameBytes: numbe
       if (!list) sections.set(feed, (list = []));
       for (const payload of payloads) list.push({ subscription: id, payload });
     }
-  return new Map(sections.entries().map(([feed, list]) => [feed, cut(list, frameBytes)]));
+  const frames = new Map<Feed, readonly FrameSections[]>();
+  for (const [feed, list] of sections) frames.set(feed, cut(list, frameBytes));
+  return frames;
 }
 
-function cut(sections: readonly SectionOut[], frameBytes: number): FrameSections[] {
+function cut(sections: readonly SectionOut[], frameBytes: number): readonly FrameSections[] {
+  if (sections.length === 1) return [sections];
   const frames: SectionOut[][] = [];
   let bytes = Infinity;
   for (const section of sections) {
@@ -40,26 +45,28 @@ const runBytesMax = 1 << 20;
  * Transactions in order, in pieces that can each be routed at once: ordinary ones together, a large one alone, and one that
  * changes a table's form at the beginning of its piece.
  */
-export function* runs(transactions: readonly Transaction[]): Iterable<readonly Transaction[]> {
-  let run: Transaction[] = [];
-  let bytes = 0;
+export function runs(transactions: readonly Transaction[]): readonly (readonly Transaction[])[] {
+  if (transactions.length === 1) return [transactions];
+  const all: Transaction[][] = [];
+  let bytes = Infinity;
   for (const transaction of transactions) {
     const isOwn = transaction.large || transaction.schemaChanges.length > 0;
-    if (run.length > 0 && (isOwn || bytes + transaction.bytes.length > runBytesMax)) {
-      yield run;
-      run = [];
+    if (isOwn || bytes + transaction.bytes.length > runBytesMax) {
+      all.push([]);
       bytes = 0;
     }
-    run.push(transaction);
+    all.at(-1)!.push(transaction);
     bytes += transaction.large ? Infinity : transaction.bytes.length;
   }
-  if (run.length > 0) yield run;
+  return all;
 }
 
+const nobody: ReadonlySet<Feed> = new Set();
+
 /** Brings shapes whose table changes in place to its new form. The last frame of the transaction makes it so at the client. */
-export function alter(registry: Registry<Lane>, transaction: Transaction): Set<Feed> {
+export function alter(registry: Registry<Lane>, transaction: Transaction): ReadonlySet<Feed> {
+  if (transaction.schemaChanges.length === 0) return nobody;
   const feeds = new Set<Feed>();
-  if (transaction.schemaChanges.length === 0) return feeds;
   for (const { entry, added } of registry.alter(transaction))
     for (const lane of entry.subscribers) {
       lane.feed.alter(lane, entry.shape, added);

@@ -8,6 +8,7 @@ import {
   type AddedColumn,
   closeCodes,
   encodeFrameHeader,
+  frameHeaderBytes,
   type FrameKind,
   type Lsn,
   type SectionOut,
@@ -29,6 +30,9 @@ export interface Socket {
 
 /** Below it a frame is put together in one piece; above it, it leaves in fragments, so that no payload is copied per client. */
 const joinedBytesMax = 16 * 1024;
+
+/** What is put together leaves, or is copied by the library, before the call that sends it returns: all connections share it. */
+const outgoing = new Uint8Array(joinedBytesMax);
 
 /** Bulk rows are sent only while less than this waits in the socket, so that live frames do not queue behind megabytes. */
 const windowBytesMax = 512 * 1024;
@@ -97,13 +101,19 @@ export class Frames {
     );
     if (kind === "commits") this.insideCommit = !boundary;
     this.position = position;
-    const { bytes, checksum } = encodeFrameHeader(
+    const headerBytes = frameHeaderBytes(sections.length);
+    const size = headerBytes + sectionBytes(sections);
+    const bytes = size <= joinedBytesMax ? outgoing : new Uint8Array(headerBytes);
+    this.checksum = encodeFrameHeader(
+      bytes,
       { kind, boundary, number: ++this.number, position },
       sections,
       this.checksum,
     );
-    this.checksum = checksum;
-    this.write(bytes, sections);
+    this.sentBytes += size;
+    if (bytes !== outgoing) return void this.socket.cork(() => this.writeFragments(bytes, sections));
+    join(bytes, headerBytes, sections);
+    this.sent(this.socket.send(bytes.subarray(0, size), true, false));
   }
 
   /** Takes effect with the boundary of the transaction that it comes before. */
@@ -166,14 +176,6 @@ export class Frames {
     return this.over ? 0 : this.socket.getBufferedAmount();
   }
 
-  private write(header: Uint8Array, sections: readonly SectionOut[]): void {
-    const size = header.length + sectionBytes(sections);
-    this.sentBytes += size;
-    if (sections.length === 0 || size <= joinedBytesMax)
-      this.sent(this.socket.send(join(header, sections, size), true, false));
-    else this.socket.cork(() => this.writeFragments(header, sections));
-  }
-
   private writeFragments(header: Uint8Array, sections: readonly SectionOut[]): void {
     const last = sections.length - 1;
     let status = this.socket.sendFirstFragment(header, true, false);
@@ -200,13 +202,11 @@ export function sectionBytes(sections: readonly SectionOut[]): number {
   return size;
 }
 
-function join(header: Uint8Array, sections: readonly SectionOut[], size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  bytes.set(header);
-  let at = header.length;
+/** The payloads behind the header. */
+function join(bytes: Uint8Array, headerBytes: number, sections: readonly SectionOut[]): void {
+  let at = headerBytes;
   for (const { payload } of sections) {
     bytes.set(payload.bytes, at);
     at += payload.bytes.length;
   }
-  return bytes;
 }

@@ -202,7 +202,7 @@ export class Hub {
   }
 
   /** Who has no room even for the new description falls behind with the old one. */
-  private alter(transaction: Transaction, before: Lsn): Set<Feed> {
+  private alter(transaction: Transaction, before: Lsn): ReadonlySet<Feed> {
     for (const { tableOid } of transaction.schemaChanges)
       for (const { feed } of this.live.entriesOf(tableOid).flatMap(({ subscribers }) => [...subscribers]))
         if (feed.isLive && !feed.frames.takes(descriptionBytes)) this.fallBehind(feed, before);

@@ -12,7 +12,7 @@ import { oidsOf } from "../changes/table.ts";
 import { type Transaction, touches } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
-import { alter, type FrameSections, framesByFeed, runs } from "./delivery.ts";
+import { alter, framesByFeed, type FramesByFeed, runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
@@ -219,7 +219,7 @@ export class Pass {
     }
   }
 
-  private route(work: () => Routed<Lane>): Map<Feed, FrameSections[]> {
+  private route(work: () => Routed<Lane>): FramesByFeed {
     const { changed, broken, failed } = work();
     // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.hub.resync(broken);
@@ -230,7 +230,7 @@ export class Pass {
   // ── At the sockets' pace ────────────────────────────────────────────────────────────────────────────────────────────
 
   /** `end`: where the boundary is that the last frame carries; without one, they are fragments. */
-  private async sendAll(frames: Map<Feed, FrameSections[]>, end: Lsn | undefined): Promise<void> {
+  private async sendAll(frames: FramesByFeed, end: Lsn | undefined): Promise<void> {
     const slow: Sending[] = [];
     let since = performance.now();
     for (const [feed, list] of frames) {

@@ -6,15 +6,8 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { WebSocket, WebSocketServer } from "ws";
-import {
-  crc32,
-  decodeFrame,
-  encodeFrameHeader,
-  type Frame,
-  type SectionIn,
-  type ServerMessage,
-  subprotocol,
-} from "../../engine/protocol.ts";
+import { decodeFrame, type Frame, type SectionIn, type ServerMessage, subprotocol } from "../../engine/protocol.ts";
+import { encodeFrame } from "../support/payload.ts";
 
 export type Lie = "drop" | "swap" | "rewrite";
 
@@ -116,17 +109,10 @@ class Outgoing {
 
   binary(data: Buffer, frame: Frame): void {
     if (!this.covered) return this.client.send(data);
-    const sections = frame.sections.map(({ subscription, payload }) => ({
-      subscription,
-      payload: { bytes: payload, crc: crc32(payload) },
-    }));
-    const { bytes, checksum } = encodeFrameHeader(
-      { ...frame, number: ++this.left.number },
-      sections,
-      this.left.checksum,
-    );
+    const sections = frame.sections.map(({ subscription, payload }) => ({ subscription, bytes: payload }));
+    const { bytes, checksum } = encodeFrame({ ...frame, sections }, ++this.left.number, this.left.checksum);
     this.left.checksum = checksum;
-    this.client.send(Buffer.concat([bytes, ...frame.sections.map(({ payload }) => payload)]));
+    this.client.send(bytes);
   }
 
   /** This frame's changes at the held one's position, and the other way round. */

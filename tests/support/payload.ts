@@ -3,6 +3,7 @@ import {
   type Commit,
   crc32,
   encodeFrameHeader,
+  frameHeaderBytes,
   type FrameKind,
   type Lsn,
   oldKinds,
@@ -77,8 +78,9 @@ export function encodeFrame(
   previousChecksum: number,
 ): { bytes: Buffer; checksum: number } {
   const out = sections.map(({ subscription, bytes }) => ({ subscription, payload: { bytes, crc: crc32(bytes) } }));
-  const header = encodeFrameHeader({ kind, boundary, number, position }, out, previousChecksum);
-  return { bytes: Buffer.concat([header.bytes, ...sections.map(({ bytes }) => bytes)]), checksum: header.checksum };
+  const header = new Uint8Array(frameHeaderBytes(out.length));
+  const checksum = encodeFrameHeader(header, { kind, boundary, number, position }, out, previousChecksum);
+  return { bytes: Buffer.concat([header, ...sections.map(({ bytes }) => bytes)]), checksum };
 }
 
 /** A line of COPY text. https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2 */
