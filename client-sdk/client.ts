@@ -9,7 +9,15 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
 
-import { formatLsn, type Lsn, parseLsn, type ServerMessage, WalcastError, zeroLsn } from "../engine/protocol.ts";
+import {
+  formatLsn,
+  type Lsn,
+  parseLsn,
+  type Seed,
+  type ServerMessage,
+  WalcastError,
+  zeroLsn,
+} from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
 import type { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
@@ -23,8 +31,9 @@ import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
 import { LiveQueries, type LiveQuery } from "./live.ts";
 import { checkOptions } from "./options.ts";
-import { Replica } from "./replica.ts";
+import type { Replica } from "./replica.ts";
 import type { Token } from "./renewal.ts";
+import { seededReplica } from "./seed.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
@@ -43,6 +52,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   readonly shapes: Shapes<DB, Name>;
   readonly kysely: Kysely<DB>;
   private readonly database: Database;
+  private readonly seed: Seed | undefined;
   private readonly opened: Promise<Replica>;
   private replica: Replica | undefined;
   private readonly connection: Connection;
@@ -73,6 +83,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       troubled: (error) => (this.trace.lastError = error),
       crashed: (error) => this.replicaFailed(error),
     });
+    this.seed = options.seed;
     this.opened = this.open().catch((error: unknown) => this.openFailed(error));
     this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
@@ -221,7 +232,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private async open(): Promise<Replica> {
     await this.database.open();
-    const replica = await this.database.exclusive(() => new Replica(this.database));
+    const replica = await this.database.exclusive(() => seededReplica(this.database, this.seed));
     this.replica = replica;
     this.epoch = replica.epoch;
     const damage = this.database.damage ?? replica.emptied;
@@ -231,9 +242,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return replica;
   }
 
-  /** Where an earlier process may have left a position, the server has to be told of it. */
+  /** Where an earlier process may have left a position, or a page brought one, the server has to be told of it. */
   private start(): void {
-    if (this.database.isFresh) return this.connection.start();
+    if (this.database.isFresh && !this.seed) return this.connection.start();
     const start = (): void => this.connection.start();
     this.opened.then(start, () => {});
   }

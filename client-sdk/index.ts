@@ -16,7 +16,7 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Compilable, Kysely } from "kysely";
 
-import type { ErrorJson, ShapeRequest, WalcastError } from "../engine/protocol.ts";
+import type { ErrorJson, Seed, ShapeRequest, WalcastError } from "../engine/protocol.ts";
 import type { Channel } from "./channel.ts";
 import { WalcastClient } from "./client.ts";
 import type { Token } from "./renewal.ts";
@@ -29,11 +29,12 @@ import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts
 import type { Topic, TopicOptions } from "./topic.ts";
 
 export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
-export type { ErrorCode, ErrorJson, Lsn, ShapeRequest } from "../engine/protocol.ts";
+export type { ErrorCode, ErrorJson, Lsn, Seed, SeedShape, ShapeRequest } from "../engine/protocol.ts";
 export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
 export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Token } from "./renewal.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
+export { rowsOfSeed } from "./seed.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
 export type { Revalidated } from "./revalidations.ts";
@@ -75,6 +76,12 @@ export interface ClientOptions<Name extends string = string> {
   readonly replica?: "memory://" | (string & {}) | PGlite;
   /** Shapes that are synchronised from the start; each is found again in `client.shapes`. */
   readonly shapes?: Readonly<Record<Name, ShapeOptions>>;
+  /**
+   * From `engine.seed()` on the server that rendered the page: the rows that an empty replica begins with. The client goes on from their
+   * position: what they hold is not sent again. For the shapes that are asked for in the same words. `rowsOfSeed` reads them before
+   * there is a replica.
+   */
+  readonly seed?: Seed;
   /**
    * Starts the worker that has a replica in the browser's storage, where a bundler does not find it by itself:
    * `() => new Worker(new URL("@walcast/client/worker", import.meta.url), { type: "module" })`.

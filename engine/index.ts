@@ -18,3 +18,4 @@ export type { Health } from "./sockets/http.ts";
 export type { WatchOptions } from "./watch/engine-watch.ts";
 export type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
 export { sse, type SseEvent, type SseOptions } from "./watch/sse.ts";
+export type { Seed, SeedShape } from "./protocol.ts";

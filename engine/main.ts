@@ -10,6 +10,7 @@
  */
 import path from "node:path";
 import type { Logger } from "pino";
+import type { Auth } from "./authenticate.ts";
 import { Claim } from "./changes/claim.ts";
 import { openPool, type Pool } from "./changes/connection.ts";
 import { giveWay, snapshotApplication } from "./changes/give-way.ts";
@@ -26,7 +27,7 @@ import { reasonOf } from "./explain.ts";
 import { DurableLog } from "./log/durable.ts";
 import { createLogger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
-import type { Lsn } from "./protocol.ts";
+import type { Lsn, Seed, ShapeRequest } from "./protocol.ts";
 import { type EngineStats, figuresOf, healthOf, statsOf } from "./report.ts";
 import { loadParser } from "./shapes/where.ts";
 import type { Health } from "./sockets/http.ts";
@@ -36,6 +37,7 @@ import { Vetting } from "./sockets/vetting.ts";
 import { Xids } from "./sockets/xids.ts";
 import { Timers } from "./timers.ts";
 import { type WatchOptions, watchQuery } from "./watch/engine-watch.ts";
+import { seedOf } from "./watch/seed.ts";
 import { Queries } from "./watch/queries.ts";
 import type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
 import { type Published, Publisher, type PublishOptions, type RevalidateOptions } from "./topics/publisher.ts";
@@ -61,6 +63,11 @@ export interface Engine {
    * server's own rights, unless `auth` says whose. `break`, or the signal, lets go of everything.
    */
   watch<R = Record<string, unknown>>(query: TableQuery | AnyQuery, options?: WatchOptions): AsyncIterable<Rows<R>>;
+  /**
+   * Rows of shapes, as these rights have them, at one position: to be put into a page, and given to `createClient({ seed })` there, which
+   * goes on from them. Written into HTML as text (`${seed}`) it is safe. Rejects with what a subscription would be refused with.
+   */
+  seed<Name extends string>(shapes: Readonly<Record<Name, ShapeRequest>>, auth?: Auth): Promise<Seed<Name>>;
   /** Ends every connection with 1001, makes all that came durable, acknowledges it, and closes every socket and timer. The slot stays. */
   close(): Promise<void>;
 }
@@ -93,6 +100,9 @@ const controlConnections = 4;
 const queryConnections = 4;
 /** None of these queries takes long; one that does has gone where nobody answers. */
 const controlQueryMs = 60_000;
+
+/** Whoever comes without a token. */
+const nobody: Auth = { claims: {}, scopes: [] };
 
 /** What is there once the slot is ours. */
 export interface Stages {
@@ -334,6 +344,15 @@ class RunningEngine implements Engine {
 
   revalidate(keys: readonly string[], options?: RevalidateOptions): Promise<Published> {
     return this.publisher.revalidate(keys, options);
+  }
+
+  async seed<Name extends string>(
+    shapes: Readonly<Record<Name, ShapeRequest>>,
+    auth: Auth = nobody,
+  ): Promise<Seed<Name>> {
+    const { stages } = this;
+    if (!stages) throw new WalcastError("not_streaming", "seed: the engine does not stream yet");
+    return seedOf(stages.watches, () => stages.replication.epoch, shapes, auth);
   }
 
   async audit(): Promise<void> {

@@ -1,4 +1,4 @@
-/** What the README, docs/auth.md and docs/sse.md show compiles as it stands there, against the packages as they are. */
+/** What the README, docs/auth.md, docs/sse.md and docs/ssr.md show compiles as it stands there, against the packages as they are. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -10,11 +10,13 @@ import { promisify } from "node:util";
 const root = dirname(import.meta.dirname);
 
 test("the TypeScript that is shown compiles", async (t) => {
-  const pages = await Promise.all(["README.md", "docs/auth.md", "docs/sse.md"].map((page) => readFile(join(root, page), "utf8")));
+  const pages = await Promise.all(
+    ["README.md", "docs/auth.md", "docs/sse.md", "docs/ssr.md"].map((page) => readFile(join(root, page), "utf8")),
+  );
   const blocks = pages.flatMap(codeBlocks);
   assert.deepEqual(
     blocks.map(({ language }) => language),
-    ["ts", "tsx", "ts", "ts", "ts", "ts", "ts"],
+    ["ts", "tsx", "ts", "ts", "ts", "ts", "ts", "ts", "ts"],
   );
   // Below the root, so that the packages are found as in an application's folder.
   const folder = join(root, "node_modules", ".cache", `readme-${process.pid}`);
