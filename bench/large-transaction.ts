@@ -25,7 +25,7 @@ export const largeTransaction: Bench<Parameters> = {
   question:
     "How long after COMMIT are all rows of a large transaction shown by a client, and what does the engine need for it?",
   notMeasured:
-    "A network, a browser. The writer, Postgres, the engine and two clients share the machine's cores. The floor is one COPY of as many rows into a bare PGlite, and its primary key.",
+    "A network, a browser. The writer, Postgres, the engine and two clients share the machine's cores. The floor is one COPY of as many rows into a bare PGlite, and its primary key; for the others, a bare replication connection in the engine's place.",
   real: { sizes: [10_000, 100_000, 500_000], otherCommits: 200 },
   small: { sizes: [100], otherCommits: 5 },
   run,
@@ -71,37 +71,40 @@ async function measure(
     await reader.says();
     const before = await rssMib(engine.pid, "VmRSS");
     progress(`a transaction of ${rows} rows`);
-    const shown = await visible(postgres, client, rows, parameters.otherCommits);
-    reader.tell(String(shown.otherCommitted.at(-1)!.position));
-    const late = lateness(await reader.says<At[]>(), shown.otherCommitted);
+    client.tell(rows);
+    await client.says();
+    const shown = client.says<string>();
+    const { committedNs, otherCommitted } = await commitBeside(postgres, rows, parameters.otherCommits);
+    const visibleMs = Number(BigInt(await shown) - committedNs) / 1e6;
+    reader.tell(String(otherCommitted.at(-1)!.position));
+    const late = lateness(await reader.says<At[]>(), otherCommitted);
     const peak = await rssMib(engine.pid, "VmHWM");
+    for (const one of parts.splice(0)) await one.stop();
+    progress(`${rows} rows past a bare replication connection`);
+    const bareLate = await bareLateness(postgres, rows, parameters.otherCommits);
     progress(`${rows} rows into a bare PGlite`);
     const conditions: Conditions = { postgres: postgres.version, rows, otherCommits: parameters.otherCommits };
     return [
-      figure("visible_ms", "ms", shown.ms, await bare(postgres.url, directory), { conditions }),
+      figure("visible_ms", "ms", visibleMs, await bare(postgres.url, directory), { conditions }),
       { figure: "engine_rss_growth_mib", value: peak - before, unit: "MiB", conditions },
-      { figure: "others_p50_ms", value: percentile(late, 0.5), unit: "ms", conditions },
-      { figure: "others_p99_ms", value: percentile(late, 0.99), unit: "ms", conditions },
+      figure("others_p50_ms", "ms", percentile(late, 0.5), percentile(bareLate, 0.5), { conditions }),
+      figure("others_p99_ms", "ms", percentile(late, 0.99), percentile(bareLate, 0.99), { conditions }),
     ];
   } finally {
     for (const one of parts) await one.stop();
   }
 }
 
-/** From the acknowledgement of COMMIT to the live query's callback. Others commit meanwhile, one row at a time. */
-async function visible(
+/** The large transaction, and when it was acknowledged; right behind it others commit, one row at a time. */
+async function commitBeside(
   { url, query }: BenchPostgres,
-  client: Part,
   rows: number,
   otherCommits: number,
-): Promise<{ ms: number; otherCommitted: At[] }> {
-  client.tell(rows);
-  await client.says();
+): Promise<{ committedNs: bigint; otherCommitted: At[] }> {
   const writer = new pg.Client({ connectionString: url });
   await writer.connect();
   await writer.query("begin");
   await writer.query(insertRows(table, rows));
-  const shown = client.says<string>();
   await writer.query("commit");
   const committedNs = process.hrtime.bigint();
   const otherCommitted: At[] = [];
@@ -114,7 +117,28 @@ async function visible(
   }
   await query(`update ${other} set n = n + 1`);
   await writer.end();
-  return { ms: Number(BigInt(await shown) - committedNs) / 1e6, otherCommitted };
+  return { committedNs, otherCommitted };
+}
+
+/** How late the others are without us: Postgres decodes one transaction after the other, and sends the large one first. */
+async function bareLateness(postgres: BenchPostgres, rows: number, otherCommits: number): Promise<number[]> {
+  const { url, query } = postgres;
+  await query(`truncate ${table}`);
+  await query(`create publication bench_bare for table ${table}, ${other}`);
+  await query("select pg_create_logical_replication_slot('bench_bare', 'pgoutput')");
+  const reader = part("bare.ts", url, "bench_bare", "bench_bare");
+  try {
+    await reader.says();
+    const { otherCommitted } = await commitBeside(postgres, rows, otherCommits);
+    reader.tell(String(otherCommitted.at(-1)!.position));
+    return lateness(await reader.says<At[]>(), otherCommitted);
+  } finally {
+    await reader.stop();
+    await query(
+      "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = 'bench_bare' and active",
+    );
+    await query("select pg_drop_replication_slot('bench_bare'); drop publication bench_bare");
+  }
 }
 
 /** An instant, and how far the stream was then. */
