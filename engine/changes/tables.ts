@@ -6,6 +6,7 @@
 import type pg from "pg";
 import { qualifiedName } from "../shapes/name.ts";
 import { describeTable, findTable, unknownTable } from "./catalog.ts";
+import { InTurn } from "./in-turn.ts";
 import { Ready, type ReadyOptions } from "./ready.ts";
 import type { Table } from "./table.ts";
 
@@ -20,6 +21,7 @@ export class Tables {
   private readonly pool: pg.Pool;
   private readonly options: TablesOptions;
   private readonly readiness: Ready;
+  private readonly found = new InTurn<number>();
   private readonly ready = new Map<number, Promise<void>>();
   private readonly described = new Map<number, Promise<Table>>();
 
@@ -35,8 +37,9 @@ export class Tables {
    */
   async get(schema: string, name: string, full: boolean): Promise<Table> {
     for (;;) {
-      const oid = await findTable(this.pool, schema, name);
-      await once(this.ready, oid, () => this.makeReady(oid, qualifiedName(schema, name), full));
+      const known = qualifiedName(schema, name);
+      const oid = await this.found.get(known, () => findTable(this.pool, schema, name));
+      await once(this.ready, oid, () => this.makeReady(oid, known, full));
       const table = await once(this.described, oid, () => this.describe(oid, schema, name));
       const isAnother = table.schema !== schema || table.name !== name;
       // Nobody shows a table without a key, so nobody would hear that it has one now.
