@@ -1,5 +1,6 @@
 /** Every benchmark, in the order in which rows flow. */
 import type { Bench } from "./bench.ts";
+import { apply } from "./apply.ts";
 import { catchUp } from "./catch-up.ts";
 import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
@@ -7,6 +8,7 @@ import { firstSync } from "./first-sync.ts";
 import { hostile } from "./hostile.ts";
 import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
+import { live } from "./live.ts";
 import { log } from "./log.ts";
 import { match } from "./match.ts";
 import { snapshot } from "./snapshot.ts";
@@ -23,5 +25,7 @@ export const benches: readonly Bench[] = [
   firstSync,
   catchUp,
   largeTransaction,
+  apply,
+  live,
   slowConsumers,
 ];

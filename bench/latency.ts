@@ -4,27 +4,12 @@
  * clock. To the bytes, what is between is in turn the engine, pg-logical-replication's service feeding a socket, and the
  * floor; to the callback, the engine with a client, and the floor with a bare PGlite.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type Bench, type Conditions, type Figure, figure, type Progress } from "./bench.ts";
-import { differences } from "./latency/rounds.ts";
-import { createTable, insertRows } from "./latency/rows.ts";
+import { type Course, type CourseParameters, onCourse } from "./latency/course.ts";
 import { inTurn, median, percentile } from "./measure.ts";
-import { type BenchPostgres, benchPostgres } from "./postgres.ts";
-import { Part } from "./processes.ts";
 
-interface Parameters {
+interface Parameters extends CourseParameters {
   readonly rounds: number;
-  readonly commits: number;
-  /** Commits at the start of a round that do not count: V8 has yet to compile what a commit runs through. */
-  readonly warmUp: number;
-  readonly pauseMs: number;
-  /** Longer than a callback takes, or commits would wait for the ones before. */
-  readonly callbackPauseMs: number;
-  readonly rows: number;
-  /** How many of the newest rows the live query shows. Commits change these in turn: so many in one callback would hide one. */
-  readonly top: number;
 }
 
 export const latency: Bench<Parameters> = {
@@ -38,28 +23,10 @@ export const latency: Bench<Parameters> = {
   run,
 };
 
-const table = "bench_orders";
-
-async function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
-  const postgres = await benchPostgres();
-  const dataDir = await mkdtemp(join(tmpdir(), "walcast-bench-engine-"));
-  try {
-    await setUp(postgres, parameters);
-    const conditions = { postgres: postgres.version, ...parameters };
-    return figures(await measure(new Course(postgres, dataDir, parameters), parameters, progress), conditions);
-  } finally {
-    await postgres.stop();
-    await rm(dataDir, { recursive: true, force: true });
-  }
-}
-
-async function setUp({ query }: BenchPostgres, { rows }: Parameters): Promise<void> {
-  await query(`
-    ${createTable(table)};
-    ${insertRows(table, rows)};
-    alter table ${table} replica identity full;
-    create publication bench for table ${table}`);
-  await query(`vacuum analyze ${table}`);
+function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
+  return onCourse(parameters, async (course, postgres) => {
+    return figures(await measure(course, parameters, progress), { postgres, ...parameters });
+  });
 }
 
 type Contender = "ours" | "service" | "floor" | "callback" | "callbackFloor";
@@ -77,7 +44,7 @@ function measure(course: Course, { commits, rounds }: Parameters, progress: Prog
     service: announced("pg-logical-replication", () => course.bareFrames("service.ts")),
     floor: announced("the floor", () => course.bareFrames("floor.ts")),
     callback: announced("engine and client", () => course.callbacks()),
-    callbackFloor: announced("the floor and a bare PGlite", () => course.bareCallbacks()),
+    callbackFloor: announced("the floor and a bare PGlite", () => course.bareCallbacks("replica.ts")),
   };
   return inTurn(rounds, contenders, { warmUp: false });
 }
@@ -98,88 +65,4 @@ function figures({ ours, service, floor, callback, callbackFloor }: Latencies, c
     shown("commit_to_callback_p50_ms", 0.5),
     shown("commit_to_callback_p99_ms", 0.99),
   ];
-}
-
-/** The ways from the writer to somebody who looks; each gives the latencies of one round. */
-class Course {
-  private readonly postgres: BenchPostgres;
-  private readonly dataDir: string;
-  private readonly parameters: Parameters;
-
-  constructor(postgres: BenchPostgres, dataDir: string, parameters: Parameters) {
-    this.postgres = postgres;
-    this.dataDir = dataDir;
-    this.parameters = parameters;
-  }
-
-  frames(): Promise<number[]> {
-    const { commits, pauseMs } = this.parameters;
-    return this.latencies(this.engine(), pauseMs, "reader.ts", commits, table);
-  }
-
-  bareFrames(file: string): Promise<number[]> {
-    const { commits, pauseMs } = this.parameters;
-    return this.throughSlot(() => this.latencies(this.slotPart(file), pauseMs, "reader.ts", commits));
-  }
-
-  callbacks(): Promise<number[]> {
-    const { commits, callbackPauseMs, top } = this.parameters;
-    return this.latencies(this.engine(), callbackPauseMs, "client.ts", commits, table, top);
-  }
-
-  bareCallbacks(): Promise<number[]> {
-    const { commits, callbackPauseMs, rows, top } = this.parameters;
-    return this.throughSlot(() =>
-      this.latencies(this.slotPart("floor.ts"), callbackPauseMs, "replica.ts", commits, table, rows, top),
-    );
-  }
-
-  private engine(): Part {
-    return new Part(join(import.meta.dirname, "engine.ts"), this.postgres.url, table, this.dataDir);
-  }
-
-  private slotPart(file: string): Part {
-    return part(file, this.postgres.url, "bench", "bench");
-  }
-
-  /** A slot of its own each time: these acknowledge nothing, and an old slot would send all rounds before again. */
-  private async throughSlot(round: () => Promise<number[]>): Promise<number[]> {
-    const { query } = this.postgres;
-    await query("select pg_create_logical_replication_slot('bench', 'pgoutput')");
-    try {
-      return await round();
-    } finally {
-      await query(
-        "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = 'bench' and active",
-      );
-      await query("select pg_drop_replication_slot('bench')");
-    }
-  }
-
-  /** Whoever looks gets the port of what is between, and then its own arguments. */
-  private async latencies(
-    between: Part,
-    pauseMs: number,
-    looks: string,
-    ...lookArgs: readonly (string | number)[]
-  ): Promise<number[]> {
-    const { commits, warmUp, top } = this.parameters;
-    const parts = [between];
-    try {
-      const port = await between.says<number>();
-      const looking = part(looks, port, ...lookArgs);
-      parts.unshift(looking);
-      await looking.says();
-      const writer = part("writer.ts", this.postgres.url, table, top, commits, pauseMs);
-      parts.unshift(writer);
-      const [arrived, acknowledged] = await Promise.all([looking.says<number[]>(), writer.says<number[]>()]);
-      return differences(arrived, acknowledged).slice(warmUp);
-    } finally {
-      for (const part of parts) await part.stop();
-    }
-  }
-}
-
-function part(file: string, ...args: readonly (string | number)[]): Part {
-  return new Part(join(import.meta.dirname, "latency", file), ...args.map(String));
 }

@@ -9,7 +9,7 @@ import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
 import { Instance } from "./instance.ts";
-import { excerpt, failed, isStalePlan, sqlStateOf } from "./query-errors.ts";
+import { excerpt, failed, isStalePlan } from "./query-errors.ts";
 import { decodeRows, type RawResult, type Row } from "./rows.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import { type Statement, Statements } from "./statements.ts";
@@ -305,31 +305,18 @@ export class Database {
   }
 
   /**
-   * Several queries in one round trip, each by itself: undefined stands for one that failed. `generic`: by a plan that is made
-   * once, which is right for looking up keys; for anything else Postgres may prefer to plan for the values of each run.
+   * Several queries in one round trip, by plans that are made once: right for looking up keys; for anything else Postgres may
+   * prefer to plan for the values of each run. Undefined if one of them failed.
    */
-  queries(runs: readonly Run[], { generic = false } = {}): (RawResult | undefined)[] {
+  lookUps(runs: readonly Run[]): RawResult[] | undefined {
     const [begin, end] = [this.prepare(genericPlans), this.prepare(ownPlans)];
-    const statements = runs.map((run) => this.prepareIfPossible(run));
-    if (generic) this.messages.run(begin.name, []).sync();
-    statements.forEach((statement, i) => statement && this.messages.run(statement.name, runs[i]!.values).sync());
-    if (generic) this.messages.run(end.name, []).sync();
-    const results = resultsIn(this.exec(this.messages))
-      .values()
-      .drop(generic ? 1 : 0);
-    return statements.map((statement) => {
-      const bytes = statement && results.next().value;
-      return statement && bytes ? { bytes, statement } : undefined;
-    });
-  }
-
-  private prepareIfPossible({ sql, parameterTypes }: Run): Statement | undefined {
-    try {
-      return this.prepare(sql, parameterTypes);
-    } catch (error) {
-      if (sqlStateOf(error) === undefined) throw error;
-      return undefined;
-    }
+    const statements = runs.map(({ sql, parameterTypes }) => this.prepare(sql, parameterTypes));
+    this.messages.run(begin.name, []);
+    runs.forEach(({ values }, i) => this.messages.run(statements[i]!.name, values));
+    const bytes = this.exec(this.messages.run(end.name, []).sync());
+    if (findError(bytes)) return undefined;
+    const results = completedIn(bytes);
+    return statements.map((statement, i) => ({ bytes: results[i + 1]!, statement }));
   }
 
   /** What Postgres makes of a query, as it writes node trees. Inside a transaction. */
@@ -404,16 +391,15 @@ export class Database {
   }
 }
 
-/** What came for each Sync; undefined where that was an error. */
-function resultsIn(bytes: Uint8Array): (Uint8Array | undefined)[] {
-  const results: (Uint8Array | undefined)[] = [];
+/** What came of each statement. */
+function completedIn(bytes: Uint8Array): Uint8Array[] {
+  const results: Uint8Array[] = [];
   const replies = new Replies(bytes);
-  let [start, hasFailed] = [0, false];
+  let start = 0;
   while (replies.next()) {
-    if (replies.tag === replyTags.error) hasFailed = true;
-    if (replies.tag !== replyTags.ready) continue;
-    results.push(hasFailed ? undefined : bytes.subarray(start, replies.end));
-    [start, hasFailed] = [replies.end, false];
+    if (replies.tag !== replyTags.complete) continue;
+    results.push(bytes.subarray(start, replies.end));
+    start = replies.end;
   }
   return results;
 }

@@ -19,7 +19,7 @@ export interface Entry extends Place {
 }
 
 export interface Shown {
-  readonly entries: readonly Entry[];
+  readonly entries: Entry[];
   /** Theirs. */
   readonly rows: readonly Row[];
 }
@@ -32,7 +32,10 @@ export interface RowChanges {
   readonly deleted: readonly Row[];
 }
 
-export const nothingShown: Shown = { entries: [], rows: [] };
+/** Its arrays are whose it is. */
+export function nothingShown(): Shown {
+  return { entries: [], rows: [] };
+}
 
 /** Undefined if both are the same. `keyColumns`: which columns tell rows apart; undefined if only all of them do. */
 export function compare(
@@ -56,12 +59,12 @@ export function compare(
   return { shown: shownOf(all), changes: middle.changes };
 }
 
-function first(entries: readonly Entry[]): { shown: Shown; changes: RowChanges } | undefined {
+function first(entries: Entry[]): { shown: Shown; changes: RowChanges } | undefined {
   const shown = shownOf(entries);
   return entries.length === 0 ? undefined : { shown, changes: { inserted: shown.rows, updated: [], deleted: [] } };
 }
 
-function shownOf(entries: readonly Entry[]): Shown {
+function shownOf(entries: Entry[]): Shown {
   return { entries, rows: entries.map(({ row }) => row) };
 }
 

@@ -6,9 +6,11 @@
  */
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import type { Changed } from "./changed.ts";
-import type { Database } from "./database.ts";
+import type { Database, Run } from "./database.ts";
 import { Plans } from "./live/plans.ts";
 import { Query } from "./live/query.ts";
+import { sqlStateOf } from "./query-errors.ts";
+import type { RawResult } from "./rows.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
@@ -119,13 +121,20 @@ export class LiveQueries {
     });
     if (wanted.length === 0) return new Set();
     const started = performance.now();
-    const results = this.database.queries(
-      wanted.map(({ run }) => run),
-      { generic: true },
-    );
+    const results = this.lookUp(wanted.map(({ run }) => run));
     const ms = (performance.now() - started) / wanted.length;
-    const merged = wanted.filter(({ query, keys }, i) => results[i] && query.merge(keys, results[i], ms));
+    const merged = wanted.filter(({ query, keys }, i) => results?.[i] && query.merge(keys, results[i], ms));
     return new Set(merged.map(({ query }) => query));
+  }
+
+  /** Whatever fails in it fails again where each of them runs by itself, and belongs to one of them. */
+  private lookUp(runs: readonly Run[]): readonly RawResult[] | undefined {
+    try {
+      return this.database.lookUps(runs);
+    } catch (error) {
+      if (sqlStateOf(error) === undefined) throw error;
+      return undefined;
+    }
   }
 
   private async runFirst(query: Query): Promise<void> {

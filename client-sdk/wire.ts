@@ -178,6 +178,7 @@ export const replyTags = {
   rowDescription: 0x54,
   parameterDescription: 0x74,
   dataRow: 0x44,
+  complete: 0x43,
   error: 0x45,
   notice: 0x4e,
   ready: 0x5a,

@@ -160,12 +160,17 @@ function limitOf(value: TreeValue | undefined): Limit | undefined {
   if (!isNode(value)) return undefined;
   const { tag, fields } = value;
   if (tag === "PARAM" && fields.paramkind === "0") return { parameter: Number(fields.paramid) - 1 };
-  if (tag !== "CONST" || fields.consttype !== "20") throw new NotIncremental("it has a LIMIT that is computed");
-  return fields.constisnull === "true" ? undefined : { rows: bigintOf(fields.constvalue) };
+  if (tag === "FUNCEXPR" && fields.funcid === INT8_OF_INT4) return limitOf(nodesIn(fields.args)[0]);
+  if (tag !== "CONST" || !["20", "23"].includes(wordOf(fields.consttype)))
+    throw new NotIncremental("it has a LIMIT that is computed");
+  return fields.constisnull === "true" ? undefined : { rows: integerOf(fields.constvalue) };
 }
 
-/** `8 [ 50 0 0 0 0 0 0 0 ]`: the bytes of an int8, least significant first. */
-function bigintOf(value: TreeValue | undefined): number {
+/** pg_proc.oid of what Postgres puts around a number such as 50, to make an int8 of it. */
+const INT8_OF_INT4 = "481";
+
+/** `8 [ 50 0 0 0 0 0 0 0 ]`: the bytes of a number that is not negative, least significant first. */
+function integerOf(value: TreeValue | undefined): number {
   const bytes = Array.isArray(value) ? value.slice(2, -1).map(Number) : [];
   return bytes.reduceRight((sum, byte) => sum * 256 + (byte & 0xff), 0);
 }

@@ -3,7 +3,7 @@ import type { Key } from "../changed.ts";
 import type { Run } from "../database.ts";
 import { type Entry, entriesOf, type RowChanges, type Shown } from "../delta.ts";
 import { keyText } from "../reduce.ts";
-import { type RawResult, type RowDecoder, valueOf } from "../rows.ts";
+import { type RawResult, type Row, type RowDecoder, valueOf } from "../rows.ts";
 import { readText } from "../wire.ts";
 import { type Index, merge } from "./merge.ts";
 import { compareRows } from "./order.ts";
@@ -49,19 +49,25 @@ export class Incremental {
     return true;
   }
 
-  /** What has been merged since; undefined if that comes to nothing. */
-  news(): { shown: Shown; changes: RowChanges } | undefined {
-    const shown = this.current;
+  /** What has been merged since `shown` was; undefined if that comes to nothing. */
+  news({ rows }: Shown): { shown: Shown; changes: RowChanges } | undefined {
+    if (!this.current) return undefined;
     const changes = this.changes();
     this.before.clear();
     const isNew = changes.inserted.length + changes.updated.length + changes.deleted.length > 0;
-    return shown && isNew ? { shown, changes } : undefined;
+    if (!isNew) this.current = { ...this.current, rows };
+    return isNew ? { shown: this.current, changes } : undefined;
   }
 
-  /** A whole result takes the place of all this. */
-  reset(): void {
+  /** A whole result takes the place of all this. Gives what was shown, whose entries have moved on since. */
+  reset(shown: Shown): Shown {
+    const { current } = this;
+    if (!current) return shown;
+    const { rows } = shown;
+    const before = this.before.size > 0 ? restored(rows, current, this.before) : { ...current, rows };
     this.current = this.index = undefined;
     this.before.clear();
+    return before;
   }
 
   private changes(): RowChanges {
@@ -74,7 +80,7 @@ export class Incremental {
     return { inserted: this.inOrder(inserted), updated: this.inOrder(updated), deleted: this.inOrder(deleted) };
   }
 
-  private inOrder(entries: Entry[]): Entry["row"][] {
+  private inOrder(entries: Entry[]): Row[] {
     const { order } = this.plan;
     return entries.sort((a, b) => compareRows(a, b, order)).map(({ row }) => row);
   }
@@ -91,6 +97,13 @@ export class Incremental {
       }),
     );
   }
+}
+
+/** Of rows that were shown: an entry is either still there, or was put aside when it went. */
+function restored(rows: readonly Row[], current: Shown, before: ReadonlyMap<string, Entry | undefined>): Shown {
+  const entries = new Map(current.entries.map((entry) => [entry.row, entry]));
+  for (const was of before.values()) if (was) entries.set(was.row, was);
+  return { rows, entries: rows.map((row) => entries.get(row)!) };
 }
 
 function limitOf({ limit }: Plan, values: readonly (string | null)[]): number {

@@ -1,6 +1,7 @@
 /**
- * Takes the rows that some keys now have into a result that is shown, and gives the next one. Pure, but for the index.
- * A row among equals may stand anywhere among them; one that is there already stays where it is.
+ * Takes the rows that some keys now have into a result, and gives the next one. The array of rows is another one then, as
+ * somebody has the last; entries and index are changed in place, since copying a hundred thousand of them costs more than
+ * all else. A row among equals may stand anywhere among them; one that is there already stays where it is.
  */
 import { type Entry, isSame, type Shown } from "../delta.ts";
 import { compareRows, type OrderColumn } from "./order.ts";
@@ -82,7 +83,7 @@ interface Edit {
 function take(to: Merge, differences: readonly Difference[]): Merged {
   const edits = editsOf(to, differences);
   const entries = edited(to.shown.entries, edits, (entry) => entry);
-  const rows = edited(to.shown.rows, edits, ({ row }) => row);
+  const rows = edited(to.shown.rows.slice(), edits, ({ row }) => row);
   const before = new Map(differences.map(({ key, was }) => [key, was]));
   for (const { key, now } of differences) {
     if (now) to.index.set(key, now);
@@ -154,14 +155,27 @@ function positionsOf({ shown: { entries }, order }: Merge, differences: readonly
   return positions;
 }
 
-/** In pieces, as nearly all of it stays as it is. */
-function edited<Item>(items: readonly Item[], edits: readonly Edit[], itemOf: (entry: Entry) => Item): Item[] {
+// Each moves what is behind it.
+const SPLICES_MAX = 16;
+
+/** In place where there are few; from the end, so that places before them stay what they were. */
+function edited<Item>(items: Item[], edits: readonly Edit[], itemOf: (entry: Entry) => Item): Item[] {
+  if (edits.length > SPLICES_MAX) return rebuilt(items, edits, itemOf);
+  for (const { at, leaves, comes } of edits.toReversed()) {
+    if (leaves && comes) items[at] = itemOf(comes);
+    else if (leaves) items.splice(at, 1);
+    else if (comes) items.splice(at, 0, itemOf(comes));
+  }
+  return items;
+}
+
+function rebuilt<Item>(items: readonly Item[], edits: readonly Edit[], itemOf: (entry: Entry) => Item): Item[] {
   const pieces: (readonly Item[])[] = [];
   let taken = 0;
   for (const { at, leaves, comes } of edits) {
-    if (at > taken) pieces.push(items.slice(taken, at));
+    pieces.push(items.slice(taken, at));
     if (comes) pieces.push([itemOf(comes)]);
-    taken = Math.max(taken, leaves ? at + 1 : at);
+    taken = leaves ? at + 1 : at;
   }
   pieces.push(items.slice(taken));
   return ([] as Item[]).concat(...pieces);

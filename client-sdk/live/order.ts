@@ -49,6 +49,8 @@ export function compareRows(a: RowBytes, b: RowBytes, order: readonly OrderColum
 }
 
 function compareColumn(a: Uint8Array | undefined, b: Uint8Array | undefined, one: OrderColumn): number {
+  // As nearly always, where a row is compared with what it was.
+  if (a && b && compareBytes(a, b) === 0) return 0;
   if (a && b) return one.descending ? -one.compare(a, b) : one.compare(a, b);
   if (a === b) return 0;
   return (a === undefined) === one.nullsFirst ? -1 : 1;

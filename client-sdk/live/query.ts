@@ -55,7 +55,7 @@ export class Query implements LiveQuery<Row> {
   private incremental: Incremental | undefined;
   private why: string | undefined;
   private position: Lsn = zeroLsn;
-  private shown: Shown = nothingShown;
+  private shown: Shown = nothingShown();
   private shownPosition: Lsn = zeroLsn;
   private failure: WalcastError | undefined;
   private runCount = 0;
@@ -196,6 +196,7 @@ export class Query implements LiveQuery<Row> {
       ? { why: "a parameter is a moment that is another one each time" }
       : this.plans.of(database, statement, tables);
     const decode = rowDecoder(statement.columns, database.arrayTypes);
+    if (this.incremental) this.shown = this.incremental.reset(this.shown);
     this.incremental = isPlan(plan) ? new Incremental(plan, values, decode) : undefined;
     this.why = isPlan(plan) ? undefined : plan.why;
   }
@@ -231,10 +232,10 @@ export class Query implements LiveQuery<Row> {
   }
 
   private news(): { shown: Shown; changes: RowChanges } | undefined {
-    if (!this.latest) return this.incremental?.news();
+    if (!this.latest) return this.incremental?.news(this.shown);
     const { result, decode } = this.latest;
     this.latest = undefined;
-    this.incremental?.reset();
+    if (this.incremental) this.shown = this.incremental.reset(this.shown);
     return compare(this.shown, result, decode, this.keyColumns);
   }
 

@@ -22,6 +22,8 @@ export class Restriction {
   private readonly columnCount: number;
   private readonly parameterTypes: readonly number[];
   private readonly key: readonly KeyColumn[];
+  /** By the number of keys that they have room for. */
+  private readonly texts = new Map<number, string>();
 
   /** `sql`: without its LIMIT, so that some of its parameters may stand nowhere; hence their types. */
   constructor(sql: string, columnCount: number, parameterTypes: readonly number[], key: readonly KeyColumn[]) {
@@ -33,25 +35,31 @@ export class Restriction {
 
   /** Throws where Postgres would not run it. */
   prepare(database: Database): void {
-    const { sql } = this.run(this.key.length === 1 ? this.isAmong() : this.isOneOf(slotCounts[0]!), []);
-    database.prepare(sql, this.parameterTypes);
+    database.prepare(this.textFor(slotCounts[0]!), this.parameterTypes);
   }
 
   /** Undefined for more keys than one statement is made for. `values`: of the query's own parameters. */
   to(keys: readonly Key[], values: readonly (string | null)[]): Run | undefined {
     const texts = keys.map((key) => key.map((value) => value ?? null));
-    if (this.key.length === 1)
-      return this.run(this.isAmong(), [...values, encodeTextArray(texts.map(([text]) => text!))]);
+    if (this.key.length === 1) return this.run(1, [...values, encodeTextArray(texts.map(([text]) => text!))]);
     const slots = slotCounts.find((count) => count >= keys.length);
     if (slots === undefined) return undefined;
     const filled = Array.from({ length: slots }, (_, slot) => texts[slot] ?? texts[0]!);
-    return this.run(this.isOneOf(slots), [...values, ...filled.flat()]);
+    return this.run(slots, [...values, ...filled.flat()]);
   }
 
-  private run(condition: string, values: readonly (string | null)[]): Run {
+  private run(slots: number, values: readonly (string | null)[]): Run {
+    return { sql: this.textFor(slots), values, parameterTypes: this.parameterTypes };
+  }
+
+  private textFor(slots: number): string {
+    const known = this.texts.get(slots);
+    if (known !== undefined) return known;
     const names = Array.from({ length: this.columnCount }, (_, i) => nameOf(i)).join(", ");
-    const sql = `SELECT * FROM (${this.sql}\n) AS walcast (${names}) WHERE ${condition}`;
-    return { sql, values, parameterTypes: this.parameterTypes };
+    const condition = this.key.length === 1 ? this.isAmong() : this.isOneOf(slots);
+    const text = `SELECT * FROM (${this.sql}\n) AS walcast (${names}) WHERE ${condition}`;
+    this.texts.set(slots, text);
+    return text;
   }
 
   private isAmong(): string {

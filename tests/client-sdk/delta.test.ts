@@ -25,7 +25,7 @@ function dataRow(values: readonly (string | null)[]): Buffer {
 }
 
 function shown(rows: readonly (readonly [string, string | null])[]): Shown {
-  return compare(nothingShown, result(rows), decode, [0])?.shown ?? nothingShown;
+  return compare(nothingShown(), result(rows), decode, [0])?.shown ?? nothingShown();
 }
 
 test("equal results are no difference, and rows that stay are the same objects", () => {
