@@ -6,6 +6,7 @@ import { createCollection, createLiveQueryCollection, eq } from "@tanstack/db";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
 import { walcastCollectionOptions } from "../../client-sdk/tanstack-db.ts";
 import { cuttable } from "./cuttable.ts";
+import { follow } from "../../examples/tanstack-db/new-orders.ts";
 import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
@@ -205,6 +206,22 @@ interface StoredOrder {
   readonly status: string;
   readonly note: string | null;
 }
+
+test("the example of TanStack DB shows what is new, whichever way it came to be so", async (t) => {
+  const client = await connect(t);
+  const shown: (readonly number[])[] = [];
+  const stop = await follow(client, (ids) => shown.push(ids));
+  const first = shown[0]!;
+  assert.equal(first.length, 10);
+  const xid = await world.transaction(
+    "INSERT INTO orders (id) VALUES (9001), (9002)",
+    `UPDATE orders SET status = 'paid' WHERE id = ${first[0]}`,
+  );
+  await client.awaitPosition({ xid });
+  assert.deepEqual(shown.at(-1), [9002, 9001, ...first.slice(1, 9)]);
+  await world.transaction("DELETE FROM orders WHERE id > 9000");
+  await stop();
+});
 
 test("a collection of a shape that may not be says why, and one with a key of several columns has it", async (t) => {
   const client = await connect(t, { shapes: { items: { table: "items" } } });
