@@ -21,6 +21,8 @@ import {
 import { Awaits } from "./awaits.ts";
 import type { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
+import type { Backoff } from "./backoff.ts";
+import { tokenFailed } from "./connection-errors.ts";
 import { Connection } from "./connection.ts";
 import { isOpen } from "./connection-state.ts";
 import { Database } from "./database.ts";
@@ -31,9 +33,11 @@ import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
 import { LiveQueries, type LiveQuery } from "./live.ts";
 import { checkOptions } from "./options.ts";
-import type { Replica } from "./replica.ts";
+import { Owner } from "./owner.ts";
+import { Patience } from "./patience.ts";
+import { Replica } from "./replica.ts";
 import type { Token } from "./renewal.ts";
-import { seededReplica } from "./seed.ts";
+import { seeded } from "./seed.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
@@ -76,6 +80,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
   private readonly sleep: () => void;
+  private readonly owner: Owner | undefined;
+  private readonly patience: Patience;
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
@@ -84,7 +90,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       crashed: (error) => this.replicaFailed(error),
     });
     this.seed = options.seed;
-    this.opened = this.open().catch((error: unknown) => this.openFailed(error));
+    this.patience = new Patience(backoffOf(options));
+    if (!this.database.isFresh) this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
+    this.opened = this.open(openTimeoutOf(options)).catch((error: unknown) => this.openFailed(error));
     this.opened.catch(() => {});
     this.kysely = createKysely<DB>(this.database, this.opened);
     this.connection = this.createConnection(options);
@@ -191,7 +199,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   setToken(token: Token): void {
     this.refuseIfClosed("set a token");
     this.isNewToken = true;
-    this.connection.setToken(token);
+    this.connection.setToken(this.owner ? this.owner.watch(token) : token);
+    this.patience.wake();
   }
 
   /** Resolves when what is shown now outlives the process; rejects where there is no room for it. */
@@ -201,6 +210,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   wake(): void {
+    this.patience.wake();
     this.connection.wake();
   }
 
@@ -230,9 +240,13 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private async open(): Promise<Replica> {
-    await this.database.open();
-    const replica = await this.database.exclusive(() => seededReplica(this.database, this.seed));
+  private async open(timeoutMs: number): Promise<Replica> {
+    const [owner] = await Promise.all([this.findOwner(timeoutMs), this.database.open()]);
+    const replica = await this.database.exclusive(() => {
+      const found = new Replica(this.database, owner);
+      if (found.isPurged) this.trace.counts.purges++;
+      return seeded(found, this.seed, owner);
+    });
     this.replica = replica;
     this.epoch = replica.epoch;
     const damage = this.database.damage ?? replica.emptied;
@@ -242,6 +256,22 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return replica;
   }
 
+  /** Nothing is shown as long as it is not known whose it is. */
+  private async findOwner(timeoutMs: number): Promise<string | undefined> {
+    for (;;) {
+      try {
+        return await this.patience.within(timeoutMs, this.owner?.find());
+      } catch (error) {
+        if (this.isClosed) throw new WalcastError("closed", "open the replica: the client was closed");
+        this.trace.lastError = tokenFailed(error);
+        const waited = this.patience.wait();
+        this.updateStatus();
+        await waited;
+        this.updateStatus();
+      }
+    }
+  }
+
   /** Where an earlier process may have left a position, or a page brought one, the server has to be told of it. */
   private start(): void {
     if (this.database.isFresh && !this.seed) return this.connection.start();
@@ -249,12 +279,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.opened.then(start, () => {});
   }
 
-  private createConnection({ url, token, backoff, openTimeoutMs }: ClientOptions<Name>): Connection {
+  private createConnection(all: ClientOptions<Name>): Connection {
     const options = {
-      url,
-      token,
-      backoff: { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 },
-      openTimeoutMs: openTimeoutMs ?? 10_000,
+      url: all.url,
+      token: this.owner ? this.owner.watch(all.token) : all.token,
+      backoff: backoffOf(all),
+      openTimeoutMs: openTimeoutOf(all),
     };
     return new Connection(options, {
       greeting: () => this.lanes.greeting(),
@@ -321,6 +351,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.trace.counts.connections++;
     if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
     this.lanes.online(welcome);
+    this.owner?.settled();
     this.awaits.askAgain();
   }
 
@@ -330,6 +361,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (!isNewest) return;
     if (this.isNewToken) this.lanes.removeUnclaimed();
     this.isNewToken = false;
+    this.owner?.settled();
   }
 
   private received(message: ServerMessage): void {
@@ -383,6 +415,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private deriveStatus(): ClientStatus {
     if (this.isClosed) return "closed";
+    if (this.patience.isWaiting) return "offline";
     const { state } = this.connection;
     if (state.kind === "waiting" || state.kind === "closed") return "offline";
     if (!isOpen(state) || !this.lanes.isOnline) return "connecting";
@@ -390,6 +423,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private openFailed(cause: unknown): never {
+    if (cause instanceof WalcastError && cause.code === "closed") throw cause;
     const error = new WalcastError(
       "replica_failed",
       `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
@@ -451,6 +485,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private async shutDown(): Promise<void> {
     const error = new WalcastError("closed", "the client was closed");
     this.sleep();
+    this.patience.close();
     const disconnected = this.connection.close();
     this.updateStatus();
     this.warm.close();
@@ -485,4 +520,12 @@ function emptied(reason: string): WalcastError {
     "replica_failed",
     `open the replica: what an earlier process left cannot be used, and is loaded again: ${reason}`,
   );
+}
+
+function backoffOf({ backoff }: ClientOptions): Backoff {
+  return { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 };
+}
+
+function openTimeoutOf({ openTimeoutMs = 10_000 }: ClientOptions): number {
+  return openTimeoutMs;
 }

@@ -69,6 +69,12 @@ export interface ClientOptions<Name extends string = string> {
   /** Sent when connecting. A function is asked before every connection. */
   readonly token?: Token;
   /**
+   * Who the user is, in words of your own, for a replica that lasts. Without it a JWT's `iss` and `sub` say so, or the token
+   * itself; and a token function is asked before rows of an earlier visit are shown, which then needs what it needs, a network for
+   * instance. Another user's rows are purged.
+   */
+  readonly subject?: string;
+  /**
    * Where the rows live: `"memory://"` (the default) for a PGlite of its own; `"opfs-ahp://name"` for files of the browser's or
    * `"idb://name"` for its IndexedDB; or a directory, in Node, where they outlive the process; or a PGlite of yours, which `close` then leaves open, and on which they last as long as it does. A given PGlite gets the schema `walcast` and the session settings of the server's text formats, and
    * becomes read-only by default: begin with `BEGIN READ WRITE` to write tables of your own.

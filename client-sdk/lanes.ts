@@ -147,6 +147,11 @@ export class Lanes {
     this.backlog.push({ kind: "removeUnclaimed" });
   }
 
+  /** Whose the rows are, after what has come until now. */
+  ownedBy(owner: string | undefined): void {
+    this.backlog.push({ kind: "owner", owner });
+  }
+
   /** A new token was sent: what it does not allow leaves together, once the server has said all of it. */
   deciding(): void {
     this.withdrawals.hold();

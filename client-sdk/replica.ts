@@ -58,6 +58,8 @@ export class Replica {
   readonly database: Database;
   /** Why what an earlier process left could not be used. */
   readonly emptied: string | undefined;
+  /** An earlier process left somebody else's rows, which are gone. */
+  readonly isPurged: boolean;
   /** The history that `reached` belongs to. */
   epoch: string | undefined;
   /** What is shown: everything up to here is applied. Never goes back within a history. */
@@ -73,10 +75,12 @@ export class Replica {
   private hasSpilled = false;
   private memberCount = 0;
 
-  constructor(database: Database) {
+  /** `owner`: whose rows it holds; those of anybody else leave. */
+  constructor(database: Database, owner?: string) {
     this.database = database;
-    const stored = store.openStore(database);
+    const stored = store.openStore(database, owner);
     this.emptied = stored.emptied;
+    this.isPurged = stored.isPurged;
     this.epoch = stored.epoch;
     this.position = this.reached = stored.position;
     this.types = new LocalTypes(database, stored.types);
@@ -106,6 +110,10 @@ export class Replica {
   outdate(member: Member): void {
     if (!this.tables.of(member)) return;
     this.database.transaction(() => this.database.runAll([store.outdateMember(numberOf(member))]));
+  }
+
+  setOwner(owner: string | undefined): void {
+    this.database.transaction(() => this.database.runAll([store.setOwner(owner)]));
   }
 
   /** A server has told us which history it counts in. */

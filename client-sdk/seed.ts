@@ -1,6 +1,5 @@
 /** First rows that came with the page: put into an empty replica, as if an earlier process had left them. */
 import { parseLsn, type Seed, type SeedShape, WalcastError, zeroLsn } from "../engine/protocol.ts";
-import type { Database } from "./database.ts";
 import type { Join } from "./joins.ts";
 import { Replica } from "./replica.ts";
 import { type Row, setField } from "./rows.ts";
@@ -8,13 +7,12 @@ import { requestKey } from "./tables.ts";
 import { type ArrayTypes, decoderOf } from "./values.ts";
 
 /** Inside a turn. A replica that has a position of its own keeps that, and what is missing since then is sent. */
-export function seededReplica(database: Database, seed: Seed | undefined): Replica {
-  const replica = new Replica(database);
+export function seeded(replica: Replica, seed: Seed | undefined, owner: string | undefined): Replica {
   if (!seed || replica.reached !== zeroLsn) return replica;
   replica.enterEpoch(seed.epoch, "everything");
   const joins = Object.values<SeedShape>(seed.shapes).map((shape) => load(replica, shape));
   replica.commit([], joins, parseLsn(seed.position));
-  return new Replica(database);
+  return new Replica(replica.database, owner);
 }
 
 function load(replica: Replica, { request, table, rows }: SeedShape): Join {

@@ -13,12 +13,12 @@ import { forgetStaged, stagingTable } from "./staging.ts";
 import { mark, qualified } from "./tables.ts";
 
 /** Counted up when what follows is changed. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 const schema = `
   BEGIN READ WRITE;
   CREATE SCHEMA walcast;
-  CREATE TABLE walcast.state (one boolean PRIMARY KEY DEFAULT true CHECK (one), format int NOT NULL, epoch text, position pg_lsn NOT NULL);
+  CREATE TABLE walcast.state (one boolean PRIMARY KEY DEFAULT true CHECK (one), format int NOT NULL, epoch text, position pg_lsn NOT NULL, owner text);
   CREATE TABLE walcast.tables (name text PRIMARY KEY, description json NOT NULL, holders text NOT NULL);
   CREATE TABLE walcast.types (name text PRIMARY KEY, description json NOT NULL);
   CREATE TABLE walcast.members (number int PRIMARY KEY, request text NOT NULL, name text NOT NULL, identity text, access text, claimed timestamptz NOT NULL DEFAULT now());
@@ -50,30 +50,42 @@ export interface Stored {
   readonly members: readonly StoredMember[];
   /** Why what was there had to go. */
   readonly emptied: string | undefined;
+  /** What was there was somebody else's. */
+  readonly isPurged: boolean;
 }
 
-/** Finds what is there, or begins. */
-export function openStore(database: Database): Stored {
+/** Finds what is there and belongs to `owner`, or begins. */
+export function openStore(database: Database, owner: string | undefined): Stored {
   const isNew = database.rows("SELECT FROM pg_namespace WHERE nspname = 'walcast'").length === 0;
-  if (isNew) return begin(database, undefined);
+  if (isNew) return begin(database, owner, undefined);
   try {
+    if (ownerOf(database) !== owner) {
+      empty(database);
+      return { ...begin(database, owner, undefined), isPurged: true };
+    }
     const stored = read(database);
     database.transaction(() => clean(database));
     return stored;
   } catch (error) {
     empty(database);
-    return begin(database, error instanceof Error ? error.message : String(error));
+    return begin(database, owner, error instanceof Error ? error.message : String(error));
   }
 }
 
-function begin(database: Database, emptied: string | undefined): Stored {
+function begin(database: Database, owner: string | undefined, emptied: string | undefined): Stored {
   database.script(schema);
-  return { epoch: undefined, position: zeroLsn, tables: [], types: new Map(), members: [], emptied };
+  database.transaction(() => database.runAll([setOwner(owner)]));
+  return { epoch: undefined, position: zeroLsn, tables: [], types: new Map(), members: [], emptied, isPurged: false };
+}
+
+function ownerOf(database: Database): string | undefined {
+  const [state] = database.rows("SELECT format, owner FROM walcast.state");
+  expectFormat(state?.format);
+  return (state?.owner as string | null | undefined) ?? undefined;
 }
 
 function read(database: Database): Stored {
-  const [state] = database.rows("SELECT format, epoch, position::text AS position FROM walcast.state");
-  if (state?.format !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(state?.format)}`);
+  const [state] = database.rows("SELECT epoch, position::text AS position FROM walcast.state");
   const tables = database.rows("SELECT name, description, holders FROM walcast.tables") as unknown as StoredTable[];
   const members = database.rows(
     "SELECT number, request, name, identity, access FROM walcast.members ORDER BY number",
@@ -83,13 +95,18 @@ function read(database: Database): Stored {
   for (const { name } of members)
     if (!tables.some((table) => table.name === name)) throw new Error(`expected the table ${name}, found none`);
   return {
-    epoch: (state.epoch as string | null) ?? undefined,
-    position: parseLsn(String(state.position)),
+    epoch: (state!.epoch as string | null) ?? undefined,
+    position: parseLsn(String(state!.position)),
     tables,
     members,
     types: new Map(types.map(({ name, description }) => [String(name), description as TypeDescription])),
     emptied: undefined,
+    isPurged: false,
   };
+}
+
+function expectFormat(found: unknown): void {
+  if (found !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(found)}`);
 }
 
 /** Whether the table is as it was described, and can be read to its end. */
@@ -155,6 +172,11 @@ function namesOf(rows: readonly Row[]): string[] {
 
 export function setPosition(position: string): Run {
   return { sql: "UPDATE walcast.state SET position = $1", values: [position] };
+}
+
+/** Nobody's, where there is none. */
+export function setOwner(owner: string | undefined): Run {
+  return { sql: "UPDATE walcast.state SET owner = $1", values: [owner ?? null] };
 }
 
 export function setEpoch(epoch: string): Run {

@@ -72,6 +72,8 @@ export class Turn {
         return this.audit(work.lane, work.rows, work.hash);
       case "awaited":
         return void this.tell.push(() => this.hooks.awaited(work.id));
+      case "owner":
+        return this.replica.setOwner(work.owner);
       case "epoch":
         return this.replica.enterEpoch(work.epoch, work.keeps);
     }

@@ -46,6 +46,8 @@ export type Work =
   /** All of it leaves in one local transaction. */
   | { readonly kind: "withdraw"; readonly withdrawals: readonly Withdrawal[] }
   | { readonly kind: "awaited"; readonly id: number }
+  /** Whose the rows are from here on; undefined: nobody's. */
+  | { readonly kind: "owner"; readonly owner: string | undefined }
   | { readonly kind: "epoch"; readonly epoch: string; readonly keeps: EpochKeeps };
 
 /** The rows of a shape that somebody else was allowed to see. */
@@ -66,6 +68,7 @@ export function outlastsStream({ kind }: Work): boolean {
 
 const keptKinds = new Set<Work["kind"]>([
   "claimed",
+  "owner",
   "remove",
   "withdraw",
   "discard",

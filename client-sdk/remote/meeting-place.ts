@@ -56,23 +56,9 @@ export function namesOf(store: string) {
   };
 }
 
-/**
- * The same for all tokens of one user of one server, and nothing that the token could be guessed from. What is no JWT stands for
- * itself. https://www.rfc-editor.org/rfc/rfc7519#section-4.1
- */
-export async function identityOf(url: string, token: string | undefined): Promise<string> {
-  const bytes = new TextEncoder().encode(JSON.stringify([new URL(url).href, subjectOf(token)]));
+/** The same for all tokens of one user of one server, and nothing that the token could be guessed from. */
+export async function identityOf(url: string, who: unknown): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify([new URL(url).href, who]));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function subjectOf(token: string | undefined): unknown {
-  try {
-    const payload = atob(token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
-    const { iss, sub } = JSON.parse(payload) as { iss?: unknown; sub?: unknown };
-    if (typeof sub === "string") return { iss, sub };
-  } catch {
-    // It is no JWT.
-  }
-  return token ?? "nobody";
 }

@@ -2,6 +2,7 @@
  * A page's part in sharing a store: has a worker that contends for it, and brings the page's guest together with whoever
  * has it. Watches over the owner while the page is looked at: one that is frozen has to be robbed.
  */
+import { whoHas } from "../owner.ts";
 import { WalcastError } from "../../engine/protocol.ts";
 import type { Meeting } from "./guest.ts";
 import {
@@ -171,7 +172,8 @@ export class Tab implements Meeting {
   private async identify(): Promise<void> {
     while (!this.closing) {
       try {
-        this.identity = await identityOf(this.options.url, await this.token());
+        const { url, subject } = this.options;
+        this.identity = await identityOf(url, subject === undefined ? whoHas(await this.token()) : { subject });
         this.tell({ kind: "identity", identity: this.identity });
         return this.isIdentified.resolve();
       } catch {

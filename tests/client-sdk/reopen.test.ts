@@ -1,8 +1,9 @@
 /** What an earlier process left on the replica. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type Client, createClient, type Shape } from "../../client-sdk/index.ts";
-import { all, becomes, orders, reached, sharedReplica, synced } from "./clients.ts";
+import { type Client, type ClientOptions, createClient, type Shape } from "../../client-sdk/index.ts";
+import { until } from "../support/until.ts";
+import { all, becomes, orders, reached, sharedReplica, start, synced } from "./clients.ts";
 import { commit, type Peer, type PeerConnection, table, text } from "./peer.ts";
 
 const insert = (id: number) => ({ kind: "insert", row: [String(id), "new"] }) as const;
@@ -16,11 +17,119 @@ async function left(t: TestContext, work?: (client: Client, server: PeerConnecti
   return peer;
 }
 
-function reopen(t: TestContext, peer: Peer): Client {
-  const client = createClient({ url: peer.url, replica: sharedReplica(), backoff: { baseMs: 1, maxMs: 20 } });
+function reopen(t: TestContext, peer: Peer, options: Partial<ClientOptions> = {}): Client {
+  const client = createClient({
+    url: peer.url,
+    replica: sharedReplica(),
+    backoff: { baseMs: 1, maxMs: 20 },
+    ...options,
+  });
   t.after(() => client.close());
   return client;
 }
+
+/** What a user's token looks like to a client, which does not verify it. */
+const tokenOf = (sub: string, issued = 0): string =>
+  ["{}", JSON.stringify({ sub, issued }), "signed"].map((part) => Buffer.from(part).toString("base64url")).join(".");
+
+/** `orders` with two rows, left by a user. */
+async function leftBy(t: TestContext, options: Partial<ClientOptions>): Promise<Peer> {
+  const { peer, client } = await start(t, options);
+  const shape = client.sync({ table: "orders" });
+  const rows = [
+    ["1", "new"],
+    ["2", "new"],
+  ];
+  await (await peer.greeted()).serve(orders, rows, 16n);
+  await shape.ready;
+  await client.close();
+  return peer;
+}
+
+/** Whether `orders` is there, with nobody to ask. */
+async function isThere(client: Client): Promise<boolean> {
+  const rows = await client.query("select from pg_class where relname = 'orders'");
+  return rows.length > 0;
+}
+
+for (const [what, later, isShown] of [
+  ["the same user with a newer token", { token: tokenOf("ann", 1) }, true],
+  ["another user", { token: tokenOf("bob") }, false],
+  ["another user, by a function", { token: () => tokenOf("bob") }, false],
+  ["nobody", {}, false],
+  ["the same user of another server", { token: tokenOf("ann"), url: "ws://127.0.0.1:9/other" }, false],
+  ["the same user by another name", { token: tokenOf("ann"), subject: "ann" }, false],
+] as const)
+  test(`rows that a user left are ${isShown ? "" : "not "}shown to ${what}, also offline`, async (t) => {
+    const peer = await leftBy(t, { token: tokenOf("ann") });
+    const client = reopen(t, peer, later);
+    assert.equal(await isThere(client), isShown);
+    assert.equal(client.inspect().purges, isShown ? 0 : 1);
+    await client.close();
+    assert.equal(await isThere(reopen(t, peer, { token: tokenOf("ann") })), isShown, "what is purged is gone");
+  });
+
+test("as long as a token function gives none, rows are not shown; it is asked again, and once for the connection, too", async (t) => {
+  const peer = await leftBy(t, { token: tokenOf("ann") });
+  let asked = 0;
+  const client = reopen(t, peer, {
+    token: async () => {
+      if (++asked < 3) throw new Error("no network");
+      return tokenOf("ann");
+    },
+  });
+  await reached(client, "offline");
+  assert.equal(client.inspect().lastError?.code, "unauthenticated");
+  assert.equal(await isThere(client), true);
+  const { hello } = await peer.resuming();
+  assert.deepEqual([asked, hello.token], [3, tokenOf("ann")]);
+});
+
+test("where it is said who is there, rows are shown before a token function has answered", async (t) => {
+  const peer = await leftBy(t, { token: tokenOf("ann"), subject: "ann" });
+  const waiting = Promise.withResolvers<string>();
+  const client = reopen(t, peer, { token: () => waiting.promise, subject: "ann" });
+  assert.equal(await isThere(client), true);
+  waiting.resolve("opaque");
+  assert.equal((await peer.resuming()).hello.token, "opaque");
+});
+
+test("between another user's token and the server's answer the rows are nobody's; then they are theirs", async (t) => {
+  for (const isAnswered of [false, true]) {
+    const { peer, client } = await start(t, { token: tokenOf("ann") });
+    const shape = client.sync({ table: "orders" });
+    const server = await peer.greeted();
+    await server.serve(orders, [["1", "new"]], 16n);
+    await shape.ready;
+    client.setToken(tokenOf("bob"));
+    assert.equal((await server.message("authenticate")).token, tokenOf("bob"));
+    if (isAnswered) server.send({ kind: "authenticated" });
+    if (isAnswered) await until(() => client.inspect().authentications === 1);
+    // In its turn after what has come until now.
+    await client.sync({ table: "nothing" }).unsubscribe();
+    await client.close();
+    const bob = reopen(t, peer, { token: tokenOf("bob") });
+    assert.equal(await isThere(bob), isAnswered);
+    await bob.close();
+  }
+});
+
+test("a token that is no JWT may be renewed: the newest that the server took finds the rows", async (t) => {
+  let token = "first";
+  const { peer, client } = await start(t, { token: () => token });
+  const shape = client.sync({ table: "orders" });
+  peer.also = { expiresInMs: 200 };
+  const server = await peer.greeted();
+  await server.serve(orders, [["1", "new"]], 16n);
+  await shape.ready;
+  token = "second";
+  await server.message("authenticate");
+  server.send({ kind: "authenticated" });
+  await until(() => client.inspect().authentications === 1);
+  await client.sync({ table: "nothing" }).unsubscribe();
+  await client.close();
+  assert.equal(await isThere(reopen(t, peer, { token: "second" })), true);
+});
 
 async function goOn(server: PeerConnection): Promise<number> {
   const { id } = await server.message("subscribe");
