@@ -41,8 +41,9 @@ import { seeded } from "./seed.ts";
 import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
 import { parseTableName } from "./tables.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
+import { type EphemeralTopic, Meetings } from "./meetings.ts";
 import { type Revalidated, Revalidations } from "./revalidations.ts";
-import { checkTopic, type Topic, TopicHandle, type TopicOptions } from "./topic.ts";
+import { checkTopic, type EphemeralOptions, type Topic, TopicHandle, type TopicOptions } from "./topic.ts";
 import { Trace } from "./trace.ts";
 import { onWake } from "./wake.ts";
 import { ShapeLease, WarmShapes } from "./warm.ts";
@@ -71,6 +72,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly channels = new Set<ChannelHandle>();
   private readonly listeners = new Set<MessageSubscriber>();
   private readonly revalidations: Revalidations;
+  private readonly meetings: Meetings;
   private currentStatus: ClientStatus = "connecting";
   private epoch: string | undefined;
   private isNewToken = false;
@@ -99,6 +101,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.sleep = onWake(() => this.wake());
     this.lanes = this.createLanes();
     this.liveQueries = this.createLiveQueries();
+    this.meetings = new Meetings((message) => this.connection.send(message));
     this.revalidations = new Revalidations(this.messageHooks());
     this.awaits = new Awaits({
       send: (message) => this.connection.send(message),
@@ -171,8 +174,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return handle as unknown as Channel<R>;
   }
 
-  topic<P = unknown>(name: string, options: TopicOptions = {}): Topic<P> {
+  topic<P = unknown>(name: string, options: EphemeralOptions): EphemeralTopic<P>;
+  topic<P = unknown>(name: string, options?: TopicOptions): Topic<P>;
+  topic(name: string, options: TopicOptions | EphemeralOptions = {}): Topic | EphemeralTopic {
     this.refuseIfClosed("listen to a topic");
+    if ("ephemeral" in options) return this.meetings.topic(name);
     checkTopic(name, options);
     return new TopicHandle(name, options, this.messageHooks());
   }
@@ -294,7 +300,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       authenticated: (isNewest) => this.authenticated(isNewest),
       message: (message) => this.received(message),
       frame: (frame) => this.lanes.frame(frame),
-      down: () => this.lanes.offline(),
+      down: () => {
+        this.meetings.offline();
+        this.lanes.offline();
+      },
       failed: (error) => this.connectionFailed(error),
     });
   }
@@ -352,6 +361,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
     this.lanes.online(welcome);
     this.owner?.settled();
+    this.meetings.online();
     this.awaits.askAgain();
   }
 
@@ -367,6 +377,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private received(message: ServerMessage): void {
     if (message.kind === "error" && message.await !== undefined)
       return this.awaits.refused(message.await, message.error);
+    if (message.kind === "error" && message.topic !== undefined)
+      return this.meetings.refused(message.topic, message.error);
+    if (message.kind === "meeting") return this.meetings.message(message);
     this.lanes.message(message);
   }
 
@@ -491,6 +504,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.warm.close();
     this.awaits.close(error);
     this.revalidations.close();
+    this.meetings.close();
     this.liveQueries.close(error);
     for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
     this.lanes.close(error);

@@ -26,7 +26,8 @@ import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Revalidated } from "./revalidations.ts";
 import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
-import type { Topic, TopicOptions } from "./topic.ts";
+import type { EphemeralTopic } from "./meetings.ts";
+import type { EphemeralOptions, Topic, TopicOptions } from "./topic.ts";
 
 export { errorCodes, formatLsn, parseLsn, WalcastError } from "../engine/protocol.ts";
 export type { ErrorCode, ErrorJson, Lsn, Seed, SeedShape, ShapeRequest } from "../engine/protocol.ts";
@@ -38,7 +39,8 @@ export { rowsOfSeed } from "./seed.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
 export type { Revalidated } from "./revalidations.ts";
-export type { Topic, TopicListener, TopicMessage, TopicOptions, TopicStart } from "./topic.ts";
+export type { EphemeralListener, EphemeralMessage, EphemeralTopic, PresenceChange } from "./meetings.ts";
+export type { EphemeralOptions, Topic, TopicListener, TopicMessage, TopicOptions, TopicStart } from "./topic.ts";
 export type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
 
 /** A database whose tables nobody described: any table, any column, values unknown. */
@@ -159,6 +161,8 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;
   /** Messages that are published under this name, in commit order with the rows. Starts with `subscribe`. Throws `config_invalid`. */
   topic<Payload = unknown>(name: string, options?: TopicOptions): Topic<Payload>;
+  /** What is said to those who are here now, and who is here: for cursors and typing. Lossy, and not in the write-ahead log. */
+  topic<Payload = unknown>(name: string, options: EphemeralOptions): EphemeralTopic<Payload>;
   /**
    * Called when one of these keys is revalidated: once a commit, with those of them that it named. `table:public.orders` is
    * named by every commit that changes the table. Returns what ends it. `onError`: a key that this token may not listen to.

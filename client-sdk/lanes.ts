@@ -239,6 +239,7 @@ export class Lanes {
       case "error":
         if (message.subscription !== undefined) this.refused(this.lane(message.subscription), message.error);
         return;
+      case "meeting":
       case "welcome":
       case "authenticated":
       case "pong":

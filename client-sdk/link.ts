@@ -87,8 +87,7 @@ export class Link {
         `read a message: expected number ${expected}, found ${message.frame}`,
       );
     this.number = expected;
-    const isRefusal = message.kind === "error" && message.subscription === undefined && message.await === undefined;
-    if (isRefusal) this.refused(message.error);
+    if (message.kind === "error" && isOfAll(message)) this.refused(message.error);
     else this.hooks.message(message);
   }
 
@@ -108,4 +107,9 @@ export class Link {
 /** Of UTF-8 has a UTF-16 code unit at most three bytes. */
 function isLonger(text: string, bytesMax: number): boolean {
   return text.length * 3 > bytesMax && new TextEncoder().encode(text).length > bytesMax;
+}
+
+/** The connection is about to close. */
+function isOfAll({ subscription, await: awaited, topic }: Extract<ServerMessage, { kind: "error" }>): boolean {
+  return subscription === undefined && awaited === undefined && topic === undefined;
 }

@@ -37,6 +37,11 @@ export interface TopicOptions {
   readonly limit?: number;
 }
 
+/** Nothing is kept: see EphemeralTopic. */
+export interface EphemeralOptions {
+  readonly ephemeral: true;
+}
+
 export interface Topic<Payload = unknown> {
   readonly name: string;
   /** Starts to listen. Returns what ends it. */

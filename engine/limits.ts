@@ -23,6 +23,8 @@ export interface Limits {
   readonly helloMs: number;
   /** How long a connection may be silent, though it was pinged; then it is cut off. In whole seconds, from 8 s to 16 min. */
   readonly idleMs: number;
+  /** How long a member of an ephemeral topic may be without a connection before it has left. */
+  readonly presenceGraceMs: number;
   /** Initial loads that run at the same time; the others wait their turn. */
   readonly snapshots: number;
   /**
@@ -72,6 +74,8 @@ const limitDefaults: Limits = {
   helloMs: 10_000,
   // Two or three pings of a mobile network that sleeps.
   idleMs: 32_000,
+  // A page that is loaded again, or a network that changes, takes a second or two.
+  presenceGraceMs: 5_000,
   // Each holds a connection and a snapshot, and together they must leave Postgres to its other users.
   snapshots: 4,
   // Some dozens of tables of a million rows, and little beside the log.

@@ -32,6 +32,7 @@ import { type EngineStats, figuresOf, healthOf, statsOf } from "./report.ts";
 import { loadParser } from "./shapes/where.ts";
 import type { Health } from "./sockets/http.ts";
 import { Hub } from "./sockets/hub.ts";
+import { Meetings } from "./sockets/meetings.ts";
 import { Server } from "./sockets/server.ts";
 import { Vetting } from "./sockets/vetting.ts";
 import { Xids } from "./sockets/xids.ts";
@@ -123,6 +124,7 @@ class RunningEngine implements Engine {
   private readonly snapshotPool: Pool;
   private readonly queryPool: Pool;
   private readonly publisher: Publisher;
+  private readonly meetings: Meetings;
   private readonly claim: Claim;
   private readonly server: Server;
   private readonly metrics: Metrics;
@@ -146,6 +148,7 @@ class RunningEngine implements Engine {
       prepare: withoutTimeouts,
     });
     this.queryPool = openPool(config.databaseUrl, "walcast watch", queryConnections, { log });
+    this.meetings = new Meetings(config.limits.presenceGraceMs);
     this.publisher = new Publisher(this.control);
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.vetting = new Vetting(log);
@@ -173,6 +176,7 @@ class RunningEngine implements Engine {
       xids,
       watches,
       publisher: this.publisher,
+      meetings: this.meetings,
       epoch: () => replication.epoch,
       continues: (epoch, position) => replication.continues(epoch, position),
     });
@@ -193,6 +197,7 @@ class RunningEngine implements Engine {
     this.timers.stop();
     clearTimeout(this.acknowledging);
     this.server.close();
+    this.meetings.close();
     await this.vetting.close();
     this.stages?.snapshots.close();
     // They wait a moment for an answer to their goodbye, and not for each other.

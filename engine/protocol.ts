@@ -83,6 +83,13 @@ export interface MessagesRequest {
   readonly limit?: number;
 }
 
+/** Somebody who is in an ephemeral topic and says so. */
+export interface Member {
+  readonly member: string;
+  /** Any JSON. */
+  readonly state: unknown;
+}
+
 /** First rows as far as they came. */
 export interface LoadPart {
   /** As `described` named it. */
@@ -117,6 +124,14 @@ export type ClientMessage =
     }
   /** A subscription to messages; ids are those of `subscribe`. Answered by `listening`, or by `resumed` with an `identity`. */
   | { readonly kind: "listen"; readonly id: number; readonly messages: MessagesRequest; readonly identity?: string }
+  /** Enters an ephemeral topic. Answered by `meeting` with `members`. `secret`: who knows it is the same member again. */
+  | { readonly kind: "meet"; readonly topic: string; readonly secret: string }
+  /** To those who are in it now, or to nobody: not answered. */
+  | { readonly kind: "say"; readonly topic: string; readonly payload: unknown }
+  /** Is a member, with this state, from now on; without a state, is none any more. */
+  | { readonly kind: "track"; readonly topic: string; readonly state?: unknown }
+  /** Leaves it. */
+  | { readonly kind: "part"; readonly topic: string }
   /** Every subscription with an identity has been named: go on from the position of the hello. */
   | { readonly kind: "resume" }
   | { readonly kind: "unsubscribe"; readonly id: number }
@@ -193,8 +208,27 @@ export type ServerMessage = { readonly frame: number } &
     | { readonly kind: "unsubscribed"; readonly id: number }
     | { readonly kind: "awaited"; readonly id: number; readonly position: string }
     | { readonly kind: "pong" }
-    /** With `subscription` or `await`, that one has failed and is over; without, the connection is about to close. */
-    | { readonly kind: "error"; readonly subscription?: number; readonly await?: number; readonly error: ErrorJson }
+    /**
+     * Of an ephemeral topic, one of: `members`, everybody who is one now, with `you`, one's own name; `said`; `came`, a member that
+     * is new, or has another state; `went`.
+     */
+    | {
+        readonly kind: "meeting";
+        readonly topic: string;
+        readonly you?: string;
+        readonly members?: readonly Member[];
+        readonly said?: { readonly from: string; readonly payload: unknown };
+        readonly came?: Member;
+        readonly went?: string;
+      }
+    /** With `subscription`, `await` or `topic` (of a `meet`), that one has failed and is over; without, the connection is about to close. */
+    | {
+        readonly kind: "error";
+        readonly subscription?: number;
+        readonly await?: number;
+        readonly topic?: string;
+        readonly error: ErrorJson;
+      }
   );
 
 /** A shape as its client sees it: enough to create the local table. */

@@ -80,7 +80,7 @@ function transactionAsJson({ position, xid, operations }: Commit): unknown {
 
 test("the page's client messages are accepted as they stand", () => {
   const messages = blocks("json client");
-  assert.equal(messages.length, 11);
+  assert.equal(messages.length, 15);
   for (const message of messages) assert.deepEqual(parseClientMessage(message, 4), JSON.parse(message));
 });
 

@@ -17,7 +17,8 @@ import { parsePlace } from "../storage/place.ts";
 import { alwaysCurrent } from "../storage/storage.ts";
 import { parseTableName } from "../tables.ts";
 import { checkKeys, type Revalidated } from "../revalidations.ts";
-import { checkTopic, type Topic, type TopicListener, type TopicOptions } from "../topic.ts";
+import type { EphemeralTopic } from "../meetings.ts";
+import { type EphemeralOptions, checkTopic, type Topic, type TopicListener, type TopicOptions } from "../topic.ts";
 import { onWake } from "../wake.ts";
 import { GuestChannel } from "./guest-channel.ts";
 import { createGuestKysely } from "./guest-kysely.ts";
@@ -166,14 +167,20 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     return channel as unknown as Channel<R>;
   }
 
-  topic<P = unknown>(name: string, options: TopicOptions = {}): Topic<P> {
+  topic<P = unknown>(name: string, options: EphemeralOptions): EphemeralTopic<P>;
+  topic<P = unknown>(name: string, options?: TopicOptions): Topic<P>;
+  topic(name: string, options: TopicOptions | EphemeralOptions = {}): Topic | EphemeralTopic {
     this.refuseIfClosed("listen to a topic");
+    if ("ephemeral" in options)
+      throw new WalcastError("config_invalid", "an ephemeral topic: pages that share one replica have none yet", {
+        hint: "use a client with a replica of its own, memory://",
+      });
     checkTopic(name, options);
     return {
       name,
-      subscribe: (listener) => {
+      subscribe: (listener: TopicListener) => {
         const request = { topic: name, options };
-        const topic = new GuestTopic(request, listener as TopicListener);
+        const topic = new GuestTopic(request, listener);
         this.handles.add(topic);
         const opened = this.link.open("topic", request, topic);
         if (this.failure) topic.failed(this.failure)();

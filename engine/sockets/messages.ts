@@ -11,6 +11,10 @@ const clientKinds = [
   "unsubscribe",
   "await",
   "audited",
+  "meet",
+  "say",
+  "track",
+  "part",
   "ping",
 ];
 
@@ -46,6 +50,15 @@ export function parseClientMessage(text: string, depthMax: number): ClientMessag
         ...optional("position", message["position"], asText),
         ...optional("xid", message["xid"], asXid),
       };
+    case "meet":
+      return { kind: "meet", topic: asText(message["topic"], "topic"), secret: asText(message["secret"], "secret") };
+    case "say":
+      if (message["payload"] === undefined) throw malformed("expected a payload, found nothing");
+      return { kind: "say", topic: asText(message["topic"], "topic"), payload: message["payload"] };
+    case "track":
+      return { kind: "track", topic: asText(message["topic"], "topic"), ...optional("state", message["state"], same) };
+    case "part":
+      return { kind: "part", topic: asText(message["topic"], "topic") };
     case "audited":
       return { kind: "audited", id: asId(message["id"]), matches: asBoolean(message["matches"], "matches") };
     case "ping":
@@ -185,6 +198,11 @@ function optional<K extends string, T>(
 function asObject(value: unknown, what: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw malformed(`expected ${what} as an object, found ${shown(value)}`);
+}
+
+/** Any JSON. */
+function same(value: unknown): unknown {
+  return value;
 }
 
 function asText(value: unknown, name: string): string {

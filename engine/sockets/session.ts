@@ -28,6 +28,7 @@ import { Feed } from "./feed.ts";
 import { Frames, type Socket, type Unnumbered } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import { Lane, type LaneOptions } from "./lane.ts";
+import { type Meetings, OwnMeetings } from "./meetings.ts";
 import { MalformedSubscription, parseClientMessage } from "./messages.ts";
 import { messagesFor } from "./topics.ts";
 import type { Vetting } from "./vetting.ts";
@@ -39,6 +40,7 @@ export interface SessionServices {
   readonly tables: Tables;
   readonly vetting: Vetting;
   readonly xids: Xids;
+  readonly meetings: Meetings;
   /** Identifies this history of this database. */
   readonly epoch: () => string;
   /** Why a client that left off at this position of that epoch cannot go on from there; undefined where it can. */
@@ -66,6 +68,7 @@ export class Session {
   private readonly token: string | undefined;
   private lastId = 0;
   private readonly awaits: Awaits;
+  private readonly meetings: OwnMeetings;
 
   constructor(socket: Socket, services: SessionServices, users: Tally, token: string | undefined) {
     this.services = services;
@@ -80,6 +83,12 @@ export class Session {
       refuse: (error, code) => this.refuse(error, code),
     });
     this.feed = new Feed(new Frames(socket, limits.backlogBytesPerConnection, services.hub.counters));
+    this.meetings = new OwnMeetings(
+      services,
+      this.feed.frames,
+      () => this.credentials.auth,
+      (topic, error) => this.answer({ kind: "error", topic, error: error.toJSON() }),
+    );
     this.awaits = new Awaits(services, this.feed, (message) => this.answer(message));
     this.helloTimer = this.expect("hello");
   }
@@ -111,6 +120,7 @@ export class Session {
 
   drained(): void {
     this.feed.frames.drained();
+    this.meetings.drained();
   }
 
   /** The socket is gone. */
@@ -119,6 +129,7 @@ export class Session {
     clearTimeout(this.helloTimer);
     this.credentials.end();
     this.feed.frames.end();
+    this.meetings.close();
     for (const lane of this.lanes.values()) lane.end({ mayReturn: true });
     this.lanes.clear();
     this.services.vetting.forget(this);
@@ -186,6 +197,8 @@ export class Session {
     else if (message.kind === "await") void this.awaits.take(message);
     else if (message.kind === "resume") this.resume();
     else if (message.kind === "ping") this.feed.frames.control({ kind: "pong" });
+    else if (message.kind === "meet" || message.kind === "say" || message.kind === "track" || message.kind === "part")
+      void this.meetings.take(message);
     else if (message.kind === "audited") this.lanes.get(message.id)?.answered(message.matches);
   }
 
@@ -214,7 +227,10 @@ export class Session {
     if (!(await this.credentials.take(token))) return;
     // Until then what it has goes on by the old one: not for long, should a rule not answer.
     this.helloTimer = this.decideInTime();
-    const verdicts = await Promise.all([...this.lanes.values()].map((lane) => lane.review()));
+    const [verdicts] = await Promise.all([
+      Promise.all([...this.lanes.values()].map((lane) => lane.review())),
+      this.meetings.review(),
+    ]);
     clearTimeout(this.helloTimer);
     if (this.phase === "over") return;
     for (const apply of verdicts) apply();

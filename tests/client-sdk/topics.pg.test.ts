@@ -29,6 +29,7 @@ before(async () => {
   world = await running(
     {
       positionEveryMs: 2_000,
+      limits: { presenceGraceMs: 300 },
       tables: { orders: { read: true }, private: { read: () => false } },
       auth: (token) => ({ claims: { sub: token }, scopes: token === undefined ? [] : [scopeOf(token)] }),
       topics: {
@@ -530,4 +531,68 @@ test("an EventSource is refused as a client is, and nothing of it is left when i
   for (const one of many) assert.equal((await one.next()).event, "listening");
   for (const one of many) one.close();
   await until(async () => (await world.metric('walcast_clients{state="streaming"}')) <= 1);
+});
+
+test("what is said in an ephemeral topic reaches those who are there, and only those who may say something do", async (t) => {
+  const [ann, bob, eve] = await Promise.all(["ann", "bob", "eve"].map((name) => world.greeted(name)));
+  for (const one of [ann!, bob!, eve!]) one.send({ kind: "meet", topic: "chat", secret: `${one.position}` });
+  for (const one of [ann!, bob!]) await one.control("meeting", ({ members }) => members !== undefined);
+  eve!.send({ kind: "part", topic: "chat" });
+  eve!.send({ kind: "say", topic: "chat", payload: "from outside" });
+  bob!.send({ kind: "say", topic: "chat", payload: "may not" });
+  assert.equal((await bob!.control("error", ({ topic }) => topic === "chat")).error.code, "forbidden");
+  ann!.send({ kind: "say", topic: "chat", payload: { x: 1, __proto__: null } });
+  assert.deepEqual((await bob!.control("meeting", ({ said }) => said !== undefined)).said!.payload, { x: 1 });
+  ann!.send({ kind: "say", topic: "chat", payload: "x".repeat(20_000) });
+  assert.equal((await ann!.control("error", ({ topic }) => topic === "chat")).error.code, "too_large");
+  for (const topic of ["nowhere", "staff", "closed", "__proto__"]) {
+    bob!.send({ kind: "meet", topic, secret: "s" });
+    const { error } = await bob!.control("error", (message) => message.topic === topic);
+    assert.equal(error.code, topic === "staff" || topic === "closed" ? "forbidden" : "unknown_topic");
+  }
+  // More than anybody says by hand is dropped, and nothing waits for it.
+  for (let n = 0; n < 1_000; n++) ann!.send({ kind: "say", topic: "chat", payload: n });
+  ann!.send({ kind: "ping" });
+  await ann!.control("pong");
+  const heard = bob!.received.filter((one) => "control" in one && one.control.kind === "meeting" && one.control.said);
+  assert.ok(heard.length < 400, `${heard.length} were said`);
+  t.diagnostic(`${heard.length} of 1,000 were said`);
+});
+
+test("a member is seen to come, to change and to leave; one that loses its connection has a while to return", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  const bob = await world.greeted("bob");
+  bob.send({ kind: "meet", topic: "chat", secret: "bob's" });
+  await bob.control("meeting");
+  const client = await connect(t, { url: network.url, token: "ann", backoff: { baseMs: 1, maxMs: 5 } });
+  const chat = client.topic<string>("chat", { ephemeral: true });
+  const names: string[] = [];
+  const sizes: number[] = [];
+  chat.subscribe({
+    onConnect: ({ you }) => names.push(you),
+    onPresence: ({ members }) => sizes.push(members.length),
+  });
+  chat.track({ cursor: 1 });
+  chat.publish("hello");
+  const came = (await bob.control("meeting", (one) => one.came !== undefined)).came!;
+  assert.deepEqual(came.state, { cursor: 1 });
+  assert.deepEqual((await bob.control("meeting", (one) => one.said !== undefined)).said, {
+    from: came.member,
+    payload: "hello",
+  });
+  // Whoever knows its name, and not what that was made of, is somebody else.
+  bob.send({ kind: "meet", topic: "chat", secret: came.member });
+  network.cut();
+  await until(() => names.length === 2);
+  assert.deepEqual(names, [came.member, came.member]);
+  chat.track({ cursor: 2 });
+  assert.deepEqual((await bob.control("meeting", (one) => one.came !== undefined)).came, {
+    member: came.member,
+    state: { cursor: 2 },
+  });
+  assert.ok(!bob.received.some((one) => "control" in one && one.control.kind === "meeting" && one.control.went));
+  await until(() => chat.members.length === 1);
+  await client.close();
+  assert.equal((await bob.control("meeting", (one) => one.went !== undefined)).went, came.member);
+  assert.deepEqual(sizes.slice(0, 1), [1]);
 });

@@ -175,6 +175,7 @@ export class RawClient {
         return this.send({ kind: "audited", id: message.id, matches: this.shape(message.id).audit(message) });
       case "resumed":
         return assert.fail("a connection that begins anew resumes nothing");
+      case "meeting":
       case "listening":
         return assert.fail("a client of rows listens to nothing");
       case "authenticated":
