@@ -27,6 +27,7 @@ export class Contender {
   private identity: string | undefined;
   private host: Host | undefined;
   private release: (() => void) | undefined;
+  /** That was heard of: announcements may have been made before this worker began. */
   private lastOwner: string | undefined;
 
   constructor(scope: WorkerScope, { worker, options, port }: Extract<ToWorker, { kind: "start" }>) {
@@ -86,7 +87,7 @@ export class Contender {
   /** One robber at a time, and nobody who is not the owner any more. */
   private async rob(owner: string): Promise<void> {
     await navigator.locks.request(this.names.robbing, { ifAvailable: true }, async (lock) => {
-      if (!lock || this.host || this.lastOwner !== owner) return;
+      if (!lock || this.host || (this.lastOwner ?? owner) !== owner) return;
       this.waiting.abort();
       await new Promise<void>((robbed) => void this.contend({ steal: true }, robbed));
     });

@@ -16,7 +16,7 @@ import {
 import { errorFromJson, portOf } from "./messages.ts";
 
 /** Three that are not answered, and a page that says nothing in their place: within two seconds somebody else has the store. */
-const PING_MS = 400;
+const PING_MS = 300;
 const MISSED_MAX = 3;
 /** A page that is offline has no token, perhaps, and never will until it is online. */
 const TOKEN_AGAIN_MS = 2_000;

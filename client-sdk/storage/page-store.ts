@@ -14,6 +14,8 @@ const PAGE_BYTES = 32 * 1024;
 // Of a large store, some megabytes at a time.
 const PAGES_AT_ONCE = 256;
 
+const FENCE = "fence";
+
 /** The files in memory, as they are when they are asked for. */
 export interface Files {
   read(path: string, at: number, length: number): Uint8Array;
@@ -38,6 +40,8 @@ export class PageStore implements StorageBackend {
   private readonly files: Files;
   private readonly lost: (reason: string) => void;
   private database: IDBDatabase | undefined;
+  /** Names whoever opened the store last: only that one writes. */
+  private readonly fence = crypto.randomUUID();
   /** Of the files that are stored. */
   private sizes = new Map<string, number>();
 
@@ -50,6 +54,9 @@ export class PageStore implements StorageBackend {
 
   async init(): Promise<void> {
     this.database = await this.open();
+    const transaction = this.database.transaction("owner", "readwrite");
+    transaction.objectStore("owner").put(this.fence, FENCE);
+    await done(transaction);
   }
 
   /** Throws where a page is missing. */
@@ -84,6 +91,7 @@ export class PageStore implements StorageBackend {
     const database = await open(this.name, (created) => {
       created.createObjectStore("files", { keyPath: "path" });
       created.createObjectStore("pages", { keyPath: ["path", "number"] });
+      created.createObjectStore("owner").put(this.fence, FENCE);
     });
     // Whoever deletes it waits until we let go of it. A site's data that are cleared are gone without asking.
     database.onversionchange = () => {
@@ -109,8 +117,9 @@ export class PageStore implements StorageBackend {
 
   /** All of it or nothing. */
   private async write(database: IDBDatabase, { ops, files }: ChangeSet): Promise<void> {
-    const transaction = database.transaction(["files", "pages"], "readwrite");
+    const transaction = database.transaction(["files", "pages", "owner"], "readwrite");
     const isDone = done(transaction);
+    const fenced = this.checkFence(transaction);
     const sizes = new Map(this.sizes);
     const writing = new Writing(transaction, this.files, sizes);
     for (const { op, path } of ops) {
@@ -118,8 +127,16 @@ export class PageStore implements StorageBackend {
       else writing.remove(path);
     }
     for (const file of [...files.wal, ...files.data, ...files.control]) writing.file(file);
-    await isDone;
+    await Promise.all([fenced, isDone]);
     this.sizes = sizes;
+  }
+
+  /** Whoever was frozen may not know yet that it has lost the store. Its files are another history than what is stored. */
+  private async checkFence(transaction: IDBTransaction): Promise<void> {
+    const fence = await result<string>(transaction.objectStore("owner").get(FENCE));
+    if (fence === this.fence) return;
+    transaction.abort();
+    throw new Error("another client has opened it since");
   }
 }
 

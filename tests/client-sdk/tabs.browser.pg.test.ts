@@ -10,10 +10,10 @@ import { until } from "../support/until.ts";
 
 /** What page.ts leaves for us to reach. */
 interface PageGlobals {
-  readonly client: Client;
+  readonly client: Client & { readonly meeting: { readonly isHosting: boolean; readonly common: BroadcastChannel } };
   readonly live: LiveQuery<{ id: number; status: string }>;
   readonly shown: readonly string[];
-  readonly statuses: readonly string[];
+  readonly heard: readonly unknown[];
 }
 
 const releasing: (() => Promise<unknown>)[] = [];
@@ -24,7 +24,7 @@ let browser: Browser;
 
 before(async () => {
   world = await running(
-    {},
+    { topics: { news: { read: true } } },
     "CREATE TABLE orders (id int PRIMARY KEY, status text); INSERT INTO orders VALUES (1, 'new'), (2, 'new')",
   );
   url = await servePage(releases, { root: new URL("tabs", import.meta.url) });
@@ -37,58 +37,154 @@ after(async () => {
 
 /** One user's browser: its tabs have one storage. */
 class Tabs {
-  readonly context: BrowserContext;
-  private readonly replica: string;
+  readonly pages = new Set<Page>();
+  private readonly context: BrowserContext;
 
-  constructor(context: BrowserContext, replica: string) {
+  private constructor(context: BrowserContext) {
     this.context = context;
-    this.replica = replica;
   }
 
   static async start(t: TestContext): Promise<Tabs> {
     const context = await browser.newContext();
     t.after(() => context.close());
-    return new Tabs(context, "idb://tabs");
+    return new Tabs(context);
   }
 
-  async open(token?: string): Promise<Page> {
+  async open(options: Readonly<Record<string, string>> = {}): Promise<Page> {
     const page = await this.context.newPage();
-    page.on("pageerror", (error) => assert.fail(error));
-    page.on("console", (message) => message.type() === "error" && console.error(message.text()));
-    const query = new URLSearchParams({ server: world.engine.url, replica: this.replica, ...(token ? { token } : {}) });
+    page.on("pageerror", (error) => console.error(error));
+    const query = new URLSearchParams({ server: world.engine.url, replica: "idb://tabs", ...options });
     await page.goto(`${url}/?${query.toString()}`);
+    this.pages.add(page);
     return page;
   }
+
+  async close(page: Page): Promise<void> {
+    this.pages.delete(page);
+    await page.close({ runBeforeUnload: false });
+  }
+
+  async crash(page: Page): Promise<void> {
+    this.pages.delete(page);
+    const session = await this.context.newCDPSession(page);
+    // It cannot answer.
+    await Promise.race([session.send("Page.crash").catch(() => {}), page.waitForEvent("crash")]);
+  }
+
+  /** The one whose worker has the replica. */
+  async owner(): Promise<Page> {
+    for (;;)
+      for (const page of this.pages) if (await isHosting(page)) return page;
+  }
+
+  /** Changes all rows, and waits until every tab shows it. Returns the milliseconds that took. */
+  async write(status: string): Promise<number> {
+    const started = performance.now();
+    await world.transaction(
+      `UPDATE orders SET status = '${status}'`,
+      `SELECT walcast.publish('news', to_jsonb('${status}'::text))`,
+    );
+    for (const page of this.pages)
+      await until(async () => (await page.evaluate(() => (globalThis as unknown as PageGlobals).shown.at(-1))) === `${status},${status}`);
+    return Math.round(performance.now() - started);
+  }
 }
 
-function shown(page: Page): Promise<string> {
-  return page.evaluate(() => (globalThis as unknown as PageGlobals).shown.at(-1) ?? "");
+function isHosting(page: Page): Promise<boolean> {
+  return page.evaluate(() => (globalThis as unknown as PageGlobals).client.meeting.isHosting);
 }
 
-async function shows(page: Page, text: string): Promise<void> {
-  await until(async () => (await shown(page)) === text);
+const frozenMs = 3_000;
+
+function beBusy(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end; );
 }
 
-async function write(status: string): Promise<string> {
-  await world.transaction(`UPDATE orders SET status = '${status}'`);
-  return `1 ${status},2 ${status}`;
+function shown(page: Page): Promise<readonly string[]> {
+  return page.evaluate(() => (globalThis as unknown as PageGlobals).shown);
 }
 
 function clients(): Promise<number> {
   return world.metric('walcast_clients{state="live"}');
 }
 
-test("tabs share one replica and one socket, and go on when the one that has it is closed, crashes or is frozen", async (t) => {
+async function isOneClient(): Promise<boolean> {
+  return (await clients()) === 1;
+}
+
+test("tabs share one replica and one socket, and go on when the one that has it is closed or crashes", async (t) => {
   const tabs = await Tabs.start(t);
   const first = await tabs.open();
-  await shows(first, await write("first"));
-  const others = [await tabs.open(), await tabs.open(), await tabs.open()];
-  for (const page of others) await shows(page, await write("shared"));
+  await tabs.write("first");
+  const others = [await tabs.open(), await tabs.open()];
+  await tabs.write("shared");
   assert.equal(await clients(), 1);
+  const read = await others[0]!.evaluate(async () => {
+    const { client } = globalThis as unknown as PageGlobals;
+    const took: number[] = [];
+    for (let i = 0; i < 200; i++) {
+      const started = performance.now();
+      await client.query("SELECT status FROM orders WHERE id = $1", [1]);
+      took.push(performance.now() - started);
+    }
+    return took.sort((a, b) => a - b)[100]!;
+  });
+  t.diagnostic(`a read by key through another tab's worker: ${read.toFixed(2)} ms`);
 
+  await tabs.close(first);
+  t.diagnostic(`closed: the others show the next commit after ${await tabs.write("closed")} ms`);
+  await tabs.crash(await tabs.owner());
+  t.diagnostic(`crashed: ${await tabs.write("crashed")} ms`);
+  const [last] = tabs.pages;
+  const statuses = (await shown(last!)).map((rows) => rows.split(",")[0]);
+  assert.deepEqual(statuses.slice(-3), ["shared", "closed", "crashed"]);
+  const heard = await last!.evaluate(() => (globalThis as unknown as PageGlobals).heard);
+  assert.deepEqual(heard.slice(-2), ["closed", "crashed"]);
+  await until(isOneClient);
+});
+
+test("a tab that is frozen gives the replica away, or is robbed of it and never writes to it again", async (t) => {
+  const tabs = await Tabs.start(t);
+  const first = await tabs.open();
+  const second = await tabs.open();
+  await tabs.write("first");
+  // As if frozen, from which Chromium spares workers: neither the page nor its worker says a word.
+  tabs.pages.delete(first);
+  const [worker] = first.workers();
+  await first.evaluate((ms) => {
+    const { common } = (globalThis as unknown as PageGlobals).client.meeting;
+    const hear = common.onmessage;
+    common.onmessage = null;
+    setTimeout(() => (common.onmessage = hear), ms);
+  }, frozenMs);
+  const ended = worker!.waitForEvent("close");
+  worker!.evaluate(beBusy, frozenMs).catch(() => {});
   const started = performance.now();
-  await first.close();
-  const closed = await write("closed");
-  for (const page of others) await shows(page, closed);
-  t.diagnostic(`closed: ${Math.round(performance.now() - started)} ms`);
+  await until(() => isHosting(second));
+  t.diagnostic(`robbed: after ${Math.round(performance.now() - started)} ms`);
+  await tabs.write("robbed");
+  await ended;
+  tabs.pages.add(first);
+  await tabs.write("thawed");
+  await until(isOneClient);
+
+  await second.evaluate(() => document.dispatchEvent(new Event("freeze")));
+  await until(() => isHosting(first));
+  await tabs.write("given");
+});
+
+test("a tab of somebody else does not share", async (t) => {
+  const tabs = await Tabs.start(t);
+  await tabs.open();
+  await tabs.write("ours");
+  const other = await tabs.open({ token: "somebody else's" });
+  tabs.pages.delete(other);
+  const code = await other.evaluate(() =>
+    (globalThis as unknown as PageGlobals).client.preload().then(
+      () => "shared",
+      (error: { code: string }) => error.code,
+    ),
+  );
+  assert.equal(code, "config_invalid");
+  assert.deepEqual(await shown(other), []);
 });

@@ -13,7 +13,7 @@ const client: Client = createClient({
 });
 const live = client.live<{ id: number; status: string }>("SELECT id, status FROM orders ORDER BY id");
 const shown: string[] = [];
-const statuses: string[] = [];
-live.subscribe((rows) => shown.push(rows.map(({ id, status }) => `${id} ${status}`).join()));
-client.onStatus((status) => statuses.push(status));
-Object.assign(globalThis, { client, live, shown, statuses });
+const heard: unknown[] = [];
+live.subscribe((rows) => shown.push(rows.map(({ status }) => status).join()));
+client.topic("news").subscribe({ onMessage: ({ payload }) => heard.push(payload) });
+Object.assign(globalThis, { client, live, shown, heard });
