@@ -8,6 +8,8 @@ import { Host } from "./host.ts";
 import { type Announcement, type FromWorker, namesOf, type StoreOptions, type ToWorker } from "./meeting-place.ts";
 import { errorToJson, type Port, portOf, type ToGuest, type ToHost } from "./messages.ts";
 
+type Join = Extract<Announcement, { kind: "join" }>;
+
 export interface WorkerScope {
   postMessage(message: FromWorker): void;
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
@@ -23,7 +25,9 @@ export class Contender {
   private readonly names: ReturnType<typeof namesOf>;
   private readonly common: BroadcastChannel;
   private readonly waiting = new AbortController();
-  private readonly guests = new Map<string, { identity: string | undefined; leave(): void; refuse(): void }>();
+  private readonly guests = new Map<string, { identity: string; leave(): void; refuse(): void }>();
+  /** Pages that came before it was known whose replica this is. */
+  private readonly early = new Map<string, Join>();
   private identity: string | undefined;
   private host: Host | undefined;
   private release: (() => void) | undefined;
@@ -127,11 +131,13 @@ export class Contender {
   }
 
   /** A page of somebody else does not share: what it may see is something else. */
-  private admit(host: Host, { guest, identity }: Extract<Announcement, { kind: "join" }>): void {
+  private admit(host: Host, join: Join): void {
+    const { guest, identity } = join;
+    if (this.identity === undefined) return void this.early.set(guest, join);
     this.guests.get(guest)?.leave();
     const channel = new BroadcastChannel(this.names.guest(guest));
     const port = portOf<ToGuest, ToHost>(channel);
-    if (this.isSomebodyElse(identity)) return refuse(port);
+    if (identity !== this.identity) return refuse(port);
     const forget = host.addGuest(port);
     const entry = {
       identity,
@@ -151,11 +157,10 @@ export class Contender {
 
   private identify(identity: string): void {
     this.identity = identity;
-    for (const guest of this.guests.values()) if (this.isSomebodyElse(guest.identity)) guest.refuse();
-  }
-
-  private isSomebodyElse(identity: string | undefined): boolean {
-    return identity !== undefined && this.identity !== undefined && identity !== this.identity;
+    for (const guest of this.guests.values()) if (guest.identity !== identity) guest.refuse();
+    if (!this.host) return;
+    for (const join of this.early.values()) this.admit(this.host, join);
+    this.early.clear();
   }
 
   private say(announcement: Announcement): void {

@@ -38,6 +38,8 @@ export interface Meeting {
     link: Pick<Link, "attach" | "detach" | "refuse" | "ping" | "heardMs">,
     token: () => Promise<string | undefined>,
   ): void;
+  /** Resolves when it is settled whether the guest stays with its host. */
+  tokenChanged(): Promise<void>;
   /** The guest has closed. Resolves when nothing of it is left. */
   close(): Promise<void>;
 }
@@ -226,7 +228,11 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   setToken(token: Token): void {
     this.refuseIfClosed("set a token");
     this.token = token;
-    this.link.call("setToken").catch(() => {});
+    const tell = async (): Promise<void> => {
+      await this.meeting.tokenChanged();
+      await this.link.call("setToken");
+    };
+    tell().catch(() => {});
   }
 
   /** As of the host's last word, which is at most a tenth of a second old. */

@@ -40,7 +40,7 @@ export type Announcement =
   | { readonly kind: "who" }
   | { readonly kind: "owner"; readonly owner: string }
   /** A page wants to be the owner's guest, and listens to a channel of its own name. */
-  | { readonly kind: "join"; readonly owner: string; readonly guest: string; readonly identity: string | undefined }
+  | { readonly kind: "join"; readonly owner: string; readonly guest: string; readonly identity: string }
   /** Is that owner's page running? */
   | { readonly kind: "alive?"; readonly owner: string }
   | { readonly kind: "alive"; readonly owner: string };

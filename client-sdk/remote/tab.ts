@@ -18,7 +18,7 @@ import { errorFromJson, portOf } from "./messages.ts";
 /** Three that are not answered, and a page that says nothing in their place: within two seconds somebody else has the store. */
 const PING_MS = 300;
 const MISSED_MAX = 3;
-/** A page that is offline has no token, perhaps, and never will until it is online. */
+/** A page that is offline has no token, perhaps. */
 const TOKEN_AGAIN_MS = 2_000;
 
 /** What the platform tells a page before it stops it, perhaps for ever. */
@@ -165,10 +165,20 @@ export class Tab implements Meeting {
     await this.isIdentified.promise;
     if (this.owner !== owner || this.isHosting || this.closing) return;
     this.link?.attach(portOf(new BroadcastChannel(this.names.guest(this.guest))));
-    this.say({ kind: "join", owner, guest: this.guest, identity: this.identity });
+    this.say({ kind: "join", owner, guest: this.guest, identity: this.identity! });
   }
 
-  /** Offline nobody can know; who is online and gets no token has nothing to look for at others'. */
+  /** The page has another token, perhaps of somebody else: whoever it was a guest of decides anew. */
+  async tokenChanged(): Promise<void> {
+    const before = this.identity;
+    await this.identify();
+    if (before === undefined || this.identity === before || this.isHosting) return;
+    this.link?.detach();
+    this.owner = undefined;
+    this.say({ kind: "who" });
+  }
+
+  /** Nobody is let in as long as it is not known who that is. */
   private async identify(): Promise<void> {
     while (!this.closing) {
       try {
@@ -177,7 +187,6 @@ export class Tab implements Meeting {
         this.tell({ kind: "identity", identity: this.identity });
         return this.isIdentified.resolve();
       } catch {
-        if (!navigator.onLine) this.isIdentified.resolve();
         await new Promise((resolve) => setTimeout(resolve, TOKEN_AGAIN_MS));
       }
     }

@@ -50,6 +50,7 @@ function join(t: TestContext, host: Host, options: Partial<ClientOptions> = {}):
       link = to;
       move(host);
     },
+    tokenChanged: async () => {},
     close: async () => {},
   };
   const client = new GuestClient<Record<string, Record<string, unknown>>, string>(
