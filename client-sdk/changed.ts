@@ -25,6 +25,16 @@ export class Changed {
     return new Set(this.keysByTable.keys());
   }
 
+  /** Of all tables together. Undefined where they are unknown. */
+  get keyCount(): number | undefined {
+    let count = 0;
+    for (const keys of this.keysByTable.values()) {
+      if (!keys) return undefined;
+      count += keys.size;
+    }
+    return count;
+  }
+
   has(table: string): boolean {
     return this.keysByTable.has(table);
   }

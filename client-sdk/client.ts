@@ -28,6 +28,7 @@ import { isOpen } from "./connection-state.ts";
 import { Database } from "./database.ts";
 import type { Row } from "./rows.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
+import { Sizes } from "./inspection.ts";
 import { createKysely } from "./kysely.ts";
 import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
@@ -79,6 +80,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private readonly trace = new Trace();
+  private readonly sizes: Sizes;
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
   private readonly sleep: () => void;
@@ -92,6 +94,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       crashed: (error) => this.replicaFailed(error),
     });
     this.seed = options.seed;
+    this.sizes = new Sizes(this.database);
     this.patience = new Patience(backoffOf(options));
     if (!this.database.isFresh) this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
     this.opened = this.open(openTimeoutOf(options)).catch((error: unknown) => this.openFailed(error));
@@ -221,18 +224,27 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   inspect(): Inspection {
+    this.look();
+    return this.inspection;
+  }
+
+  /** Somebody wants to know what the shapes hold. */
+  look(): void {
+    if (this.replica && !this.isClosed)
+      this.sizes.refresh(this.replica, [...this.handles], this.trace.counts.transactions);
+  }
+
+  /** What is known without looking. */
+  get inspection(): Inspection {
+    const serverPosition = later(this.lanes.serverPosition, this.lsn);
     return {
       status: this.status,
       position: this.position,
+      serverPosition: formatLsn(serverPosition),
       epoch: this.epoch,
       ...this.trace.inspect(),
       storage: this.database.inspect(),
-      shapes: Array.from(this.handles, ({ request, status, progress, error }) => ({
-        ...request,
-        status,
-        progress,
-        error: error?.toJSON(),
-      })),
+      shapes: Array.from(this.handles, (shape) => this.sizes.inspect(shape, this.lsn, serverPosition)),
       channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
       live: this.liveQueries.list(),
     };
@@ -340,6 +352,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const handle = new ShapeHandle(options, {
       leave: (shape) => this.unsync(shape),
       describe: async ({ member }) => (await this.opened).descriptionOf(member),
+      position: () => this.lsn,
     });
     this.handles.add(handle);
     if (this.failure) handle.failed(this.failure);
@@ -395,7 +408,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private applied(changed: Changed): () => void {
-    this.trace.transaction(this.position, changed.tables);
+    this.trace.transaction(this.position, changed);
     const settle = this.liveQueries.applied(changed);
     return () => {
       settle();
@@ -527,6 +540,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const handles = [...this.handles].filter(({ tableName }) => !tables || tables.has(tableName));
     return handles.every(({ status }) => status === "error") ? handles[0]?.error : undefined;
   }
+}
+
+function later(a: Lsn, b: Lsn): Lsn {
+  return a > b ? a : b;
 }
 
 function emptied(reason: string): WalcastError {

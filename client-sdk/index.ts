@@ -22,10 +22,11 @@ import { WalcastClient } from "./client.ts";
 import type { Token } from "./renewal.ts";
 import { checkOptions } from "./options.ts";
 import { createGuest } from "./remote/create.ts";
+import type { ShapeInspection } from "./inspection.ts";
 import type { LiveInspection, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Revalidated } from "./revalidations.ts";
-import type { Shape, ShapeOptions, ShapeProgress, ShapeStatus } from "./shape.ts";
+import type { Shape, ShapeOptions } from "./shape.ts";
 import type { EphemeralTopic } from "./meetings.ts";
 import type { EphemeralOptions, Topic, TopicOptions } from "./topic.ts";
 
@@ -34,6 +35,7 @@ export type { ErrorCode, ErrorJson, Lsn, Seed, SeedShape, ShapeRequest } from ".
 export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
 export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Token } from "./renewal.ts";
+export type { ShapeInspection } from "./inspection.ts";
 export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
 export { rowsOfSeed } from "./seed.ts";
 export { askToPersist } from "./storage/persist.ts";
@@ -194,7 +196,7 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    * becomes visible; for what only the application knows of (a message from a native shell, a page that speaks for a worker).
    */
   wake(): void;
-  /** What a developer wants to see. Plain data. */
+  /** What a developer wants to see. Plain data, which an element shows: `@walcast/client/inspector`. */
   inspect(): Inspection;
   /** Ends everything. Leaves no socket and no timer, and no PGlite but a given one. */
   close(): Promise<void>;
@@ -204,12 +206,16 @@ export interface TransactionTrace {
   readonly position: string;
   /** Local tables it changed. */
   readonly tables: readonly string[];
+  /** How many rows of them, at most. Undefined where that is not known: a table was filled or emptied, or very many changed. */
+  readonly keys: number | undefined;
   readonly at: Date;
 }
 
 export interface Inspection {
   readonly status: ClientStatus;
   readonly position: string;
+  /** What the server was last heard to have. */
+  readonly serverPosition: string;
   /** The history that positions belong to: changes when the server has another database behind it. */
   readonly epoch: string | undefined;
   /** Connections that were welcomed. */
@@ -231,11 +237,7 @@ export interface Inspection {
   readonly lastError: ErrorJson | undefined;
   /** Where the rows are kept, and whether what is kept is as new as what is shown. */
   readonly storage: StorageInspection;
-  readonly shapes: readonly (ShapeRequest & {
-    readonly status: ShapeStatus;
-    readonly progress: ShapeProgress;
-    readonly error: ErrorJson | undefined;
-  })[];
+  readonly shapes: readonly ShapeInspection[];
   readonly channels: readonly (ShapeRequest & { readonly status: string })[];
   readonly live: readonly LiveInspection[];
   readonly lastTransactions: readonly TransactionTrace[];

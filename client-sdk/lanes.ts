@@ -95,6 +95,11 @@ export class Lanes {
     return this.lanes.values().every((lane) => lane.stage === "over" || isShown(lane));
   }
 
+  /** What the server was last heard to have. */
+  get serverPosition(): Lsn {
+    return this.incoming.position > this.target ? this.incoming.position : this.target;
+  }
+
   /** What the next hello says. */
   greeting(): { epoch?: string; position?: string } {
     if (this.epoch === undefined || this.incoming.position === zeroLsn) return {};

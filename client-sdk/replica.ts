@@ -24,6 +24,7 @@ import { Changed } from "./changed.ts";
 import { netChanges } from "./complete.ts";
 import type { Database, Run } from "./database.ts";
 import { describeTable, type ShapeDescription } from "./description.ts";
+import type { Size } from "./inspection.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
 import { Leftovers } from "./leftovers.ts";
 import { isShared, type LocalTable, LocalTables, type Member, numberOf } from "./local-tables.ts";
@@ -216,6 +217,18 @@ export class Replica {
     const table = this.tables.takerOf(member);
     if (!table) throw new WalcastError("invariant", "audit a shape: expected its rows in a table, found none");
     return auditOf(this.database, table, isShared(table) ? numberOf(member) : undefined);
+  }
+
+  /** Of its rows that can be read; undefined where it has none yet. */
+  sizeOf(member: Member): Size | undefined {
+    const table = this.tables.of(member);
+    if (!table) return undefined;
+    const held = isShared(table) ? `${table.holders} WHERE walcast_shape = ${numberOf(member)}` : table.qualified;
+    const [size] = this.database.rows(
+      `SELECT (SELECT count(*) FROM ${held})::int AS rows, pg_total_relation_size($1::regclass)::float8 AS bytes`,
+      [table.qualified],
+    );
+    return { rows: Number(size!.rows), bytes: Number(size!.bytes) };
   }
 
   /** Payloads that wait for their boundary. */

@@ -2,7 +2,7 @@
  * The handle of a shape: what an application sees of a part of a table that is kept on the replica. The lanes tell it
  * what happens; it tells whoever listens.
  */
-import { type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import { type Lsn, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { ShapeDescription } from "./description.ts";
 import type { Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
@@ -64,6 +64,8 @@ export interface Shape {
 export interface ShapeHooks {
   leave(shape: ShapeHandle): Promise<void>;
   describe(shape: ShapeHandle): Promise<ShapeDescription>;
+  /** What ready shapes show. */
+  position(): Lsn;
 }
 
 export class ShapeHandle implements Shape, Subscriber {
@@ -73,6 +75,8 @@ export class ShapeHandle implements Shape, Subscriber {
   readonly tableName: string;
   /** Equal for shapes that can stand in for each other. */
   readonly keptAs: string;
+  /** What its rows are true at while it is not ready, if it was. */
+  leftOffAt: Lsn | undefined;
   private currentStatus: ShapeStatus = "loading";
   private currentProgress: ShapeProgress = { rows: 0, bytes: 0, estimatedRows: 0 };
   private failure: WalcastError | undefined;
@@ -164,6 +168,7 @@ export class ShapeHandle implements Shape, Subscriber {
 
   private setStatus(status: ShapeStatus): void {
     if (this.currentStatus === status) return;
+    if (this.currentStatus === "ready") this.leftOffAt = this.hooks.position();
     this.currentStatus = status;
     this.statusListeners.emit(status);
   }

@@ -1,5 +1,6 @@
 /** What has happened to a client, for `inspect()`: all of it as counts, and the last of it one by one. */
 import type { WalcastError } from "../engine/protocol.ts";
+import type { Changed } from "./changed.ts";
 import type { ClientStatus, Inspection, TransactionTrace } from "./index.ts";
 
 // Enough to see what happened lately, little enough to keep for ever.
@@ -28,9 +29,9 @@ export class Trace {
     keepLast(this.statuses, { status, at: new Date() });
   }
 
-  transaction(position: string, tables: ReadonlySet<string>): void {
+  transaction(position: string, changed: Changed): void {
     this.counts.transactions++;
-    keepLast(this.transactions, { position, tables: [...tables], at: new Date() });
+    keepLast(this.transactions, { position, tables: [...changed.tables], keys: changed.keyCount, at: new Date() });
   }
 
   inspect(): Pick<Inspection, keyof Trace["counts"] | "lastError" | "lastTransactions" | "statusHistory"> {

@@ -48,9 +48,13 @@ export type GuestOptions<Name extends string> = Pick<ClientOptions<Name>, "token
   readonly replica: string;
 };
 
+/** Who waits for something to be seen inspects at every turn. */
+const LOOK_EVERY_MS = 250;
+
 const nothingKnown: Omit<Inspection, "storage"> = {
   status: "connecting",
   position: "0/0",
+  serverPosition: "0/0",
   epoch: undefined,
   connections: 0,
   authentications: 0,
@@ -76,6 +80,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private currentStatus: ClientStatus = "connecting";
   private token: Token | undefined;
   private inspection: Inspection;
+  private lookedMs = -Infinity;
   private readonly link: Link;
   private readonly meeting: Meeting;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
@@ -237,7 +242,14 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
 
   /** As of the host's last word, which is at most a tenth of a second old. */
   inspect(): Inspection {
+    this.look();
     return { ...this.inspection, status: this.status, position: this.position };
+  }
+
+  private look(): void {
+    if (this.closing || performance.now() - this.lookedMs < LOOK_EVERY_MS) return;
+    this.lookedMs = performance.now();
+    this.link.call("look").catch(() => {});
   }
 
   close(): Promise<void> {

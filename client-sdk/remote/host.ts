@@ -82,7 +82,7 @@ export class Host {
     if (this.isClosed) return;
     this.inspecting ??= setTimeout(() => {
       this.inspecting = undefined;
-      const inspection = this.core.inspect();
+      const inspection = this.core.inspection;
       for (const session of this.sessions) session.inspected(inspection);
     }, INSPECT_MS);
   }

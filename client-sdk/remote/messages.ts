@@ -43,6 +43,8 @@ export interface Calls {
   end(transaction: number, how: "commit" | "rollback"): void;
   /** The page is there again, or its network. */
   wake(): void;
+  /** Somebody inspects the client: what the shapes hold is counted. */
+  look(): void;
   /** Of a shape that is open, by its number. */
   describe(opened: number): ShapeDescription;
   /** `client.pglite`'s own. */
@@ -64,6 +66,7 @@ export const isAskedAgain: Readonly<Record<keyof Calls, boolean>> = {
   setToken: true,
   describe: true,
   wake: true,
+  look: true,
   begin: true,
   step: false,
   end: false,

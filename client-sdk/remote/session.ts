@@ -41,6 +41,7 @@ const handlers: Handlers = {
   step: ({ transactions }, number, sql, params) => transactions.step(number, sql, params),
   end: ({ transactions }, number, how) => transactions.end(number, how),
   wake: ({ core }) => core.wake(),
+  look: ({ core }) => core.look(),
   describe: (session, opened) => session.describe(opened),
   pgliteQuery: ({ core }, sql, params) => core.pglite.query(sql, params && [...params]),
   pgliteExec: ({ core }, sql) => core.pglite.exec(sql),

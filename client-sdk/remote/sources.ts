@@ -4,13 +4,15 @@
  * again, and come back for the same rows.
  */
 import type { ShapeDescription } from "../description.ts";
-import type { Client } from "../index.ts";
+import type { Client, Inspection } from "../index.ts";
 import type { Row } from "../rows.ts";
 import type { Subscription, SubscriptionEvent, Subscriptions, TopicEvent } from "./messages.ts";
 import { keyOf, patchOf } from "./patch.ts";
 
 /** The client that the host serves from. */
 export interface Core extends Client {
+  readonly inspection: Inspection;
+  look(): void;
   /** Called when rows of a later position can be read. Returns what ends it. */
   onPosition(listener: () => void): () => void;
   flush(): Promise<void>;

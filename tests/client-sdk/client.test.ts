@@ -575,6 +575,28 @@ test("what the server would not take is the end of its shape, and of nothing els
   assert.equal(client.inspect().connections, 1);
 });
 
+test("inspect says what each shape holds, what it is true at, and how far that is behind", async (t) => {
+  const { client, server, id } = await synced(t);
+  const open = client.sync({ table: "orders", where: "id > 1" });
+  await server.serve(orders, [["2", "new"]], 16n);
+  await open.ready;
+  const held = () => client.inspect().shapes.map(({ rows, position, lagBytes }) => [rows, position, lagBytes]);
+  assert.deepEqual(held(), [
+    [2, text(16n), 0],
+    [1, text(16n), 0],
+  ]);
+  server.commits(32n, { [id]: [commit(32n, { kind: "insert", row: ["0", "new"] })] });
+  await client.awaitPosition(text(32n));
+  await until(() => held()[0]![0] === 3);
+  assert.deepEqual(held()[1], [1, text(32n), 0]);
+  assert.ok(client.inspect().shapes.every(({ bytes }) => bytes > 8000));
+  server.send({ kind: "resync", id, cause: { code: "schema_changed", message: "it changed" } });
+  server.commits(48n, {});
+  await until(() => held()[1]![1] === text(48n));
+  assert.deepEqual(held()[0], [3, text(32n), 16]);
+  assert.deepEqual(client.inspect().lastTransactions.find(({ position }) => position === text(32n))?.keys, 1);
+});
+
 test("a refused token is not tried again in haste, and a new one at once", async (t) => {
   const { peer, client } = await start(t, { token: () => "stale", backoff: { baseMs: 1, maxMs: 3_600_000 } });
   const first = await peer.connection();

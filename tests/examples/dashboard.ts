@@ -10,6 +10,8 @@ import { buildPage, builtPage } from "../../examples/order-dashboard/server/buil
 import { createShop } from "../../examples/order-dashboard/server/database.ts";
 import { Traffic } from "../../examples/order-dashboard/server/traffic.ts";
 import { launchBrowser } from "../support/browser.ts";
+import { Wire } from "../simulation/wire.ts";
+import { Random } from "../splice/random.ts";
 import { lowPort, type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
 
 export interface Dashboard {
@@ -20,6 +22,11 @@ export interface Dashboard {
   stopEngine(): Promise<void>;
   /** Starts it again where it was. */
   startEngine(): Promise<void>;
+  /** Between the windows and the engine nothing passes any more, and nobody is told. */
+  cutNetwork(): void;
+  mendNetwork(): void;
+  /** Of the engine's metrics. */
+  metric(name: string): Promise<number>;
   /** Runs statements as one transaction. */
   transaction(statements: readonly string[]): Promise<void>;
 }
@@ -52,9 +59,26 @@ export async function openDashboard(t: Releasing): Promise<Dashboard> {
     await rm(dataDir, { recursive: true, force: true });
   });
   const browser = await launchBrowser(t);
+  let isCut = false;
+  const target = { name: "engine", host: "127.0.0.1", port: Number(new URL(url).port) };
+  const wire = await Wire.open(() => (isCut ? undefined : target), new Random(1));
+  t.after(() => wire.close());
   return {
     db,
-    open: (options) => openWindow(browser, url, options),
+    open: (options) => openWindow(browser, `http://127.0.0.1:${wire.port}`, options),
+    cutNetwork: () => {
+      isCut = true;
+      wire.blackhole();
+    },
+    mendNetwork: () => {
+      isCut = false;
+      wire.reset();
+    },
+    metric: async (name) => {
+      const text = await (await fetch(`${url}/metrics`)).text();
+      const samples = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (.*)$`, "gm"))];
+      return samples.reduce((sum, [, value]) => sum + Number(value), 0);
+    },
     stopEngine: () => engine.close(),
     startEngine: async () => void (engine = await start()),
     transaction: (statements) => transaction(db, statements),

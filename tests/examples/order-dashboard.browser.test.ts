@@ -1,6 +1,7 @@
 /** The main promise, seen in a browser: what is committed in Postgres moves in the open page, whole, and nothing else does. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import type { Client } from "../../client-sdk/index.ts";
 import { type Dashboard, openDashboard, type Window } from "./dashboard.ts";
 
 describe("the order dashboard in a browser", () => {
@@ -171,12 +172,67 @@ describe("the order dashboard in a browser", () => {
     assert.deepEqual(shown, expected);
   });
 
+  test("Ctrl+Alt+W opens an inspector that follows the client, for whoever has only a keyboard", async () => {
+    const { page } = window;
+    const inspector = page.locator("walcast-inspector");
+    const search = page.getByLabel("Search orders");
+    await search.focus();
+    await page.keyboard.press("Control+Alt+KeyW");
+    await inspector.locator("[role=tab][aria-selected=true]:focus", { hasText: "Shapes" }).waitFor();
+    const { rows } = await sql("SELECT count(*)::int AS orders FROM orders");
+    const orders = inspector.getByRole("row").filter({ has: page.getByRole("cell", { name: "orders", exact: true }) });
+    await orders.filter({ hasText: rows[0].orders.toLocaleString("en-GB") }).waitFor();
+    assert.match(await orders.innerText(), /ready/);
+    await page.keyboard.press("ArrowRight");
+    await inspector
+      .getByRole("table", { name: "Live queries" })
+      .getByText(/incremental|window|re-run/)
+      .first()
+      .waitFor();
+    await page.keyboard.press("ArrowRight");
+    await sql("UPDATE orders SET amount = 1975.5 WHERE id = 11975");
+    await window.shows(11975, "€1,975.50");
+    const position = await page.evaluate(() => walcast.position);
+    const newest = inspector.getByRole("table", { name: "Transactions" }).getByRole("row").nth(1);
+    await newest.filter({ hasText: "orders" }).filter({ hasText: position }).waitFor();
+    await page.keyboard.press("End");
+    await inspector.getByRole("table", { name: "Status" }).getByText("live").first().waitFor();
+    await page.keyboard.press("Escape");
+    await inspector.waitFor({ state: "hidden" });
+    assert.equal(await search.evaluate((input) => input === document.activeElement), true);
+  });
+
   test("neither window complained about anything", () => {
     assert.deepEqual(window.complaints, []);
     assert.deepEqual(other.complaints, []);
   });
 
   // Last, because a browser notes every socket that cannot be opened as an error in the console.
+  test("a network that was cut during writes: exactly what was missed arrives, and no row is loaded again", async () => {
+    const { page } = window;
+    const ids = [11_991, 11_992];
+    await page.evaluate(recordChanges);
+    const before = await page.evaluate(() => walcast.inspect());
+    const snapshots = await dashboard.metric("walcast_snapshots_total");
+    dashboard.cutNetwork();
+    const amounts = Array.from({ length: 60 }, (_, n) => n + 1);
+    for (const n of amounts)
+      await dashboard.transaction(ids.map((id) => `UPDATE orders SET amount = ${n} WHERE id = ${id}`));
+    // Nobody has told the page. It asks when it wakes, and nobody answers.
+    await page.evaluate(() => dispatchEvent(new Event("online")));
+    await page.locator(".connection:is([data-status=offline], [data-status=connecting])").waitFor();
+    dashboard.mendNetwork();
+    await page.evaluate(() => dispatchEvent(new Event("online")));
+    await window.shows(ids[1]!, "€60.00");
+    assert.deepEqual(
+      await page.evaluate(() => changes),
+      amounts.flatMap((n) => ids.map((id) => [id, `${n}.00`])),
+    );
+    const { refetches, resumes } = await page.evaluate(() => walcast.inspect());
+    assert.deepEqual([refetches, resumes], [before.refetches, before.resumes + 1]);
+    assert.equal(await dashboard.metric("walcast_snapshots_total"), snapshots);
+  });
+
   test("without its engine the page says offline, stays readable, and recovers what it missed", async () => {
     await dashboard.stopEngine();
     await window.page.locator(".connection[data-status=offline], .connection[data-status=connecting]").waitFor();
@@ -195,7 +251,16 @@ describe("the order dashboard in a browser", () => {
 // In the page.
 declare const flashed: string[];
 declare const recorded: string[][];
-declare const walcast: { awaitPosition(position: string): Promise<void> };
+declare const changes: [id: number, amount: string][];
+declare const walcast: Client;
+
+/** Every change of an order, as it comes. */
+async function recordChanges(): Promise<void> {
+  const seen: [number, string][] = [];
+  Object.assign(globalThis, { changes: seen });
+  const channel = walcast.channel<{ id: number; amount: string }>("orders");
+  await channel.on("*", ({ row }) => row && seen.push([row.id, row.amount])).subscribe().ready;
+}
 
 /** Notes the amounts of three rows after every change of the document, and in every frame that is painted. */
 function recordStates(ids: readonly number[]): void {

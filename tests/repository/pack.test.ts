@@ -12,6 +12,7 @@ const execute = promisify(execFile);
 
 const consumer = `
 import { createClient } from "@walcast/client";
+import { mountInspector } from "@walcast/client/inspector";
 import { WalcastProvider } from "@walcast/client/react";
 import { createEngine, defineConfig, jwt, sql, type Engine } from "@walcast/engine";
 
@@ -21,7 +22,7 @@ export const config = defineConfig({
 });
 export const start: () => Promise<Engine> = () => createEngine(config);
 export const url: string = "ws://localhost:4437";
-export const parts = [createClient, WalcastProvider] as const;
+export const parts = [createClient, mountInspector, WalcastProvider] as const;
 // @ts-expect-error: a port is a number, so the types are really there
 defineConfig({ port: "4437" });
 `;
@@ -63,10 +64,10 @@ test(
 );
 
 async function imports(folder: string): Promise<void> {
-  const script = `const [engine, client, react] = await Promise.all([import("@walcast/engine"), import("@walcast/client"), import("@walcast/client/react")]);
-    console.log(typeof engine.createEngine, typeof engine.jwt, typeof client.createClient, typeof react.useLiveQuery);`;
+  const script = `const [engine, client, react, inspector] = await Promise.all([import("@walcast/engine"), import("@walcast/client"), import("@walcast/client/react"), import("@walcast/client/inspector")]);
+    console.log(typeof engine.createEngine, typeof engine.jwt, typeof client.createClient, typeof react.useLiveQuery, typeof inspector.mountInspector);`;
   const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", script], { cwd: folder });
-  assert.equal(stdout.trim(), "function function function function");
+  assert.equal(stdout.trim(), "function function function function function");
 }
 
 /** What it says of a condition that is none shows that it runs. */

@@ -30,6 +30,16 @@ describe("a connection", () => {
     await client.close();
   });
 
+  test("that asks whether anybody is there is answered", async () => {
+    const client = new RawClient(server.engine.url);
+    await once(client.socket, "open");
+    client.send({ kind: "hello" });
+    await client.control("welcome");
+    client.send({ kind: "ping" });
+    await client.control("pong");
+    await client.close();
+  });
+
   test("that says nothing is closed with 4408", async () => {
     const client = new RawClient(server.engine.url);
     assert.equal((await client.control("error")).error.code, "hello_timeout");
