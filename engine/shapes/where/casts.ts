@@ -75,6 +75,14 @@ const between: Readonly<Record<string, (from: SqlType, to: SqlType) => Cast | un
     sql === "pg_catalog.int4" ? { mayFail: false, evaluate: (value) => truthText(value !== 0n) } : undefined,
   "date timestamp": () => ({ mayFail: true, evaluate: (value) => startOfDay(textIn(value)) }),
   "timestamp date": () => ({ mayFail: false, evaluate: (value) => Buffer.from(dayOf(textIn(value))) }),
+  // Days begin where they do in UTC: every connection of ours has that time zone.
+  "date timestamptz": () => ({ mayFail: true, evaluate: (value) => withZone(startOfDay(textIn(value)).toString()) }),
+  "timestamptz date": () => ({ mayFail: false, evaluate: (value) => Buffer.from(dayOf(textIn(value))) }),
+  "timestamp timestamptz": () => ({ mayFail: false, evaluate: (value) => withZone(textIn(value)) }),
+  "timestamptz timestamp": () => ({
+    mayFail: false,
+    evaluate: (value) => Buffer.from(textIn(value).replace("+00", "")),
+  }),
 };
 
 function rangeOf({ sql }: SqlType): (typeof integerTypes)[number] {
@@ -144,18 +152,23 @@ function startOfDay(date: string): Buffer {
 }
 
 function dayOf(timestamp: string): string {
-  return timestamp.replace(/ \d\d:\d\d:[\d.]+/, "");
+  return timestamp.replace(/ \d\d:\d\d:[\d.]+(\+00)?/, "");
+}
+
+function withZone(timestamp: string): Buffer {
+  return Buffer.from(timestamp.replace(/:[\d.]+(?= BC$|$)/, "$&+00"));
 }
 
 // ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Of a float, of an interval and of a time with a zone, what is in memory here is not always what Postgres would print. */
+/** Of a float, of an interval and of a time of day with a zone, what is in memory here is not always what Postgres would print. */
 const printedAlike: ReadonlySet<TypeName> = new Set([
   "bpchar",
   "uuid",
   "enum",
   "date",
   "timestamp",
+  "timestamptz",
   "time",
   "bytea",
   "jsonb",
