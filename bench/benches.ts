@@ -13,6 +13,7 @@ import { log } from "./log.ts";
 import { match } from "./match.ts";
 import { snapshot } from "./snapshot.ts";
 import { slowConsumers } from "./slow-consumers.ts";
+import { storm } from "./storm.ts";
 
 export const benches: readonly Bench[] = [
   decode,
@@ -24,6 +25,7 @@ export const benches: readonly Bench[] = [
   hostile,
   firstSync,
   catchUp,
+  storm,
   largeTransaction,
   apply,
   live,

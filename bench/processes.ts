@@ -2,8 +2,9 @@
  * Parts of a bench that are processes of their own, since two that share an event loop would wait for each other. A
  * child sends messages to its parent and ends when it is disconnected, so that none outlives the bench.
  */
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, type StdioOptions } from "node:child_process";
 import { once } from "node:events";
+import { basename } from "node:path";
 
 /** Long enough for the slowest part: a child that says nothing for so long is stuck. */
 const silentMsMax = 60_000;
@@ -15,7 +16,10 @@ export class Part {
 
   constructor(file: string, ...args: readonly string[]) {
     this.name = file;
-    this.child = fork(file, args, { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    // An engine runs as the program `walcast` does.
+    const execArgv = basename(file) === "engine.ts" ? [...process.execArgv, "--liftoff-only"] : process.execArgv;
+    const stdio = ["ignore", "inherit", "inherit", "ipc"] as StdioOptions;
+    this.child = fork(file, args, { execArgv, serialization: "advanced", stdio });
     this.exited = once(this.child, "exit");
   }
 

@@ -19,6 +19,8 @@ export class RawSocket {
   readonly socket: Socket;
   /** Payload bytes of data messages so far. */
   bytes = 0;
+  /** Data messages so far. */
+  messages = 0;
   /** Of the last binary message. */
   position = 0n;
   onText: (text: string) => void = () => undefined;
@@ -113,6 +115,7 @@ export class RawSocket {
     const short = bytes[1]! & 0x7f;
     this.left = short < 126 ? short : headerBytes === 4 ? bytes.readUInt16BE(2) : Number(bytes.readBigUInt64BE(2));
     if (this.opcode === opcodes.text || this.opcode === opcodes.binary) {
+      this.messages++;
       this.message = this.opcode;
       this.headLength = 0;
     }
