@@ -32,7 +32,7 @@ import { Sizes } from "./inspection.ts";
 import { createKysely } from "./kysely.ts";
 import { Lanes } from "./lanes.ts";
 import { Listeners } from "./listeners.ts";
-import { LiveQueries, type LiveQuery } from "./live.ts";
+import { LiveQueries, type LiveOptions, type LiveQuery } from "./live.ts";
 import { checkOptions } from "./options.ts";
 import { Owner } from "./owner.ts";
 import { Patience } from "./patience.ts";
@@ -159,11 +159,15 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return (await this.database.select(sql, params)) as R[];
   }
 
-  live<R extends object = Row>(query: Queryable<DB, R>, params: readonly unknown[] = []): LiveQuery<R> {
+  live<R extends object = Row>(
+    query: Queryable<DB, R>,
+    params: readonly unknown[] = [],
+    options: LiveOptions = {},
+  ): LiveQuery<R> {
     this.refuseIfClosed("start a live query");
-    if (typeof query === "string") return this.liveQueries.add<R>(query, params);
+    if (typeof query === "string") return this.liveQueries.add<R>(query, params, options);
     const { sql, parameters } = query(this.kysely).compile();
-    return this.liveQueries.add<R>(sql, parameters);
+    return this.liveQueries.add<R>(sql, parameters, options);
   }
 
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {

@@ -23,7 +23,7 @@ import type { Token } from "./renewal.ts";
 import { checkOptions } from "./options.ts";
 import { createGuest } from "./remote/create.ts";
 import type { ShapeInspection } from "./inspection.ts";
-import type { LiveInspection, LiveQuery } from "./live.ts";
+import type { LiveInspection, LiveOptions, LiveQuery } from "./live.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import type { Revalidated } from "./revalidations.ts";
 import type { Shape, ShapeOptions } from "./shape.ts";
@@ -36,7 +36,7 @@ export type { ChangeEvent, ChangeType, Channel } from "./channel.ts";
 export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Token } from "./renewal.ts";
 export type { ShapeInspection } from "./inspection.ts";
-export type { Delta, LiveInspection, LiveQuery, LiveStatus } from "./live.ts";
+export type { Delta, LiveInspection, LiveOptions, LiveQuery, LiveStatus } from "./live.ts";
 export { rowsOfSeed } from "./seed.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
@@ -153,11 +153,13 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
    * A query that stays current. It may name tables that do not exist yet. Only a transaction that changed one of the
    * tables it reads costs it anything: where each row of the result comes from one row of one table, and the result holds
    * that table's primary key and what it is ordered by, the changed rows are looked up; elsewhere the query runs
-   * again. All live queries show the same position.
+   * again. All live queries show the same position, and states in between two transactions never. `coalesce: "frame"` calls
+   * back at most once for each animation frame.
    */
   live<Row extends object = Record<string, unknown>>(
     query: Queryable<Database, Row>,
     params?: readonly unknown[],
+    options?: LiveOptions,
   ): LiveQuery<Row>;
   /** Changes of a table as events. Starts with `subscribe`. */
   channel<Row extends object = Record<string, unknown>>(table: string, options?: ChannelOptions): Channel<Row>;

@@ -7,6 +7,7 @@
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import type { Changed } from "./changed.ts";
 import type { Database, Run } from "./database.ts";
+import { Advice } from "./live/advice.ts";
 import { Plans } from "./live/plans.ts";
 import { Query } from "./live/query.ts";
 import { sqlStateOf } from "./query-errors.ts";
@@ -14,6 +15,16 @@ import type { RawResult } from "./rows.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
+
+export interface LiveOptions {
+  /** `"frame"`: at most one callback for each animation frame, with all that came since the last; about 16 ms where nothing is drawn. */
+  readonly coalesce?: "frame";
+}
+
+export interface LiveRequest extends LiveOptions {
+  readonly sql: string;
+  readonly params: readonly unknown[];
+}
 
 /** What became of the rows that the listener was last called with. */
 export interface Delta<R> {
@@ -76,7 +87,7 @@ export class LiveQueries {
   private readonly opened: Promise<unknown>;
   private readonly hooks: LiveHooks;
   private readonly queries = new Set<Query>();
-  private readonly plans = new Plans();
+  private readonly shared = { plans: new Plans(), advice: new Advice() };
 
   constructor(database: Database, opened: Promise<unknown>, hooks: LiveHooks) {
     this.database = database;
@@ -84,8 +95,8 @@ export class LiveQueries {
     this.hooks = hooks;
   }
 
-  add<R>(sql: string, params: readonly unknown[]): LiveQuery<R> {
-    const query = new Query(sql, params, this.plans, this.hooks, () => this.queries.delete(query));
+  add<R>(sql: string, params: readonly unknown[], options: LiveOptions = {}): LiveQuery<R> {
+    const query = new Query({ sql, params, ...options }, this.shared, this.hooks, () => this.queries.delete(query));
     this.queries.add(query);
     void this.runFirst(query);
     return query as unknown as LiveQuery<R>;

@@ -49,6 +49,10 @@ export class Incremental {
     return true;
   }
 
+  get hasNews(): boolean {
+    return this.before.size > 0;
+  }
+
   /** What has been merged since `shown` was; undefined if that comes to nothing. */
   news({ rows }: Shown): { shown: Shown; changes: RowChanges } | undefined {
     if (!this.current) return undefined;

@@ -33,7 +33,8 @@ export interface NoPlan {
 export function planOf(database: Database, statement: Statement, tables: readonly KeyedTable[]): Plan | NoPlan {
   try {
     const [table] = tables;
-    if (tables.length !== 1 || !table) throw new NotIncremental("it reads more than one table, or none");
+    if (!table) throw new NotIncremental("it reads no table");
+    if (tables.length > 1) throw new NotIncremental("it reads more than one table");
     return planned(database, statement, table);
   } catch (error) {
     return { why: error instanceof NotIncremental ? error.message : `it could not be analysed: ${String(error)}` };

@@ -7,10 +7,12 @@ import type { Changed, Key } from "../changed.ts";
 import type { Database, Run } from "../database.ts";
 import { compare, nothingShown, type RowChanges, type Shown } from "../delta.ts";
 import { call, Deferred, Listeners } from "../listeners.ts";
-import type { Delta, LiveHooks, LiveInspection, LiveQuery, LiveStatus } from "../live.ts";
+import type { Delta, LiveHooks, LiveInspection, LiveQuery, LiveRequest, LiveStatus } from "../live.ts";
 import { sqlStateOf } from "../query-errors.ts";
 import { type RawResult, type Row, type RowDecoder, rowDecoder } from "../rows.ts";
 import type { ResultColumn } from "../wire.ts";
+import type { Advice } from "./advice.ts";
+import { onNextFrame } from "./frame.ts";
 import { Incremental } from "./incremental.ts";
 import { isPlan, namesMoments } from "./plan.ts";
 import type { Plans } from "./plans.ts";
@@ -28,6 +30,12 @@ const lockedTables = `
   FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'walcast')`;
 
+/** What all live queries have in common. */
+export interface Shared {
+  readonly plans: Plans;
+  readonly advice: Advice;
+}
+
 interface Listener {
   readonly callback: (rows: readonly Row[], delta: Delta<Row>) => void;
   wasCalled: boolean;
@@ -39,7 +47,9 @@ export class Query implements LiveQuery<Row> {
   error: WalcastError | undefined;
   private readonly sql: string;
   private readonly params: readonly unknown[];
+  private readonly coalesces: boolean;
   private readonly plans: Plans;
+  private readonly advice: Advice;
   private readonly hooks: LiveHooks;
   private readonly leave: () => void;
   private readonly isReady = new Deferred<readonly Row[]>();
@@ -58,15 +68,19 @@ export class Query implements LiveQuery<Row> {
   private shown: Shown = nothingShown();
   private shownPosition: Lsn = zeroLsn;
   private failure: WalcastError | undefined;
+  /** There while something waits for the next frame. */
+  private callOffFrame: (() => void) | undefined;
   private runCount = 0;
   private mergeCount = 0;
   private lastMs = 0;
   private totalMs = 0;
 
-  constructor(sql: string, params: readonly unknown[], plans: Plans, hooks: LiveHooks, leave: () => void) {
+  constructor({ sql, params, coalesce }: LiveRequest, { plans, advice }: Shared, hooks: LiveHooks, leave: () => void) {
     this.sql = sql;
     this.params = params;
+    this.coalesces = coalesce === "frame";
     this.plans = plans;
+    this.advice = advice;
     this.hooks = hooks;
     this.leave = leave;
   }
@@ -93,6 +107,7 @@ export class Query implements LiveQuery<Row> {
   }
 
   abandon(error: WalcastError): void {
+    this.callOffFrame?.();
     this.isReady.reject(error);
     this.listeners.clear();
     this.changeListeners.clear();
@@ -159,9 +174,20 @@ export class Query implements LiveQuery<Row> {
     }
     this.runCount++;
     this.took(performance.now() - started);
+    if (!this.failure) this.advice.consider(database, this.sql, this.params, this.runCount);
   }
 
+  /** Shows what is new: at once, or with the next frame what has come until then. */
   settle(): void {
+    const isNews = this.latest !== undefined || this.incremental?.hasNews === true;
+    if (!this.coalesces || !isNews || this.failure || this.status !== "ready") return this.settleNow();
+    this.callOffFrame ??= onNextFrame(() => {
+      this.callOffFrame = undefined;
+      this.settleNow();
+    });
+  }
+
+  private settleNow(): void {
     const before = { rows: this.rows, status: this.status, error: this.error };
     this.decide();
     if (this.status === "ready") this.show();

@@ -10,7 +10,7 @@ import type { Channel } from "../channel.ts";
 import type { Token } from "../renewal.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "../index.ts";
 import { Listeners } from "../listeners.ts";
-import type { LiveQuery } from "../live.ts";
+import type { LiveOptions, LiveQuery } from "../live.ts";
 import type { Row } from "../rows.ts";
 import { type Shape, type ShapeOptions, ttlOf } from "../shape.ts";
 import { parsePlace } from "../storage/place.ts";
@@ -141,14 +141,18 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     return (await this.link.call("query", sql, params)) as R[];
   }
 
-  live<R extends object = Row>(query: Queryable<DB, R>, params: readonly unknown[] = []): LiveQuery<R> {
+  live<R extends object = Row>(
+    query: Queryable<DB, R>,
+    params: readonly unknown[] = [],
+    options: LiveOptions = {},
+  ): LiveQuery<R> {
     this.refuseIfClosed("start a live query");
     if (typeof query !== "string") {
       const { sql, parameters } = query(this.kysely).compile();
-      return this.live<R>(sql, parameters);
+      return this.live<R>(sql, parameters, options);
     }
     const live: GuestLive = new GuestLive((live) => {
-      const opened = this.link.open("live", { sql: query, params }, live);
+      const opened = this.link.open("live", { sql: query, params, ...options }, live);
       return () => {
         this.handles.delete(live);
         return opened.close();

@@ -25,7 +25,7 @@ import { type ErrorJson, WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, Channel } from "../channel.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { ChannelOptions, ClientStatus, Inspection } from "../index.ts";
-import type { LiveStatus } from "../live.ts";
+import type { LiveRequest, LiveStatus } from "../live.ts";
 import type { Row } from "../rows.ts";
 import type { ShapeOptions, ShapeProgress, ShapeStatus } from "../shape.ts";
 import type { TopicMessage, TopicOptions } from "../topic.ts";
@@ -76,7 +76,7 @@ export const isAskedAgain: Readonly<Record<keyof Calls, boolean>> = {
 
 /** What a guest can listen to. Equal requests share one source on the host. */
 export interface Subscriptions {
-  live: { request: { readonly sql: string; readonly params: readonly unknown[] }; event: LiveEvent };
+  live: { request: LiveRequest; event: LiveEvent };
   shape: { request: ShapeOptions; event: ShapeEvent };
   channel: { request: { readonly table: string; readonly options: ChannelOptions }; event: ChannelEvent };
   topic: { request: { readonly topic: string; readonly options: TopicOptions }; event: TopicEvent };

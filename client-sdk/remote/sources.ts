@@ -32,8 +32,8 @@ type Open<Name extends keyof Subscriptions> = (
 ) => Source<Subscriptions[Name]["event"]>;
 
 const open: { readonly [Name in keyof Subscriptions]: Open<Name> } = {
-  live(core, { sql, params }, emit) {
-    const live = core.live(sql, params);
+  live(core, { sql, params, ...options }, emit) {
+    const live = core.live(sql, params, options);
     let shown: { rows: readonly Row[]; position: string } | undefined;
     const state = () => ({ kind: "state", status: live.status, error: live.error?.toJSON() }) as const;
     live.subscribe((rows, { position, ...changes }) => {

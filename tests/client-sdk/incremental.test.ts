@@ -4,17 +4,20 @@
  * stand, and at the end of a LIMIT be chosen, differently.
  */
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
 
 import { Changed } from "../../client-sdk/changed.ts";
 import { Database } from "../../client-sdk/database.ts";
-import { LiveQueries, type LiveQuery } from "../../client-sdk/live.ts";
+import { type LiveHooks, LiveQueries, type LiveQuery } from "../../client-sdk/live.ts";
 import type { NetChange } from "../../client-sdk/reduce.ts";
 import type { Row } from "../../client-sdk/rows.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
 
 const database = new Database();
+const hooks: LiveHooks = { isLoading: () => false, failureOf: () => undefined, position: () => zeroLsn };
 let queries: LiveQueries;
 
 before(async () => {
@@ -22,11 +25,7 @@ before(async () => {
   await database.exclusive(() =>
     database.script("BEGIN READ WRITE; CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy'); COMMIT"),
   );
-  queries = new LiveQueries(database, Promise.resolve(), {
-    isLoading: () => false,
-    failureOf: () => undefined,
-    position: () => zeroLsn,
-  });
+  queries = new LiveQueries(database, Promise.resolve(), hooks);
 });
 
 after(() => database.close());
@@ -207,19 +206,30 @@ function apply(name: string, table: Table, { changes, isWhole }: Step): Changed 
 
 // ── The property ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** What `inspect` says of a query. */
+async function modeOf(sql: string, params: readonly unknown[] = []): Promise<string> {
+  const live = queries.add(sql, params);
+  await live.ready;
+  const { mode, why } = queries.list()[0]!;
+  live.close();
+  return why === undefined ? mode : `${mode}: ${why}`;
+}
+
+test("docs/live-queries.md: each query on the page is kept current the way it says", async () => {
+  const page = await readFile(join(import.meta.dirname, "..", "..", "docs", "live-queries.md"), "utf8");
+  const [, schema] = /^```sql\n(.*?)^```$/ms.exec(page)!;
+  await database.exclusive(() => database.script(`BEGIN READ WRITE; ${schema}; COMMIT`));
+  const rows = [...page.matchAll(/^\| `(SELECT .*?)` \| (.*?) \|$/gm)];
+  assert.equal(rows.length, 13);
+  for (const [, sql, mode] of rows) assert.equal(await modeOf(sql!), mode, sql);
+});
+
 test("what is followed and what runs again, and why", async () => {
   await database.exclusive(() =>
     database.script(
       "BEGIN READ WRITE; CREATE TABLE kinds (id int PRIMARY KEY, name text, at timestamptz); CREATE VIEW seen AS SELECT * FROM kinds; COMMIT",
     ),
   );
-  const modeOf = async (sql: string, params: readonly unknown[] = []): Promise<string> => {
-    const live = queries.add(sql, params);
-    await live.ready;
-    const { mode, why } = queries.list()[0]!;
-    live.close();
-    return why === undefined ? mode : `${mode}: ${why}`;
-  };
   for (const [sql, expected, params] of [
     ["SELECT * FROM kinds", "incremental"],
     ["SELECT * FROM kinds;", "incremental"],
@@ -256,6 +266,74 @@ test("what is followed and what runs again, and why", async () => {
     assert.equal(await modeOf(sql, params), expected, sql);
 });
 
+test("a query that reads all of a large table at each change is told of, once, with the index", async (t) => {
+  const warn = t.mock.method(console, "warn", () => {});
+  const own = new LiveQueries(database, Promise.resolve(), hooks);
+  await database.exclusive(() =>
+    database.script(
+      "BEGIN READ WRITE; CREATE TABLE large (id int PRIMARY KEY, who int, note text, at timestamptz); INSERT INTO large SELECT i, i % 9, '', now() FROM generate_series(1, 6000) i; COMMIT",
+    ),
+  );
+  const ask = async (sql: string, params: readonly unknown[] = []): Promise<string | undefined> => {
+    const before = warn.mock.callCount();
+    const live = own.add(sql, params);
+    await live.ready;
+    live.close();
+    const told = warn.mock.calls.slice(before).map(({ arguments: [text] }) => String(text));
+    assert.ok(told.length <= 1);
+    return told[0] && /indexes: \["(.*)"\]/.exec(told[0])?.[1];
+  };
+  assert.equal(await ask("SELECT * FROM large"), undefined);
+  assert.equal(await ask("SELECT * FROM large WHERE id = 5"), undefined);
+  assert.equal(await ask("SELECT count(*) FROM large WHERE note = $1 AND who = $2", ["x", 1]), "note, who");
+  assert.equal(await ask("SELECT count(*) FROM large WHERE note = $1 AND who = $2", ["y", 1]), undefined);
+  assert.equal(await ask("SELECT * FROM large l WHERE who = 3 ORDER BY at DESC LIMIT 5"), "who, at DESC");
+  assert.equal(await ask("SELECT * FROM large WHERE at > $1", ["2024-01-01"]), "at");
+});
+
+test("with `coalesce`, what comes before the next frame is one callback", async (t) => {
+  let draw = (): void => {};
+  const frames = globalThis as { requestAnimationFrame?: unknown; cancelAnimationFrame?: unknown };
+  frames.requestAnimationFrame = (work: () => void) => ((draw = work), 1);
+  frames.cancelAnimationFrame = () => (draw = () => {});
+  t.after(() => {
+    delete frames.requestAnimationFrame;
+    delete frames.cancelAnimationFrame;
+  });
+  const name = '"public"."framed"';
+  const table = { keyTypes: ["int4"], valueTypes: ["text"] };
+  await database.exclusive(() =>
+    database.script(`BEGIN READ WRITE; CREATE TABLE ${name} (k0 int4 PRIMARY KEY, v0 text); COMMIT`),
+  );
+  const live = queries.add<{ k0: number; v0: string }>(`SELECT * FROM ${name} ORDER BY k0`, [], { coalesce: "frame" });
+  await live.ready;
+  const told: unknown[] = [];
+  live.subscribe((rows, { inserted, updated, deleted }) =>
+    told.push([rows.length, inserted, updated, deleted].map((one) => (Array.isArray(one) ? one.length : one))),
+  );
+  await Promise.resolve();
+  const step = async (isWhole: boolean, key: number, row: readonly number[] | undefined): Promise<void> => {
+    const changes = [{ key: [key], row }];
+    const settle = await database.exclusive(() => queries.applied(apply(name, table, { isWhole, changes })));
+    settle();
+  };
+  await step(false, 1, [1]);
+  await step(false, 2, [1]);
+  await step(false, 1, [2]);
+  await step(false, 2, undefined);
+  assert.deepEqual(told, [[0, 0, 0, 0]]);
+  draw();
+  assert.deepEqual(told.slice(1), [[1, 1, 0, 0]]);
+  await step(false, 3, [1]);
+  await step(true, 1, [3]);
+  draw();
+  assert.deepEqual(told.slice(2), [[2, 1, 1, 0]]);
+  await step(false, 4, [1]);
+  live.close();
+  draw();
+  assert.equal(told.length, 3);
+});
+
 let count = 0;
 const modes = new Map<string, number>();
 
@@ -288,7 +366,7 @@ test("what is merged is what running again would give", async () => {
         await database.exclusive(() => database.script(`BEGIN READ WRITE; DROP TABLE ${name}; COMMIT`));
       }
     }),
-    { numRuns: 200 },
+    { numRuns: 250 },
   );
   for (const mode of ["incremental", "window", "re-run"]) assert.ok((modes.get(mode) ?? 0) > 30, `${mode} was tried`);
 });
