@@ -1,5 +1,5 @@
 /**
- * Who waits for a position. A wait ends when the replica is there and no shape is behind it, when the server says that
+ * Who waits for a position. A wait ends when the replica is there and no shape is behind it, or still on its way, when the server says that
  * it cannot come, or when its time is over.
  */
 import { type ClientMessage, type ErrorJson, formatLsn, type Lsn, WalcastError } from "../engine/protocol.ts";
@@ -20,7 +20,7 @@ interface Wait {
 export interface AwaitsHooks {
   send(message: ClientMessage): void;
   position(): Lsn;
-  /** Whether a shape shows rows of an earlier position. */
+  /** Whether a shape shows rows of an earlier position, or none yet. */
   isBehind(): boolean;
 }
 

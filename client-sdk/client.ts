@@ -109,7 +109,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.awaits = new Awaits({
       send: (message) => this.connection.send(message),
       position: () => this.lsn,
-      isBehind: () => this.handles.values().some(({ status }) => status === "resyncing"),
+      isBehind: () => this.handles.values().some(({ status }) => status === "resyncing" || status === "loading"),
     });
     try {
       this.shapes = this.syncDeclared(options.shapes);
@@ -205,7 +205,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   ): Promise<void> {
     this.refuseIfClosed("wait for a position");
     if (this.failure) throw this.failure;
-    if (typeof target === "object") return this.awaits.add({ xid: String(target.xid) }, timeoutMs);
+    if (typeof target === "object") return this.awaits.add({ xid: xidOf(target.xid) }, timeoutMs);
     return this.awaits.add({ position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) }, timeoutMs);
   }
 
@@ -548,6 +548,16 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
 function later(a: Lsn, b: Lsn): Lsn {
   return a > b ? a : b;
+}
+
+/** Throws `malformed_message`: the server would end the connection at it. */
+function xidOf(xid: string | number | bigint): string {
+  const text = String(xid);
+  if (/^\d{1,20}$/.test(text)) return text;
+  throw new WalcastError(
+    "malformed_message",
+    `wait for a transaction: expected its 64-bit xid, found ${text.slice(0, 40)}`,
+  );
 }
 
 function emptied(reason: string): WalcastError {

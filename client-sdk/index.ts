@@ -180,8 +180,8 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   onStatus(listener: (status: ClientStatus) => void): () => void;
   /**
    * Resolves when the replica is at the position (as text or bigint), or at the commit of the transaction (64 bits, as
-   * `pg_current_xact_id()` gives it), with no shape resyncing. Rejects with `await_timeout` (default 10,000 ms),
-   * `transaction_aborted`, `transaction_unknown` or `closed`.
+   * `pg_current_xact_id()` gives it), and no shape is loading or resyncing: then what it did is in the replica, with the first rows of a
+   * shape too. Rejects with `await_timeout` (default 10,000 ms), `transaction_aborted`, `transaction_unknown` or `closed`.
    */
   awaitPosition(
     target: string | bigint | { readonly xid: string | number | bigint },

@@ -5,20 +5,13 @@
  */
 import type { Auth } from "../authenticate.ts";
 import { WalcastError } from "../errors.ts";
-import {
-  type Commit,
-  decodeCommits,
-  decodeFrame,
-  type Frame,
-  type Lsn,
-  type ServerMessage,
-  zeroLsn,
-} from "../protocol.ts";
+import { type Commit, decodeCommits, type Frame, type Lsn, type ServerMessage, zeroLsn } from "../protocol.ts";
 import type { Shape } from "../shapes/shape.ts";
 import { Feed } from "../sockets/feed.ts";
-import { Frames, type Socket } from "../sockets/frames.ts";
+import { Frames } from "../sockets/frames.ts";
 import type { Hub } from "../sockets/hub.ts";
 import { Lane } from "../sockets/lane.ts";
+import { Inlet } from "./inlet.ts";
 import { parseCopyText } from "./copy-text.ts";
 import { type RowChange, Rows } from "./rows.ts";
 
@@ -48,16 +41,12 @@ interface Subscription {
 
 type Altered = Extract<ServerMessage, { kind: "altered" }>;
 
-export class Reader implements Socket {
+export class Reader {
   private readonly feed: Feed;
   private readonly hub: Hub;
   private readonly hooks: ReaderHooks;
   private readonly subscriptions: Subscription[];
-  /** Came, and was not looked at yet: others are served first. */
-  private received: (Uint8Array | string)[] = [];
-  private fragments: Uint8Array[] = [];
-  private number = 0;
-  private checksum = 0;
+  private readonly inlet: Inlet;
   /** Since the last boundary, by position and subscription. */
   private staged = new Map<Lsn, Map<number, Commit[]>>();
   private altered: Altered[] = [];
@@ -69,7 +58,17 @@ export class Reader implements Socket {
   constructor(hub: Hub, resolve: readonly (() => Promise<Shape>)[], hooks: ReaderHooks) {
     this.hub = hub;
     this.hooks = hooks;
-    this.feed = new Feed(new Frames(this, Number.MAX_SAFE_INTEGER, hub.counters));
+    this.inlet = new Inlet({
+      control: (message) => this.control(message),
+      frame: (frame) => this.frame(frame),
+      ended: (reason) =>
+        this.fail(new WalcastError("connection_lost", `watch: the engine ended the connection: ${reason}`)),
+      failed: (error) => {
+        hub.log.error({ err: error }, "reading what clients are sent failed: it is read again");
+        this.fail(new WalcastError("invariant", "watch: what was sent could not be read", { cause: error }));
+      },
+    });
+    this.feed = new Feed(new Frames(this.inlet, Number.MAX_SAFE_INTEGER, hub.counters));
     this.subscriptions = resolve.map((shape, i) => ({
       lane: new Lane(hub, this.feed, {
         id: i + 1,
@@ -93,7 +92,7 @@ export class Reader implements Socket {
   close(): void {
     if (this.over) return;
     this.over = true;
-    this.received = [];
+    this.inlet.close();
     this.feed.frames.end();
     for (const { lane } of this.subscriptions) lane.end();
     this.hub.disconnected(this.feed);
@@ -115,55 +114,7 @@ export class Reader implements Socket {
     return bytes;
   }
 
-  // ── As a socket ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  send(message: string | Uint8Array): number {
-    if (this.received.push(message) === 1) queueMicrotask(() => this.read());
-    return sent;
-  }
-
-  sendFirstFragment(message: Uint8Array): number {
-    this.fragments = [message];
-    return sent;
-  }
-
-  sendFragment(message: Uint8Array): number {
-    this.fragments.push(message);
-    return sent;
-  }
-
-  sendLastFragment(message: Uint8Array): number {
-    return this.send(Buffer.concat([...this.fragments, message]));
-  }
-
-  cork(write: () => void): void {
-    write();
-  }
-
-  getBufferedAmount(): number {
-    return 0;
-  }
-
-  end(_code?: number, reason = "closed"): void {
-    this.fail(new WalcastError("connection_lost", `watch: the engine ended the connection: ${reason}`));
-  }
-
   // ── What came ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private read(): void {
-    const { received } = this;
-    this.received = [];
-    try {
-      for (const message of received) {
-        if (this.over) return;
-        if (typeof message === "string") this.control(JSON.parse(message) as ServerMessage);
-        else this.frame(message);
-      }
-    } catch (error) {
-      this.hub.log.error({ err: error }, "reading what clients are sent failed: it is read again");
-      this.fail(new WalcastError("invariant", "watch: what was sent could not be read", { cause: error }));
-    }
-  }
 
   private fail(reason: WalcastError): void {
     if (this.over) return;
@@ -172,18 +123,14 @@ export class Reader implements Socket {
   }
 
   private control(message: ServerMessage): void {
-    this.number = message.frame;
     if (message.kind === "described") this.subscriptions[message.id - 1]!.loading = new Rows(message.table);
     else if (message.kind === "altered") this.altered.push(message);
     else if (message.kind === "rewind") this.forgetStaged();
-    else if (message.kind === "resync") this.fail(new WalcastError(message.cause.code, message.cause.message));
+    else if (message.kind === "resync") this.fail(errorOf(message.cause));
     else if (message.kind === "error") this.fail(errorOf(message.error));
   }
 
-  private frame(bytes: Uint8Array): void {
-    const frame = decodeFrame(bytes, { number: this.number + 1, previousChecksum: this.checksum });
-    this.number = frame.number;
-    this.checksum = frame.checksum;
+  private frame(frame: Frame): void {
     if (frame.kind === "copy") this.copy(frame);
     else if (frame.kind === "catchUp") this.catchUp(frame);
     else if (frame.kind === "join") this.join(frame);
@@ -254,12 +201,14 @@ export class Reader implements Socket {
   }
 }
 
-/** uWebSockets.js' word for it. */
-const sent = 1;
-
 /** What it may read is decided before: its shapes are resolved by whoever asks for them. */
 const nobody: Auth = { claims: {}, scopes: [] };
 
-function errorOf({ code, message, position, hint }: Extract<ServerMessage, { kind: "error" }>["error"]): WalcastError {
+export function errorOf({
+  code,
+  message,
+  position,
+  hint,
+}: Extract<ServerMessage, { kind: "error" }>["error"]): WalcastError {
   return new WalcastError(code, message, { position, hint });
 }

@@ -70,6 +70,18 @@ test("an UPDATE in Postgres moves the row in a live query, and its transaction c
   ]);
 });
 
+test("a transaction that the first rows contain is there when it was waited for, and one that touched nothing is no wait", async (t) => {
+  const client = await connect(t);
+  const xid = await world.transaction("UPDATE orders SET note = 'awaited' WHERE id = 500");
+  client.sync({ table: "orders" });
+  await client.awaitPosition({ xid });
+  assert.deepEqual(await client.query("SELECT note FROM orders WHERE id = 500"), [{ note: "awaited" }]);
+  await client.awaitPosition({ xid: await world.transaction("CREATE TEMP TABLE unsynced AS SELECT 1") });
+  await assert.rejects(client.awaitPosition({ xid: "x" }), { code: "malformed_message" });
+  await client.awaitPosition({ xid: Number(xid) });
+  await world.transaction("UPDATE orders SET note = 'note 500' WHERE id = 500");
+});
+
 test("every column is on the replica as it is in Postgres", async (t) => {
   const client = await connect(t, { shapes: { orders: { table: "orders" } } });
   await client.preload();
