@@ -9,7 +9,7 @@ import { WalcastError } from "../errors.ts";
 import type { Tally } from "./bounds.ts";
 import { Credentials } from "./credentials.ts";
 import { encodeEvent, EventStream } from "./event-stream.ts";
-import { answer, answerJson, readBody } from "./http.ts";
+import { answer, answerJson, readBody, write } from "./http.ts";
 import type { Hub } from "./hub.ts";
 import { statusOf } from "./status.ts";
 import type { HttpRequest, HttpResponse } from "./uws.ts";
@@ -94,6 +94,7 @@ interface Asked {
   readonly parts: readonly string[] | undefined;
   readonly query: URLSearchParams;
   readonly lastEventId: string | undefined;
+  readonly ifNoneMatch: string | undefined;
   readonly wantsEvents: boolean;
   /** Of another site, by what the browser says, or of a name that only seems to be this machine's. */
   readonly isForeign: boolean;
@@ -107,6 +108,7 @@ function read(res: HttpResponse, req: HttpRequest, config: Config, prefix: strin
     parts: partsOf(req.getUrl().slice(prefix.length)),
     query: new URLSearchParams(req.getQuery() ?? ""),
     lastEventId: req.getHeader("last-event-id") || undefined,
+    ifNoneMatch: req.getHeader("if-none-match") || undefined,
     wantsEvents: req.getHeader("accept").includes("text/event-stream"),
     isForeign: visitor.origin === undefined && (isCrossSite(req) || (config.tables === "all" && isRebound(req))),
   };
@@ -221,6 +223,18 @@ export class Guest {
       budgetBytes: config.limits.backlogBytesPerConnection,
       onOver: () => this.leave(),
     }));
+  }
+
+  /** What the reader has of this answer already. */
+  get ifNoneMatch(): string | undefined {
+    return this.asked.ifNoneMatch;
+  }
+
+  /** All of the answer. */
+  reply(status: string, headers: readonly (readonly [string, string])[], body: string): void {
+    if (this.signal.aborted) return;
+    this.leave();
+    write(this.res, status, [...headers, ...crossOriginHeaders(this.asked, this.options.config)], body);
   }
 
   /** Ends the answer with why; where it has not begun, that is all of it. */

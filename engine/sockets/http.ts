@@ -68,7 +68,7 @@ export function answerJson(
   );
 }
 
-function write(
+export function write(
   res: HttpResponse,
   status: string,
   headers: Iterable<readonly [string, string]>,

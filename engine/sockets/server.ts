@@ -8,6 +8,7 @@ import { Tally } from "./bounds.ts";
 import type { Publisher } from "../topics/publisher.ts";
 import { servePublish, serveRevalidate } from "../topics/serve-publish.ts";
 import { serveTopic, type ServeTopicServices } from "../topics/serve-topic.ts";
+import { serveStream } from "../watch/durable-stream.ts";
 import { serveWatch } from "../watch/serve.ts";
 import type { Watches } from "../watch/watches.ts";
 import { Guests } from "./guest.ts";
@@ -153,6 +154,9 @@ export class Server {
     this.app.get("/metrics", (res) => void serveMetrics(res, this.options));
     this.app.any("/v1/watch/*", (res, req) =>
       this.guests.receive(res, req, "/v1/watch/", (guest) => serveWatch(guest, this.services!.watches)),
+    );
+    this.app.any("/v1/stream/*", (res, req) =>
+      this.guests.receive(res, req, "/v1/stream/", (guest) => serveStream(guest, this.services!)),
     );
     this.app.any("/v1/topics/*", (res, req) =>
       this.guests.receive(res, req, "/v1/topics/", (guest) => serveTopic(guest, this.topicServices())),

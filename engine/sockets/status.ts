@@ -7,6 +7,7 @@ const statuses: Partial<Record<ErrorCode, string>> = {
   forbidden: "403 Forbidden",
   unknown_table: "404 Not Found",
   unknown_topic: "404 Not Found",
+  position_too_old: "410 Gone",
   too_large: "413 Content Too Large",
   too_fast: "429 Too Many Requests",
   too_many: "503 Service Unavailable",

@@ -32,7 +32,12 @@ export class Inlet implements Socket {
     this.received = [];
   }
 
+  /** The bytes are only lent. */
   send(message: string | Uint8Array): number {
+    return this.keep(typeof message === "string" ? message : Buffer.from(message));
+  }
+
+  private keep(message: string | Uint8Array): number {
     if (this.received.push(message) === 1) queueMicrotask(() => this.read());
     return sent;
   }
@@ -48,7 +53,7 @@ export class Inlet implements Socket {
   }
 
   sendLastFragment(message: Uint8Array): number {
-    return this.send(Buffer.concat([...this.fragments, message]));
+    return this.keep(Buffer.concat([...this.fragments, message]));
   }
 
   cork(write: () => void): void {

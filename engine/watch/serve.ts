@@ -6,6 +6,7 @@ import { WalcastError } from "../errors.ts";
 import type { ShapeRequest } from "../protocol.ts";
 import type { Shape } from "../shapes/shape.ts";
 import { quoteIdentifier } from "../shapes/name.ts";
+import { requestOf } from "./request.ts";
 import type { EventStream } from "../sockets/event-stream.ts";
 import type { Guest } from "../sockets/guest.ts";
 import { commitEvents, rowEvent, rowsEvent, stateEvent } from "./events.ts";
@@ -17,7 +18,7 @@ import type { Watches } from "./watches.ts";
 export async function serveWatch(guest: Guest, watches: Watches): Promise<void> {
   guest.signal.addEventListener("abort", () => watches.services.vetting.forget(guest.signal), { once: true });
   const [table = "", ...key] = guest.parts;
-  const request = requestOf(table, guest.query);
+  const request = requestOf(table, guest.query, ["key"]);
   const keys = key.length > 0 ? [key] : guest.query.getAll("key");
   // Refused before the answer begins, so that it has a status.
   const shape = await watches.resolve(request, guest.auth, guest.signal);
@@ -78,44 +79,6 @@ class Sink implements Follower {
   private sendState(watch: Watch): void {
     this.stream.send(this.encode.state(watch), { counts: false });
   }
-}
-
-function requestOf(table: string, query: URLSearchParams): ShapeRequest {
-  requireKnown(query);
-  const where = query.get("where");
-  const params = query.get("params");
-  const columns = query.get("columns");
-  return {
-    table,
-    ...(where === null ? {} : { where }),
-    ...(params === null ? {} : { params: listOf("params", params) }),
-    ...(columns === null ? {} : { columns: columns.split(",").map((name) => name.trim()) }),
-  };
-}
-
-const known: ReadonlySet<string> = new Set(["where", "params", "columns", "key"]);
-
-/** A token has no business in an address, and a misspelt `where` must not mean all rows. */
-function requireKnown(query: URLSearchParams): void {
-  const unknown = [...query.keys()].find((name) => !known.has(name));
-  if (unknown !== undefined)
-    throw new WalcastError(
-      "malformed_message",
-      `read a request: expected ${[...known].join(", ")}, found another name`,
-      {
-        hint: "a token goes into the Authorization header, or the cookie that the config names",
-      },
-    );
-}
-
-function listOf(name: string, text: string): readonly unknown[] {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (Array.isArray(value)) return value;
-  } catch {
-    // Refused below.
-  }
-  throw new WalcastError("malformed_message", `read a request: expected ${name} as a JSON array`);
 }
 
 /** One shape a key, so that each is found by the index over predicates, and shared with who watches it alone. */

@@ -49,10 +49,10 @@ export class Watches {
   }
 
   /** As these rights have it. Throws where they have it not. `asker`: aborted when nobody asks any more. */
-  readonly resolve = (request: ShapeRequest, rights: Rights, asker: AbortSignal): Promise<Shape> =>
+  readonly resolve = (request: ShapeRequest, rights: Rights, asker: AbortSignal, changes = false): Promise<Shape> =>
     rights === "server"
       ? shapeForServer(this.services, request)
-      : shapeFor(this.services, request, rights, false, asker);
+      : shapeFor(this.services, request, rights, changes, asker);
 
   /** Until the signal; throws where it cannot go on. `shapes`: the requests, resolved just now. */
   async follow(

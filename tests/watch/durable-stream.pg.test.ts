@@ -1,0 +1,119 @@
+/** A shape as a read-only Durable Stream, to the protocol's own client and to bare requests. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { createStateSchema, createStreamDB } from "@durable-streams/state/db";
+import { type Running, running } from "../sockets/running.ts";
+import { until } from "../support/until.ts";
+import { EventReader } from "./event-reader.ts";
+
+interface Order {
+  readonly id: string;
+  readonly status: string;
+}
+
+const anything = {
+  "~standard": { version: 1 as const, vendor: "test", validate: (value: unknown) => ({ value: value as Order }) },
+};
+
+describe("a durable stream", () => {
+  let server: Running;
+  before(async () => {
+    const setup =
+      "create table orders (id int primary key, status text); insert into orders values (1, 'new'), (2, 'new')";
+    server = await running({ heartbeatMs: 500, tables: { orders: { read: true } } }, setup);
+  });
+  after(() => server.close());
+
+  const read = (query: string, headers: Record<string, string> = {}): Promise<Response> =>
+    fetch(`${server.engine.url}/v1/stream/orders?${query}`, { headers });
+  const offsetOf = (response: Response): string => response.headers.get("stream-next-offset")!;
+  const operations = async (response: Response): Promise<[string, string, string | undefined][]> => {
+    const events = (await response.json()) as { key: string; value?: Order; headers: { operation: string } }[];
+    return events.map(({ key, value, headers }) => [headers.operation, key, value?.status]);
+  };
+
+  test("the protocol's own client keeps a TanStack DB collection that follows every commit, whole", async (t) => {
+    const db = createStreamDB({
+      streamOptions: {
+        url: `${server.engine.url}/v1/stream/orders`,
+        contentType: "application/json",
+        warnOnHttp: false,
+      },
+      state: createStateSchema({ orders: { schema: anything, type: "orders", primaryKey: "id" } }),
+    });
+    t.after(() => db.close());
+    await db.preload();
+    const { orders } = db.collections;
+    const shown = (): string =>
+      orders.toArray
+        .map(({ id, status }) => `${id} ${status}`)
+        .toSorted()
+        .join();
+    assert.equal(shown(), "1 new,2 new");
+    const states = new Set<string>();
+    orders.subscribeChanges(() => states.add(shown()));
+    await server.transaction(
+      "update orders set status = 'paid' where id = 1",
+      "delete from orders where id = 2",
+      "insert into orders values (3, 'new')",
+    );
+    await until(() => shown() === "1 paid,3 new");
+    await server.transaction("update orders set id = 4 where id = 3");
+    await until(() => shown() === "1 paid,4 new");
+    assert.deepEqual([...states], ["1 paid,3 new", "1 paid,4 new"]);
+    const xid = await server.transaction("delete from orders where id = 4", "insert into orders values (2, 'new')");
+    await db.utils.awaitTxId(xid);
+    assert.equal(shown(), "1 paid,2 new");
+  });
+
+  test("an offset is where to go on: what came since, waiting or not, nothing where nothing came", async () => {
+    const first = await read("offset=-1");
+    assert.deepEqual(
+      [first.status, first.headers.get("content-type"), first.headers.get("stream-up-to-date")],
+      [200, "application/json", "true"],
+    );
+    assert.deepEqual(
+      (await operations(first)).toSorted(([, a], [, b]) => Number(a) - Number(b)),
+      [
+        ["insert", "1", "paid"],
+        ["insert", "2", "new"],
+      ],
+    );
+    const offset = offsetOf(first);
+    assert.match(offset, /^[0-9a-f]{16}_\d{8}/);
+    const waiting = read(`offset=${offset}&live=long-poll`);
+    await server.transaction("update orders set status = 'sent' where id = 1");
+    const next = await waiting;
+    assert.deepEqual(await operations(next), [["update", "1", "sent"]]);
+    assert.ok(offsetOf(next) > offset);
+    const again = await read(`offset=${offset}`);
+    assert.deepEqual(await operations(again), [["update", "1", "sent"]]);
+    const same = await read(`offset=${offset}`, { "if-none-match": again.headers.get("etag")! });
+    assert.equal(same.status, 304);
+    const nothing = await read(`offset=${offsetOf(next)}&live=long-poll`);
+    assert.deepEqual([nothing.status, offsetOf(nothing)], [204, offsetOf(next)]);
+  });
+
+  test("over SSE data comes with where it leads", async () => {
+    const offset = offsetOf(await read("offset=-1"));
+    const reader = await EventReader.open(`${server.engine.url}/v1/stream/orders?offset=${offset}&live=sse`);
+    assert.equal((await reader.next()).event, "control");
+    await server.transaction("update orders set status = 'back' where id = 1");
+    const [data, control] = [await reader.next(), await reader.next()];
+    assert.deepEqual([data.event, (data.data as { value: { status: string } }[])[0]!.value.status], ["data", "back"]);
+    const { streamNextOffset } = control.data as { streamNextOffset: string };
+    assert.ok(streamNextOffset > offset);
+    assert.deepEqual(await operations(await read(`offset=${streamNextOffset}`)), []);
+    reader.close();
+  });
+
+  test("what cannot be gone on from is gone, and what may not be read is refused", async () => {
+    const offset = offsetOf(await read("offset=-1"));
+    await server.transaction("alter table orders alter column status type varchar");
+    await until(async () => (await read(`offset=${offset}`)).status === 410);
+    assert.equal((await read("offset=nowhere")).status, 400);
+    assert.equal((await fetch(`${server.engine.url}/v1/stream/secrets?offset=-1`)).status, 404);
+    assert.equal((await fetch(`${server.engine.url}/v1/stream/orders?offset=-1`, { method: "POST" })).status, 400);
+    await until(() => server.engine.stats().connections === 0 && server.engine.stats().shapes === 0);
+  });
+});
