@@ -18,6 +18,7 @@ import {
   useLayoutEffect,
   useMemo,
   useRef,
+  useState,
   useSyncExternalStore,
 } from "react";
 
@@ -75,10 +76,15 @@ export function useClient<Database = AnyDatabase>(): Client<Database> {
   return client as Client<Database>;
 }
 
-export interface LiveQueryOptions {
+export interface LiveQueryOptions<Row = object> {
+  /**
+   * Rows to show until the first result is complete, as long as the query is the one of the first render: those of a seed
+   * (`rowsOfSeed`), on the server, at hydration and afterwards. The status is `loading` meanwhile, and nothing suspends.
+   */
+  readonly initial?: readonly Row[];
   /**
    * Suspend until the first result is complete, and throw the error to the nearest error boundary. The query begins with the
-   * first render then, and is shared by components that ask for the same. Default false. On the server nothing suspends.
+   * first render then, and is shared by components that ask for the same; its shapes are to be there before. Default false. On the server nothing suspends.
    */
   readonly suspense?: boolean;
 }
@@ -91,10 +97,10 @@ export interface LiveQueryOptions {
 export function useLiveQuery<Row extends object = Record<string, unknown>, Database = AnyDatabase>(
   query: Queryable<Database, Row>,
   deps: readonly unknown[] = [],
-  { suspense = false }: LiveQueryOptions = {},
+  { initial, suspense = false }: LiveQueryOptions<Row> = {},
 ): LiveResult<Row> {
   const client = useClient<Database>();
-  const waits = suspense && isBrowser;
+  const waits = suspense && isBrowser && !initial;
   // A function is new in every render: only its deps tell whether it means something else.
   const identity = typeof query === "string" ? query : "function";
   const begun = useMemo(() => {
@@ -102,7 +108,11 @@ export function useLiveQuery<Row extends object = Record<string, unknown>, Datab
     return waits ? begin(client, query, params) : { store: liveStore(() => client.live<Row>(query, params)) };
   }, [client, identity, waits, ...deps.map(comparable)]);
   if ("settled" in begun) wait(begun);
-  return useStore(begun.store, loadingResult);
+  const key = comparable([identity, ...deps]);
+  const [first] = useState(() => ({ key, result: initial ? { ...loadingResult, rows: initial } : loadingResult }));
+  const result = useStore<LiveResult<Row>>(begun.store, first.result);
+  const hasNothing = result.status === "loading" && result.rows.length === 0;
+  return hasNothing && key === first.key ? first.result : result;
 }
 
 /** A declared shape by name, or a shape that is synchronised for as long as the component is mounted. */

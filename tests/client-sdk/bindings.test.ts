@@ -32,6 +32,8 @@ const frameworks: Record<string, (client: Client) => string | Promise<string>> =
     const live = useLiveQuery("SELECT 1");
     const waiting = useLiveQuery("SELECT 2", [], { suspense: true });
     useChannel("orders", {}, () => {});
+    const seeded = useLiveQuery<{ id: number }>("SELECT 3 AS id", [], { initial: [{ id: 7 }], suspense: true });
+    assert.deepEqual([seeded.status, seeded.rows], ["loading", [{ id: 7 }]]);
     const states = [live.status, live.rows.length, waiting.status, useShape({ table: "items" }).status];
     return [...states, useShape("orders").status, useStatus()].join(" ");
   }),

@@ -15,7 +15,19 @@ const renders: string[] = [];
 Object.assign(globalThis, { renders });
 
 export const mountReact = mounting(Orders);
-export const mountWaiting = mounting(Waiting);
+
+/** A query that suspends begins while it is rendered: its shape is there before. */
+export const mountWaiting: Mount = (client, target) => {
+  const shape = client.sync({ table: "orders" });
+  const { setLeast, unmount } = mounting(Waiting)(client, target);
+  return {
+    setLeast,
+    unmount: () => {
+      unmount();
+      void shape.unsubscribe();
+    },
+  };
+};
 
 function mounting(component: ComponentType<{ least: number }>): Mount {
   return (client, target) => {
@@ -47,16 +59,17 @@ function Orders({ least }: { least: number }) {
   return createElement("p", null, [isSame, line(status, shape.status, orders), ids.join()].join(" | "));
 }
 
-/** Suspends below a shape that goes on loading, and counts the events of a channel. */
+/** Suspends until its shape is there, shows the rows of a seed until then, and lists the events of a channel. */
 function Waiting({ least }: { least: number }) {
-  const shape = useShape({ table: "orders" });
   const [events, setEvents] = useState<readonly string[]>([]);
+  const seeded = useLiveQuery<Order>(bySql, [least], { initial: [{ id: 0, status: "of a seed" }], suspense: true });
   const channel = useChannel<Order>("orders", { where: "id > 2" }, ({ type, row }) =>
     setEvents([...events, `${type} ${row?.id ?? ""}`]),
   );
-  const fallback = createElement("p", null, `waiting | ${shape.status}`);
+  const fallback = createElement("p", null, "waiting");
   return [
     createElement(Suspense, { key: "rows", fallback }, createElement(Suspended, { least })),
+    createElement("p", { key: "seeded" }, `seeded ${seeded.status} | ${seeded.rows.map(({ id }) => id).join()}`),
     createElement("p", { key: "events" }, `${channel.status} | ${events.join()}`),
   ];
 }
