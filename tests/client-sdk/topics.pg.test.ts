@@ -1,5 +1,8 @@
 /** Topics from one end to the other: a real Postgres, the engine, and clients with and without rights. */
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 import { QueryClient, QueryObserver } from "@tanstack/query-core";
@@ -8,7 +11,11 @@ import { type Client, type ClientOptions, createClient, type TopicListener } fro
 import { bindQueryClient } from "../../client-sdk/tanstack-query.ts";
 import type { Auth } from "../../engine/config.ts";
 import { EventReader } from "../watch/event-reader.ts";
+import { createEngine, type Engine } from "../../engine/main.ts";
+import { formatLsn } from "../../engine/protocol.ts";
+import { RawClient } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { dropSlot } from "../support/postgres.ts";
 import { emptyReplica } from "../support/replica.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
@@ -531,6 +538,56 @@ test("an EventSource is refused as a client is, and nothing of it is left when i
   for (const one of many) assert.equal((await one.next()).event, "listening");
   for (const one of many) one.close();
   await until(async () => (await world.metric('walcast_clients{state="streaming"}')) <= 1);
+});
+
+test("another engine has the same messages at the same positions, and has them still when it was started anew", async (t) => {
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-topics-"));
+  const start = (): Promise<Engine> =>
+    createEngine({
+      databaseUrl: world.db.url,
+      slot: `${world.db.name}_other`,
+      port: 0,
+      logLevel: "silent",
+      dataDir,
+      tables: {},
+      topics: { news: { read: true } },
+    });
+  let other = await start();
+  t.after(async () => {
+    await other.close();
+    await rm(dataDir, { recursive: true, force: true });
+    await dropSlot(world.db, `${world.db.name}_other`);
+  });
+  const listening = async (url: string, messages: object): Promise<RawClient> => {
+    const client = await RawClient.greeted(url);
+    t.after(() => client.close());
+    client.send({ kind: "listen", id: 1, messages: { topic: "news", ...messages } });
+    await client.control("listening");
+    return client;
+  };
+  const heard = async (client: RawClient): Promise<string[]> => {
+    await client.awaitXid(1, await world.transaction("SELECT pg_current_xact_id()"));
+    return client.messages(1);
+  };
+  const [here, there] = [await listening(world.engine.url, {}), await listening(other.url, {})];
+  for (let n = 0; n < 3; n++) await other.publish("news", n);
+  const all = ["0", "1", "2"];
+  assert.deepEqual(await Promise.all([heard(here), heard(there)]), [all, all]);
+  const { epoch, position } = here.left;
+  await here.close();
+  for (let n = 3; n < 6; n++) await publish("news", n);
+  await heard(there);
+  await other.close();
+  other = await start();
+  // From the one to the other, which was away itself meanwhile.
+  const moved = await listening(other.url, { since: formatLsn(position), epoch });
+  assert.deepEqual(await heard(moved), ["3", "4", "5"]);
+  assert.deepEqual(await heard(await listening(other.url, { limit: 5 })), ["1", "2", "3", "4", "5"]);
+  const lost = await RawClient.greeted(other.url);
+  t.after(() => lost.close());
+  lost.send({ kind: "listen", id: 1, messages: { topic: "news", since: "0/1", epoch: "another:1:1" } });
+  assert.equal((await lost.control("listening")).cause?.code, "history_changed");
+  assert.deepEqual(await heard(lost), []);
 });
 
 test("what is said in an ephemeral topic reaches those who are there, and only those who may say something do", async (t) => {
