@@ -21,7 +21,7 @@ export const apply: Bench<Parameters> = {
   question: "What does it cost to apply a transaction of one row, and one of a thousand?",
   notMeasured:
     "What comes before: frames and their decoding; and after: live queries. PGlite is in Node and in memory. The floor of one row is the bare prepared upsert, without a transaction around it and without a position; that of a thousand is as many of them in one call.",
-  real: { rounds: 7, transactions: 500, rows: 100_000, many: 1_000 },
+  real: { rounds: 7, transactions: 3_000, rows: 100_000, many: 1_000 },
   small: { rounds: 1, transactions: 5, rows: 100, many: 50 },
   run,
 };
