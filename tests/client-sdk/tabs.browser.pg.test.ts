@@ -4,6 +4,7 @@ import { after, before, type TestContext, test } from "node:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import type { Client, LiveQuery } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { Random } from "../shapes/generate.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
@@ -99,6 +100,7 @@ function isHosting(page: Page): Promise<boolean> {
 }
 
 const frozenMs = 3_000;
+const steps = 8;
 
 function beBusy(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end;);
@@ -193,4 +195,31 @@ test("a tab of somebody else does not share", async (t) => {
   );
   assert.equal(code, "config_invalid");
   assert.deepEqual(await shown(other), []);
+});
+
+test("five tabs that open, close and crash at random lose nothing, and never have two owners", async (t) => {
+  const seed = Number(process.env["WALCAST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  t.diagnostic(`WALCAST_SEED=${seed}`);
+  const random = new Random(seed);
+  const tabs = await Tabs.start(t, random.of(["opfs-ahp://tabs", "idb://tabs"]));
+  await tabs.open();
+  for (let step = 0; step < steps; step++) {
+    const pages = [...tabs.pages];
+    const what = random.below(4);
+    if (pages.length < 2 || (pages.length < 5 && what < 2)) await tabs.open();
+    else if (what < 3) await tabs.close(random.of(pages));
+    else await tabs.crash(random.of(pages));
+    await tabs.write(`${step}`);
+    const owners = await Promise.all([...tabs.pages].map((page) => isHosting(page)));
+    assert.equal(owners.filter(Boolean).length, 1, `step ${step}`);
+  }
+  for (const page of tabs.pages) {
+    const numbers = (await shown(page)).map((rows) => Number.parseInt(rows, 10) || 0);
+    assert.deepEqual(
+      numbers,
+      numbers.toSorted((a, b) => a - b),
+      "no tab goes back",
+    );
+  }
+  await until(isOneClient);
 });

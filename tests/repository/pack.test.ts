@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { build, type Rolldown } from "vite";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const execute = promisify(execFile);
@@ -59,6 +60,7 @@ test(
     await t.test("the thread that reads long conditions", () => thread(folder));
     await t.test("the command", () => commands(folder));
     await t.test("types", () => types(folder));
+    await t.test("a page and its worker, bundled", () => bundles(folder));
     await t.test("what is inside", () => contents(folder));
   },
 );
@@ -109,6 +111,25 @@ async function types(folder: string): Promise<void> {
   );
 }
 
+/** The worker is found by where the client's own file names it. */
+async function bundles(folder: string): Promise<void> {
+  const page = `import { createClient } from "@walcast/client/stored"; globalThis.client = createClient({ url: "ws://localhost", replica: "idb://shop" });`;
+  await writeFile(join(folder, "page.js"), page);
+  const built = (await build({
+    root: folder,
+    configFile: false,
+    logLevel: "error",
+    worker: { format: "es" },
+    build: { write: false, target: "es2023", rolldownOptions: { input: join(folder, "page.js") } },
+  })) as Rolldown.RolldownOutput;
+  const worker = built.output.find(({ fileName }) => /^assets\/worker-.*\.js$/.test(fileName));
+  assert.ok(worker, "the worker is a file of its own");
+  const code = "code" in worker ? worker.code : String(worker.source);
+  assert.match(code, /locks\.request/);
+  const [entry] = built.output;
+  assert.ok(entry.code.includes(worker.fileName), "which the page names");
+}
+
 /** Neither source, which would be read instead of what was built, nor anything that belongs to this machine. */
 async function contents(folder: string): Promise<void> {
   for (const name of ["engine", "client"]) {
@@ -118,7 +139,8 @@ async function contents(folder: string): Promise<void> {
       .map((entry) => join(entry.parentPath, entry.name))
       .filter(
         (path) =>
-          !/(\.js|\.d\.ts|package\.json|\.md|LICENSE)$/.test(path) && !path.includes("/node_modules/", root.length),
+          !/(\.js|\.d\.ts|\.tar\.gz|package\.json|\.md|LICENSE)$/.test(path) &&
+          !path.includes("/node_modules/", root.length),
       );
     assert.deepEqual(unexpected, []);
   }
