@@ -274,6 +274,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const damage = this.database.damage ?? replica.emptied;
     if (damage !== undefined) this.trace.lastError = emptied(damage);
     await this.database.committed();
+    this.database.admit();
     this.lanes.restore(replica);
     return replica;
   }

@@ -66,6 +66,7 @@ export interface DatabaseHooks {
 export class Database {
   private readonly hooks: DatabaseHooks;
   private crash: WalcastError | undefined;
+  private admission: PromiseWithResolvers<void> | undefined;
   private readonly instance: Instance;
   private readonly messages = new Messages();
   private readonly statements = new Statements();
@@ -77,6 +78,7 @@ export class Database {
   constructor(replica: string | PGlite = "memory://", hooks: DatabaseHooks = { troubled() {}, crashed() {} }) {
     this.hooks = hooks;
     this.instance = new Instance(replica, (error) => hooks.troubled(error));
+    this.keepOut();
   }
 
   get pglite(): PGlite {
@@ -101,7 +103,22 @@ export class Database {
     });
   }
 
+  /** What it holds may be shown from now on. Until then whoever queries the PGlite itself waits. */
+  admit(): void {
+    this.admission?.resolve();
+    this.admission = undefined;
+  }
+
+  /** From its first moment on, but not before: it queries itself to get ready. One that does not get there has nothing to show. */
+  private keepOut(): void {
+    if (!this.instance.isOwn || this.isFresh) return;
+    const { pglite } = this;
+    const { promise } = (this.admission = Promise.withResolvers<void>());
+    pglite.waitReady.then(() => pglite._runExclusiveTransaction(() => promise)).catch(() => {});
+  }
+
   close(): Promise<void> {
+    this.admit();
     return this.instance.close(() =>
       this.exclusive(() => {
         for (const name of Object.keys(settings)) this.script(`RESET ${name}`);
@@ -119,7 +136,8 @@ export class Database {
    * `pglite.transaction` included (`runExclusive` alone would slip between the queries of a transaction).
    */
   async exclusive<T>(work: () => T | Promise<T>): Promise<T> {
-    return this.pglite._runExclusiveTransaction(() => this.pglite._runExclusiveQuery(async () => work()));
+    const query = (): Promise<T> => this.pglite._runExclusiveQuery(async () => work());
+    return this.admission ? query() : this.pglite._runExclusiveTransaction(query);
   }
 
   /** Before a turn that writes: a promise for when there is room for it; undefined where there is. */

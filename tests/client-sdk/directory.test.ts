@@ -114,6 +114,23 @@ test("a directory belongs to one client; files that cannot be opened are set asi
   assert.ok((await readdir(path.dirname(replica))).some((name) => name.includes(".damaged-")));
 });
 
+test("what another user left in a directory cannot be read by the PGlite itself either", async (t) => {
+  const replica = await directory(t);
+  const peer = await Peer.start(t);
+  const shapes = { orders: { table: "orders" } };
+  const ann = createClient({ url: peer.url, replica, subject: "ann", shapes });
+  t.after(() => ann.close());
+  const connection = await peer.greeted();
+  load(connection, (await connection.message("subscribe")).id, orders, 16n);
+  await ann.preload();
+  assert.deepEqual((await ann.pglite.query("select from orders")).rows, []);
+  await ann.close();
+  const bob = createClient({ url: peer.url, replica, subject: "bob" });
+  t.after(() => bob.close());
+  await assert.rejects(bob.pglite.query("select from orders"), /"orders" does not exist/);
+  assert.equal(bob.inspect().purges, 1);
+});
+
 async function lockFile(t: TestContext): Promise<string> {
   const parent = await mkdtemp(path.join(tmpdir(), "walcast-replica-"));
   t.after(() => rm(parent, { recursive: true, force: true }));
