@@ -234,7 +234,12 @@ describe("hostile input", () => {
       "malformed_message",
     ],
     ["objects that lie 30,000 deep", async () => '{"a":'.repeat(30_000), 4400, "malformed_message"],
-    ["60,000 objects side by side", async () => `[${"{},".repeat(60_000)}1]`, 4400, "malformed_message"],
+    [
+      "60,000 objects side by side",
+      async () => `{"kind":"hello","x":[${"{},".repeat(60_000)}1]}`,
+      4400,
+      "malformed_message",
+    ],
     ["a kind that every object has", async () => '{"kind":"__proto__"}', 4400, "malformed_message"],
     ["a kind that every object inherits", async () => '{"__proto__":{"kind":"hello"}}', 4400, "malformed_message"],
     ["a message above the limit", async () => " ".repeat(messageBytes + 1), 4413, "too_large"],
