@@ -8,6 +8,8 @@ import type { PGlite } from "@electric-sql/pglite";
 import { QueryClient, QueryObserver } from "@tanstack/query-core";
 import { Kysely, PostgresDialect } from "kysely";
 import { type Client, type ClientOptions, createClient, type TopicListener } from "../../client-sdk/index.ts";
+import { watchReport } from "../../examples/topics/report.ts";
+import { start as startToasts } from "../../examples/topics/toasts.ts";
 import { bindQueryClient } from "../../client-sdk/tanstack-query.ts";
 import type { Auth } from "../../engine/config.ts";
 import { EventReader } from "../watch/event-reader.ts";
@@ -538,6 +540,38 @@ test("an EventSource is refused as a client is, and nothing of it is left when i
   for (const one of many) assert.equal((await one.next()).event, "listening");
   for (const one of many) one.close();
   await until(async () => (await world.metric('walcast_clients{state="streaming"}')) <= 1);
+});
+
+test("the examples do what they say", async (t) => {
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-toasts-"));
+  const toasts = await startToasts(world.db.url, 0, dataDir);
+  t.after(async () => {
+    await toasts.close();
+    await rm(dataDir, { recursive: true, force: true });
+    await dropSlot(world.db, "toasts_example");
+  });
+  const reader = await EventReader.open(`${toasts.url}/v1/topics/toasts?limit=3`);
+  t.after(() => reader.close());
+  await reader.next();
+  assert.match(await (await fetch(toasts.url)).text(), /EventSource/);
+  assert.deepEqual(await (await fetch(`${toasts.url}/order`, { method: "POST" })).json(), { id: "1" });
+  assert.deepEqual((await reader.next()).data, { text: "order 1 is in" });
+  const client = await connect(t);
+  const reports: unknown[] = [];
+  let count = 0;
+  const queryClient = new QueryClient();
+  const end = watchReport(
+    queryClient,
+    client,
+    async () => ++count,
+    (report) => reports.push(report),
+  );
+  await listens(client, () => reports.length > 1);
+  const before = reports.length;
+  await world.engine.revalidate(["report"]);
+  await until(() => reports.length > before);
+  end();
+  queryClient.clear();
 });
 
 test("another engine has the same messages at the same positions, and has them still when it was started anew", async (t) => {
