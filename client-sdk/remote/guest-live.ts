@@ -23,9 +23,13 @@ export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
   private readonly isReady = new Deferred<readonly Row[]>();
   private readonly listeners = new Set<Listener>();
   private readonly changeListeners = new Listeners<[]>();
+  private readonly isBehind: () => boolean;
   private readonly end: () => Promise<void>;
+  /** What the host has. */
+  private held: { readonly rows: readonly Row[]; readonly position: string } | undefined;
 
-  constructor(open: (live: GuestLive) => () => Promise<void>) {
+  constructor(isBehind: () => boolean, open: (live: GuestLive) => () => Promise<void>) {
+    this.isBehind = isBehind;
     this.end = open(this);
   }
 
@@ -61,19 +65,32 @@ export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
       case "state":
         return this.setStatus(event.status, event.error && errorFromJson(event.error));
       case "rows":
-        return this.show(
-          event.position,
-          this.hasRows
-            ? differenceOf(this.rows, event.rows)
-            : { rows: event.rows, changes: { inserted: event.rows, updated: [], deleted: [] } },
-        );
+        return this.hold(event.position, event.rows);
       case "patch":
-        return this.show(event.position, applyPatch(this.rows, event.patch));
+        return this.held
+          ? this.hold(event.position, applyPatch(this.held.rows, event.patch).rows)
+          : this.show(event.position, applyPatch(this.rows, event.patch));
     }
+  }
+
+  /** The host is where the one before was. Returns what tells the application. */
+  caughtUp(): () => void {
+    const { held } = this;
+    if (!held) return () => {};
+    this.held = undefined;
+    const { rows, position } = held;
+    const all = { rows, changes: { inserted: rows, updated: [], deleted: [] } };
+    return this.show(position, this.hasRows ? differenceOf(this.rows, rows) : all);
   }
 
   failed(error: WalcastError): () => void {
     return this.setStatus("error", error);
+  }
+
+  /** What is shown does not go back, to what a host has that took over with less. */
+  private hold(position: string, rows: readonly Row[]): () => void {
+    this.held = { position, rows };
+    return this.hasRows && this.isBehind() ? () => {} : this.caughtUp();
   }
 
   /** Once ready it stays so while the next host gets there. */

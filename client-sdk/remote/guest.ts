@@ -5,7 +5,7 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
 
-import { formatLsn, type Lsn, WalcastError } from "../../engine/protocol.ts";
+import { formatLsn, type Lsn, parseLsn, WalcastError } from "../../engine/protocol.ts";
 import type { Channel } from "../channel.ts";
 import type { Token } from "../renewal.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "../index.ts";
@@ -85,6 +85,8 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private readonly meeting: Meeting;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly handles = new Set<{ abandon(error: WalcastError): void }>();
+  /** The host's position is not known to be what was shown. */
+  private isBehind = false;
   private readonly sleep: () => void;
   private isClosed = false;
   private closing: Promise<void> | undefined;
@@ -151,7 +153,8 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
       const { sql, parameters } = query(this.kysely).compile();
       return this.live<R>(sql, parameters, options);
     }
-    const live: GuestLive = new GuestLive((live) => {
+    const isBehind = (): boolean => this.isBehind;
+    const live: GuestLive = new GuestLive(isBehind, (live) => {
       const opened = this.link.open("live", { sql: query, params, ...options }, live);
       return () => {
         this.handles.delete(live);
@@ -266,7 +269,10 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private createLink(): Link {
     return new Link({
       welcomed: () => {},
-      lost: () => this.setStatus("connecting")(),
+      lost: () => {
+        this.isBehind = true;
+        this.setStatus("connecting")();
+      },
       refused: (error) => this.refused(error),
       state: (message) => {
         if (message.kind === "state") return this.setState(message.status, message.position);
@@ -281,9 +287,17 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     return typeof this.token === "function" ? this.token() : this.token;
   }
 
+  /** A host that took over may have less than was shown, until it has heard from the server. */
   private setState(status: ClientStatus, position: string): () => void {
-    this.position = position;
-    return this.setStatus(status);
+    const wasBehind = this.isBehind;
+    this.isBehind &&= status !== "live" && parseLsn(position) < parseLsn(this.position);
+    if (!this.isBehind) this.position = position;
+    const tell = [this.setStatus(status)];
+    if (wasBehind && !this.isBehind)
+      for (const handle of this.handles) if (handle instanceof GuestLive) tell.push(handle.caughtUp());
+    return () => {
+      for (const telling of tell) telling();
+    };
   }
 
   private setStatus(status: ClientStatus): () => void {

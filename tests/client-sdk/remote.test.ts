@@ -231,6 +231,8 @@ test("a guest goes on with the next host: rows stay, and the delta is what diffe
 
   guest.move(await startHost(t, peer));
   const next = await peer.greeted();
+  await guest.client.query("select 1 as one");
+  assert.equal(guest.client.position, "0/10", "which never goes back");
   const subscribed = [await next.message("subscribe"), await next.message("subscribe")];
   const shape = subscribed.find(({ changes }) => !changes)!.id;
   const changing = subscribed.find(({ changes }) => changes)!.id;
