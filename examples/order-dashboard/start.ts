@@ -10,18 +10,9 @@ import { onStopSignal } from "../../engine/signals.ts";
 import { createApp } from "./server/app.ts";
 import { buildPage, builtPage } from "./server/build.ts";
 import { createShop } from "./server/database.ts";
+import { readable } from "./server/readable.ts";
 import { readSettings, type Settings, usage } from "./server/settings.ts";
 import { Traffic } from "./server/traffic.ts";
-
-/** Whoever opens the page sees every row of the shop. Tables that are not named here are served to nobody. */
-const everyRow = { read: true } as const;
-const tables = {
-  customers: everyRow,
-  products: everyRow,
-  orders: everyRow,
-  order_items: everyRow,
-  simulation: everyRow,
-};
 
 /** Everything that is open, closed in reverse. */
 const opened = new AsyncDisposableStack();
@@ -89,7 +80,7 @@ async function openEngine(
   own: Pick<WalcastConfig, "databaseUrl" | "staticDir" | "app">,
 ): Promise<string> {
   const { port, host, dataDir } = settings;
-  const engine = await createEngine({ ...own, host, port, dataDir, tables, logLevel: "error" });
+  const engine = await createEngine({ ...own, host, port, dataDir, ...readable, logLevel: "error" });
   opened.defer(() => engine.close());
   return engine.url;
 }
@@ -152,6 +143,9 @@ async function whatToDo(url: string, databaseUrl: string, { port, dataDir }: Set
   Then run       ${update};
   in psql        psql ${databaseUrl}
   or without     npm run sql -- "${update}"
+
+  Place an order npm run sql -- "SELECT place_order()"
+                 and every window says so, once it is committed
 
   Ctrl-C stops everything. The rows stay in ${dataDir}${port === 4437 ? "" : ` (port ${port})`}.
 `;

@@ -39,6 +39,18 @@ describe("the dashboard's endpoint", () => {
     assert.equal(rows[0].status, "cancelled");
   });
 
+  test("the report has the bestsellers, as they are at the moment", async () => {
+    const report = async () => (await app(new Request("http://localhost/api/report"))).json();
+    await db.query("UPDATE order_items SET quantity = 90000 WHERE order_id = 1 AND line = 1");
+    const { rows } = await db.query(
+      "SELECT name FROM products JOIN order_items ON product_id = id WHERE order_id = 1 AND line = 1",
+    );
+    const [first, ...rest] = (await report()) as { product: string; pieces: number }[];
+    assert.equal(first!.product, rows[0].name);
+    assert.ok(first!.pieces >= 90_000);
+    assert.equal(rest.length, 4);
+  });
+
   for (const [what, method, path, body, status, message] of [
     ["an unknown status", "PATCH", "/api/orders/7", { status: "lost" }, 400, /one of pending, paid/],
     ["a status of another type", "PATCH", "/api/orders/7", { status: ["paid"] }, 400, /one of pending, paid/],
@@ -51,6 +63,8 @@ describe("the dashboard's endpoint", () => {
     ["JSON that is no object", "PATCH", "/api/orders/7", "null", 400, /object/],
     ["too much", "PATCH", "/api/orders/7", { status: "x".repeat(2_000) }, 413, /at most/],
     ["traffic neither on nor off", "POST", "/api/traffic", { on: "yes" }, 400, /true or false/],
+    ["an order by another method", "PUT", "/api/orders", {}, 405, /POST/],
+    ["a report by another method", "POST", "/api/report", {}, 405, /GET/],
     ["another address", "POST", "/api/customers", {}, 404, /nothing at this address/],
   ] as const) {
     test(`${what} is refused with a sentence`, async () => {

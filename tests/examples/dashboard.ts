@@ -8,6 +8,7 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import { createApp } from "../../examples/order-dashboard/server/app.ts";
 import { buildPage, builtPage } from "../../examples/order-dashboard/server/build.ts";
 import { createShop } from "../../examples/order-dashboard/server/database.ts";
+import { readable } from "../../examples/order-dashboard/server/readable.ts";
 import { Traffic } from "../../examples/order-dashboard/server/traffic.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { Wire } from "../simulation/wire.ts";
@@ -41,8 +42,8 @@ export interface Window {
   status(id: number): Promise<string>;
 }
 
-const rule = { read: true } as const;
-const tables = { customers: rule, products: rule, orders: rule, order_items: rule, simulation: rule };
+/** Whoever closes a window has left so soon. */
+const limits = { presenceGraceMs: 300 };
 
 export async function openDashboard(t: Releasing): Promise<Dashboard> {
   const staticDir = (await builtPage()) ?? (await buildPage());
@@ -50,7 +51,7 @@ export async function openDashboard(t: Releasing): Promise<Dashboard> {
   await createShop(db.pool);
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
   const app = createApp(db.pool, new Traffic(db.pool));
-  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, tables, staticDir, app };
+  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, ...readable, limits, staticDir, app };
   const start = (): Promise<Engine> => createEngine(config, pino({ level: "silent" }));
   let engine = await start();
   const { url } = engine;

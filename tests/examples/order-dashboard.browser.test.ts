@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Client } from "../../client-sdk/index.ts";
+import { until } from "../support/until.ts";
 import { type Dashboard, openDashboard, type Window } from "./dashboard.ts";
 
 describe("the order dashboard in a browser", () => {
@@ -39,6 +40,72 @@ describe("the order dashboard in a browser", () => {
     await sql("DELETE FROM orders WHERE id = $1", [id]);
     await window.row(id).waitFor({ state: "detached" });
     await other.row(id).waitFor({ state: "detached" });
+  });
+
+  test("an order is announced in every window by its own transaction, beside the table's controls; one rolled back never is", async () => {
+    const undone = await dashboard.db.pool.connect();
+    await undone.query("BEGIN");
+    const { rows: placed } = await undone.query("SELECT place_order() AS id");
+    await undone.query("ROLLBACK");
+    undone.release();
+    const { rows } = await sql("SELECT place_order() AS id");
+    for (const each of [window, other]) {
+      await each.page.locator("[aria-live=polite] .toast", { hasText: `Order ${rows[0].id}:` }).waitFor();
+      await each.row(rows[0].id).waitFor();
+      assert.equal(await each.page.getByText(`Order ${placed[0].id}:`).count(), 0);
+      await each.row(11_995).scrollIntoViewIfNeeded();
+      assert.deepEqual(await each.page.evaluate(coveredControls), []);
+    }
+    await other.page.getByRole("button", { name: "Place an order" }).click();
+    await window.page.locator(".toast", { hasText: `Order ${rows[0].id + 1}:` }).waitFor();
+  });
+
+  test("each window shows who looks, from when they come until they leave", async () => {
+    const faces = window.page.locator(".viewers .face");
+    await faces.nth(1).waitFor();
+    assert.match(await window.page.locator(".viewers").innerText(), /Looking at this page: \w+ \(you\), \w+/);
+    await other.page.evaluate(() => dispatchEvent(new Event("pagehide")));
+    await faces.nth(1).waitFor({ state: "detached" });
+    await other.page.evaluate(() => dispatchEvent(new Event("pageshow")));
+    await faces.nth(1).waitFor();
+    assert.equal(await faces.count(), 2);
+  });
+
+  test("the report is fetched again once for a commit, and once for those that come meanwhile", async () => {
+    const { page } = window;
+    const sell = (pieces: number) =>
+      sql("UPDATE order_items SET quantity = $1 WHERE order_id = 11990 AND line = 1", [pieces]);
+    const best = page.locator(".bestsellers li").first();
+    // Until the orders that were placed before have had their report.
+    await sell(100_000);
+    await best.filter({ hasText: /10\d,\d+ pcs/ }).waitFor();
+    let requests = 0;
+    let isHeld = Promise.withResolvers<void>();
+    isHeld.resolve();
+    await page.route("**/api/report", async (route) => {
+      requests++;
+      await isHeld.promise;
+      await route.continue();
+    });
+    await sql("UPDATE orders SET amount = amount + 1 WHERE id = 11990");
+    await sell(200_000);
+    await best.filter({ hasText: /20\d,\d+ pcs/ }).waitFor();
+    assert.equal(requests, 1);
+    isHeld = Promise.withResolvers<void>();
+    await sell(300_000);
+    await until(() => requests === 2);
+    for (const pieces of [1, 2, 3, 400_000]) await sell(pieces);
+    const { rows } = await sql("SELECT pg_current_wal_lsn()::text AS position");
+    await page.evaluate((position) => walcast.awaitPosition(position), rows[0].position as string);
+    isHeld.resolve();
+    await until(() => requests === 3);
+    await best.filter({ hasText: /40\d,\d+ pcs/ }).waitFor();
+    await sql("SELECT walcast.revalidate('{report}')");
+    await until(() => requests === 4);
+    await sell(500_000);
+    await best.filter({ hasText: /50\d,\d+ pcs/ }).waitFor();
+    assert.equal(requests, 5);
+    await page.unroute("**/api/report");
   });
 
   test("only rows that really changed are lit up", async () => {
@@ -154,6 +221,10 @@ describe("the order dashboard in a browser", () => {
     await window.page.locator("[role=switch][aria-checked=false]").waitFor();
   });
 
+  test("an announcement leaves by itself", async () => {
+    for (const each of [window, other]) await each.page.locator(".toast").first().waitFor({ state: "detached" });
+  });
+
   test("when all is quiet the totals are those of Postgres", async () => {
     const { rows } = await sql("SELECT pg_current_wal_lsn()::text AS position");
     await window.page.evaluate((position) => walcast.awaitPosition(position), rows[0].position as string);
@@ -253,6 +324,17 @@ declare const flashed: string[];
 declare const recorded: string[][];
 declare const changes: [id: number, amount: string][];
 declare const walcast: Client;
+
+/** What of the table can be clicked on and lies under a notice. */
+function coveredControls(): (string | null)[] {
+  const notices = [...document.querySelectorAll(".toast")].map((toast) => toast.getBoundingClientRect());
+  const controls = [...document.querySelectorAll<HTMLElement>(".orders :is(select, input, button)")];
+  const covered = controls.filter((control) => {
+    const { left, right, top, bottom } = control.getBoundingClientRect();
+    return notices.some((n) => n.left < right && left < n.right && n.top < bottom && top < n.bottom);
+  });
+  return covered.map((control) => control.getAttribute("aria-label") ?? control.textContent);
+}
 
 /** Every change of an order, as it comes. */
 async function recordChanges(): Promise<void> {

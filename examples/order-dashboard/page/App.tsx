@@ -1,7 +1,9 @@
 /** The page from top to bottom. Until the first sync is complete its places are held by skeletons of the same size. */
 import { useState } from "react";
+import { Bestsellers } from "./Bestsellers.tsx";
 import { Header } from "./Header.tsx";
 import { Loading } from "./Loading.tsx";
+import { NewOrders } from "./NewOrders.tsx";
 import { Orders } from "./Orders.tsx";
 import { Revenue } from "./Revenue.tsx";
 import type { Status } from "../statuses.ts";
@@ -14,6 +16,7 @@ export function App() {
   return (
     <>
       <Header isReady={sync.isReady} />
+      <NewOrders />
       <main className="page">{sync.isReady ? <Dashboard /> : <Loading sync={sync} />}</main>
     </>
   );
@@ -27,6 +30,7 @@ function Dashboard() {
         <Revenue />
         <StatusTotals chosen={status} onChoose={setStatus} />
       </div>
+      <Bestsellers />
       <TryIt />
       <Orders status={status} onAnyStatus={() => setStatus(undefined)} />
     </>

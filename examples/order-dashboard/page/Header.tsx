@@ -1,9 +1,10 @@
-/** The shop's name, the traffic switch, and how the connection is. */
+/** The shop's name, the traffic switch, who is looking, and how the connection is. */
 import { useLiveQuery, useStatus } from "@walcast/client/react";
 import { useState, useSyncExternalStore } from "react";
 import { setTraffic } from "./api.ts";
 import { client } from "./client.ts";
 import { useNotify } from "./Toasts.tsx";
+import { Viewers } from "./Viewers.tsx";
 
 export function Header({ isReady }: { readonly isReady: boolean }) {
   return (
@@ -16,6 +17,7 @@ export function Header({ isReady }: { readonly isReady: boolean }) {
         </div>
         <div className="header-controls">
           {isReady && <TrafficSwitch />}
+          <Viewers />
           <Connection />
         </div>
       </div>

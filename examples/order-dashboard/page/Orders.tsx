@@ -4,6 +4,7 @@ import type { Status } from "../statuses.ts";
 import { useFlash } from "./flash.ts";
 import { formatCount } from "./format.ts";
 import { useNow } from "./now.ts";
+import { OrderButton } from "./NewOrders.tsx";
 import { OrderLine } from "./OrderLine.tsx";
 import { countOrders, newestOrders, type OrderRow } from "./orders-query.ts";
 import { type Result, useRows } from "./rows.ts";
@@ -51,6 +52,7 @@ export function Orders({ status, onAnyStatus }: Chosen) {
           </button>
         )}
         <Search text={text} onChange={setText} />
+        <OrderButton />
       </div>
       {orders && shown === 0 && <Nothing search={search} onShowAll={showAll} />}
       {orders && shown > 0 && <Table orders={orders} />}

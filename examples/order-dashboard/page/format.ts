@@ -9,6 +9,7 @@ const shortEuros = new Intl.NumberFormat(undefined, {
 });
 const whole = new Intl.NumberFormat();
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clockSeconds = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const dayAndClock = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const dateAndClock = new Intl.DateTimeFormat(undefined, {
   day: "numeric",
@@ -23,6 +24,7 @@ export const formatWholeMoney = (amount: number) => wholeEuros.format(amount);
 export const formatShortMoney = (amount: number) => shortEuros.format(amount);
 export const formatCount = (count: number) => whole.format(count);
 export const formatClock = (time: Date) => clock.format(time);
+export const formatClockSeconds = (time: Date) => clockSeconds.format(time);
 export const formatDayAndClock = (time: Date) => dayAndClock.format(time);
 export const formatExactTime = (time: Date) => exact.format(time);
 

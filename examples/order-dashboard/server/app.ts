@@ -3,10 +3,13 @@
  * it wrote; the pages hear of it because it was committed.
  *
  *     PATCH /api/orders/:id   {"status": "shipped"}   204, or 400, 404
+ *     POST  /api/orders       {}                      204
  *     POST  /api/traffic      {"on": true}            204, or 400
+ *     GET   /api/report                               200, the bestsellers
  */
 import type { Pool } from "pg";
 import { isStatus, statuses } from "../statuses.ts";
+import { bestsellers } from "./report.ts";
 import type { Traffic } from "./traffic.ts";
 
 export function createApp(pool: Pool, traffic: Traffic): (request: Request) => Promise<Response> {
@@ -33,6 +36,11 @@ async function route(request: Request, pool: Pool, traffic: Traffic): Promise<Re
   const { pathname } = new URL(request.url);
   const order = /^\/api\/orders\/([^/]+)$/.exec(pathname);
   if (order) return setStatus(pool, orderId(order[1]!), await body(request, "PATCH"));
+  if (pathname === "/api/orders") {
+    await body(request, "POST");
+    return placeOrder(pool);
+  }
+  if (pathname === "/api/report") return report(pool, request);
   if (pathname === "/api/traffic") return setTraffic(traffic, await body(request, "POST"));
   throw new Refusal(404, "There is nothing at this address.");
 }
@@ -42,6 +50,17 @@ async function setStatus(pool: Pool, id: number, { status }: Body): Promise<Resp
   const { rowCount } = await pool.query("UPDATE orders SET status = $1 WHERE id = $2", [status, id]);
   if (rowCount === 0) throw new Refusal(404, `There is no order ${id}. It may have been deleted a moment ago.`);
   return done();
+}
+
+/** One statement, so one transaction: the order and what is said of it. */
+async function placeOrder(pool: Pool): Promise<Response> {
+  await pool.query("SELECT place_order()");
+  return done();
+}
+
+async function report(pool: Pool, { method }: Request): Promise<Response> {
+  if (method !== "GET") throw new Refusal(405, "Use GET here.");
+  return Response.json(await bestsellers(pool), { headers: { "Cache-Control": "no-store" } });
 }
 
 async function setTraffic(traffic: Traffic, { on }: Body): Promise<Response> {

@@ -15,6 +15,7 @@ export async function createShop(pool: Pool): Promise<number> {
   try {
     await client.query("BEGIN");
     const created = (await isThere(client)) ? 0 : await create(client);
+    await client.query(await source("place-order.sql"));
     await client.query("COMMIT");
     return created;
   } catch (error) {
@@ -33,7 +34,7 @@ async function isThere(session: Session): Promise<boolean> {
 }
 
 async function create(session: Session): Promise<number> {
-  await session.query(await readFile(new URL("schema.sql", import.meta.url), "utf8"));
+  await session.query(await source("schema.sql"));
   const shop = makeShop(seed, new Date());
   await insert(
     session,
@@ -58,6 +59,10 @@ async function create(session: Session): Promise<number> {
   // The engine's estimate of a table's rows, and so the pages' progress bars, come from the planner's statistics.
   await session.query("ANALYZE");
   return shop.orders.length;
+}
+
+function source(name: string): Promise<string> {
+  return readFile(new URL(name, import.meta.url), "utf8");
 }
 
 /** One statement for all rows: each column travels as one array. */
