@@ -31,7 +31,7 @@ test("a start that cannot succeed says in one sentence what to do, and exits 1",
     [["start", "--drop-slot"], /--drop-slot belongs to walcast doctor/],
     [["start", "--out", "x.ts"], /--out belongs to walcast types/],
     [["start"], /^walcast: read the config: databaseUrl is missing; give --database-url/],
-    [["start", "--database-url", url], /^walcast: connect to Postgres: .*ECONNREFUSED.*--database-url/],
+    [["start", "--database-url", url, "--port", "0"], /^walcast: connect to Postgres: .*ECONNREFUSED.*--database-url/],
     [["start", "--database-url", url, "--port", "http"], /port: expected a whole number from 0 to 65535/],
     [["start", "--database-url", url, "--config", "missing.ts"], /there is no file .*missing\.ts/],
     [["start", "--database-url", url, "--config", "no-config.ts"], /expected `export default defineConfig/],
@@ -149,14 +149,14 @@ const expectedOfDoctor = [
 test("a start on a server without logical WAL, or with a role without rights, names the mend", async (t) => {
   const dir = await emptyDirectory(t);
   const cluster = await testCluster({ wal_level: "replica" }, t);
-  const unfit = await run(["start", "--database-url", cluster.url], dir);
+  const unfit = await run(["start", "--port", "0", "--database-url", cluster.url], dir);
   assert.match(
     unfit.stderr,
     /^walcast: .*expected wal_level = logical, found replica; .*ALTER SYSTEM SET wal_level = logical/,
   );
   const { url, query, name } = await testDatabase(t);
   await query(`create role ${name} login password 'app'`);
-  const denied = await run(["start", "--database-url", asRole(url, name), "--slot", name], dir);
+  const denied = await run(["start", "--port", "0", "--database-url", asRole(url, name), "--slot", name], dir);
   assert.match(denied.stderr, /^walcast: .*permission denied.*ALTER ROLE … REPLICATION; GRANT CREATE ON DATABASE/);
   assert.deepEqual([unfit.code, denied.code], [1, 1]);
 });
