@@ -13,7 +13,7 @@ import { answer, answerJson, readBody, write } from "./http.ts";
 import type { Hub } from "./hub.ts";
 import { statusOf } from "./status.ts";
 import type { HttpRequest, HttpResponse } from "./uws.ts";
-import { mayConnect, type Visitor, visitorOf } from "./visitor.ts";
+import { isLocalPage, isOpen, mayConnect, type Visitor, visitorOf } from "./visitor.ts";
 
 export interface GuestsOptions {
   readonly config: Config;
@@ -110,7 +110,7 @@ function read(res: HttpResponse, req: HttpRequest, config: Config, prefix: strin
     lastEventId: req.getHeader("last-event-id") || undefined,
     ifNoneMatch: req.getHeader("if-none-match") || undefined,
     wantsEvents: req.getHeader("accept").includes("text/event-stream"),
-    isForeign: visitor.origin === undefined && (isCrossSite(req) || (config.tables === "all" && isRebound(req))),
+    isForeign: visitor.origin === undefined && (isCrossSite(req) || (isOpen(config) && isRebound(req))),
   };
 }
 
@@ -121,11 +121,7 @@ function isCrossSite(req: HttpRequest): boolean {
 
 /** Where everybody on this machine may read everything, a page's own name can be made to point here. https://en.wikipedia.org/wiki/DNS_rebinding */
 function isRebound(req: HttpRequest): boolean {
-  const host = `http://${req.getHeader("host")}`;
-  return (
-    !URL.canParse(host) ||
-    !mayConnect({ origin: host, address: "", token: undefined }, { origins: undefined, tables: "all" })
-  );
+  return !isLocalPage(`http://${req.getHeader("host")}`);
 }
 
 /** Nothing is decoded before it is taken apart: a slash in a name is `%2F`. */

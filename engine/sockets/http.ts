@@ -99,17 +99,20 @@ export function serveApp(
   res.onAborted(() => aborted.abort());
   readBody(res, options.bytesMax, (body) => {
     if (!body) return write(res, "413 Content Too Large", [], "");
-    void respond(res, aborted.signal, options.log, async () =>
-      app(
-        new Request(url, {
-          method,
-          headers,
-          signal: aborted.signal,
-          ...(body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {}),
-        }),
-      ),
-    );
+    const content = body.length > 0 && method !== "GET" && method !== "HEAD" ? { body } : {};
+    const request = requestOf(url, { method, headers, signal: aborted.signal, ...content });
+    if (!request) return answerText(res, "400 Bad Request", "the request has no valid address or method\n");
+    void respond(res, aborted.signal, options.log, async () => app(request));
   });
+}
+
+/** Undefined where a host or a method is none that the web has. */
+function requestOf(url: string, init: RequestInit): Request | undefined {
+  try {
+    return new Request(url, init);
+  } catch {
+    return undefined;
+  }
 }
 
 export function readBody(

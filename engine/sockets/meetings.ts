@@ -73,7 +73,9 @@ class Room {
 
   enter(participant: Participant): void {
     this.participants.add(participant);
-    this.tellMembers(participant);
+    // Who comes and goes without reading is owed no more than who stays.
+    if (hasRoom(participant)) this.tellMembers(participant);
+    else participant.missed = true;
   }
 
   leave(participant: Participant): void {
@@ -186,9 +188,12 @@ export class OwnMeetings {
   /** The client has another token: where it may not be, it leaves. */
   async review(): Promise<void> {
     await Promise.all(
-      [...this.entered.keys()].map(async (topic) => {
+      [...this.entered].map(async ([topic, { room, participant }]) => {
+        const ask = (what: "read" | "publish"): Promise<void> =>
+          requireTopic(this.services.config, topic, what, this.auth());
         try {
-          await requireTopic(this.services.config, topic, "read", this.auth());
+          await ask("read");
+          if (room.tracked.has(participant.member)) await ask("publish").catch(() => room.untrack(participant.member));
         } catch (error) {
           this.part(topic);
           this.refused(topic, asWalcastError(error));

@@ -25,11 +25,23 @@ export function visitorOf(res: HttpResponse, req: HttpRequest, config: Config): 
   };
 }
 
-/** Without a list, every page may connect; but where everybody may read everything, only this machine's own. */
-export function mayConnect({ origin }: Visitor, { origins, tables }: Pick<Config, "origins" | "tables">): boolean {
+/** Without a list, every page may connect; but where everybody may do everything, only this machine's own. */
+export function mayConnect(
+  { origin }: Pick<Visitor, "origin">,
+  { origins, ...config }: Pick<Config, "origins" | "tables" | "topics">,
+): boolean {
   if (origin === undefined || origins?.includes("*")) return true;
   if (origins) return origins.includes(origin);
-  return tables !== "all" || (URL.canParse(origin) && isLocal(new URL(origin).hostname));
+  return !isOpen(config) || isLocalPage(origin);
+}
+
+/** Everybody on this machine may read everything, or say anything. */
+export function isOpen({ tables, topics }: Pick<Config, "tables" | "topics">): boolean {
+  return tables === "all" || topics === "all";
+}
+
+export function isLocalPage(origin: string): boolean {
+  return URL.canParse(origin) && isLocal(new URL(origin).hostname);
 }
 
 function isLocal(hostname: string): boolean {

@@ -44,12 +44,7 @@ export class Publisher {
 
   /** Rejects with `too_large`, `malformed_message`, `not_streaming`, or what Postgres says. */
   async publish(topic: string, payload: unknown, { scopes = null, tx, once }: PublishOptions = {}): Promise<Published> {
-    const text = JSON.stringify(payload) as string | undefined;
-    if (text === undefined)
-      throw new WalcastError(
-        "malformed_message",
-        "publish: expected a payload that is JSON, found nothing or a function",
-      );
+    const text = jsonOf(payload);
     requireNames("topics", [topic]);
     requireScopes(scopes);
     if (Buffer.byteLength(text) > messageBounds.payloadBytes * 2) throw tooLarge();
@@ -76,6 +71,17 @@ export class Publisher {
       throw explained(error);
     }
   }
+}
+
+function jsonOf(payload: unknown): string {
+  try {
+    const text = JSON.stringify(payload) as string | undefined;
+    if (text !== undefined) return text;
+  } catch (cause) {
+    // A bigint, a circle, or more levels than the stack takes.
+    throw new WalcastError("malformed_message", "publish: expected a payload that is JSON", { cause });
+  }
+  throw new WalcastError("malformed_message", "publish: expected a payload that is JSON, found nothing or a function");
 }
 
 function explained(error: unknown): unknown {

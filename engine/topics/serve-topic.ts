@@ -117,7 +117,7 @@ function leftOf(id: string | undefined): Left | undefined {
   if (id === undefined || id === "") return undefined;
   const [, position = "", told] = /^([^.]+)(?:\.(\d{1,9}))?$/.exec(id) ?? [];
   const at = parsePosition(position);
-  return told === undefined
+  return told === undefined || at === zeroLsn
     ? { position: at, since: at, told: undefined }
     : { position: at, since: (at - 1n) as Lsn, told: Number(told) };
 }

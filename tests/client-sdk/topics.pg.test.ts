@@ -46,6 +46,7 @@ before(async () => {
         staff: { read: ({ claims }: Auth) => claims["sub"] === "boss" },
         closed: {},
         chat: { read: true, publish: ({ claims }: Auth) => claims["sub"] === "ann" },
+        board: { read: true, publish: ({ claims }: Auth) => claims["sub"] === "ann" },
       },
     },
     setup,
@@ -349,6 +350,9 @@ async function post(path: string, body: unknown, token?: string): Promise<unknow
   return [response.status, answer.code ?? answer.published];
 }
 
+/** More levels than a stack takes. */
+const deepest = `{"topic":"chat","payload":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
+
 test("over HTTP, the scope walcast:publish publishes anything, and a topic's rule to those it may speak to", async (t) => {
   const client = await connect(t, { token: "bob" });
   const heard = await hear(client, "chat");
@@ -368,6 +372,7 @@ test("over HTTP, the scope walcast:publish publishes anything, and a topic's rul
     ["/v1/publish", { topic: "chat", payload: 1, scope: "user:ann" }, "server", [400, "malformed_message"]],
     ["/v1/publish", { topic: "chat", payload: 1, scopes: "user:ann" }, "server", [400, "malformed_message"]],
     ["/v1/publish", "{", "server", [400, "malformed_message"]],
+    ["/v1/publish", deepest, "server", [400, "malformed_message"]],
     ["/v1/publish", { topic: "chat", payload: "x".repeat(300_000) }, "server", [413, "too_large"]],
     ["/v1/publish", "x".repeat(1_100_000), "server", [413, "too_large"]],
     ["/v1/revalidate", { keys: ["posts"] }, "server", [200, true]],
@@ -522,6 +527,8 @@ test("a bare EventSource hears a topic, and goes on after the last event that it
   const old = await events(t, "/v1/topics/news", { "last-event-id": "0/1" });
   assert.equal((await old.next()).event, "missed");
   await until(() => old.events.length > 5);
+  const oldest = await events(t, "/v1/topics/news", { "last-event-id": "0/0.5" });
+  assert.match(((await oldest.next()).data as { message: string }).message, /^listen since 0\/0:/);
 });
 
 test("an EventSource is refused as a client is, and nothing of it is left when it goes", async (t) => {
@@ -648,6 +655,33 @@ test("what is said in an ephemeral topic reaches those who are there, and only t
   const heard = bob!.received.filter((one) => "control" in one && one.control.kind === "meeting" && one.control.said);
   assert.ok(heard.length < 400, `${heard.length} were said`);
   t.diagnostic(`${heard.length} of 1,000 were said`);
+});
+
+test("who comes and goes without reading is owed no more than who stays, and who may not speak any more is no member", async (t) => {
+  const [bob, evil] = [await world.greeted("bob"), await world.greeted("ann")];
+  const members = await Promise.all(Array.from({ length: 50 }, () => world.greeted("ann")));
+  t.after(() => Promise.all([bob, evil, ...members].map((one) => one.close())));
+  for (const [n, one] of [bob, ...members].entries()) one.send({ kind: "meet", topic: "board", secret: `member ${n}` });
+  for (const one of members) one.send({ kind: "track", topic: "board", state: "x".repeat(4_000) });
+  let here = 0;
+  while (here < members.length) if ((await bob.control("meeting")).came) here++;
+  const socket = (evil.socket as unknown as { _socket: import("node:net").Socket })._socket;
+  socket.pause();
+  const times = 300;
+  for (let n = 1; n <= times; n++) {
+    evil.send({ kind: "meet", topic: "board", secret: "eve's" });
+    if (n < times) evil.send({ kind: "part", topic: "board" });
+  }
+  evil.send({ kind: "say", topic: "board", payload: "all was taken" });
+  await bob.control("meeting", ({ said }) => said !== undefined);
+  socket.resume();
+  evil.send({ kind: "ping" });
+  await evil.control("pong");
+  const told = evil.received.filter((one) => "control" in one && one.control.kind === "meeting" && one.control.members);
+  t.diagnostic(`${told.length} of ${times}`);
+  assert.ok(told.length >= 1 && told.length < times / 2, `${told.length} times all members`);
+  members[0]!.send({ kind: "authenticate", token: "carl" });
+  await bob.control("meeting", ({ went }) => went !== undefined);
 });
 
 test("a member is seen to come, to change and to leave; one that loses its connection has a while to return", async (t) => {

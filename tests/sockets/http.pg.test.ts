@@ -55,6 +55,7 @@ describe("over HTTP", () => {
     path: string,
     method = "GET",
     body?: string,
+    host?: string,
   ): Promise<{ status: number; text: string; headers: NodeJS.Dict<string | string[]> }> {
     const { port } = new URL(server.engine.url);
     const sent = request({
@@ -62,7 +63,10 @@ describe("over HTTP", () => {
       path,
       method,
       agent: false,
-      headers: body === undefined ? {} : { "Content-Length": Buffer.byteLength(body) },
+      headers: {
+        ...(body === undefined ? {} : { "Content-Length": Buffer.byteLength(body) }),
+        ...(host === undefined ? {} : { Host: host }),
+      },
     });
     sent.end(body);
     const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage];
@@ -199,6 +203,13 @@ describe("over HTTP", () => {
     assert.deepEqual([text, headers["content-length"]], ["four", "4"]);
     const nothing = await get("/nothing");
     assert.deepEqual([nothing.status, nothing.text], [204, ""]);
+  });
+
+  test("what is no request of the web reaches no app, and is nobody's failure", async () => {
+    const calls = requests.length;
+    assert.equal((await get("/echo", "TRACE")).status, 400);
+    assert.equal((await get("/echo", "GET", undefined, "a b")).status, 400);
+    assert.equal(requests.length, calls);
   });
 
   test("an app that fails is a 500 without its message, and the engine goes on", async () => {
