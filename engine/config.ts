@@ -143,6 +143,10 @@ export interface ConfigSources {
 /** Throws `config_invalid`, which names the key, what was expected and what was found. */
 export function resolveConfig(input: WalcastConfig, sources: ConfigSources = {}): Config {
   const given = withSources(input, sources);
+  if ("mutators" in given)
+    throw new WalcastError("config_invalid", "read the config: mutators are not there yet; clients only read", {
+      hint: "take the key out, and write to Postgres",
+    });
   requireKnown(given, knownKeys, "the config");
   const host = text(given, "host", "127.0.0.1");
   return {

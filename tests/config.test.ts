@@ -71,6 +71,7 @@ const refusals: readonly (readonly [given: object, message: RegExp])[] = [
   [{ databaseUrl: "mysql://db/shop" }, /databaseUrl: expected a form like postgresql:/],
   [{ databaseUrl: "hunter2" }, /databaseUrl: expected a form like postgresql:/],
   [{ databseUrl: "x" }, /there is no key "databseUrl"; the nearest is "databaseUrl"/],
+  [{ mutators: "./mutators.ts" }, /mutators are not there yet/],
   [{ tabels: {} }, /there is no key "tabels"; the nearest is "tables"/],
   [{ ["__proto__"]: { port: 1 } }, /there is no key "__proto__"/],
   [{ limits: { conections: 1 } }, /read limits: there is no key "conections"; the nearest is "connections"/],

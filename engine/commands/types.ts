@@ -53,9 +53,11 @@ async function importCodegen(): Promise<typeof import("kysely-codegen")> {
   try {
     return await import("kysely-codegen");
   } catch (cause) {
-    throw new WalcastError("config_invalid", "write types: kysely-codegen is not installed", {
+    // It needs typescript, and does not say so to npm.
+    const missing = /'(?:kysely-codegen|typescript)'/.exec((cause as Error).message)?.[0] ?? "kysely-codegen";
+    throw new WalcastError("config_invalid", `write types: ${missing} is not installed`, {
       cause,
-      hint: "run npm install --save-dev kysely-codegen",
+      hint: "run npm install --save-dev kysely-codegen typescript",
     });
   }
 }
