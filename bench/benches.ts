@@ -4,6 +4,7 @@ import { apply } from "./apply.ts";
 import { catchUp } from "./catch-up.ts";
 import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
+import { fanout } from "./fanout.ts";
 import { firstSync } from "./first-sync.ts";
 import { hostile } from "./hostile.ts";
 import { largeTransaction } from "./large-transaction.ts";
@@ -20,6 +21,7 @@ export const benches: readonly Bench[] = [
   log,
   match,
   snapshot,
+  fanout,
   latency,
   crowd,
   hostile,

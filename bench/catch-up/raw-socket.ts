@@ -54,12 +54,12 @@ export class RawSocket {
     return raw;
   }
 
-  /** One that is live with this table. */
-  static async subscribed(port: number, table: string): Promise<RawSocket> {
+  /** One that is live with this table, or this shape. */
+  static async subscribed(port: number, table: string | object): Promise<RawSocket> {
     const raw = await RawSocket.open(port);
     raw.send({ kind: "hello" });
     await raw.text(({ kind }) => kind === "welcome");
-    raw.send({ kind: "subscribe", id: 1, shape: { table } });
+    raw.send({ kind: "subscribe", id: 1, shape: typeof table === "string" ? { table } : table });
     await new Promise<void>((resolve) => {
       raw.onBinary = (_position, kind) => {
         if (kind === frameKinds.join) resolve();

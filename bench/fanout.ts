@@ -1,0 +1,193 @@
+/**
+ * What it costs to send the same to many: a transaction's rows to a thousand sockets on one shape, and how long after COMMIT they are
+ * at clients, by a schedule that waits for nobody. Beside it, fed by the same commits, a bare loop that sends as many bytes.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Bench, type Figure, figure, type Progress } from "./bench.ts";
+import { firstId } from "./fanout/orders.ts";
+import { type Contender, Scene } from "./fanout/scene.ts";
+import { lateness } from "./fanout/schedule.ts";
+import { inTurn, median, percentile } from "./measure.ts";
+import { benchPostgres } from "./postgres.ts";
+
+interface Parameters {
+  readonly rounds: number;
+  /** Of a round. */
+  readonly transactions: number;
+  /** Of one transaction. */
+  readonly rows: readonly number[];
+  readonly sockets: readonly number[];
+  readonly clients: number;
+  readonly clientsPerSecond: number;
+  readonly clientsCommits: number;
+  readonly shapes: number;
+  readonly shapesPerSecond: number;
+  readonly shapesCommits: number;
+}
+
+export const fanout: Bench<Parameters> = {
+  name: "fanout",
+  question: "What does it cost to send a change to many sockets, and how late is it there?",
+  notMeasured:
+    "A network, and what clients do with the bytes: a thousand sockets in one process, which take about as much of a core as the server that sends to them. Transactions come one at a time, so that each is one read and one frame. The floor is a bare replication connection that feeds a loop of cork and send, with the bytes of one of the engine's frames.",
+  real: {
+    rounds: 3,
+    transactions: 40,
+    rows: [1, 10, 100],
+    sockets: [10, 100, 1_000],
+    clients: 100,
+    clientsPerSecond: 10,
+    clientsCommits: 50,
+    shapes: 1_000,
+    shapesPerSecond: 200,
+    shapesCommits: 1_000,
+  },
+  small: {
+    rounds: 1,
+    transactions: 2,
+    rows: [1, 3],
+    sockets: [2, 3],
+    clients: 3,
+    clientsPerSecond: 100,
+    clientsCommits: 4,
+    shapes: 3,
+    shapesPerSecond: 100,
+    shapesCommits: 6,
+  },
+  run,
+};
+
+async function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
+  const postgres = await benchPostgres();
+  const dataDir = await mkdtemp(join(tmpdir(), "walcast-bench-fanout-"));
+  const scene = new Scene(postgres, dataDir);
+  try {
+    const { rows, shapes } = parameters;
+    await scene.open(Math.max(shapes, ...rows), rows);
+    return await new Fanout(scene, parameters, progress).measure();
+  } finally {
+    await scene.close();
+    await postgres.stop();
+    await rm(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** Of one round. */
+interface Round {
+  /** From each COMMIT until the last socket had it. */
+  readonly ms: readonly number[];
+  /** Of the server's process. */
+  readonly cpuMs: number;
+}
+
+class Fanout {
+  private readonly scene: Scene;
+  private readonly parameters: Parameters;
+  private readonly progress: Progress;
+
+  constructor(scene: Scene, parameters: Parameters, progress: Progress) {
+    this.scene = scene;
+    this.parameters = parameters;
+    this.progress = progress;
+  }
+
+  async measure(): Promise<Figure[]> {
+    const figures: Figure[] = [];
+    const { sockets, rows } = this.parameters;
+    for (const count of sockets)
+      figures.push(...(await this.crowd(count, count === Math.max(...sockets) ? rows : rows.slice(0, 1))));
+    return [...figures, ...(await this.hundredClients()), ...(await this.thousandShapes())];
+  }
+
+  // ── One transaction after the other ─────────────────────────────────────────────────────────────────────────────────
+
+  private async crowd(sockets: number, rows: readonly number[]): Promise<Figure[]> {
+    const { scene } = this;
+    this.progress(`${sockets} sockets connect, and as many to the floor`);
+    const [ours, floor] = [
+      await scene.contender("ours", sockets, "one"),
+      await scene.contender("floor", sockets, "one"),
+    ];
+    try {
+      const figures: Figure[] = [];
+      for (const count of rows) figures.push(...(await this.transactions(ours, floor, sockets, count)));
+      return figures;
+    } finally {
+      await ours.leave();
+      await floor.leave();
+    }
+  }
+
+  private async transactions(ours: Contender, floor: Contender, sockets: number, rows: number): Promise<Figure[]> {
+    this.progress(`transactions of ${rows} rows to ${sockets} sockets`);
+    await this.scene.replay("one", rows);
+    const round = (contender: Contender) => (): Promise<Round> => this.round(contender, rows);
+    const results = await inTurn(this.parameters.rounds, { ours: round(ours), floor: round(floor) });
+    const { rounds, transactions } = this.parameters;
+    const delivered = rounds * transactions * rows * sockets;
+    const ms = (all: readonly Round[]): number => median(all.map((one) => median(one.ms)));
+    const cpuUs = (all: readonly Round[]): number => (all.reduce((sum, one) => sum + one.cpuMs, 0) * 1_000) / delivered;
+    const conditions = { ...this.scene.conditions, sockets, rows, rounds, transactions };
+    const perSecond = (all: readonly Round[]): number => (rows * sockets * 1_000) / ms(all);
+    return [
+      figure("last_socket_ms", "ms", ms(results.ours), ms(results.floor), { conditions }),
+      // With few sockets a rate would be that of Postgres, and CPU time, counted in hundredths of a second, would say nothing.
+      ...(sockets < Math.max(...this.parameters.sockets)
+        ? []
+        : [
+            figure("rows_per_s", "rows/s", perSecond(results.ours), perSecond(results.floor), { conditions }),
+            figure("cpu_us_per_row", "µs", cpuUs(results.ours), cpuUs(results.floor), { conditions }),
+          ]),
+    ];
+  }
+
+  private async round(contender: Contender, rows: number): Promise<Round> {
+    const ms: number[] = [];
+    const before = await contender.cpuMs();
+    for (let i = 0; i < this.parameters.transactions; i++) {
+      const last = contender.frameAtAll();
+      const { ns } = await this.scene.writer.commit(contender.table, firstId, rows);
+      ms.push(((await last) - ns) / 1e6);
+    }
+    return { ms, cpuMs: (await contender.cpuMs()) - before };
+  }
+
+  // ── By a schedule ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private hundredClients(): Promise<Figure[]> {
+    const { clients, clientsPerSecond: perSecond, clientsCommits: commits } = this.parameters;
+    return this.scheduled("hundred_clients", "one", { clients, perSecond, commits }, [0.5, 0.99]);
+  }
+
+  private thousandShapes(): Promise<Figure[]> {
+    const { shapes: clients, shapesPerSecond: perSecond, shapesCommits: commits } = this.parameters;
+    return this.scheduled("thousand_shapes", "each", { clients, perSecond, commits }, [0.5, 0.99]);
+  }
+
+  private async scheduled(
+    name: string,
+    audience: "one" | "each",
+    schedule: { readonly clients: number; readonly perSecond: number; readonly commits: number },
+    shares: readonly number[],
+  ): Promise<Figure[]> {
+    const { clients, perSecond } = schedule;
+    await this.scene.replay(audience, 1);
+    const of = async (who: "ours" | "floor"): Promise<number[]> => {
+      this.progress(`${clients} clients, ${perSecond} changes per second, ${who}`);
+      const contender = await this.scene.contender(who, clients, audience);
+      try {
+        return await lateness(this.scene.writer, contender, audience, schedule);
+      } finally {
+        await contender.leave();
+      }
+    };
+    const [ours, floor] = [await of("ours"), await of("floor")];
+    const conditions = { ...this.scene.conditions, ...schedule };
+    return shares.map((share) => {
+      const [value, least] = [percentile(ours, share), percentile(floor, share)];
+      return figure(`${name}_p${share * 100}_ms`, "ms", value, least, { conditions });
+    });
+  }
+}
