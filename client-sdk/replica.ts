@@ -31,6 +31,7 @@ import { isShared, type LocalTable, LocalTables, type Member, numberOf } from ".
 import { LocalTypes } from "./local-types.ts";
 import { sharedRuns } from "./membership.ts";
 import type { Spill } from "./pile.ts";
+import { PositionWrites } from "./position.ts";
 import type { NetChanges } from "./reduce.ts";
 import { emptyStaging, isStagingEmpty, writeSpill } from "./staging.ts";
 import * as store from "./store.ts";
@@ -71,6 +72,7 @@ export class Replica {
   private readonly tables: LocalTables;
   private readonly leftovers: Leftovers;
   private readonly joins: Joins;
+  private readonly positionWrites = new PositionWrites();
   /** Rows changed since the table was last vacuumed, by the table's name. */
   private readonly changedRows = new Map<string, number>();
   private hasSpilled = false;
@@ -158,15 +160,15 @@ export class Replica {
   commit(steps: Iterable<Step>, joins: readonly Join[], position: Lsn): Placed {
     const changed = new Changed(position === this.reached ? [] : this.leftovers.stayBehind());
     const pending = this.pendingOf(steps);
-    const last = store.setPosition(formatLsn(position));
+    const text = formatLsn(position);
     if (joins.length === 0 && pending.rest === undefined)
-      this.database.pipeline([...this.runsOfAll(pending.first, changed), last]);
+      this.database.pipeline(this.positionWrites.after(this.runsOfAll(pending.first, changed), text));
     else
       this.tables.transaction(() => {
         this.database.runAll(this.runsOfAll(pending.first, changed));
         for (const step of pending.rest ?? []) this.take(step, changed);
         for (const join of joins) this.joins.complete(join);
-        this.database.runAll([last]);
+        this.database.runAll([store.setPosition(text)]);
       });
     this.reached = position;
     if (position > this.position) this.position = position;

@@ -12,12 +12,15 @@ import type { LocalForm, WriteStatements } from "./tables.ts";
 const ONE_BY_ONE_MAX = 12;
 
 export function runsFor(net: NetChanges, statements: WriteStatements, form: LocalForm): Run[] {
-  const changes = [...net.changes.values()];
-  const deletes = changes.filter(({ row }) => row === undefined).map(({ key }) => key);
-  const rows = rowsOf(changes);
+  const deletes: (readonly Value[])[] = [];
+  const rows: (readonly Value[])[] = [];
+  for (const { key, row } of net.changes.values()) {
+    if (row) rows.push(row);
+    else if (!net.truncated) deletes.push(key);
+  }
   return [
     ...(net.truncated ? [{ sql: statements.deleteAll, values: [] }] : []),
-    ...(net.truncated ? [] : each(deletes, statements.deleteOne, statements.deleteMany, form.key.length)),
+    ...each(deletes, statements.deleteOne, statements.deleteMany, form.key.length),
     ...each(rows, statements.upsertOne, statements.upsertMany, form.columns.length),
   ];
 }

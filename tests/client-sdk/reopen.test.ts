@@ -285,7 +285,8 @@ const damages: Record<string, string> = {
   "without a column it knew": "ALTER TABLE walcast.state DROP COLUMN epoch",
   "whose table has lost a column": "ALTER TABLE orders DROP COLUMN status",
   "whose table is gone": "DROP TABLE orders",
-  "whose position is gone": "DELETE FROM walcast.state",
+  "that knows nothing of itself": "DELETE FROM walcast.state",
+  "whose position is gone": "DELETE FROM walcast.position",
   "whose descriptions are gone": "DROP TABLE walcast.tables",
 };
 

@@ -179,7 +179,7 @@ test("a transaction that cannot be applied leaves rows and position as they were
   assert.throws(() => replica.join(load), { code: "query_failed" });
   assert.deepEqual(contents(), [[1, "a"]]);
   assert.equal(replica.position, before);
-  assert.deepEqual(contents("SELECT position::text FROM walcast.state"), [[`0/${before.toString(16)}`]]);
+  assert.deepEqual(contents("SELECT position::text FROM walcast.position"), [[`0/${before.toString(16)}`]]);
   replica.change(1, [inserted("2", "b")]);
   assert.deepEqual(contents(), [
     [1, "a"],

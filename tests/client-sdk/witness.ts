@@ -15,7 +15,7 @@ export interface State {
 
 // One query, one state: rows and position cannot be looked at apart.
 const state = `
-  SELECT (SELECT position::text FROM walcast.state) AS position,
+  SELECT (SELECT position::text FROM walcast.position) AS position,
     (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM orders) AS orders,
     (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM items) AS items,
     (SELECT coalesce(array_agg(balance ORDER BY id), '{}') FROM purses) AS purses`;

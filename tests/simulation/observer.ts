@@ -70,7 +70,7 @@ function look(
   const names = [...shown.keys()];
   const results = run(
     pglite,
-    ["select position from walcast.state", ...names.map((name) => `select * from ${name}`)].join(";"),
+    ["select position from walcast.position", ...names.map((name) => `select * from ${name}`)].join(";"),
   );
   const position = parseLsn(textOf(results[0]!.rows[0]!));
   observed(
