@@ -19,7 +19,7 @@ import {
   zeroLsn,
 } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
-import type { Changed } from "./changed.ts";
+import { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import type { Backoff } from "./backoff.ts";
 import { tokenFailed } from "./connection-errors.ts";
@@ -92,6 +92,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.database = new Database(options.replica, {
       troubled: (error) => (this.trace.lastError = error),
       crashed: (error) => this.replicaFailed(error),
+      wrote: () => this.wroteOwn(),
     });
     this.seed = options.seed;
     this.sizes = new Sizes(this.database);
@@ -419,6 +420,13 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       settle();
       this.moved();
     };
+  }
+
+  /** The application, into tables that no shape has. Into which is not known. */
+  private wroteOwn(): () => void {
+    const synced = new Set(Array.from(this.handles, ({ tableName }) => tableName));
+    const read = this.liveQueries.list().flatMap(({ tables }) => tables);
+    return this.liveQueries.applied(new Changed(read.filter((table) => !synced.has(table))));
   }
 
   private lanesChanged(): void {

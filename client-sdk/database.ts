@@ -9,6 +9,7 @@ import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
 import { Instance } from "./instance.ts";
+import { OwnWrites } from "./own-writes.ts";
 import { excerpt, failed, isStalePlan } from "./query-errors.ts";
 import { decodeRows, type RawResult, type Row } from "./rows.ts";
 import type { StorageInspection } from "./storage/storage.ts";
@@ -61,13 +62,18 @@ export interface DatabaseHooks {
   troubled(error: WalcastError): void;
   /** Nothing can be read or written any more; what was stored before is there for the next one to open. */
   crashed(error: WalcastError): void;
+  /** The application has, into a table of its own; in its turn. Returns what tells of it when the turn is over. */
+  wrote(): () => void;
 }
+
+const noHooks: DatabaseHooks = { troubled() {}, crashed() {}, wrote: () => () => {} };
 
 export class Database {
   private readonly hooks: DatabaseHooks;
   private crash: WalcastError | undefined;
   private admission: PromiseWithResolvers<void> | undefined;
   private readonly instance: Instance;
+  private ownWrites: OwnWrites | undefined;
   private readonly messages = new Messages();
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
@@ -75,7 +81,7 @@ export class Database {
   /**
    * An own PGlite, or one that the application has made and will close. Throws `config_invalid`.
    */
-  constructor(replica: string | PGlite = "memory://", hooks: DatabaseHooks = { troubled() {}, crashed() {} }) {
+  constructor(replica: string | PGlite = "memory://", hooks: DatabaseHooks = noHooks) {
     this.hooks = hooks;
     this.instance = new Instance(replica, (error) => hooks.troubled(error));
     this.keepOut();
@@ -95,11 +101,20 @@ export class Database {
     return this.instance.isFresh;
   }
 
+  /** Nobody but the client and its application has anything in it. */
+  get isOwn(): boolean {
+    return this.instance.isOwn;
+  }
+
   async open(): Promise<void> {
     await this.instance.ready();
     await this.exclusive(() => {
       for (const [name, value] of Object.entries(settings)) this.script(`SET ${name} = ${value}`);
       this.readArrayTypes();
+    });
+    this.ownWrites = new OwnWrites(this.pglite, {
+      writtenUntil: () => this.writtenUntil(),
+      wrote: () => this.wrote(),
     });
   }
 
@@ -119,6 +134,7 @@ export class Database {
 
   close(): Promise<void> {
     this.admit();
+    this.ownWrites?.close();
     return this.instance.close(() =>
       this.exclusive(() => {
         for (const name of Object.keys(settings)) this.script(`RESET ${name}`);
@@ -137,7 +153,24 @@ export class Database {
    */
   async exclusive<T>(work: () => T | Promise<T>): Promise<T> {
     const query = (): Promise<T> => this.pglite._runExclusiveQuery(async () => work());
-    return this.admission ? query() : this.pglite._runExclusiveTransaction(query);
+    if (this.admission) return query();
+    return this.ownWrites ? this.ownWrites.unwatched(query) : this.pglite._runExclusiveTransaction(query);
+  }
+
+  /** What PGlite stores after a query it does not store after a transaction. */
+  private async wrote(): Promise<() => void> {
+    const tell = this.hooks.wrote();
+    await this.committed();
+    return tell;
+  }
+
+  private writtenUntil(): string | undefined {
+    try {
+      return this.texts("SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xid")[0]!["xid"] ?? undefined;
+    } catch (error) {
+      if (error instanceof WalcastError) return undefined;
+      throw error;
+    }
   }
 
   /** Before a turn that writes: a promise for when there is room for it; undefined where there is. */

@@ -65,6 +65,7 @@ export function openStore(database: Database, owner: string | undefined): Stored
   try {
     if (ownerOf(database) !== owner) {
       empty(database);
+      if (database.isOwn) dropTheRest(database);
       return { ...begin(database, owner, undefined), isPurged: true };
     }
     const stored = read(database);
@@ -168,6 +169,19 @@ function empty(database: Database): void {
     database.script("DROP SCHEMA walcast CASCADE");
   });
   database.forgetStatements();
+}
+
+/** What the application wrote, for the user before. */
+function dropTheRest(database: Database): void {
+  const schemas = namesOf(
+    database.rows(
+      "SELECT quote_ident(nspname) AS name FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'",
+    ),
+  );
+  database.transaction(() => {
+    for (const name of schemas) database.script(`DROP SCHEMA ${name} CASCADE`);
+    database.script("CREATE SCHEMA public");
+  });
 }
 
 function namesOf(rows: readonly Row[]): string[] {

@@ -38,8 +38,9 @@ async function runTransaction<T>(link: Link, work: (transaction: Transaction) =>
     isOver = true;
     await link.call("end", number, how);
   };
-  const transaction: Pick<Transaction, "query" | "rollback" | "closed"> = {
+  const transaction: Pick<Transaction, "query" | "exec" | "rollback" | "closed"> = {
     query: async (sql, params) => (await link.call("step", number, sql, params ?? [])) as Results<never>,
+    exec: async (sql) => [...(await link.call("stepAll", number, sql))],
     rollback: () => end("rollback"),
     get closed() {
       return isOver;

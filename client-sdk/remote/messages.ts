@@ -40,6 +40,8 @@ export interface Calls {
   /** Opens a transaction, which has the replica's turn until it ends. Gives its number. */
   begin(how: Begin): number;
   step(transaction: number, sql: string, params: readonly unknown[]): StepResult;
+  /** Any number of statements without parameters; of PGlite's transactions only. */
+  stepAll(transaction: number, sql: string): readonly Results[];
   end(transaction: number, how: "commit" | "rollback"): void;
   /** The page is there again, or its network. */
   wake(): void;
@@ -69,6 +71,7 @@ export const isAskedAgain: Readonly<Record<keyof Calls, boolean>> = {
   look: true,
   begin: true,
   step: false,
+  stepAll: false,
   end: false,
   pgliteQuery: false,
   pgliteExec: false,

@@ -39,6 +39,7 @@ const handlers: Handlers = {
   setToken: (session) => session.hooks.tokenChanged(session),
   begin: ({ transactions }, how) => transactions.begin(how),
   step: ({ transactions }, number, sql, params) => transactions.step(number, sql, params),
+  stepAll: ({ transactions }, number, sql) => transactions.stepAll(number, sql),
   end: ({ transactions }, number, how) => transactions.end(number, how),
   wake: ({ core }) => core.wake(),
   look: ({ core }) => core.look(),

@@ -2,7 +2,7 @@
  * Transactions of guests. Each has the replica's turn, and everybody else waits, so whoever says nothing for a while, and
  * whoever is gone, is rolled back.
  */
-import type { Transaction } from "@electric-sql/pglite";
+import type { Results, Transaction } from "@electric-sql/pglite";
 import { CompiledQuery } from "kysely";
 
 import { WalcastError } from "../../engine/protocol.ts";
@@ -13,6 +13,8 @@ import type { Core } from "./sources.ts";
 
 interface Held {
   step(sql: string, params: readonly unknown[]): Promise<StepResult>;
+  /** Of PGlite's own. */
+  stepAll?(sql: string): Promise<Results[]>;
   commit(): Promise<void>;
   rollback(): Promise<void>;
 }
@@ -48,14 +50,12 @@ export class Transactions {
     return number;
   }
 
-  async step(number: number, sql: string, params: readonly unknown[]): Promise<StepResult> {
-    const { held, silence } = this.find(number);
-    clearTimeout(silence);
-    try {
-      return await held.step(sql, params);
-    } finally {
-      this.watch(number);
-    }
+  step(number: number, sql: string, params: readonly unknown[]): Promise<StepResult> {
+    return this.during(number, (held) => held.step(sql, params));
+  }
+
+  stepAll(number: number, sql: string): Promise<Results[]> {
+    return this.during(number, async (held) => (await held.stepAll?.(sql)) ?? []);
   }
 
   async end(number: number, how: "commit" | "rollback"): Promise<void> {
@@ -68,6 +68,16 @@ export class Transactions {
   close(): void {
     this.isClosed = true;
     for (const number of [...this.openByNumber.keys()]) this.rollBack(number);
+  }
+
+  private async during<T>(number: number, work: (held: Held) => Promise<T>): Promise<T> {
+    const { held, silence } = this.find(number);
+    clearTimeout(silence);
+    try {
+      return await work(held);
+    } finally {
+      this.watch(number);
+    }
   }
 
   private find(number: number): Open {
@@ -117,6 +127,7 @@ async function beginPglite({ pglite }: Core): Promise<Held> {
   };
   return {
     step: (sql, params) => transaction.query<Row>(sql, [...params]),
+    stepAll: (sql) => transaction.exec(sql),
     commit: () => end("commit"),
     rollback: () => end("rollback"),
   };

@@ -255,6 +255,35 @@ test("a live query may come before its tables, and sees through views", async (t
   assert.deepEqual(live.rows, [{ count: 2 }]);
 });
 
+test("live queries follow what the application writes into tables of its own, and only what is committed", async (t) => {
+  const { client } = await synced(t);
+  const { pglite } = client;
+  const live = client.live("select n.note from notes n join orders o on o.id = n.order_id order by n.note");
+  const orderRows = client.live(all);
+  await orderRows.ready;
+  const runs = () => client.inspect().live.find(({ sql }) => sql === all)?.runs;
+  const before = runs();
+  const seen: string[] = [];
+  live.subscribe((rows) => seen.push(rows.map(({ note }) => note).join()));
+  await pglite.exec("BEGIN READ WRITE; CREATE TABLE notes (order_id int PRIMARY KEY, note text); COMMIT");
+  await live.ready;
+  await pglite.transaction(async (transaction) => {
+    await transaction.exec("SET TRANSACTION READ WRITE; INSERT INTO notes VALUES (1, 'call')");
+    await transaction.query("INSERT INTO notes VALUES (2, $1)", ["pack"]);
+  });
+  assert.deepEqual(seen, ["", "call,pack"]);
+  await pglite.transaction(async (transaction) => {
+    await transaction.exec("SET TRANSACTION READ WRITE; DELETE FROM notes");
+    await transaction.rollback();
+  });
+  await pglite.query("SELECT 1");
+  await assert.rejects(pglite.exec("BEGIN READ WRITE; DELETE FROM notes; SELECT 1 / 0"), /division/);
+  await pglite.exec("ROLLBACK");
+  await pglite.exec("BEGIN READ WRITE; DELETE FROM notes WHERE order_id = 1; COMMIT");
+  assert.deepEqual(seen, ["", "call,pack", "pack"]);
+  assert.equal(runs(), before, "what reads none of them is left alone");
+});
+
 test("a live query is not run for changes of other tables, and not at all once closed", async (t) => {
   const { peer, client } = await start(t);
   client.sync({ table: "orders" });

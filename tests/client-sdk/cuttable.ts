@@ -6,7 +6,7 @@ import type { TestContext } from "node:test";
 export async function cuttable(
   t: TestContext,
   to: string,
-): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void }> {
+): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void; end(): void }> {
   const sockets = new Set<Socket>();
   let left = Infinity;
   const cut = (): void => {
@@ -27,10 +27,11 @@ export async function cuttable(
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  t.after(() => {
+  const end = (): void => {
     cut();
     server.close();
-  });
+  };
+  t.after(end);
   const { port } = server.address() as AddressInfo;
-  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes) };
+  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes), end };
 }

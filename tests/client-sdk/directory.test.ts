@@ -124,10 +124,12 @@ test("what another user left in a directory cannot be read by the PGlite itself 
   load(connection, (await connection.message("subscribe")).id, orders, 16n);
   await ann.preload();
   assert.deepEqual((await ann.pglite.query("select from orders")).rows, []);
+  await ann.pglite.exec("BEGIN READ WRITE; CREATE TABLE drafts AS SELECT 'a secret' AS note; COMMIT");
   await ann.close();
   const bob = createClient({ url: peer.url, replica, subject: "bob" });
   t.after(() => bob.close());
   await assert.rejects(bob.pglite.query("select from orders"), /"orders" does not exist/);
+  await assert.rejects(bob.pglite.query("select from drafts"), /"drafts" does not exist/);
   assert.equal(bob.inspect().purges, 1);
 });
 

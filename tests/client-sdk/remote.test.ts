@@ -190,6 +190,10 @@ test("pglite's own functions work over the link, its others say so", async (t) =
     return (await trx.query("select id from notes")).rows;
   });
   assert.deepEqual(written, [{ id: 7 }]);
+  const live = guest.client.live("select id from notes order by id");
+  await live.ready;
+  await pglite.transaction((trx) => trx.exec("set transaction read write; insert into notes values (8)"));
+  await until(() => live.rows.length === 2);
   assert.throws(() => pglite.dumpDataDir(), { code: "config_invalid" });
 });
 

@@ -8,6 +8,7 @@ import { Random } from "../shapes/generate.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
+import { cuttable } from "./cuttable.ts";
 
 /** What page.ts leaves for us to reach. */
 interface PageGlobals {
@@ -195,6 +196,36 @@ test("a tab of somebody else does not share", async (t) => {
   );
   assert.equal(code, "config_invalid");
   assert.deepEqual(await shown(other), []);
+});
+
+test("a page that is loaded again without a network has its rows, and follows what it writes into tables of its own", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  const tabs = await Tabs.start(t, "opfs-ahp://tabs");
+  const page = await tabs.open({ server: network.url });
+  await tabs.write("kept");
+  network.end();
+  await page.reload();
+  const rows = await page.evaluate(async () => {
+    const { client, live } = globalThis as unknown as PageGlobals;
+    await live.ready;
+    const drafts = client.live<{ note: string }>("SELECT note FROM drafts JOIN orders USING (id) ORDER BY note");
+    const seen: string[] = [];
+    drafts.subscribe((rows) => seen.push(rows.map(({ note }) => note).join()));
+    await client.pglite.exec("BEGIN READ WRITE; CREATE TABLE drafts (id int PRIMARY KEY, note text); COMMIT");
+    await drafts.ready;
+    const written = new Promise<void>((resolve) => drafts.onChange(() => drafts.rows.length === 2 && resolve()));
+    await client.pglite.transaction((own) =>
+      own.exec("SET TRANSACTION READ WRITE; INSERT INTO drafts VALUES (1, 'one'), (2, 'two'), (3, 'of no order')"),
+    );
+    await written;
+    return [live.rows.map(({ status }) => status).join(), ...seen];
+  });
+  assert.deepEqual(rows, ["kept,kept", "", "one,two"]);
+  await page.reload();
+  const kept = await page.evaluate(() =>
+    (globalThis as unknown as PageGlobals).client.query("SELECT count(*) FROM drafts JOIN orders USING (id)"),
+  );
+  assert.deepEqual(kept, [{ count: 2 }]);
 });
 
 test("five tabs that open, close and crash at random lose nothing, and never have two owners", async (t) => {
