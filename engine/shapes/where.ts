@@ -13,7 +13,7 @@ import { parseWhere } from "./where/parse.ts";
 import { resolve } from "./where/resolve.ts";
 
 export { EvaluationFailed } from "./where/numeric.ts";
-export { handOver, loadParser } from "./where/parse.ts";
+export { checkLimits, handOver, loadParser } from "./where/parse.ts";
 
 export interface Predicate {
   /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */

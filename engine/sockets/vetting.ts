@@ -1,7 +1,8 @@
 /**
- * Long conditions are read in a thread of their own first, which takes milliseconds in which nobody else would be served. What
- * it refuses costs nobody else anything; of what it lets pass it has done the longer half. It starts when it is first needed,
- * and anew should it end: what it was at is refused then, as it would end it again.
+ * Long conditions are read in a thread of their own first, which takes milliseconds in which nobody else would be served; not
+ * those that their tokens alone refuse. What the thread refuses costs nobody else anything; of what it lets pass it has done
+ * the longer half. It starts when it is first needed, and anew should it end: what it was at is refused then, as it would end
+ * it again.
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -9,7 +10,7 @@ import type { Logger } from "pino";
 import type { Table } from "../changes/table.ts";
 import { type ErrorJson, type ShapeRequest, WalcastError } from "../protocol.ts";
 import { FairQueue } from "./fair-queue.ts";
-import { handOver } from "../shapes/where.ts";
+import { checkLimits, handOver } from "../shapes/where.ts";
 
 export interface Question {
   readonly where: string;
@@ -61,6 +62,7 @@ export class Vetting {
     table: Table,
     readable: readonly string[] | undefined,
   ): Promise<void> {
+    checkLimits(where);
     const answer = await this.ask(asker, { where, params, table, readable });
     if (answer.kind === "failed") throw new Error(answer.message);
     if (answer.kind === "refused") throw new WalcastError(answer.error.code, answer.error.message, answer.error);

@@ -517,6 +517,8 @@ const tooMuch: [what: string, where: string][] = [
   ["a chain of UNIONs", `id IN (SELECT 1${" UNION SELECT 1 AND 2".repeat(3000)})`],
   ["a chain of VALUES", `id IN (VALUES (1),(1)${" UNION VALUES (1),(1)".repeat(3000)})`],
   ["more than 10,000 operands", `paid${" OR paid".repeat(7_000)}${" OR id=1".repeat(900)}`],
+  ["10,001 constants in a list", `id IN (${"1,".repeat(10_000)}1)`],
+  ["a constant of too many digits", `amount = 1e1000${"*1e1000".repeat(60)}`],
   ["64 KiB of text", `name = '${"x".repeat(65_536)}'`],
 ];
 

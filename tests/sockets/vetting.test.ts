@@ -53,7 +53,7 @@ for (const [where, params, code, position] of refusals) {
 }
 
 test("what takes more memory or time than it may is refused, and the next is read", async () => {
-  for (const bounds of [{ heapMiB: 10 }, { readMsMax: 1 }]) {
+  for (const bounds of [{ heapMiB: 14 }, { readMsMax: 1 }]) {
     const one = vetting(bounds);
     const request = { table: "orders", where: `id * 2 IN (${Array.from({ length: 9_000 }, (_, i) => i).join()})` };
     await assert.rejects(one.vet(asker, request, table, undefined), {

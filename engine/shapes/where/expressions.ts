@@ -40,6 +40,8 @@ import { canonicalText, type SqlType } from "./type.ts";
 
 /** Some forms name a part twice; nested, they would grow without bound. */
 const sqlLengthMax = 100_000;
+/** Of a number that constants give: a few characters can ask for one that takes a second to compute. */
+const digitsMax = 5_000;
 
 export class Expressions {
   /** Whether anything was found that may fail for a row. */
@@ -311,6 +313,8 @@ export class Expressions {
     if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
     if (typeof value === "number") return { ...common, text: canonicalText(String(value), type)! };
     const text = canonicalText(textOf(value), type)!;
+    if (text.length > digitsMax)
+      throw this.operands.refused("where_unsupported", raw, `expected a number of at most ${digitsMax} digits`);
     return typeof value === "bigint" ? { ...common, text } : { ...common, text, scale: value.scale };
   }
 

@@ -23,7 +23,7 @@ import { mixesNumbers } from "./functions.ts";
 import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
 import type { Node } from "./node.ts";
 import { numericScale } from "./number.ts";
-import { paramArray, paramText } from "./params.ts";
+import { paramArray, paramText, type Position } from "./params.ts";
 import { locationOf, stringsOf, tagged } from "./raw.ts";
 import { columnScalar, type Scalar } from "./scalar.ts";
 import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valuesOf } from "./type.ts";
@@ -66,7 +66,7 @@ export type Operand = ColumnOperand | ConstantOperand | ExpressionOperand;
 /** A constant as a column's rows would hold it. */
 export type Value = Buffer | null;
 
-const nodesMax = 10_000;
+export const nodesMax = 10_000;
 const depthMax = 200;
 
 export class Operands {
@@ -314,13 +314,13 @@ export class Operands {
     }
   }
 
-  param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: number | undefined] {
+  param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: Position] {
     const number = body.number ?? 0;
     const { params } = this.scope;
     if (number < 1 || number > params.length)
       throw this.refused("where_params", raw, `expected a value for $${number}, found ${params.length} parameters`);
     this.paramsUsed.add(number);
-    return [params[number - 1], number, this.scope.positionOf(locationOf(raw))];
+    return [params[number - 1], number, () => this.scope.positionOf(locationOf(raw))];
   }
 
   private collated(raw: Raw, body: CollateClause, depth: number): Operand {

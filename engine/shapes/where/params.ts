@@ -6,11 +6,13 @@ import { WalcastError } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
 
 export type ParamText = string | null;
+/** Only a refusal asks for it. */
+export type Position = () => number | undefined;
 
 const textBytesMax = 65_536;
 
 /** A parameter where one value stands. */
-export function paramText(value: unknown, number: number, position: number | undefined): ParamText {
+export function paramText(value: unknown, number: number, position: Position): ParamText {
   if (Array.isArray(value))
     throw refused(number, position, "one value", "an array", `Write = ANY($${number}) to compare with any of them.`);
   return text(value, number, position);
@@ -20,22 +22,18 @@ export function paramText(value: unknown, number: number, position: number | und
 export function paramElements(
   value: unknown,
   number: number,
-  position: number | undefined,
+  position: Position,
 ): readonly ParamText[] | string | null {
   if (value === null || typeof value === "string") return text(value, number, position);
   if (!Array.isArray(value)) throw refused(number, position, "an array", typeof value);
   return paramArray(value, number, position);
 }
 
-export function paramArray(
-  value: readonly unknown[],
-  number: number,
-  position: number | undefined,
-): readonly ParamText[] {
+export function paramArray(value: readonly unknown[], number: number, position: Position): readonly ParamText[] {
   return value.map((element) => text(element, number, position));
 }
 
-function text(value: unknown, number: number, position: number | undefined): ParamText {
+function text(value: unknown, number: number, position: Position): ParamText {
   switch (typeof value) {
     case "string":
       return checked(value, number, position);
@@ -56,29 +54,23 @@ function text(value: unknown, number: number, position: number | undefined): Par
 }
 
 /** JSON.parse has already rounded an integer that a double cannot hold: nobody can know which one was meant. */
-function numberText(value: number, number: number, position: number | undefined): string {
+function numberText(value: number, number: number, position: Position): string {
   const isExact = Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value));
   if (!isExact)
     throw refused(number, position, "a number that a double holds exactly", "a larger one", "Pass it as text.");
   return String(value);
 }
 
-function checked(value: string, number: number, position: number | undefined): string {
+function checked(value: string, number: number, position: Position): string {
   if (!canStandInSql(value)) throw refused(number, position, "text without a zero byte or half a character", "one");
   if (value.length > textBytesMax)
     throw refused(number, position, `at most ${textBytesMax} characters`, String(value.length));
   return value;
 }
 
-function refused(
-  number: number,
-  position: number | undefined,
-  expected: string,
-  found: string,
-  hint?: string,
-): WalcastError {
+function refused(number: number, position: Position, expected: string, found: string, hint?: string): WalcastError {
   return new WalcastError("where_params", `read parameter $${number}: expected ${expected}, found ${found}`, {
-    position,
+    position: position(),
     hint,
   });
 }

@@ -3,18 +3,12 @@
  * and no text can take the process down: the parser writes its tree recursively, on the stack of WebAssembly, so the
  * depth is bounded on the tokens, before it sees them.
  */
-import {
-  hasSqlDetails,
-  loadModule,
-  parseSync,
-  scanSync,
-  type Node as Raw,
-  type ScanToken,
-  type SelectStmt,
-} from "libpg-query";
+import { hasSqlDetails, loadModule, parseSync, type Node as Raw, type SelectStmt } from "libpg-query";
 import { WalcastError, type ErrorCode } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
 import { Recent } from "../recent.ts";
+import { nodesMax } from "./operands.ts";
+import { Tokens } from "./tokens.ts";
 
 const whereBytesMax = 65_536;
 
@@ -33,6 +27,12 @@ export function parseWhere(where: string): ParsedWhere {
   return handed?.where === where ? handed.parsed : recent.get(where, () => parse(where));
 }
 
+/** Refuses what is too long, too deep or no condition, as `parseWhere` does, in less than a millisecond. */
+export function checkLimits(where: string): void {
+  checkText(where);
+  checkTokens(where);
+}
+
 /** What another thread made of this text, as JSON: it is not parsed again by the next who reads it. */
 export function handOver(where: string, expression: string): void {
   handed = { where, parsed: parsedAs(JSON.parse(expression) as Raw, where) };
@@ -44,8 +44,7 @@ let handed: { readonly where: string; readonly parsed: ParsedWhere } | undefined
 const recent = new Recent<ParsedWhere>(200);
 
 function parse(where: string): ParsedWhere {
-  checkText(where);
-  checkNesting(where);
+  checkLimits(where);
   const expression = onlyWhereClause(parseStatement(where));
   if (!expression) throw new WalcastError("where_syntax", "read a where: expected one condition and nothing after it");
   return parsedAs(expression, where);
@@ -107,55 +106,53 @@ function ownSelect(): SelectStmt {
 const tokenDepthMax = 1000;
 const nestingMax = 200;
 // They build chains that grow deep across AND, OR and commas. None of them can be part of a supported condition.
-const statementWords = new Set(["SELECT", "UNION", "INTERSECT", "EXCEPT", "TABLE", "VALUES", "CASE"]);
+const statementWords = ["SELECT", "UNION", "INTERSECT", "EXCEPT", "TABLE", "VALUES", "CASE"] as const;
+const [OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY, COMMA, SEMICOLON] = [0x28, 0x29, 0x5b, 0x5d, 0x2c, 0x3b];
 
 /**
  * A tree's depth is at most the number of tokens in an operand, plus that of the operands around it. AND, OR and commas
  * begin a new operand beside the last one.
  */
-function checkNesting(where: string): void {
+function checkTokens(where: string): void {
+  const tokens = new Tokens(where);
   const outer: number[] = [];
   let base = 0;
   let depth = 0;
-  for (const token of tokensOf(where)) {
-    const word = token.text.toUpperCase();
-    if (word === "(" || word === "[") {
+  let constants = 0;
+  // A text that cannot be cut into tokens cannot be parsed either, and the parser says better why.
+  while (tokens.next()) {
+    if (tokens.isSign(OPEN) || tokens.isSign(OPEN_ARRAY)) {
       outer.push(base, depth);
       base = depth;
-    } else if (word === ")" || word === "]") {
+    } else if (tokens.isSign(CLOSE) || tokens.isSign(CLOSE_ARRAY)) {
       if (outer.length === 0)
-        throw refusedAt("where_syntax", where, token, `expected a condition, found an unmatched "${word}"`);
+        throw refusedAt("where_syntax", tokens, `expected a condition, found an unmatched "${where[tokens.start]}"`);
       depth = outer.pop()!;
       base = outer.pop()!;
-    } else if (word === ";") {
-      throw refusedAt("where_syntax", where, token, 'expected one condition, found ";"');
-    } else if (word === "," || (token.keywordKind !== 0 && (word === "AND" || word === "OR"))) {
+    } else if (tokens.isSign(SEMICOLON)) {
+      throw refusedAt("where_syntax", tokens, 'expected one condition, found ";"');
+    } else if (tokens.isSign(COMMA) || tokens.isWord("AND") || tokens.isWord("OR")) {
       depth = base;
-    } else if (token.keywordKind !== 0 && statementWords.has(word)) {
-      throw refusedAt(
-        "where_unsupported",
-        where,
-        token,
-        `expected comparisons of columns with constants, found ${word}`,
-      );
+    } else if (tokens.kind === "word") {
+      const word = statementWords.find((one) => tokens.isWord(one));
+      if (word)
+        throw refusedAt("where_unsupported", tokens, `expected comparisons of columns with constants, found ${word}`);
+    } else if (isConstant(tokens) && ++constants > nodesMax) {
+      throw refusedAt("where_unsupported", tokens, `expected at most ${nodesMax} columns, constants and operators`);
     }
     depth++;
     if (outer.length / 2 > nestingMax || depth > tokenDepthMax)
-      throw refusedAt("where_unsupported", where, token, `expected at most ${nestingMax} levels of nesting`);
+      throw refusedAt("where_unsupported", tokens, `expected at most ${nestingMax} levels of nesting`);
   }
 }
 
-function tokensOf(where: string): readonly ScanToken[] {
-  try {
-    return scanSync(where).tokens;
-  } catch {
-    // A text that cannot be cut into tokens cannot be parsed either, and the parser says better why.
-    return [];
-  }
+/** Of these, each is a node of its own. */
+function isConstant({ kind }: Tokens): boolean {
+  return kind === "string" || kind === "number" || kind === "parameter";
 }
 
-function refusedAt(code: ErrorCode, where: string, token: ScanToken, found: string): WalcastError {
-  return new WalcastError(code, `read a where: ${found}`, { position: byteOffset(where, token.start) });
+function refusedAt(code: ErrorCode, { start }: Tokens, found: string): WalcastError {
+  return new WalcastError(code, `read a where: ${found}`, { position: start });
 }
 
 // ── Positions: the tree counts bytes, syntax errors count characters, we count UTF-16 code units ─────────────────────
