@@ -15,6 +15,7 @@ import { match } from "./match.ts";
 import { snapshot } from "./snapshot.ts";
 import { slowConsumers } from "./slow-consumers.ts";
 import { storm } from "./storm.ts";
+import { throughput } from "./throughput.ts";
 
 export const benches: readonly Bench[] = [
   decode,
@@ -23,6 +24,7 @@ export const benches: readonly Bench[] = [
   snapshot,
   fanout,
   latency,
+  throughput,
   crowd,
   hostile,
   firstSync,

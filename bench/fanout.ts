@@ -133,7 +133,7 @@ class Fanout {
     const perSecond = (all: readonly Round[]): number => (rows * sockets * 1_000) / ms(all);
     return [
       figure("last_socket_ms", "ms", ms(results.ours), ms(results.floor), { conditions }),
-      // With few sockets a rate would be that of Postgres, and CPU time, counted in hundredths of a second, would say nothing.
+      // With few sockets a rate would be that of Postgres, and most of the CPU time would be spent on its messages.
       ...(sockets < Math.max(...this.parameters.sockets)
         ? []
         : [

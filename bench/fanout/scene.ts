@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { WebSocket } from "ws";
 import { decodeCommits, frameHeaderBytes, frameKinds, subprotocol } from "../../engine/protocol.ts";
@@ -16,8 +16,6 @@ import type { Replay } from "./floor.ts";
 import { createOrders, firstId, Writer } from "./orders.ts";
 
 const tables = { ours: "bench_ours", floor: "bench_floor" } as const;
-/** Of Linux, where a process's CPU time is counted: getconf CLK_TCK. */
-const tickMs = 10;
 
 export class Scene {
   readonly writer: Writer;
@@ -123,11 +121,15 @@ export class Contender {
     return this.clients.says<Arrival[]>();
   }
 
-  /** What the server has taken so far, in user and kernel mode, all its threads. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
+  /** What the server's threads have taken of the cores so far. https://docs.kernel.org/scheduler/sched-stats.html */
   async cpuMs(): Promise<number> {
-    const stat = await readFile(`/proc/${this.server.pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) * tickMs;
+    const tasks = `/proc/${this.server.pid}/task`;
+    const ns = await Promise.all(
+      (await readdir(tasks)).map(async (task) =>
+        Number((await readFile(`${tasks}/${task}/schedstat`, "utf8")).split(" ")[0]),
+      ),
+    );
+    return ns.reduce((sum, one) => sum + one, 0) / 1e6;
   }
 
   leave(): Promise<void> {
