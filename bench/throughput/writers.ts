@@ -31,7 +31,7 @@ export interface Written {
 const probeEveryMs = 50;
 
 const [url = "", workload = "", count = ""] = process.argv.slice(2);
-const { transaction } = workloads[workload as WorkloadName];
+const chosen = workloads[workload as WorkloadName];
 const writers = await Promise.all(Array.from({ length: Number(count) }, connected));
 const prober = await connected();
 whenDismissed(() => Promise.all([prober, ...writers].map((client) => client.end())).then(() => undefined));
@@ -48,9 +48,9 @@ async function write({ ms, perSecond }: Order): Promise<Written> {
   const startNs = now();
   const endNs = startNs + ms * 1e6;
   const probes: Probe[] = [];
-  let isWriting = true;
+  const writing = new AbortController();
   const probing = (async () => {
-    for (; isWriting; await delay(probeEveryMs)) probes.push(await probe());
+    for (; !writing.signal.aborted; await delay(probeEveryMs)) probes.push(await probe());
   })();
   const counts = await Promise.all(
     writers.map((client, writer) => {
@@ -59,7 +59,7 @@ async function write({ ms, perSecond }: Order): Promise<Written> {
     }),
   );
   const doneNs = now();
-  isWriting = false;
+  writing.abort();
   await probing;
   probes.push(await probe());
   return { transactions: counts.reduce((sum, one) => sum + one, 0), ms: (doneNs - startNs) / 1e6, probes };
@@ -70,7 +70,7 @@ async function writeUntil(client: pg.Client, endNs: number, firstNs: number, int
   let done = 0;
   for (let dueNs = firstNs; now() < endNs && dueNs < endNs; dueNs += intervalNs) {
     if (dueNs > now()) await delay((dueNs - now()) / 1e6);
-    await client.query(transaction(Math.random));
+    await client.query(chosen.transaction(Math.random));
     done++;
   }
   return done;
