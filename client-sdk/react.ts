@@ -30,7 +30,6 @@ import type {
   ClientStatus,
   Queryable,
   ShapeOptions,
-  TopicMessage,
 } from "./index.ts";
 import {
   type AnyClient,
@@ -50,11 +49,11 @@ import {
   type Store,
   type TopicState,
   topicStore,
-  type TopicStoreOptions,
+  type UseTopicOptions,
 } from "./stores.ts";
 import { begin, type Begun } from "./suspense.ts";
 
-export type { ChannelState, LiveResult, ShapeState, TopicState } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);
@@ -145,12 +144,10 @@ export function useChannel<Row extends object = Record<string, unknown>>(
   return useStore(store, joiningChannel);
 }
 
-export interface UseTopicOptions<Payload> extends TopicStoreOptions {
-  /** Called for each message, whichever the last render gave. */
-  readonly onMessage?: (message: TopicMessage<Payload>) => void;
-}
-
-/** A topic's messages, for as long as the component is mounted. It listens anew when its name or an option changes. */
+/**
+ * A topic's messages, for as long as the component is mounted. It listens anew when its name or an option changes. Of `onMessage` the
+ * last render's is called.
+ */
 export function useTopic<Payload = unknown>(
   name: string,
   { onMessage, ...options }: UseTopicOptions<Payload> = {},

@@ -18,9 +18,20 @@ import {
   useContext,
 } from "solid-js";
 
-import type { AnyDatabase, Client, ClientStatus, Queryable, ShapeOptions } from "./index.ts";
+import type {
+  AnyDatabase,
+  ChangeEvent,
+  ChannelOptions,
+  Client,
+  ClientStatus,
+  Queryable,
+  ShapeOptions,
+} from "./index.ts";
 import {
   type AnyClient,
+  channelStore,
+  type ChannelState,
+  joiningChannel,
   liveStore,
   loadingResult,
   loadingShape,
@@ -28,11 +39,15 @@ import {
   noProvider,
   shapeStore,
   type ShapeState,
+  silentTopic,
   statusStore,
   type Store,
+  type TopicState,
+  topicStore,
+  type UseTopicOptions,
 } from "./stores.ts";
 
-export type { LiveResult, ShapeState } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
 
 const ClientContext = createContext<unknown>();
 
@@ -74,6 +89,28 @@ export function useLiveQuery<Row extends object = Record<string, unknown>, Datab
 export function useShape(shape: Accessor<string | ShapeOptions>): Accessor<ShapeState> {
   const client = useClient();
   return useStore(loadingShape, () => shapeStore(client, shape()));
+}
+
+/** Every change of a table that matches is an event for the listener, as long as its owner lives. */
+export function useChannel<Row extends object = Record<string, unknown>>(
+  table: Accessor<string>,
+  options: Accessor<ChannelOptions>,
+  listener: (event: ChangeEvent<Row>) => void,
+): Accessor<ChannelState> {
+  const client = useClient();
+  return useStore(joiningChannel, () => channelStore<Row>(client, table(), options(), listener));
+}
+
+/** A topic's messages, as long as its owner lives. It listens anew when its name or an option changes. */
+export function useTopic<Payload = unknown>(
+  name: Accessor<string>,
+  options: Accessor<UseTopicOptions<Payload>> = () => ({}),
+): Accessor<TopicState<Payload>> {
+  const client = useClient();
+  return useStore<TopicState<Payload>>(silentTopic, () => {
+    const { onMessage = () => {}, ...rest } = options();
+    return topicStore<Payload>(client, name(), rest, onMessage);
+  });
 }
 
 /** The client's status. */

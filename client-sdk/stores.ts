@@ -75,6 +75,11 @@ export interface TopicStoreOptions extends TopicOptions {
   readonly keep?: number;
 }
 
+export interface UseTopicOptions<Payload> extends TopicStoreOptions {
+  /** Called for each message. */
+  readonly onMessage?: (message: TopicMessage<Payload>) => void;
+}
+
 /** What a store holds open while somebody listens. */
 interface Source<State> {
   readonly state: () => State;

@@ -10,9 +10,19 @@
 import { getContext, setContext } from "svelte";
 import { type Readable, readable } from "svelte/store";
 
-import type { AnyDatabase, Client, ClientStatus, Queryable, ShapeOptions } from "./index.ts";
+import type {
+  AnyDatabase,
+  ChangeEvent,
+  ChannelOptions,
+  Client,
+  ClientStatus,
+  Queryable,
+  ShapeOptions,
+} from "./index.ts";
 import {
   type AnyClient,
+  channelStore,
+  type ChannelState,
   liveStore,
   type LiveResult,
   noProvider,
@@ -20,9 +30,12 @@ import {
   type ShapeState,
   statusStore,
   type Store,
+  type TopicState,
+  topicStore,
+  type UseTopicOptions,
 } from "./stores.ts";
 
-export type { LiveResult, ShapeState } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
 
 const clientKey = Symbol("walcast");
 
@@ -50,6 +63,25 @@ export function liveQuery<Row extends object = Record<string, unknown>, Database
 /** A declared shape by name, or a shape that is synchronised while somebody subscribes. */
 export function shapeState(client: AnyClient, shape: string | ShapeOptions): Readable<ShapeState> {
   return asReadable(shapeStore(client as Client, shape));
+}
+
+/** Every change of a table that matches is an event for the listener, while somebody subscribes. */
+export function channelState<Row extends object = Record<string, unknown>>(
+  client: AnyClient,
+  table: string,
+  options: ChannelOptions,
+  listener: (event: ChangeEvent<Row>) => void,
+): Readable<ChannelState> {
+  return asReadable(channelStore<Row>(client as Client, table, options, listener));
+}
+
+/** A topic's messages, while somebody subscribes. In `$derived` it listens anew when its name or an option changes. */
+export function topicState<Payload = unknown>(
+  client: AnyClient,
+  name: string,
+  { onMessage = () => {}, ...options }: UseTopicOptions<Payload> = {},
+): Readable<TopicState<Payload>> {
+  return asReadable(topicStore<Payload>(client as Client, name, options, onMessage));
 }
 
 /** The client's status. */

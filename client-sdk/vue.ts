@@ -22,9 +22,20 @@ import {
   watchEffect,
 } from "vue";
 
-import type { AnyDatabase, Client, ClientStatus, Queryable, ShapeOptions } from "./index.ts";
+import type {
+  AnyDatabase,
+  ChangeEvent,
+  ChannelOptions,
+  Client,
+  ClientStatus,
+  Queryable,
+  ShapeOptions,
+} from "./index.ts";
 import {
   type AnyClient,
+  channelStore,
+  type ChannelState,
+  joiningChannel,
   liveStore,
   loadingResult,
   loadingShape,
@@ -32,11 +43,15 @@ import {
   noProvider,
   shapeStore,
   type ShapeState,
+  silentTopic,
   statusStore,
   type Store,
+  type TopicState,
+  topicStore,
+  type UseTopicOptions,
 } from "./stores.ts";
 
-export type { LiveResult, ShapeState } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
 
 const clientKey: InjectionKey<unknown> = Symbol("walcast");
 
@@ -82,6 +97,35 @@ export function useShape(shape: MaybeRefOrGetter<string | ShapeOptions>): Refs<S
   return {
     status: computed(() => state.value.status),
     progress: computed(() => state.value.progress),
+    error: computed(() => state.value.error),
+  };
+}
+
+/** Every change of a table that matches is an event for the listener, while the component is mounted. */
+export function useChannel<Row extends object = Record<string, unknown>>(
+  table: MaybeRefOrGetter<string>,
+  options: MaybeRefOrGetter<ChannelOptions>,
+  listener: (event: ChangeEvent<Row>) => void,
+): Refs<ChannelState> {
+  const client = useClient();
+  const state = useStore(joiningChannel, () => channelStore<Row>(client, toValue(table), toValue(options), listener));
+  return { status: computed(() => state.value.status), error: computed(() => state.value.error) };
+}
+
+/** A topic's messages, for as long as the component is mounted. It listens anew when its name or an option changes. */
+export function useTopic<Payload = unknown>(
+  name: MaybeRefOrGetter<string>,
+  options: MaybeRefOrGetter<UseTopicOptions<Payload>> = {},
+): Refs<TopicState<Payload>> {
+  const client = useClient();
+  const state = useStore<TopicState<Payload>>(silentTopic, () => {
+    const { onMessage = () => {}, ...rest } = toValue(options);
+    return topicStore<Payload>(client, toValue(name), rest, onMessage);
+  });
+  return {
+    last: computed(() => state.value.last),
+    messages: computed(() => state.value.messages),
+    status: computed(() => state.value.status),
     error: computed(() => state.value.error),
   };
 }

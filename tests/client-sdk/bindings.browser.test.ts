@@ -9,7 +9,7 @@ import type { Plugin } from "vite";
 import type { Client } from "../../client-sdk/index.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
-import { commit, Peer, type PeerConnection, table } from "./peer.ts";
+import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 
 const orders = table("orders", ["id integer", "status text"]);
 
@@ -17,6 +17,7 @@ const orders = table("orders", ["id integer", "status text"]);
 interface PageGlobals {
   readonly client: Client;
   readonly renders: readonly string[];
+  readonly heard: readonly string[];
   mount(name: string): void;
   setLeast(id: number): void;
   unmount(): void;
@@ -63,18 +64,16 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
   await mount("react");
   await shows("true | connecting | loading | loading | |");
   const server = await peer.greeted();
-  const { id } = await server.message("subscribe");
-  assert.equal(id, 1);
-  server.describe(id, orders);
-  server.copy(id, three);
-  server.join(16n, { [id]: [] });
+  const ids = await answered(server, 16n);
+  assert.deepEqual(new Set(ids), new Set([1, 2, 3]));
   await shows("true | live | ready | ready | 1 new,2 new,3 new | 1,2,3");
-  const change = commit(32n, { kind: "update", row: ["2", "paid"] }, { kind: "delete", key: ["1"] });
-  server.commits(32n, { [id]: [change] });
+  await shows("live:  | joined");
+  happens(server, ids, 32n);
+  await shows("live: two,three | joined");
   await shows("true | live | ready | ready | 2 paid,3 new | 2,3");
   await setLeast(3);
   await shows("true | live | ready | ready | 3 new | 3");
-  await unmounted(server, [id]);
+  await unmounted(server, ids);
   const renders = await page.evaluate(() => [...new Set((globalThis as unknown as PageGlobals).renders)]);
   assert.deepEqual(renders.sort(), ["1 and 1", "2 and 2", "3 and 3"]);
 
@@ -82,16 +81,18 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
   for (const framework of ["vue", "svelte", "solid"]) {
     await mount(framework);
     await shows("catching-up | loading | loading |");
-    const id = await server.serve(orders, three, (position += 16n));
+    const ids = await answered(server, (position += 16n));
     await shows("live | ready | ready | 1 new,2 new,3 new");
-    position += 16n;
-    const change = commit(position, { kind: "update", row: ["2", "paid"] }, { kind: "delete", key: ["1"] });
-    server.commits(position, { [id]: [change] });
+    await shows("live:  | joined");
+    happens(server, ids, (position += 16n));
+    await shows("live: two,three | joined");
     await shows("live | ready | ready | 2 paid,3 new");
     await setLeast(3);
     await shows("live | ready | ready | 3 new");
-    await unmounted(server, [id]);
+    await unmounted(server, ids);
   }
+  const heard = await page.evaluate(() => (globalThis as unknown as PageGlobals).heard);
+  assert.deepEqual(heard, Array.from({ length: 4 }, () => ["one", "two", "three", "INSERT 3"]).flat());
 
   await mount("waiting");
   await shows("waiting");
@@ -119,6 +120,32 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
   await Promise.all([server.message("unsubscribe"), server.message("unsubscribe")]);
   assert.deepEqual(complaints, []);
 });
+
+/** A shape, a channel and a topic are asked for, and answered. Gives their ids, in this order. */
+async function answered(server: PeerConnection, position: bigint): Promise<readonly number[]> {
+  const asked = [await server.message("subscribe"), await server.message("subscribe")];
+  const shape = asked.find(({ changes }) => !changes)!.id;
+  const channel = asked.find(({ changes }) => changes)!.id;
+  const topic = (await server.message("listen")).id;
+  for (const id of [shape, channel]) server.describe(id, orders);
+  server.copy(shape, three);
+  server.send({ kind: "listening", id: topic, identity: "news", from: text(position) });
+  server.join(position, { [shape]: [], [channel]: [], [topic]: [] });
+  return [shape, channel, topic];
+}
+
+/** One commit, of which each of them is told something. */
+function happens(server: PeerConnection, [shape, channel, topic]: readonly number[], position: bigint): void {
+  const messages = ["one", "two", "three"].map((payload) => ({
+    kind: "insert" as const,
+    row: [JSON.stringify(payload)],
+  }));
+  server.commits(position, {
+    [shape!]: [commit(position, { kind: "update", row: ["2", "paid"] }, { kind: "delete", key: ["1"] })],
+    [channel!]: [commit(position, { kind: "insert", row: ["3", "new"] })],
+    [topic!]: [commit(position, ...messages)],
+  });
+}
 
 /** What is asked for, given back and asked for again, as StrictMode does. */
 async function subscribedTwice(server: PeerConnection) {

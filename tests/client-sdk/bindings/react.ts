@@ -7,9 +7,10 @@ import {
   useLiveQuery,
   useShape,
   useStatus,
+  useTopic,
   WalcastProvider,
 } from "../../../client-sdk/react.ts";
-import { bySql, type Database, line, type Mount, type Order } from "./application.ts";
+import { bySql, type Database, line, type Mount, onChange, onMessage, type Order, told } from "./application.ts";
 
 const renders: string[] = [];
 Object.assign(globalThis, { renders });
@@ -56,7 +57,12 @@ function Orders({ least }: { least: number }) {
   const ids = byKysely.rows.map(({ id }) => id);
   // What one render shows of the two must be one state.
   if (orders.status === "ready" && byKysely.status === "ready") renders.push(`${orders.rows.length} and ${ids.length}`);
-  return createElement("p", null, [isSame, line(status, shape.status, orders), ids.join()].join(" | "));
+  const topic = useTopic<string>("news", { keep: 2, onMessage });
+  const channel = useChannel<Order>("orders", { where: "id > 2" }, onChange);
+  return [
+    createElement("p", { key: "rows" }, [isSame, line(status, shape.status, orders), ids.join()].join(" | ")),
+    createElement("p", { key: "told" }, told(topic, channel)),
+  ];
 }
 
 /** Suspends until its shape is there, shows the rows of a seed until then, and lists the events of a channel. */

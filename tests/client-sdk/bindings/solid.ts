@@ -1,7 +1,7 @@
 import { createComponent, createSignal, type JSX } from "solid-js";
-import { render } from "solid-js/web";
-import { useLiveQuery, useShape, useStatus, WalcastProvider } from "../../../client-sdk/solid.ts";
-import { type Database, line, type Mount, type Order } from "./application.ts";
+import { insert, render } from "solid-js/web";
+import { useChannel, useLiveQuery, useShape, useStatus, useTopic, WalcastProvider } from "../../../client-sdk/solid.ts";
+import { type Database, line, type Mount, onChange, onMessage, type Order, told } from "./application.ts";
 
 export const mountSolid: Mount = (client, target) => {
   const [least, setLeast] = createSignal(0);
@@ -11,8 +11,22 @@ export const mountSolid: Mount = (client, target) => {
       db.selectFrom("orders").selectAll().where("id", ">=", least()).orderBy("id"),
     );
     const status = useStatus();
-    // What the compiler makes of `<>{line(…)}</>`.
-    return (() => line(status(), shape().status, orders())) as unknown as JSX.Element;
+    const topic = useTopic<string>(
+      () => "news",
+      () => ({ keep: 2, onMessage }),
+    );
+    const channel = useChannel<Order>(
+      () => "orders",
+      () => ({ where: "id > 2" }),
+      onChange,
+    );
+    const lines = [() => line(status(), shape().status, orders()), () => told(topic(), channel())];
+    // What the compiler makes of `<><p>{line(…)}</p><p>{told(…)}</p></>`, about.
+    return lines.map((text) => {
+      const p = document.createElement("p");
+      insert(p, text);
+      return p;
+    });
   };
   const app = (): JSX.Element =>
     createComponent(WalcastProvider, {
