@@ -7,6 +7,7 @@ import { decode } from "./decode.ts";
 import { fanout } from "./fanout.ts";
 import { firstSync } from "./first-sync.ts";
 import { hostile } from "./hostile.ts";
+import { idioms } from "./idioms.ts";
 import { largeTransaction } from "./large-transaction.ts";
 import { latency } from "./latency.ts";
 import { live } from "./live.ts";
@@ -34,4 +35,5 @@ export const benches: readonly Bench[] = [
   apply,
   live,
   slowConsumers,
+  idioms,
 ];
