@@ -67,6 +67,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly awaits: Awaits;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly positionListeners = new Listeners<[]>();
+  private readonly failureListeners = new Listeners<[WalcastError]>();
   private toldPosition = "";
   private readonly handles = new Set<ShapeHandle>();
   private readonly warm = new WarmShapes((shape) => this.unsync(shape));
@@ -140,6 +141,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   /** Called when rows of a later position can be read. Returns what ends it. */
   onPosition(listener: () => void): () => void {
     return this.positionListeners.add(listener);
+  }
+
+  /** Called when there is no replica any more, before anything else is told of that. Returns what ends it. */
+  onFailure(listener: (error: WalcastError) => void): () => void {
+    return this.failureListeners.add(listener);
   }
 
   sync(options: ShapeOptions): Shape {
@@ -475,6 +481,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   /** There is nothing to read and nowhere to write. */
   private replicaFailed(error: WalcastError): void {
     this.trace.lastError = this.failure = error;
+    this.failureListeners.emit(error);
     for (const handle of this.handles) handle.failed(error);
     for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
     for (const listener of this.listeners) listener.failed(error);
@@ -536,6 +543,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.lanes.close(error);
     this.statusListeners.clear();
     this.positionListeners.clear();
+    this.failureListeners.clear();
     await disconnected;
     // Not in the middle of its opening.
     await this.opened.catch(() => {});

@@ -46,7 +46,7 @@ export interface EphemeralTopic<Payload = unknown> {
   readonly members: readonly Member[];
 }
 
-type Meet = Extract<ServerMessage, { kind: "meeting" }>;
+type Meet = Omit<Extract<ServerMessage, { kind: "meeting" }>, "frame" | "kind">;
 
 /** What is said before one has entered. */
 const waitingMax = 20;
@@ -86,6 +86,13 @@ export class Meetings {
     this.meetings.get(message.topic)?.take(message);
   }
 
+  /** Where it says who one is, all before it was of another connection. */
+  again(message: Meet): void {
+    const meeting = this.meetings.get(message.topic);
+    if (message.you !== undefined && meeting?.hasEntered) meeting.offline();
+    meeting?.take(message);
+  }
+
   refused(topic: string, error: ErrorJson): void {
     this.meetings.get(topic)?.refused(new WalcastError(error.code, error.message, { hint: error.hint }));
   }
@@ -115,6 +122,10 @@ class Meeting implements EphemeralTopic {
 
   get members(): readonly Member[] {
     return [...this.byName.values()];
+  }
+
+  get hasEntered(): boolean {
+    return this.you !== undefined;
   }
 
   publish(payload: unknown): void {
@@ -156,7 +167,7 @@ class Meeting implements EphemeralTopic {
   }
 
   take({ you, members, said, came, went }: Meet): void {
-    if (members) this.entered(you!, members);
+    if (members) this.entered(you ?? this.you!, members);
     if (said) for (const { onMessage } of [...this.listeners]) if (onMessage) call(onMessage, [said]);
     if (came) this.changed([came], []);
     if (went !== undefined) this.changed([], [went]);

@@ -8,6 +8,7 @@ import { Host } from "./host.ts";
 import { type Announcement, type FromWorker, namesOf, type StoreOptions, type ToWorker } from "./meeting-place.ts";
 import { errorToJson, type Port, portOf, type ToGuest, type ToHost } from "./messages.ts";
 
+type LastWord = Exclude<FromWorker, { kind: "begun" | "hosting" }>;
 type Join = Extract<Announcement, { kind: "join" }>;
 
 export interface WorkerScope {
@@ -42,6 +43,11 @@ export class Contender {
     this.names = namesOf(options.replica);
     this.common = new BroadcastChannel(this.names.common);
     this.common.onmessage = ({ data }: MessageEvent<Announcement>) => this.hear(data);
+    // For as long as it lives: its page sees by it when it does not.
+    void navigator.locks.request(this.names.worker(worker), () => {
+      scope.postMessage({ kind: "begun" });
+      return new Promise(() => {});
+    });
     void this.contend({ signal: this.waiting.signal });
   }
 
@@ -54,9 +60,9 @@ export class Contender {
       case "flush":
         return void this.host?.flush().catch(() => {});
       case "release":
-        return void this.leave("ended");
+        return void this.leave({ kind: "ended" });
       case "close":
-        return void this.leave("closed");
+        return void this.leave({ kind: "closed" });
     }
   }
 
@@ -70,8 +76,8 @@ export class Contender {
         return this.own();
       });
     } catch (error) {
-      if (this.host) this.end("ended");
-      else if (!how.signal?.aborted) this.scope.postMessage({ kind: "failed", error: errorToJson(error) });
+      if (this.host) this.end({ kind: "ended" });
+      else if (!how.signal?.aborted) this.end({ kind: "failed", error: errorToJson(error), isInUse: false });
     }
   }
 
@@ -81,6 +87,7 @@ export class Contender {
     this.release = resolve;
     this.host = new Host(
       (token) => new WalcastClient<Record<string, Record<string, unknown>>, string>({ ...this.options, token }),
+      { failed: (error) => this.fail(error) },
     );
     this.host.addGuest(portOf(this.ownPort));
     this.scope.postMessage({ kind: "hosting" });
@@ -98,7 +105,7 @@ export class Contender {
   }
 
   /** The core stores what it has to, then others can open the store. */
-  private async leave(how: "ended" | "closed"): Promise<void> {
+  private async leave(how: LastWord): Promise<void> {
     this.waiting.abort();
     this.common.onmessage = null;
     const { host } = this;
@@ -108,9 +115,15 @@ export class Contender {
     this.end(how);
   }
 
-  private end(how: "ended" | "closed"): void {
+  /** The replica has crashed, or could not be opened. A worker with nothing in its memory can do better. */
+  private fail(error: WalcastError): void {
+    const isInUse = error.cause instanceof WalcastError && error.cause.code === "config_invalid";
+    this.end({ kind: "failed", error: errorToJson(error), isInUse });
+  }
+
+  private end(how: LastWord): void {
     this.common.close();
-    this.scope.postMessage({ kind: how });
+    this.scope.postMessage(how);
     this.scope.close();
   }
 

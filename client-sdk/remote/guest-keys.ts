@@ -13,6 +13,7 @@ export class GuestKeys implements Handle<KeysEvent, KeysRequest> {
   private readonly request: KeysRequest;
   private tell: ((revalidated: Revalidated) => void) | undefined;
   private readonly fail: ((error: WalcastError) => void) | undefined;
+  private hasBegun = false;
   private isLost = false;
 
   constructor(
@@ -26,7 +27,7 @@ export class GuestKeys implements Handle<KeysEvent, KeysRequest> {
   }
 
   again(): KeysRequest {
-    this.isLost = true;
+    this.isLost = this.hasBegun;
     return this.request;
   }
 
@@ -42,6 +43,7 @@ export class GuestKeys implements Handle<KeysEvent, KeysRequest> {
         position: event.position,
         missed: event.missed && errorFromJson(event.missed),
       });
+    this.hasBegun = true;
     if (!this.isLost) return () => {};
     this.isLost = false;
     const missed = new WalcastError("connection_lost", "listen to keys: another page has the replica now");

@@ -17,7 +17,7 @@ import { parsePlace } from "../storage/place.ts";
 import { alwaysCurrent } from "../storage/storage.ts";
 import { parseTableName } from "../tables.ts";
 import { checkKeys, type Revalidated } from "../revalidations.ts";
-import type { EphemeralTopic } from "../meetings.ts";
+import { type EphemeralTopic, Meetings } from "../meetings.ts";
 import { type EphemeralOptions, checkTopic, type Topic, type TopicListener, type TopicOptions } from "../topic.ts";
 import { onWake } from "../wake.ts";
 import { GuestChannel } from "./guest-channel.ts";
@@ -28,6 +28,7 @@ import { GuestShape } from "./guest-shape.ts";
 import { GuestKeys } from "./guest-keys.ts";
 import { GuestTopic } from "./guest-topic.ts";
 import { Link } from "./link.ts";
+import type { MeetingMessage } from "./meetings.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
 
@@ -35,7 +36,7 @@ const AWAIT_TIMEOUT_MS = 10_000;
 export interface Meeting {
   /** Calls `attach` for every host there is, one after the other, and `detach` when it is gone. */
   start(
-    link: Pick<Link, "attach" | "detach" | "refuse" | "ping" | "heardMs">,
+    link: Pick<Link, "attach" | "detach" | "refuse" | "trouble" | "ping" | "heardMs">,
     token: () => Promise<string | undefined>,
   ): void;
   /** Resolves when it is settled whether the guest stays with its host. */
@@ -83,6 +84,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private lookedMs = -Infinity;
   private readonly link: Link;
   private readonly meeting: Meeting;
+  private readonly meetings: Meetings;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly handles = new Set<{ abandon(error: WalcastError): void }>();
   /** The host's position is not known to be what was shown. */
@@ -90,6 +92,8 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private readonly sleep: () => void;
   private isClosed = false;
   private closing: Promise<void> | undefined;
+  /** Why the last host went, where it had to: those that come after it do not know. */
+  private trouble: WalcastError | undefined;
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
 
@@ -98,6 +102,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     this.inspection = { ...nothingKnown, storage: alwaysCurrent(parsePlace(replica).kind) };
     this.meeting = meeting;
     this.link = this.createLink();
+    this.meetings = new Meetings((message) => this.link.meet(message as MeetingMessage));
     this.kysely = createGuestKysely<DB>(this.link);
     this.pglite = createGuestPglite(this.link);
     const declared = Object.entries<ShapeOptions>(shapes ?? {}).map(
@@ -185,10 +190,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   topic<P = unknown>(name: string, options?: TopicOptions): Topic<P>;
   topic(name: string, options: TopicOptions | EphemeralOptions = {}): Topic | EphemeralTopic {
     this.refuseIfClosed("listen to a topic");
-    if ("ephemeral" in options)
-      throw new WalcastError("config_invalid", "an ephemeral topic: pages that share one replica have none yet", {
-        hint: "use a client with a replica of its own, memory://",
-      });
+    if ("ephemeral" in options) return this.meetings.topic(name);
     checkTopic(name, options);
     return {
       name,
@@ -268,17 +270,22 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
 
   private createLink(): Link {
     return new Link({
-      welcomed: () => {},
+      welcomed: () => this.meetings.online(),
       lost: () => {
         this.isBehind = true;
+        this.meetings.offline();
         this.setStatus("connecting")();
       },
       refused: (error) => this.refused(error),
       state: (message) => {
         if (message.kind === "state") return this.setState(message.status, message.position);
-        this.inspection = message.inspection;
+        const { inspection } = message;
+        this.inspection = { ...inspection, lastError: inspection.lastError ?? this.trouble?.toJSON() };
         return () => {};
       },
+      met: (meet) => this.meetings.again(meet),
+      unmet: (topic, error) => this.meetings.refused(topic, error),
+      troubled: (error) => this.troubled(error),
       token: () => this.currentToken(),
     });
   }
@@ -306,7 +313,14 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     return () => this.statusListeners.emit(status);
   }
 
+  private troubled(error: WalcastError): void {
+    this.trouble = error;
+    this.inspection = { ...this.inspection, lastError: error.toJSON() };
+  }
+
   private refused(error: WalcastError): void {
+    this.troubled(error);
+    this.meetings.close();
     this.failure = error;
     const handles = [...this.handles] as (GuestShape | GuestLive | GuestChannel | GuestTopic | GuestKeys)[];
     for (const handle of handles) handle.failed(error)();
@@ -323,6 +337,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     for (const handle of this.handles) handle.abandon(error);
     this.handles.clear();
     this.statusListeners.clear();
+    this.meetings.close();
     this.link.close(error);
     await this.meeting.close();
   }

@@ -17,7 +17,15 @@ const INSPECT_MS = 100;
 /** A page that is frozen never answers; another one may. */
 const ANSWER_MS = 3_000;
 
+export interface HostOptions {
+  /** There is no replica any more: the guests have to find another host. */
+  readonly failed?: (error: WalcastError) => void;
+  /** How long a guest may hold a transaction open without a word. */
+  readonly silenceMs?: number;
+}
+
 export class Host {
+  private readonly silenceMs: number | undefined;
   private readonly core: Core;
   private readonly sources: Sources;
   /** The one that was heard last is the last. */
@@ -27,11 +35,16 @@ export class Host {
   private isClosed = false;
 
   /** The core asks for its token through the function that it is created with. */
-  constructor(createCore: (token: () => Promise<string>) => Core) {
+  constructor(createCore: (token: () => Promise<string>) => Core, { failed = () => {}, silenceMs }: HostOptions = {}) {
+    this.silenceMs = silenceMs;
     this.core = createCore(() => this.askToken() as Promise<string>);
     this.sources = new Sources(this.core);
     this.core.onStatus(() => this.changed());
     this.core.onPosition(() => this.changed());
+    this.core.onFailure((error) => {
+      this.fail(error);
+      failed(error);
+    });
   }
 
   /** Returns what is to be called when the guest is gone without a word. */
@@ -40,6 +53,7 @@ export class Host {
       heard: (heard) => this.heard(heard),
       tokenChanged: (changed) => this.tokenChanged(changed),
       left: (left) => this.remove(left),
+      silenceMs: this.silenceMs,
     });
     this.sessions.add(session);
     this.someoneCame.resolve();
@@ -60,6 +74,13 @@ export class Host {
     this.sources.close();
     this.someoneCame.reject(new WalcastError("closed", "ask for a token: the replica was closed"));
     await this.core.close();
+  }
+
+  private fail(error: WalcastError): void {
+    this.isClosed = true;
+    clearTimeout(this.inspecting);
+    for (const session of this.sessions) session.fail(error);
+    this.sessions.clear();
   }
 
   private changed(): void {

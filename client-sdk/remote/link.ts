@@ -2,7 +2,7 @@
  * A guest's side of the conversation, with whoever is the host now. Hosts come and go; what the guest listens to is asked for
  * again, calls that only read as well, and other calls fail: nobody knows whether they were done.
  */
-import { WalcastError } from "../../engine/protocol.ts";
+import { type ErrorJson, WalcastError } from "../../engine/protocol.ts";
 import { Deferred } from "../listeners.ts";
 import {
   type Calls,
@@ -15,6 +15,7 @@ import {
   type ToGuest,
   type ToHost,
 } from "./messages.ts";
+import type { Meet, MeetingMessage } from "./meetings.ts";
 import { Outbox } from "./outbox.ts";
 
 export interface LinkHooks {
@@ -26,6 +27,11 @@ export interface LinkHooks {
   refused(error: WalcastError): void;
   /** What concerns no call and no subscription. Returns what tells the application. */
   state(message: Extract<ToGuest, { kind: "state" | "inspection" }>): () => void;
+  /** Of an ephemeral topic. */
+  met(meet: Meet): void;
+  unmet(topic: string, error: ErrorJson): void;
+  /** Why there is no host for now, or another one soon. */
+  troubled(error: WalcastError): void;
   token(): Promise<string | undefined>;
 }
 
@@ -46,6 +52,8 @@ export interface Opened {
 }
 
 interface Pending {
+  /** How many hosts went without having answered it. */
+  lost: number;
   readonly message: Extract<ToHost, { kind: "call" | "close" }>;
   readonly done: Deferred<unknown>;
 }
@@ -55,6 +63,8 @@ interface Listened {
   readonly handle: Handle<never>;
 }
 
+/** A call that so many hosts have not survived may be what ends them. */
+const LOST_MAX = 3;
 /** Without a host for so long, calls fail. */
 const HOST_MS = 10_000;
 
@@ -88,12 +98,15 @@ export class Link {
     if (!this.port) return;
     this.port.onMessages = undefined;
     this.port.close();
+    const wasWelcome = this.outbox !== undefined;
     this.port = this.outbox = undefined;
     const error = new WalcastError("connection_lost", "ask the replica: the page that had it went before it answered");
-    for (const { message } of this.pending.values()) {
+    for (const pending of [...this.pending.values()]) {
+      const { message } = pending;
+      if (wasWelcome) pending.lost++;
       // What a host held for the guest is gone with it.
       if (message.kind === "close") this.settle(message.id)?.resolve(undefined);
-      else if (!isAskedAgain[message.name]) this.settle(message.id)?.reject(error);
+      else if (!isAskedAgain[message.name] || pending.lost >= LOST_MAX) this.settle(message.id)?.reject(error);
     }
     this.hooks.lost();
     this.wait();
@@ -125,6 +138,16 @@ export class Link {
     this.hooks.refused(error);
   }
 
+  /** There is none for now. */
+  trouble(error: WalcastError): void {
+    this.hooks.troubled(error);
+  }
+
+  /** To an ephemeral topic: dropped where there is no host. */
+  meet(message: MeetingMessage): void {
+    this.outbox?.add({ kind: "meeting", message });
+  }
+
   /** Asks for a sign of life. */
   ping(): void {
     this.outbox?.add({ kind: "ping" });
@@ -145,7 +168,7 @@ export class Link {
   private request(message: Pending["message"]): Promise<unknown> {
     if (this.over) return Promise.reject(this.over);
     const done = new Deferred<unknown>();
-    this.pending.set(message.id, { message, done });
+    this.pending.set(message.id, { message, done, lost: 0 });
     if (this.outbox) this.outbox.add(message);
     else this.wait();
     return done.promise;
@@ -182,11 +205,22 @@ export class Link {
       case "state":
       case "inspection":
         return this.hooks.state(message);
+      case "meeting":
+        return () => this.hooks.met(message.meet);
+      case "unmet":
+        return () => this.hooks.unmet(message.topic, message.error);
+      case "gone":
+        return () => this.gone(errorFromJson(message.error));
       case "ask":
         return void this.answer(message.id);
       case "pong":
         return undefined;
     }
+  }
+
+  private gone(error: WalcastError): void {
+    this.hooks.troubled(error);
+    this.detach();
   }
 
   private welcomed(): void {

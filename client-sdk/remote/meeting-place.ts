@@ -28,10 +28,13 @@ export type ToWorker =
   | { readonly kind: "close" };
 
 export type FromWorker =
+  /** It has the lock that says that it lives. */
+  | { readonly kind: "begun" }
   | { readonly kind: "hosting" }
   /** It has lost the store, and has ended. Another one has to be made. */
   | { readonly kind: "ended" }
-  | { readonly kind: "failed"; readonly error: ErrorJson }
+  /** It has no replica, and has ended. `isInUse`: as somebody still has the files who has lost the lock. */
+  | { readonly kind: "failed"; readonly error: ErrorJson; readonly isInUse: boolean }
   | { readonly kind: "closed" };
 
 /** On the common channel, from anyone to everyone. */
@@ -51,6 +54,8 @@ export function namesOf(store: string) {
     lock: base,
     robbing: `${base}/robbing`,
     common: base,
+    /** A lock that a worker has as long as it lives. */
+    worker: (worker: string): string => `${base}/worker/${worker}`,
     /** A lock that a page has as long as it lives, and the channel that it shares with its host. */
     guest: (guest: string): string => `${base}/guest/${guest}`,
   };

@@ -12,8 +12,11 @@
  *                                  ◀─    result id · failed id
  *                                  ◀─    ask id                       for the page's token
  *     answer id                    ─▶
+ *     meeting                      ─▶                                  of an ephemeral topic
+ *                                  ◀─    meeting, unmet
  *     ping, bye                    ─▶
  *                                  ◀─    pong, state
+ *                                  ◀─    gone                         the last word of a host that has failed
  *
  * A new call is a line in `Calls` and one in the host's table; something new to listen to is a line in `Subscriptions` and a
  * source of the host's.
@@ -29,6 +32,7 @@ import type { LiveRequest, LiveStatus } from "../live.ts";
 import type { Row } from "../rows.ts";
 import type { ShapeOptions, ShapeProgress, ShapeStatus } from "../shape.ts";
 import type { TopicMessage, TopicOptions } from "../topic.ts";
+import type { Meet, MeetingMessage } from "./meetings.ts";
 import type { Patch } from "./patch.ts";
 
 /** What a guest can have done, and what comes of it. */
@@ -133,6 +137,7 @@ export type ToHost =
   | ({ readonly kind: "open"; readonly id: number } & Subscription)
   | { readonly kind: "close"; readonly id: number }
   | { readonly kind: "answer"; readonly id: number; readonly token?: string | undefined; readonly error?: ErrorJson }
+  | { readonly kind: "meeting"; readonly message: MeetingMessage }
   | { readonly kind: "ping" }
   | { readonly kind: "bye" };
 
@@ -147,6 +152,11 @@ export type ToGuest =
   | { readonly kind: "state"; readonly status: ClientStatus; readonly position: string }
   | { readonly kind: "inspection"; readonly inspection: Inspection }
   | { readonly kind: "ask"; readonly id: number; readonly what: "token" }
+  | { readonly kind: "meeting"; readonly meet: Meet }
+  /** It may not be in the topic. */
+  | { readonly kind: "unmet"; readonly topic: string; readonly error: ErrorJson }
+  /** Its replica has failed, and it says no more: another host will come. */
+  | { readonly kind: "gone"; readonly error: ErrorJson }
   | { readonly kind: "pong" };
 
 /** One end of what carries messages, in order: a MessagePort, a BroadcastChannel that only two know. */

@@ -13,6 +13,7 @@ import {
   type ToHost,
 } from "./messages.ts";
 import { Deferred } from "../listeners.ts";
+import { PageMeetings } from "./meetings.ts";
 import { Outbox } from "./outbox.ts";
 import type { Core, Listening, Sources } from "./sources.ts";
 import { Transactions } from "./transactions.ts";
@@ -24,6 +25,8 @@ export interface SessionHooks {
   tokenChanged(session: Session): void;
   /** It has said good-bye. */
   left(session: Session): void;
+  /** How long it may hold a transaction open without a word. */
+  readonly silenceMs?: number | undefined;
 }
 
 type Handlers = {
@@ -52,6 +55,7 @@ export class Session {
   readonly core: Core;
   readonly hooks: SessionHooks;
   readonly transactions: Transactions;
+  private readonly meetings: PageMeetings;
   private readonly sources: Sources;
   private readonly port: Port<ToGuest, ToHost>;
   private readonly outbox: Outbox<ToGuest>;
@@ -65,7 +69,8 @@ export class Session {
     this.core = core;
     this.hooks = hooks;
     this.sources = sources;
-    this.transactions = new Transactions(core);
+    this.transactions = new Transactions(core, hooks.silenceMs);
+    this.meetings = new PageMeetings(core, (message) => this.say(message));
     this.port = port;
     this.outbox = new Outbox(port, {
       last: () => this.newState(),
@@ -99,6 +104,12 @@ export class Session {
     return described;
   }
 
+  /** The replica has failed: what comes of that is not the guest's business, as another host will come. */
+  fail(error: WalcastError): void {
+    this.say({ kind: "gone", error: error.toJSON() });
+    this.close();
+  }
+
   /** The guest is gone, or the host goes. */
   close(): void {
     if (this.isOver) return;
@@ -107,6 +118,7 @@ export class Session {
     this.transactions.close();
     for (const listening of this.listenings.values()) listening.leave();
     this.listenings.clear();
+    this.meetings.close();
     for (const answer of this.asked.values()) answer.reject(new WalcastError("closed", "ask a page: it is gone"));
     this.port.onMessages = undefined;
     this.port.close();
@@ -127,6 +139,8 @@ export class Session {
         return this.answer(message.id, async () => this.listenings.get(message.id)?.close());
       case "answer":
         return this.answered(message);
+      case "meeting":
+        return this.meetings.take(message.message);
       case "ping":
         return this.outbox.add({ kind: "pong" });
       case "bye":

@@ -3,6 +3,7 @@
  * a shape is subscribed to once. What a guest leaves behind when it goes is given up later, shapes that is: pages are loaded
  * again, and come back for the same rows.
  */
+import type { WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { Client, Inspection } from "../index.ts";
 import type { Row } from "../rows.ts";
@@ -15,6 +16,8 @@ export interface Core extends Client {
   look(): void;
   /** Called when rows of a later position can be read. Returns what ends it. */
   onPosition(listener: () => void): () => void;
+  /** Called when there is no replica any more, before anything else is told of that. Returns what ends it. */
+  onFailure(listener: (error: WalcastError) => void): () => void;
   flush(): Promise<void>;
 }
 

@@ -21,6 +21,12 @@ const MISSED_MAX = 3;
 /** A page that is offline has no token, perhaps. */
 const TOKEN_AGAIN_MS = 2_000;
 
+/** A worker that fails is replaced, at first at once; one that lasts is not held against the next. */
+const RESTART_MS_MAX = 2_000;
+const LASTING_MS = 30_000;
+/** Of one that fails at once every time nothing will come, unless somebody else has its files: they may give them back. */
+const FAILURES_MAX = 8;
+
 /** What the platform tells a page before it stops it, perhaps for ever. */
 const endings = ["visibilitychange", "pagehide", "freeze"] as const;
 
@@ -40,6 +46,9 @@ export class Tab implements Meeting {
   /** Whose guest we are. */
   private owner: string | undefined;
   private isHosting = false;
+  private startedMs = 0;
+  private failures = 0;
+  private restarting: ReturnType<typeof setTimeout> | undefined;
   private identity: string | undefined;
   private readonly isIdentified = Promise.withResolvers<void>();
   private leave: () => void = () => {};
@@ -76,6 +85,7 @@ export class Tab implements Meeting {
 
   async close(): Promise<void> {
     clearInterval(this.pinging);
+    clearTimeout(this.restarting);
     for (const name of endings) globalThis.removeEventListener?.(name, this.ending, true);
     this.common.onmessage = null;
     this.closing = Promise.withResolvers<void>();
@@ -94,10 +104,23 @@ export class Tab implements Meeting {
     this.ownPort = port1;
     this.workerId = crypto.randomUUID();
     this.isHosting = false;
+    this.startedMs = performance.now();
     const worker = this.createWorker();
     this.worker = worker;
-    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.heard(worker, data);
-    worker.onerror = (event) => this.refuse(`its worker does not run${event.message ? `: ${event.message}` : ""}`);
+    let hasBegun = false;
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+      if (data.kind === "begun") hasBegun = true;
+      this.heard(worker, data);
+    };
+    worker.onerror = ({ message }) => {
+      const what = hasBegun ? "threw" : "did not start";
+      const error = new WalcastError(
+        "replica_failed",
+        `run the replica's worker: it ${what}${message ? `: ${message}` : ""}`,
+      );
+      if (!hasBegun) this.failed(worker, error);
+      else this.link?.trouble(error);
+    };
     worker.postMessage(
       { kind: "start", worker: this.workerId, options: this.options, port: port2 } satisfies ToWorker,
       [port2],
@@ -112,6 +135,8 @@ export class Tab implements Meeting {
   private heard(worker: Worker, message: FromWorker): void {
     if (worker !== this.worker) return;
     switch (message.kind) {
+      case "begun":
+        return void this.watchOver(worker, this.workerId);
       case "hosting":
         this.isHosting = true;
         this.owner = this.workerId;
@@ -119,7 +144,7 @@ export class Tab implements Meeting {
       case "ended":
         return this.restart();
       case "failed":
-        return this.refuse(errorFromJson(message.error).message);
+        return this.failed(worker, errorFromJson(message.error), message.isInUse);
       case "closed":
         return this.closing?.resolve();
     }
@@ -127,17 +152,41 @@ export class Tab implements Meeting {
 
   /** What this page's worker had of the store, others have now. */
   private restart(): void {
-    this.worker?.terminate();
-    this.link?.detach();
-    this.owner = undefined;
+    this.end();
     if (this.closing) return this.closing.resolve();
+    this.startAnew();
+  }
+
+  private end(): void {
+    this.worker?.terminate();
+    this.worker = undefined;
+    // Of another worker it may still be a guest.
+    if (!this.isHosting) return;
+    this.isHosting = false;
+    this.owner = undefined;
+    this.link?.detach();
+  }
+
+  private startAnew(): void {
     this.startWorker();
     this.say({ kind: "who" });
   }
 
-  private refuse(reason: string): void {
-    this.closing?.resolve();
-    this.link?.refuse(new WalcastError("replica_failed", `open the replica: ${reason}`));
+  /** Whoever gets its lock has outlived it. */
+  private async watchOver(worker: Worker, id: string): Promise<void> {
+    await navigator.locks.request(this.names.worker(id), () => {});
+    this.failed(worker, new WalcastError("replica_failed", "run the replica: its worker ended without a word"));
+  }
+
+  private failed(worker: Worker, error: WalcastError, isInUse = false): void {
+    if (worker !== this.worker) return;
+    if (this.closing) return this.closing.resolve();
+    if (performance.now() - this.startedMs > LASTING_MS) this.failures = 0;
+    this.link?.trouble(error);
+    this.end();
+    if (++this.failures >= FAILURES_MAX && !isInUse) return this.link?.refuse(error);
+    const waitMs = this.failures === 1 ? 0 : Math.min(RESTART_MS_MAX, 50 * 2 ** this.failures);
+    this.restarting = setTimeout(() => this.startAnew(), waitMs);
   }
 
   // ── Other tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────

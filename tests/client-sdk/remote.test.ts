@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import { WalcastClient } from "../../client-sdk/client.ts";
 import type { Client, ClientOptions, Delta } from "../../client-sdk/index.ts";
 import { GuestClient, type GuestOptions } from "../../client-sdk/remote/guest.ts";
-import { Host } from "../../client-sdk/remote/host.ts";
+import { Host, type HostOptions } from "../../client-sdk/remote/host.ts";
 import type { Link } from "../../client-sdk/remote/link.ts";
 import { portOf, type ToGuest, type ToHost } from "../../client-sdk/remote/messages.ts";
 import { until } from "../support/until.ts";
@@ -21,10 +21,16 @@ interface Guest {
   move(host: Host): void;
 }
 
-async function startHost(t: TestContext, peer: Peer, options: Partial<ClientOptions> = {}): Promise<Host> {
+async function startHost(
+  t: TestContext,
+  peer: Peer,
+  options: Partial<ClientOptions> = {},
+  hostOptions: HostOptions = {},
+): Promise<Host> {
   const replica = await emptied(sharedReplica());
   const host = new Host(
     (token) => new WalcastClient({ url: peer.url, replica, backoff: { baseMs: 1, maxMs: 20 }, token, ...options }),
+    hostOptions,
   );
   t.after(() => host.close());
   return host;
@@ -67,9 +73,10 @@ function join(t: TestContext, host: Host, options: Partial<ClientOptions> = {}):
 
 async function served(
   t: TestContext,
+  hostOptions: HostOptions = {},
 ): Promise<{ peer: Peer; host: Host; guest: Guest; server: PeerConnection; id: number }> {
   const peer = await Peer.start(t);
-  const host = await startHost(t, peer);
+  const host = await startHost(t, peer, {}, hostOptions);
   const guest = join(t, host, { shapes: { orders: { table: "orders" } } });
   const server = await peer.greeted();
   const id = await server.serve(
@@ -177,6 +184,190 @@ test("a transaction sees one state, and one whose guest is gone is rolled back",
   other.die();
   await lost;
   assert.equal((await waiting).length, 2, "nobody waits for the dead");
+});
+
+test("a transaction whose page says nothing is rolled back, and others go on", async (t) => {
+  const { guest } = await served(t, { silenceMs: 20 });
+  const silent = await guest.client.kysely.startTransaction().execute();
+  await silent.selectFrom("orders").selectAll().execute();
+  assert.equal((await guest.client.query(all)).length, 2);
+  await assert.rejects(silent.selectFrom("orders").selectAll().execute(), { code: "query_failed", message: /20 ms/ });
+});
+
+test("a page that wakes up wakes the one connection", async (t) => {
+  const peer = await Peer.start(t);
+  const host = await startHost(t, peer, { backoff: { baseMs: 1e9, maxMs: 1e9 } });
+  const guest = join(t, host);
+  const server = await peer.greeted();
+  await reached(guest.client, "live");
+  server.socket.terminate();
+  await reached(guest.client, "offline");
+  guest.client.wake();
+  await peer.greeted();
+  await reached(guest.client, "live");
+});
+
+test("a shape with a ttl stays warm in the host for the next page that asks for it", async (t) => {
+  const { host, guest, server } = await served(t);
+  const shape = { table: "orders", where: "id > 1", ttl: 60_000 };
+  const first = guest.client.sync(shape);
+  const { id } = await server.message("subscribe");
+  server.describe(id, orders);
+  server.join(16n, { [id]: [] });
+  await first.ready;
+  await first.unsubscribe();
+  const other = join(t, host);
+  const second = other.client.sync(shape);
+  await second.ready;
+  await Promise.race([second.describe(), server.message("subscribe").then(() => assert.fail("asked for again"))]);
+});
+
+test("pages that share a replica are one member of an ephemeral topic, and hear each other", async (t) => {
+  const { peer, host, guest, server } = await served(t);
+  const other = join(t, host);
+  const heard: string[] = [];
+  const seen: string[] = [];
+  const enter = (name: string, { client }: Guest) => {
+    const topic = client.topic("chat", { ephemeral: true });
+    const end = topic.subscribe({
+      onConnect: ({ you }) => heard.push(`${name} is ${you}`),
+      onMessage: ({ payload, from }) => heard.push(`${name} hears ${String(payload)} from ${from}`),
+      onPresence: ({ members, joined, left }) =>
+        seen.push(`${name}: ${members.length} ${joined.length} ${left.length}`),
+    });
+    return { topic, end };
+  };
+  const here = enter("here", guest);
+  here.topic.publish("early");
+  await server.message("meet");
+  server.send({ kind: "meeting", topic: "chat", you: "me", members: [] });
+  assert.equal((await server.message("say")).payload, "early");
+  const there = enter("there", other);
+  await until(() => heard.length === 2);
+  there.topic.publish("hello");
+  assert.equal((await server.message("say")).payload, "hello");
+  server.send({ kind: "meeting", topic: "chat", said: { payload: "hi", from: "her" } });
+  await until(() => heard.length === 5);
+  assert.deepEqual(heard, [
+    "here is me",
+    "there is me",
+    "here hears hello from me",
+    "here hears hi from her",
+    "there hears hi from her",
+  ]);
+
+  server.send({ kind: "meeting", topic: "chat", came: { member: "her", state: 1 } });
+  server.send({ kind: "meeting", topic: "chat", went: "her" });
+  await until(() => seen.length === 4);
+  assert.deepEqual(
+    seen.filter((one) => one.startsWith("here")),
+    ["here: 1 1 0", "here: 0 0 1"],
+  );
+  here.topic.track({ in: 1 });
+  assert.deepEqual((await server.message("track")).state, { in: 1 });
+  there.topic.track({ in: 2 });
+  assert.deepEqual((await server.message("track")).state, { in: 2 });
+  other.die();
+  assert.deepEqual((await server.message("track")).state, { in: 1 }, "the state of a page that is still there");
+
+  heard.length = 0;
+  guest.die();
+  await host.close();
+  guest.move(await startHost(t, peer));
+  const next = await peer.greeted();
+  await next.message("meet");
+  next.send({ kind: "meeting", topic: "chat", you: "me", members: [] });
+  assert.deepEqual((await next.message("track")).state, { in: 1 });
+  assert.deepEqual(heard, ["here is me"]);
+  next.send({ kind: "error", topic: "chat", error: { code: "forbidden", message: "no" } });
+  here.end();
+  next.send({ kind: "meeting", topic: "chat", said: { payload: "late", from: "her" } });
+  await guest.client.query("select 1");
+  assert.equal(heard.length, 1);
+});
+
+test("keys are told to every page that listens, and all of them where some may have been missed", async (t) => {
+  const { peer, host, guest, server } = await served(t);
+  const other = join(t, host);
+  const told: string[] = [];
+  const listen = (name: string, { client }: Guest) =>
+    client.onRevalidate(["posts", "users"], ({ keys, missed }) =>
+      told.push(`${name}: ${keys.join()} ${missed?.code ?? ""}`.trim()),
+    );
+  listen("here", guest);
+  const end = listen("there", other);
+  const answer = async (connection: PeerConnection, position: bigint): Promise<number> => {
+    const { id } = await connection.message("listen");
+    connection.send({ kind: "listening", id, identity: "keys", from: "0/10" });
+    connection.join(position, { [id]: [] });
+    return id;
+  };
+  const id = await answer(server, 16n);
+  server.commits(32n, { [id]: [commit(32n, { kind: "insert", row: ["posts"] })] });
+  await until(() => told.length === 2);
+  assert.deepEqual(told.sort(), ["here: posts", "there: posts"]);
+  end();
+  await other.client.query("select 1");
+  server.commits(48n, { [id]: [commit(48n, { kind: "insert", row: ["users"] })] });
+  await until(() => told.length === 3);
+
+  guest.die();
+  await host.close();
+  guest.move(await startHost(t, peer));
+  const next = await peer.greeted();
+  await next.serve(orders, [], 48n);
+  const after = await answer(next, 48n);
+  await until(() => told.length === 4);
+  next.commits(64n, { [after]: [commit(64n, { kind: "insert", row: ["users"] })] });
+  await until(() => told.length === 5);
+  assert.deepEqual(told.slice(2), ["here: users", "here: posts,users connection_lost", "here: users"]);
+});
+
+test("a call that three hosts did not survive is not asked of a fourth", async (t) => {
+  const { host, guest } = await served(t);
+  const held = await join(t, host).client.kysely.startTransaction().execute();
+  const asked = guest.client.query("select 1 as one");
+  const failed = assert.rejects(asked, { code: "connection_lost" });
+  for (let lost = 0; lost < 3; lost++) {
+    await guest.client.awaitPosition("0/1");
+    guest.die();
+    guest.move(host);
+  }
+  await failed;
+  await held.rollback().execute();
+  assert.deepEqual(await guest.client.query("select 1 as one"), [{ one: 1 }]);
+});
+
+test("guests of a replica that crashes go on with the next host, and see nothing of it but why", async (t) => {
+  const peer = await Peer.start(t);
+  const failures: string[] = [];
+  const options = { replica: "memory://", shapes: { orders: { table: "orders" } } } as const;
+  let core!: WalcastClient<Record<string, Record<string, unknown>>, string>;
+  const host = new Host((token) => (core = new WalcastClient({ url: peer.url, replica: "memory://", token })), {
+    failed: ({ code }) => failures.push(code),
+  });
+  const guest = join(t, host, options);
+  const server = await peer.greeted();
+  await server.serve(orders, [["1", "new"]], 16n);
+  await guest.client.preload();
+  const live = guest.client.live(all);
+  await live.ready;
+  const statuses = changes((tell) => live.onChange(() => tell(live.status)));
+  await core.pglite.close();
+  const asked = guest.client.query("select 1 as one");
+  const unsafe = assert.rejects(guest.client.pglite.exec("select 1"), { code: "connection_lost" });
+  await unsafe;
+  assert.deepEqual(failures, ["replica_failed"]);
+  assert.equal(guest.client.inspect().lastError?.code, "replica_failed");
+  assert.equal(guest.client.shapes.orders!.status, "ready");
+  guest.move(await startHost(t, peer));
+  assert.deepEqual(await asked, [{ one: 1 }]);
+  const next = await peer.greeted();
+  await next.serve(orders, [["1", "paid"]], 32n);
+  await until(() => live.rows[0]!["status"] === "paid");
+  assert.deepEqual([...new Set(statuses)], ["ready"]);
+  await until(() => guest.client.inspect().position === "0/20");
+  assert.equal(guest.client.inspect().lastError?.code, "replica_failed");
 });
 
 test("pglite's own functions work over the link, its others say so", async (t) => {

@@ -182,6 +182,31 @@ test("a tab that is frozen gives the replica away, or is robbed of it and never 
   await tabs.write("given");
 });
 
+test("a worker that ends by itself is replaced, and nothing that was asked hangs", async (t) => {
+  const tabs = await Tabs.start(t, "opfs-ahp://tabs");
+  const only = await tabs.open();
+  await tabs.write("first");
+  const end = async (page: Page): Promise<void> => {
+    const [worker] = page.workers();
+    await worker!.evaluate(() => globalThis.close());
+  };
+  await end(only);
+  const answered = await only.evaluate(() =>
+    (globalThis as unknown as PageGlobals).client.query<{ count: number }>("SELECT count(*)::int AS count FROM orders"),
+  );
+  assert.deepEqual(answered, [{ count: 2 }]);
+  t.diagnostic(`ended: ${await tabs.write("second")} ms`);
+  const lastError = await only.evaluate(() => (globalThis as unknown as PageGlobals).client.inspect().lastError);
+  assert.match(lastError!.message, /worker ended without a word/);
+
+  const other = await tabs.open();
+  await tabs.write("shared");
+  await end(only);
+  await until(() => isHosting(other));
+  await tabs.write("taken over");
+  await until(isOneClient);
+});
+
 test("a tab of somebody else does not share", async (t) => {
   const tabs = await Tabs.start(t, "idb://tabs");
   await tabs.open();
