@@ -51,8 +51,8 @@ const settings = {
   default_transaction_read_only: "on",
 };
 
-const genericPlans = "SET plan_cache_mode = force_generic_plan";
-const ownPlans = "RESET plan_cache_mode";
+const genericPlans: Run = { sql: "SET plan_cache_mode = force_generic_plan", values: [] };
+const ownPlans: Run = { sql: "RESET plan_cache_mode", values: [] };
 
 // A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
 const BINARY = 1;
@@ -355,19 +355,19 @@ export class Database {
     return params.map((value, i) => encodeParameter(value, parameterTypes[i]!, this.arrays));
   }
 
-  /**
-   * Several queries in one round trip, by plans that are made once: right for looking up keys; for anything else Postgres may
-   * prefer to plan for the values of each run. Undefined if one of them failed.
-   */
-  lookUps(runs: readonly Run[]): RawResult[] | undefined {
-    const [begin, end] = [this.prepare(genericPlans), this.prepare(ownPlans)];
+  /** Several queries in one round trip. Undefined if one of them failed. */
+  together(runs: readonly Run[]): RawResult[] | undefined {
     const statements = runs.map(({ sql, parameterTypes }) => this.prepare(sql, parameterTypes));
-    this.messages.run(begin.name, []);
     runs.forEach(({ values }, i) => this.messages.run(statements[i]!.name, values));
-    const bytes = this.exec(this.messages.run(end.name, []).sync());
+    const bytes = this.exec(this.messages.sync());
     if (findError(bytes)) return undefined;
     const results = completedIn(bytes);
-    return statements.map((statement, i) => ({ bytes: results[i + 1]!, statement }));
+    return statements.map((statement, i) => ({ bytes: results[i]!, statement }));
+  }
+
+  /** The same by plans that are made once: right for looking up keys; for anything else Postgres may prefer to plan for the values of each run. */
+  lookUps(runs: readonly Run[]): RawResult[] | undefined {
+    return this.together([genericPlans, ...runs, ownPlans])?.slice(1, -1);
   }
 
   /** What Postgres makes of a query, as it writes node trees. Inside a transaction. */

@@ -2,16 +2,15 @@
  * Queries that stay current. After each local transaction those that read one of its tables are brought up to date, inside
  * the same turn of the replica, so that all of them show one position; what changed is handed out after the turn. Where the
  * changed keys are enough to know what a result has become, only their rows are asked for (see live/), all queries' in
- * one round trip; the others run again.
+ * one round trip; the others run again, in another one.
  */
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import type { Changed } from "./changed.ts";
-import type { Database, Run } from "./database.ts";
+import type { Database } from "./database.ts";
 import { Advice } from "./live/advice.ts";
 import { Plans } from "./live/plans.ts";
 import { Query } from "./live/query.ts";
 import { sqlStateOf } from "./query-errors.ts";
-import type { RawResult } from "./rows.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
@@ -106,7 +105,7 @@ export class LiveQueries {
   applied(changed: Changed): () => void {
     const affected = [...this.queries].filter((query) => query.reads(changed));
     const merged = this.merge(affected, changed);
-    for (const query of affected) if (!merged.has(query)) query.run(this.database);
+    this.runAll(affected.filter((query) => !merged.has(query)));
     return () => this.settle();
   }
 
@@ -132,16 +131,37 @@ export class LiveQueries {
     });
     if (wanted.length === 0) return new Set();
     const started = performance.now();
-    const results = this.lookUp(wanted.map(({ run }) => run));
+    const results = this.attempt(() => this.database.lookUps(wanted.map(({ run }) => run)));
     const ms = (performance.now() - started) / wanted.length;
     const merged = wanted.filter(({ query, keys }, i) => results?.[i] && query.merge(keys, results[i], ms));
     return new Set(merged.map(({ query }) => query));
   }
 
+  private runAll(queries: readonly Query[]): void {
+    const done = queries.length > 1 ? this.runTogether(queries) : new Set<Query>();
+    for (const query of queries) if (!done.has(query)) query.run(this.database);
+  }
+
+  /** Those for which it gave a result. */
+  private runTogether(queries: readonly Query[]): Set<Query> {
+    const started = performance.now();
+    const ran = this.attempt(() => {
+      const runs = queries.flatMap((query) => {
+        const run = query.again(this.database);
+        return run ? [{ query, run }] : [];
+      });
+      const results = this.database.together(runs.map(({ run }) => run));
+      return results && runs.map(({ query }, i) => ({ query, result: results[i]! }));
+    });
+    if (!ran) return new Set();
+    const ms = (performance.now() - started) / ran.length;
+    return new Set(ran.filter(({ query, result }) => query.take(this.database, result, ms)).map(({ query }) => query));
+  }
+
   /** Whatever fails in it fails again where each of them runs by itself, and belongs to one of them. */
-  private lookUp(runs: readonly Run[]): readonly RawResult[] | undefined {
+  private attempt<Results>(work: () => Results | undefined): Results | undefined {
     try {
-      return this.database.lookUps(runs);
+      return work();
     } catch (error) {
       if (sqlStateOf(error) === undefined) throw error;
       return undefined;

@@ -16,19 +16,10 @@ import { onNextFrame } from "./frame.ts";
 import { Incremental } from "./incremental.ts";
 import { isPlan, namesMoments } from "./plan.ts";
 import type { Plans } from "./plans.ts";
+import { findKey, lockedTables } from "./tables-read.ts";
 
 /** 42P01 undefined_table, 3F000 invalid_schema_name, 42704 undefined_object (a type): may all still come. */
 const notYetStates = new Set(["42P01", "3F000", "42704"]);
-
-/**
- * The tables that a query reads are the ones it locks: that sees through views and into functions, which its plan does not
- * show. https://www.postgresql.org/docs/current/view-pg-locks.html
- */
-const lockedTables = `
-  SELECT DISTINCT c.oid, format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS name,
-    (SELECT i.indkey::int2[] FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS key
-  FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'walcast')`;
 
 /** What all live queries have in common. */
 export interface Shared {
@@ -157,14 +148,26 @@ export class Query implements LiveQuery<Row> {
     return true;
   }
 
+  /** How it runs beside others. Undefined where it is not known yet, or no longer, what it reads. */
+  again(database: Database): Run | undefined {
+    const { sql, params } = this;
+    return this.tables && { sql, values: database.encode(database.prepare(sql), params) };
+  }
+
+  /** What it gave, run beside others. False where it has to run by itself. */
+  take(database: Database, result: RawResult, ms: number): boolean {
+    if (!this.hasColumnsOf(result)) return false;
+    // Rows that stay as they are keep the bytes that they came in: not all the others'.
+    this.found(database, { ...result, bytes: result.bytes.slice() });
+    this.ran(database, ms);
+    return true;
+  }
+
   run(database: Database): void {
     const started = performance.now();
     try {
       const kept = this.tables && database.query(this.sql, this.params);
-      const result = kept && this.hasColumnsOf(kept) ? kept : this.runAndFindTables(database);
-      this.latest = { result, decode: rowDecoder(result.statement.columns, database.arrayTypes) };
-      this.position = this.hooks.position();
-      this.failure = undefined;
+      this.found(database, kept && this.hasColumnsOf(kept) ? kept : this.runAndFindTables(database));
     } catch (error) {
       this.failure =
         error instanceof WalcastError
@@ -172,9 +175,7 @@ export class Query implements LiveQuery<Row> {
           : new WalcastError("query_failed", `run a live query: ${String(error)}`, { cause: error });
       this.tables = undefined;
     }
-    this.runCount++;
-    this.took(performance.now() - started);
-    if (!this.failure) this.advice.consider(database, this.sql, this.params, this.runCount);
+    this.ran(database, performance.now() - started);
   }
 
   /** Shows what is new: at once, or with the next frame what has come until then. */
@@ -227,6 +228,18 @@ export class Query implements LiveQuery<Row> {
     this.why = isPlan(plan) ? undefined : plan.why;
   }
 
+  private found(database: Database, result: RawResult): void {
+    this.latest = { result, decode: rowDecoder(result.statement.columns, database.arrayTypes) };
+    this.position = this.hooks.position();
+    this.failure = undefined;
+  }
+
+  private ran(database: Database, ms: number): void {
+    this.runCount++;
+    this.took(ms);
+    if (!this.failure) this.advice.consider(database, this.sql, this.params, this.runCount);
+  }
+
   private took(ms: number): void {
     this.lastMs = ms;
     this.totalMs += ms;
@@ -273,14 +286,4 @@ export class Query implements LiveQuery<Row> {
       { position: formatLsn(this.shownPosition), inserted: this.rows, updated: [], deleted: [] },
     ]);
   }
-}
-
-/** Where the result holds the primary key of the one table it comes from. */
-function findKey({ statement }: RawResult, tables: readonly Row[]): number[] | undefined {
-  const [table] = tables;
-  if (tables.length !== 1 || !table || !Array.isArray(table.key)) return undefined;
-  const positions = table.key.map((attribute: unknown) =>
-    statement.columns.findIndex((column) => column.tableOid === table.oid && column.attribute === attribute),
-  );
-  return positions.includes(-1) ? undefined : positions;
 }

@@ -334,6 +334,52 @@ test("with `coalesce`, what comes before the next frame is one callback", async 
   assert.equal(told.length, 3);
 });
 
+test("queries that run again do so in one round trip, where each can", async (t) => {
+  const name = '"public"."counted"';
+  const table = { keyTypes: ["int4"], valueTypes: ["int4"] };
+  await database.exclusive(() =>
+    database.script(`BEGIN READ WRITE; CREATE TABLE ${name} (k0 int4 PRIMARY KEY, v0 int4); COMMIT`),
+  );
+  const counts = [-100, -10, -9].map((least) =>
+    queries.add<{ n: number }>(`SELECT count(*)::int AS n FROM ${name} WHERE k0 > $1`, [least]),
+  );
+  const fragile = queries.add<{ n: number }>(`SELECT 1 / (4 - count(*))::int AS n FROM ${name}`, []);
+  const all = [...counts, fragile];
+  await Promise.all(all.map(({ ready }) => ready));
+  const trips = t.mock.method(database.pglite, "execProtocolRawStream");
+  /** How often PGlite was called after the change was written. */
+  const put = async (key: number): Promise<number> => {
+    const settle = await database.exclusive(() => {
+      const changed = apply(name, table, { isWhole: false, changes: [{ key: [key], row: [0] }] });
+      trips.mock.resetCalls();
+      return queries.applied(changed);
+    });
+    settle();
+    return trips.mock.callCount();
+  };
+  await put(0);
+  // Whether an index would help is asked at the first two runs, but not at the third.
+  assert.equal(await put(1), 1);
+  assert.deepEqual(
+    all.map(({ rows: [row] }) => row!.n),
+    [2, 1, 0, 0],
+  );
+  await put(2);
+  await put(3);
+  assert.equal(fragile.error?.message.includes("division by zero"), true);
+  assert.deepEqual(
+    counts.map(({ rows: [row] }) => row!.n),
+    [4, 3, 2],
+  );
+  await put(4);
+  assert.equal(fragile.status, "ready");
+  assert.deepEqual(
+    all.map(({ rows: [row] }) => row!.n),
+    [5, 4, 3, -1],
+  );
+  for (const live of all) live.close();
+});
+
 let count = 0;
 const modes = new Map<string, number>();
 

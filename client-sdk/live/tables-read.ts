@@ -1,0 +1,22 @@
+/** Which tables a query reads, and where their key is in its result. */
+import type { RawResult, Row } from "../rows.ts";
+
+/**
+ * The tables that a query reads are the ones it locks: that sees through views and into functions, which its plan does not
+ * show. https://www.postgresql.org/docs/current/view-pg-locks.html
+ */
+export const lockedTables = `
+  SELECT DISTINCT c.oid, format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS name,
+    (SELECT i.indkey::int2[] FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS key
+  FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'walcast')`;
+
+/** Where the result holds the primary key of the one table it comes from. */
+export function findKey({ statement }: RawResult, tables: readonly Row[]): number[] | undefined {
+  const [table] = tables;
+  if (tables.length !== 1 || !table || !Array.isArray(table.key)) return undefined;
+  const positions = table.key.map((attribute: unknown) =>
+    statement.columns.findIndex((column) => column.tableOid === table.oid && column.attribute === attribute),
+  );
+  return positions.includes(-1) ? undefined : positions;
+}
