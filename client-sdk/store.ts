@@ -62,17 +62,18 @@ export interface Stored {
 export function openStore(database: Database, owner: string | undefined): Stored {
   const isNew = database.rows("SELECT FROM pg_namespace WHERE nspname = 'walcast'").length === 0;
   if (isNew) return begin(database, owner, undefined);
+  const isTheirs = belongsTo(database, owner);
   try {
-    if (ownerOf(database) !== owner) {
-      empty(database);
-      if (database.isOwn) dropTheRest(database);
+    expectFormat(database);
+    if (!isTheirs) {
+      empty(database, isTheirs);
       return { ...begin(database, owner, undefined), isPurged: true };
     }
     const stored = read(database);
     database.transaction(() => clean(database));
     return stored;
   } catch (error) {
-    empty(database);
+    empty(database, isTheirs);
     return begin(database, owner, error instanceof Error ? error.message : String(error));
   }
 }
@@ -83,10 +84,14 @@ function begin(database: Database, owner: string | undefined, emptied: string | 
   return { epoch: undefined, position: zeroLsn, tables: [], types: new Map(), members: [], emptied, isPurged: false };
 }
 
-function ownerOf(database: Database): string | undefined {
-  const [state] = database.rows("SELECT format, owner FROM walcast.state");
-  expectFormat(state?.format);
-  return (state?.owner as string | null | undefined) ?? undefined;
+/** Not where nobody can say: what is there is in the format of another version, or damaged. */
+function belongsTo(database: Database, owner: string | undefined): boolean {
+  try {
+    const [state] = database.rows("SELECT owner FROM walcast.state");
+    return state !== undefined && (state.owner ?? undefined) === owner;
+  } catch {
+    return false;
+  }
 }
 
 function read(database: Database): Stored {
@@ -112,8 +117,9 @@ function read(database: Database): Stored {
   };
 }
 
-function expectFormat(found: unknown): void {
-  if (found !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(found)}`);
+function expectFormat(database: Database): void {
+  const [state] = database.rows("SELECT format FROM walcast.state");
+  if (state?.format !== FORMAT) throw new Error(`expected a store of format ${FORMAT}, found ${String(state?.format)}`);
 }
 
 /** Whether the table is as it was described, and can be read to its end. */
@@ -152,8 +158,8 @@ export function lastLoad(database: Database): number {
   return Number(found?.last ?? 0);
 }
 
-/** What is ours is found by its mark, whatever has become of the lists. */
-function empty(database: Database): void {
+/** What is ours is found by its mark, whatever has become of the lists. What the application wrote stays with its user only. */
+function empty(database: Database, isTheirs: boolean): void {
   const tables = namesOf(
     database.rows(
       "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND obj_description(oid, 'pg_class') = $1",
@@ -167,21 +173,20 @@ function empty(database: Database): void {
     for (const name of tables) database.script(`DROP TABLE IF EXISTS ${name} CASCADE`);
     for (const name of types) database.script(`DROP TYPE IF EXISTS ${name} CASCADE`);
     database.script("DROP SCHEMA walcast CASCADE");
+    if (database.isOwn && !isTheirs) dropTheRest(database);
   });
   database.forgetStatements();
 }
 
-/** What the application wrote, for the user before. */
+/** In a transaction. */
 function dropTheRest(database: Database): void {
   const schemas = namesOf(
     database.rows(
       "SELECT quote_ident(nspname) AS name FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'",
     ),
   );
-  database.transaction(() => {
-    for (const name of schemas) database.script(`DROP SCHEMA ${name} CASCADE`);
-    database.script("CREATE SCHEMA public");
-  });
+  for (const name of schemas) database.script(`DROP SCHEMA ${name} CASCADE`);
+  database.script("CREATE SCHEMA public");
 }
 
 function namesOf(rows: readonly Row[]): string[] {

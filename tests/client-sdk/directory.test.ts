@@ -133,6 +133,22 @@ test("what another user left in a directory cannot be read by the PGlite itself 
   assert.equal(bob.inspect().purges, 1);
 });
 
+test("what an application wrote outlives a store that is emptied for its user, and nobody else finds it", async (t) => {
+  const replica = await directory(t);
+  const peer = await Peer.start(t);
+  const outdated = "BEGIN READ WRITE; UPDATE walcast.state SET format = 0; COMMIT";
+  const found: unknown[] = [];
+  for (const subject of ["ann", "ann", "bob"]) {
+    const client = createClient({ url: peer.url, replica, subject });
+    t.after(() => client.close());
+    found.push(await client.query("select note from drafts").catch(({ code }) => code));
+    await client.pglite.exec("BEGIN READ WRITE; CREATE TABLE IF NOT EXISTS drafts AS SELECT 'mine' AS note; COMMIT");
+    await client.pglite.exec(outdated);
+    await client.close();
+  }
+  assert.deepEqual(found, ["query_failed", [{ note: "mine" }], "query_failed"]);
+});
+
 async function lockFile(t: TestContext): Promise<string> {
   const parent = await mkdtemp(path.join(tmpdir(), "walcast-replica-"));
   t.after(() => rm(parent, { recursive: true, force: true }));
