@@ -17,6 +17,8 @@ const subscribe = (where: string, params: readonly unknown[] = []): unknown => (
   shape: { table, where, params },
 });
 
+const long = `id in (${Array.from({ length: 2_000 }, (_, i) => i).join()})`;
+
 /** As the first message, or after a greeting. */
 const messages: readonly { readonly greets: boolean; readonly message: unknown }[] = [
   { greets: false, message: "no object" },
@@ -24,7 +26,8 @@ const messages: readonly { readonly greets: boolean; readonly message: unknown }
   { greets: false, message: subscribe("true") },
   { greets: true, message: nested(2_000) },
   { greets: true, message: subscribe("pg_sleep(10) is null") },
-  { greets: true, message: subscribe(`id in (${Array.from({ length: 2_000 }, (_, i) => i).join()}) or (select true)`) },
+  { greets: true, message: subscribe(`${long} or (select true)`) },
+  { greets: true, message: subscribe(`${long} or nothing = 1`) },
   { greets: true, message: subscribe(`${"(".repeat(3_000)}true${")".repeat(3_000)}`) },
   { greets: true, message: subscribe(`${"not ".repeat(2_000)}id = 1`) },
   { greets: true, message: subscribe("status ~ '(a+)+$'") },

@@ -88,6 +88,13 @@ test("nothing is read after the end", async () => {
   await assert.rejects(one.vet(asker, { table: "orders", where: long }, table, undefined), { code: "going_away" });
 });
 
+test("what its tokens alone refuse needs no thread", async () => {
+  const one = vetting();
+  await one.close();
+  for (const where of [`${long} OR (SELECT true)`, "(".repeat(3_000), "NOT ".repeat(2_000)])
+    await assert.rejects(one.vet(asker, { table: "orders", where }, table, undefined), { code: "where_unsupported" });
+});
+
 test("turns go round", () => {
   const queue = new FairQueue<string, number>(5);
   for (const [i, asker] of ["a", "a", "a", "b", "c"].entries()) assert.equal(queue.add(asker, i), undefined);
