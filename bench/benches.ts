@@ -13,6 +13,7 @@ import { latency } from "./latency.ts";
 import { live } from "./live.ts";
 import { log } from "./log.ts";
 import { match } from "./match.ts";
+import { memory } from "./memory.ts";
 import { snapshot } from "./snapshot.ts";
 import { slowConsumers } from "./slow-consumers.ts";
 import { storm } from "./storm.ts";
@@ -34,6 +35,7 @@ export const benches: readonly Bench[] = [
   largeTransaction,
   apply,
   live,
+  memory,
   slowConsumers,
   idioms,
 ];

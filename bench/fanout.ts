@@ -74,6 +74,9 @@ async function run(parameters: Parameters, progress: Progress): Promise<Figure[]
   }
 }
 
+/** At which the distribution of latencies is given. */
+const shares = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1];
+
 /** Of one round. */
 interface Round {
   /** From each COMMIT until the last socket had it. */
@@ -158,19 +161,18 @@ class Fanout {
 
   private hundredClients(): Promise<Figure[]> {
     const { clients, clientsPerSecond: perSecond, clientsCommits: commits } = this.parameters;
-    return this.scheduled("hundred_clients", "one", { clients, perSecond, commits }, [0.5, 0.99]);
+    return this.scheduled("hundred_clients", "one", { clients, perSecond, commits });
   }
 
   private thousandShapes(): Promise<Figure[]> {
     const { shapes: clients, shapesPerSecond: perSecond, shapesCommits: commits } = this.parameters;
-    return this.scheduled("thousand_shapes", "each", { clients, perSecond, commits }, [0.5, 0.99]);
+    return this.scheduled("thousand_shapes", "each", { clients, perSecond, commits });
   }
 
   private async scheduled(
     name: string,
     audience: "one" | "each",
     schedule: { readonly clients: number; readonly perSecond: number; readonly commits: number },
-    shares: readonly number[],
   ): Promise<Figure[]> {
     const { clients, perSecond } = schedule;
     await this.scene.replay(audience, 1);
@@ -185,9 +187,10 @@ class Fanout {
     };
     const [ours, floor] = [await of("ours"), await of("floor")];
     const conditions = { ...this.scene.conditions, ...schedule };
-    return shares.map((share) => {
+    const at = (end: string, share: number, rest: Figure["conditions"] = {}): Figure => {
       const [value, least] = [percentile(ours, share), percentile(floor, share)];
-      return figure(`${name}_p${share * 100}_ms`, "ms", value, least, { conditions });
-    });
+      return figure(`${name}_${end}`, "ms", value, least, { conditions: { ...conditions, ...rest } });
+    };
+    return [at("p50_ms", 0.5), at("p99_ms", 0.99), ...shares.map((share) => at("cdf_ms", share, { share }))];
   }
 }

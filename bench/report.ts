@@ -45,7 +45,7 @@ function sameFigure(a: ReportedFigure, b: ReportedFigure): boolean {
 }
 
 /** Four significant digits: more would be noise. */
-function number(value: number | undefined): string {
+export function number(value: number | undefined): string {
   if (value === undefined) return "–";
   return Number(value.toPrecision(4)).toLocaleString("en-US", { maximumSignificantDigits: 4 });
 }

@@ -1,22 +1,23 @@
 /**
- * `npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE]`: the benchmarks named, or all of them, one after
- * another, as a table on stdout with progress on stderr. `--json` writes the figures, `--compare` reads some of an earlier run.
+ * `npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`: the benchmarks named, or all of
+ * them, one after another, as a table on stdout with progress on stderr. `--json` writes the figures, `--compare` reads some of an earlier
+ * run, `--report` writes a Markdown table and charts; with `--from` it writes them of figures that are there, and nothing runs.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Bench, Progress, ReportedFigure } from "./bench.ts";
 import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
+import { writeReport } from "./plots.ts";
 import { conditionsLine, heading, line } from "./report.ts";
 
 const { values, positionals } = commandLine();
 const chosen = choose(positionals);
-const earlier =
-  values.compare === undefined ? [] : (JSON.parse(readFileSync(values.compare, "utf8")) as ReportedFigure[]);
-const figures: ReportedFigure[] = [];
+const earlier = values.compare === undefined ? [] : read(values.compare);
+const figures: ReportedFigure[] = values.from === undefined ? [] : read(values.from);
 
 console.log(conditionsLine(machine()));
-for (const bench of chosen) {
+for (const bench of values.from === undefined ? chosen : []) {
   console.log(heading(bench));
   for (const figure of await runBench(bench)) {
     figures.push(figure);
@@ -24,6 +25,7 @@ for (const bench of chosen) {
   }
 }
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`);
+if (values.report !== undefined) writeReport(values.report, figures);
 
 async function runBench(bench: Bench): Promise<ReportedFigure[]> {
   const found = await bench.run(values.small ? bench.small : bench.real, progressOf(bench.name));
@@ -36,12 +38,20 @@ function commandLine() {
     small: { type: "boolean", default: false },
     json: { type: "string" },
     compare: { type: "string" },
+    report: { type: "string" },
+    from: { type: "string" },
   } as const;
   try {
     return parseArgs({ options, allowPositionals: true });
   } catch (error) {
-    return stop(`${(error as Error).message} Usage: npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE]`);
+    return stop(
+      `${(error as Error).message} Usage: npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`,
+    );
   }
+}
+
+function read(file: string): ReportedFigure[] {
+  return JSON.parse(readFileSync(file, "utf8")) as ReportedFigure[];
 }
 
 function choose(names: readonly string[]): readonly Bench[] {

@@ -1,10 +1,9 @@
 /**
- * The one subscribed client: raw, with all tables named. Keeps what comes and when. Told a position, says when it was passed, how far
- * it was when, and how many operations came since it was told last; only then are the frames looked into.
+ * The one subscribed client, as cheap as can be: it keeps what its socket brings, and when, and looks into nothing while writers write.
+ * Told a position, it says when each frame came and how many operations were in them, once the position is passed.
  */
-import { once } from "node:events";
-import { WebSocket } from "ws";
-import { decodeCommits, frameHeaderBytes, frameKinds, subprotocol } from "../../engine/protocol.ts";
+import { decodeCommits, frameHeaderBytes, frameKinds } from "../../engine/protocol.ts";
+import { RawSocket } from "../catch-up/raw-socket.ts";
 import { say, whenDismissed } from "../processes.ts";
 
 export interface Arrival {
@@ -17,50 +16,97 @@ export interface Read {
   readonly operations: number;
 }
 
+/** Where a data frame has it. */
 const POSITION_AT = 12;
-const [port = "", ...tables] = process.argv.slice(2);
-let frames: { readonly data: Buffer; readonly ns: number }[] = [];
-let position = 0n;
-let target: bigint | undefined;
+/** A WebSocket frame's first byte. https://www.rfc-editor.org/rfc/rfc6455#section-5.2 */
+const final = 0x80;
+const opcodes = { continuation: 0, binary: 2 } as const;
 
-const socket = new WebSocket(`ws://127.0.0.1:${port}/v1/sync`, subprotocol, { perMessageDeflate: false });
-await once(socket, "open");
-let joins = 0;
-const joined = new Promise<void>((resolve, reject) => {
-  socket.on("message", (data: Buffer, isBinary) => {
-    if (!isBinary && data.includes('"kind":"error"')) reject(new Error(data.toString()));
-    if (isBinary && data[0] === frameKinds.join && ++joins === tables.length) resolve();
-  });
-});
-socket.send(JSON.stringify({ kind: "hello" }));
-for (const [index, table] of tables.entries())
-  socket.send(JSON.stringify({ kind: "subscribe", id: index + 1, shape: { table } }));
-await joined;
-socket.on("message", (data: Buffer, isBinary) => {
-  if (!isBinary || data[0] !== frameKinds.commits) return;
-  frames.push({ data, ns: Number(process.hrtime.bigint()) });
-  position = data.readBigUInt64BE(POSITION_AT);
+const [port = "", ...tables] = process.argv.slice(2);
+const arrivals: Arrival[] = [];
+let chunks: { readonly data: Buffer; readonly ns: number }[] = [];
+let target: bigint | undefined;
+let left: Buffer = Buffer.alloc(0);
+let message: Buffer[] = [];
+let operations = 0;
+
+const raw = await RawSocket.open(Number(port));
+raw.send({ kind: "hello" });
+await raw.text(({ kind }) => kind === "welcome");
+await joined();
+raw.socket.removeAllListeners("data");
+raw.socket.on("data", (data: Buffer) => {
+  chunks.push({ data, ns: Number(process.hrtime.bigint()) });
   answer();
 });
 process.on("message", (told: string) => {
   target = BigInt(told);
   answer();
 });
-whenDismissed(() => socket.close());
+whenDismissed(() => void raw.socket.destroy());
 say("ready");
 
-function answer(): void {
-  if (target === undefined || position <= target) return;
-  target = undefined;
-  const taken = frames;
-  frames = [];
-  say({
-    arrivals: taken.map(({ data, ns }) => ({ position: data.readBigUInt64BE(POSITION_AT), ns })),
-    operations: taken.reduce((sum, { data }) => sum + operationsIn(data), 0),
-  } satisfies Read);
+function joined(): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let joins = 0;
+    raw.onText = (text) => {
+      if (text.includes('"kind":"error"')) reject(new Error(text));
+    };
+    raw.onBinary = (_position, kind) => {
+      if (kind === frameKinds.join && ++joins === tables.length) resolve();
+    };
+    for (const [index, table] of tables.entries()) raw.send({ kind: "subscribe", id: index + 1, shape: { table } });
+  });
 }
 
-function operationsIn(frame: Buffer): number {
+function answer(): void {
+  if (target === undefined) return;
+  for (const { data, ns } of chunks) look(data, ns);
+  chunks = [];
+  if ((arrivals.at(-1)?.position ?? 0n) <= target) return;
+  target = undefined;
+  say({ arrivals, operations } satisfies Read);
+}
+
+function look(data: Buffer, ns: number): void {
+  const bytes = Buffer.concat([left, data]);
+  let at = 0;
+  for (;;) {
+    const [start, end] = bounds(bytes, at);
+    if (end > bytes.length) break;
+    part(bytes[at]!, bytes.subarray(start, end), ns);
+    at = end;
+  }
+  left = bytes.subarray(at);
+}
+
+/** A large message comes in parts. */
+function part(first: number, payload: Buffer, ns: number): void {
+  const opcode = first & 0x0f;
+  if (opcode === opcodes.binary) message = [payload];
+  else if (opcode === opcodes.continuation) message.push(payload);
+  else return;
+  if ((first & final) !== 0) take(Buffer.concat(message), ns);
+}
+
+/** Where the payload of the frame begins and ends; beyond the bytes, where there are too few. */
+function bounds(bytes: Buffer, at: number): [start: number, end: number] {
+  if (bytes.length < at + 10) return short(bytes, at);
+  const length = bytes[at + 1]!;
+  if (length < 126) return [at + 2, at + 2 + length];
+  if (length === 126) return [at + 4, at + 4 + bytes.readUInt16BE(at + 2)];
+  return [at + 10, at + 10 + Number(bytes.readBigUInt64BE(at + 2))];
+}
+
+/** The smallest frames have fewer bytes than the longest header. */
+function short(bytes: Buffer, at: number): [start: number, end: number] {
+  const length = bytes[at + 1] ?? 126;
+  return length < 126 ? [at + 2, at + 2 + length] : [Infinity, Infinity];
+}
+
+function take(frame: Buffer, ns: number): void {
+  if (frame[0] !== frameKinds.commits) return;
+  arrivals.push({ position: frame.readBigUInt64BE(POSITION_AT), ns });
   const payloads = frame.subarray(frameHeaderBytes(frame.readUInt16BE(2)));
-  return decodeCommits(payloads).reduce((sum, { operations }) => sum + operations.length, 0);
+  for (const commit of decodeCommits(payloads)) operations += commit.operations.length;
 }

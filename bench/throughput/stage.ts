@@ -121,12 +121,12 @@ function lagsOf(probes: readonly Probe[], arrivals: Read["arrivals"]): Lag[] {
   });
 }
 
-/** Least squares. */
+/** The median of the slopes between any two: a moment in which somebody paused says nothing of a trend. */
 function slopeOf(lags: readonly Lag[]): number {
-  const mean = (of: (lag: Lag) => number): number => lags.reduce((sum, lag) => sum + of(lag), 0) / lags.length;
-  const [atS, lagMs] = [mean((lag) => lag.atS), mean((lag) => lag.lagMs)];
-  const spread = mean((lag) => (lag.atS - atS) ** 2);
-  return spread === 0 ? 0 : mean((lag) => (lag.atS - atS) * (lag.lagMs - lagMs)) / spread;
+  const slopes = lags.flatMap((one, index) =>
+    lags.slice(index + 1).map((other) => (other.lagMs - one.lagMs) / (other.atS - one.atS)),
+  );
+  return slopes.length === 0 ? 0 : median(slopes);
 }
 
 function part(file: string, ...args: readonly (string | number)[]): Part {

@@ -69,7 +69,8 @@ async function write({ ms, perSecond }: Order): Promise<Written> {
 async function writeUntil(client: pg.Client, endNs: number, firstNs: number, intervalNs: number): Promise<number> {
   let done = 0;
   for (let dueNs = firstNs; now() < endNs && dueNs < endNs; dueNs += intervalNs) {
-    if (dueNs > now()) await delay((dueNs - now()) / 1e6);
+    const earlyMs = (dueNs - now()) / 1e6;
+    if (earlyMs > 0) await delay(earlyMs);
     await client.query(chosen.transaction(Math.random));
     done++;
   }

@@ -45,6 +45,21 @@ test("figures are compared with those of an earlier run under the same condition
   assert.doesNotMatch(other.stdout, /before/);
 });
 
+test("a report has every figure in a table, and charts of those that make one", async () => {
+  const { figures } = await running;
+  const report = join(directory, "report");
+  const { code, stderr } = await bench("--from", figures, "--report", report);
+  assert.equal(code, 0, stderr);
+  const table = await readFile(join(report, "figures.md"), "utf8");
+  for (const { bench: name, figure } of await read(figures)) assert.ok(table.includes(`| ${name}.${figure} |`), table);
+  for (const name of ["latency", "shapes", "clients", "throughput"]) {
+    const chart = await readFile(join(report, `${name}.svg`), "utf8");
+    assert.match(chart, /^<svg .*<polyline [^>]*points="[-\d., ]+".*<\/svg>\n$/s);
+    assert.match(chart, /prefers-color-scheme: dark/);
+    assert.doesNotMatch(chart, /NaN|Infinity/);
+  }
+});
+
 test("a benchmark that does not exist is refused with the names of those that do", async () => {
   const { code, stderr } = await bench("decoed");
   assert.equal(code, 1);
