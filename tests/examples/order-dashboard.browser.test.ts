@@ -93,15 +93,15 @@ describe("the order dashboard in a browser", () => {
     assert.equal(requests, 1);
     isHeld = Promise.withResolvers<void>();
     await sell(300_000);
-    await until(() => requests === 2);
+    await until(() => requests >= 2);
     for (const pieces of [1, 2, 3, 400_000]) await sell(pieces);
     const { rows } = await sql("SELECT pg_current_wal_lsn()::text AS position");
     await page.evaluate((position) => walcast.awaitPosition(position), rows[0].position as string);
     isHeld.resolve();
-    await until(() => requests === 3);
+    await until(() => requests >= 3);
     await best.filter({ hasText: /40\d,\d+ pcs/ }).waitFor();
     await sql("SELECT walcast.revalidate('{report}')");
-    await until(() => requests === 4);
+    await until(() => requests >= 4);
     await sell(500_000);
     await best.filter({ hasText: /50\d,\d+ pcs/ }).waitFor();
     assert.equal(requests, 5);
