@@ -1,23 +1,12 @@
 /**
  * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
  */
-import {
-  type Commit,
-  formatLsn,
-  type Operation,
-  type ShapeRequest,
-  type TableDescription,
-  type Value,
-  WalcastError,
-} from "../engine/protocol.ts";
-import { dateOf } from "./commit-time.ts";
-import type { Database } from "./database.ts";
-import { type Row, setField } from "./rows.ts";
-import type { Subscriber } from "./lane.ts";
+import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import type { EventReader } from "./event-reader.ts";
+import type { Row } from "./row.ts";
+import type { MakeReader, Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
-import { keyColumnsOf } from "./reduce.ts";
 import type { Member } from "./local-tables.ts";
-import { type DecodeValue, decoderOf } from "./values.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
 
@@ -100,12 +89,12 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.status = "joining";
   }
 
-  described(table: TableDescription, _estimatedRows: number, database: Database): void {
-    this.reader = new EventReader(table, decodersFor(table, database));
+  described(table: TableDescription, _estimatedRows: number, readerOf: MakeReader): void {
+    this.reader = readerOf(table);
   }
 
-  altered(table: TableDescription, database: Database): () => void {
-    const reader = new EventReader(table, decodersFor(table, database));
+  altered(table: TableDescription, readerOf: MakeReader): () => void {
+    const reader = readerOf(table);
     return () => void (this.reader = reader);
   }
 
@@ -137,68 +126,4 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.listeners.get(event.type)?.emit(event);
     this.listeners.get("*")?.emit(event);
   }
-}
-
-/** Operations → events, for one description of the table. */
-class EventReader {
-  private readonly table: TableDescription;
-  private readonly keyColumns: readonly number[];
-  private readonly decoders: readonly (DecodeValue | undefined)[];
-
-  constructor(table: TableDescription, decoders: readonly (DecodeValue | undefined)[]) {
-    this.table = table;
-    this.keyColumns = keyColumnsOf(table);
-    this.decoders = decoders;
-  }
-
-  /** Undefined for TRUNCATE: there are no rows to speak of. */
-  read(operation: Operation, { position, commitTime }: Commit): ChangeEvent<Row> | undefined {
-    const at = {
-      position: formatLsn(position),
-      commitTime: dateOf(commitTime),
-    };
-    switch (operation.kind) {
-      case "insert":
-        return { type: "INSERT", row: this.row(operation.row), old: undefined, ...at };
-      case "update":
-        return { type: "UPDATE", row: this.row(operation.row), old: this.old(operation.old, operation.oldKey), ...at };
-      case "delete":
-        return { type: "DELETE", row: undefined, old: this.old(operation.old, operation.key), ...at };
-      case "truncate":
-        return undefined;
-    }
-  }
-
-  private old(row: readonly Value[] | undefined, key: readonly Value[] | undefined): Row | undefined {
-    if (row) return this.row(row);
-    return key && this.object(key, this.keyColumns);
-  }
-
-  private row(values: readonly Value[]): Row {
-    return this.object(values, values.keys());
-  }
-
-  private object(values: readonly Value[], columns: Iterable<number>): Row {
-    const row: Row = {};
-    let i = 0;
-    for (const column of columns) {
-      const value = values[i++];
-      if (value !== undefined) setField(row, this.table.columns[column]!.name, this.decode(value, column));
-    }
-    return row;
-  }
-
-  private decode(value: string | null, column: number): unknown {
-    const decode = this.decoders[column];
-    return value === null || !decode ? value : decode(value);
-  }
-}
-
-/** By the types' names: a channel makes nothing on the replica. Types it does not have stay text. */
-function decodersFor({ columns }: TableDescription, database: Database): (DecodeValue | undefined)[] {
-  const query = `SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid
-    FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n`;
-  return database
-    .rows(query, [columns.map(({ type }) => type)])
-    .map(({ oid }) => decoderOf(Number(oid ?? 0), database.arrayTypes));
 }

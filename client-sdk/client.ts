@@ -1,69 +1,50 @@
 /**
- * The client: puts the parts together and gives them their public face.
- *
- *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed keys─▶ LiveQueries
- *
- * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes. Only where an earlier
- * process may have left rows, the replica is opened first: the server has to be told where it is.
+ * The client: the public face of what runs behind it (see flow.ts), whose code comes with PGlite's, behind one `import()`. What a
+ * page loads before its first rows can be there is this. What is asked for until then waits.
  */
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
 
-import {
-  formatLsn,
-  type Lsn,
-  parseLsn,
-  type Seed,
-  type ServerMessage,
-  WalcastError,
-  zeroLsn,
-} from "../engine/protocol.ts";
+import { formatLsn, type Lsn, parseLsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
-import { Changed } from "./changed.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
-import type { Backoff } from "./backoff.ts";
-import { tokenFailed } from "./connection-errors.ts";
-import { Connection } from "./connection.ts";
-import { isOpen } from "./connection-state.ts";
-import { Database } from "./database.ts";
-import type { Row } from "./rows.ts";
+import { type Claim, claim, release } from "./claim.ts";
+import type { Flow } from "./flow.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
-import { Sizes } from "./inspection.ts";
+import { inspectShape } from "./inspection.ts";
 import { createKysely } from "./kysely.ts";
-import { Lanes } from "./lanes.ts";
+import type { Subscriber } from "./lane.ts";
 import { Listeners } from "./listeners.ts";
-import { LiveQueries, type LiveOptions, type LiveQuery } from "./live.ts";
-import { checkOptions } from "./options.ts";
-import { Owner } from "./owner.ts";
-import { Patience } from "./patience.ts";
-import { Replica } from "./replica.ts";
-import type { Token } from "./renewal.ts";
-import { seeded } from "./seed.ts";
-import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
-import { parseTableName } from "./tables.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
+import type { LiveOptions, LiveQuery } from "./live.ts";
+import { PendingQueries } from "./live/pending.ts";
 import { type EphemeralTopic, Meetings } from "./meetings.ts";
+import { checkOptions } from "./options.ts";
+import { pgliteToCome } from "./pglite-to-come.ts";
+import type { Token } from "./renewal.ts";
 import { type Revalidated, Revalidations } from "./revalidations.ts";
+import type { Row } from "./row.ts";
+import { keptAs, type Shape, ShapeHandle, type ShapeOptions, ttlOf } from "./shape.ts";
+import { alwaysCurrent } from "./storage/storage.ts";
+import { parseTableName } from "./table-name.ts";
 import { checkTopic, type EphemeralOptions, type Topic, TopicHandle, type TopicOptions } from "./topic.ts";
 import { Trace } from "./trace.ts";
-import { onWake } from "./wake.ts";
 import { ShapeLease, WarmShapes } from "./warm.ts";
 
 const AWAIT_TIMEOUT_MS = 10_000;
 
-/** Errors by which a server says that who holds this token may not see what an earlier one saw. */
-const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
-
 export class WalcastClient<DB, Name extends string> implements Client<DB, Name> {
   readonly shapes: Shapes<DB, Name>;
   readonly kysely: Kysely<DB>;
-  private readonly database: Database;
-  private readonly seed: Seed | undefined;
-  private readonly opened: Promise<Replica>;
-  private replica: Replica | undefined;
-  private readonly connection: Connection;
-  private readonly lanes: Lanes;
-  private readonly liveQueries: LiveQueries;
+  private readonly place: Claim;
+  /** Rejects where there is no replica. */
+  private readonly opened: Promise<Flow>;
+  /** Undefined until its code is there. */
+  private flow: Flow | undefined;
+  /** Before there is a flow. */
+  private readonly waiting = new Set<Subscriber>();
+  private readonly pending = new PendingQueries();
+  private readonly awaitedPglite: PGlite;
   private readonly awaits: Awaits;
   private readonly statusListeners = new Listeners<[ClientStatus]>();
   private readonly positionListeners = new Listeners<[]>();
@@ -76,40 +57,30 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly revalidations: Revalidations;
   private readonly meetings: Meetings;
   private currentStatus: ClientStatus = "connecting";
-  private epoch: string | undefined;
-  private isNewToken = false;
+  /** Given since the client was created. */
+  private newToken: { readonly token: Token } | undefined;
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private readonly trace = new Trace();
-  private readonly sizes: Sizes;
   /** Why there is no replica. */
   private failure: WalcastError | undefined;
-  private readonly sleep: () => void;
-  private readonly owner: Owner | undefined;
-  private readonly patience: Patience;
 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
-    this.database = new Database(options.replica, {
-      troubled: (error) => (this.trace.lastError = error),
-      crashed: (error) => this.replicaFailed(error),
-      wrote: () => this.wroteOwn(),
-    });
-    this.seed = options.seed;
-    this.sizes = new Sizes(this.database);
-    this.patience = new Patience(backoffOf(options));
-    if (!this.database.isFresh) this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
-    this.opened = this.open(openTimeoutOf(options)).catch((error: unknown) => this.openFailed(error));
+    this.place = claim(options.replica);
+    this.opened = this.open(options).catch((error: unknown) => this.openFailed(error));
     this.opened.catch(() => {});
-    this.kysely = createKysely<DB>(this.database, this.opened);
-    this.connection = this.createConnection(options);
-    this.sleep = onWake(() => this.wake());
-    this.lanes = this.createLanes();
-    this.liveQueries = this.createLiveQueries();
-    this.meetings = new Meetings((message) => this.connection.send(message));
+    const database = this.opened.then((flow) => flow.database);
+    database.catch(() => {});
+    this.kysely = createKysely<DB>(database);
+    this.awaitedPglite = pgliteToCome(
+      database.then(({ pglite }) => pglite),
+      () => this.flow?.database.pglite,
+    );
+    this.meetings = new Meetings((message) => this.flow?.send(message));
     this.revalidations = new Revalidations(this.messageHooks());
     this.awaits = new Awaits({
-      send: (message) => this.connection.send(message),
+      send: (message) => this.flow?.send(message),
       position: () => this.lsn,
       isBehind: () => this.handles.values().some(({ status }) => status === "resyncing" || status === "loading"),
     });
@@ -119,11 +90,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       void this.close();
       throw error;
     }
-    this.start();
+    this.updateStatus();
   }
 
+  /** Until there is one, what waits for it. */
   get pglite(): PGlite {
-    return this.database.pglite;
+    return this.place.kind === "given" ? this.place.pglite : (this.flow?.database.pglite ?? this.awaitedPglite);
   }
 
   get status(): ClientStatus {
@@ -162,8 +134,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   async query<R extends object = Row>(sql: string, params: readonly unknown[] = []): Promise<R[]> {
     this.refuseIfClosed("run a query");
-    await this.opened;
-    return (await this.database.select(sql, params)) as R[];
+    const { database } = await this.opened;
+    return (await database.select(sql, params)) as R[];
   }
 
   live<R extends object = Row>(
@@ -172,9 +144,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     options: LiveOptions = {},
   ): LiveQuery<R> {
     this.refuseIfClosed("start a live query");
-    if (typeof query === "string") return this.liveQueries.add<R>(query, params, options);
+    const queries = this.flow?.liveQueries ?? this.pending;
+    if (typeof query === "string") return queries.add<R>(query, params, options);
     const { sql, parameters } = query(this.kysely).compile();
-    return this.liveQueries.add<R>(sql, parameters, options);
+    return queries.add<R>(sql, parameters, options);
   }
 
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
@@ -218,20 +191,18 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   setToken(token: Token): void {
     this.refuseIfClosed("set a token");
-    this.isNewToken = true;
-    this.connection.setToken(this.owner ? this.owner.watch(token) : token);
-    this.patience.wake();
+    this.newToken = { token };
+    this.flow?.setToken(token);
   }
 
   /** Resolves when what is shown now outlives the process; rejects where there is no room for it. */
   async flush(): Promise<void> {
-    await this.opened;
-    await this.database.flush();
+    const { database } = await this.opened;
+    await database.flush();
   }
 
   wake(): void {
-    this.patience.wake();
-    this.connection.wake();
+    this.flow?.wake();
   }
 
   inspect(): Inspection {
@@ -241,23 +212,25 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   /** Somebody wants to know what the shapes hold. */
   look(): void {
-    if (this.replica && !this.isClosed)
-      this.sizes.refresh(this.replica, [...this.handles], this.trace.counts.transactions);
+    if (!this.isClosed) this.flow?.look();
   }
 
   /** What is known without looking. */
   get inspection(): Inspection {
-    const serverPosition = later(this.lanes.serverPosition, this.lsn);
+    const { flow } = this;
+    const serverPosition = flow?.serverPosition ?? this.lsn;
     return {
       status: this.status,
       position: this.position,
       serverPosition: formatLsn(serverPosition),
-      epoch: this.epoch,
+      epoch: flow?.epoch,
       ...this.trace.inspect(),
-      storage: this.database.inspect(),
-      shapes: Array.from(this.handles, (shape) => this.sizes.inspect(shape, this.lsn, serverPosition)),
+      storage: flow?.database.inspect() ?? alwaysCurrent(this.place.kind),
+      shapes: Array.from(this.handles, (shape) =>
+        inspectShape(shape, flow?.sizes.of(shape.member), this.lsn, serverPosition),
+      ),
       channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
-      live: this.liveQueries.list(),
+      live: flow?.liveQueries.list() ?? [],
     };
   }
 
@@ -269,88 +242,26 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private async open(timeoutMs: number): Promise<Replica> {
-    const [owner] = await Promise.all([this.findOwner(timeoutMs), this.database.open()]);
-    const replica = await this.database.exclusive(() => {
-      const found = new Replica(this.database, owner);
-      if (found.isPurged) this.trace.counts.purges++;
-      return seeded(found, this.seed, owner);
-    });
-    this.replica = replica;
-    this.epoch = replica.epoch;
-    const damage = this.database.damage ?? replica.emptied;
-    if (damage !== undefined) this.trace.lastError = emptied(damage);
-    await this.database.committed();
-    this.database.admit();
-    this.lanes.restore(replica);
-    return replica;
-  }
-
-  /** Nothing is shown as long as it is not known whose it is. */
-  private async findOwner(timeoutMs: number): Promise<string | undefined> {
-    for (;;) {
-      try {
-        return await this.patience.within(timeoutMs, this.owner?.find());
-      } catch (error) {
-        if (this.isClosed) throw new WalcastError("closed", "open the replica: the client was closed");
-        this.trace.lastError = tokenFailed(error);
-        const waited = this.patience.wait();
-        this.updateStatus();
-        await waited;
-        this.updateStatus();
-      }
-    }
-  }
-
-  /** Where an earlier process may have left a position, or a page brought one, the server has to be told of it. */
-  private start(): void {
-    if (this.database.isFresh && !this.seed) return this.connection.start();
-    const start = (): void => this.connection.start();
-    this.opened.then(start, () => {});
-  }
-
-  private createConnection(all: ClientOptions<Name>): Connection {
-    const options = {
-      url: all.url,
-      token: this.owner ? this.owner.watch(all.token) : all.token,
-      backoff: backoffOf(all),
-      openTimeoutMs: openTimeoutOf(all),
-    };
-    return new Connection(options, {
-      greeting: () => this.lanes.greeting(),
+  private async open(options: ClientOptions): Promise<Flow> {
+    const { Flow: Behind } = await import("./flow.ts");
+    if (this.isClosed) throw new WalcastError("closed", "open the replica: the client was closed");
+    const flow = new Behind({ ...options, ...this.newToken }, this.place, {
+      shapes: this.handles,
+      isNewToken: this.newToken !== undefined,
+      trace: this.trace,
+      awaits: this.awaits,
+      meetings: this.meetings,
       changed: () => this.updateStatus(),
-      welcomed: (welcome) => this.welcomed(welcome),
-      authenticating: () => this.lanes.deciding(),
-      authenticated: (isNewest) => this.authenticated(isNewest),
-      message: (message) => this.received(message),
-      frame: (frame) => this.lanes.frame(frame),
-      down: () => {
-        this.meetings.offline();
-        this.lanes.offline();
-      },
-      failed: (error) => this.connectionFailed(error),
+      moved: () => this.moved(),
+      crashed: (error) => this.replicaFailed(error),
     });
-  }
-
-  private createLanes(): Lanes {
-    return new Lanes(this.opened, {
-      send: (message) => this.connection.send(message),
-      breach: (error) => this.breach(error),
-      applied: (changed) => this.applied(changed),
-      awaited: (id) => this.awaits.answered(id),
-      changed: () => this.lanesChanged(),
-      position: () => this.lsn,
-      counted: (what) => void this.trace.counts[what]++,
-    });
-  }
-
-  private createLiveQueries(): LiveQueries {
-    return new LiveQueries(this.database, this.opened, {
-      isLoading: (tables) =>
-        this.handles.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
-      failureOf: (tables) => this.failureOf(tables),
-      position: () => this.lsn,
-    });
+    this.flow = flow;
+    for (const subscriber of this.waiting) flow.lanes.add(subscriber);
+    this.waiting.clear();
+    this.pending.attach(flow.liveQueries);
+    flow.start();
+    await flow.opened;
+    return flow;
   }
 
   private syncDeclared(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
@@ -363,83 +274,19 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private syncNew(options: ShapeOptions): ShapeHandle {
     const handle = new ShapeHandle(options, {
       leave: (shape) => this.unsync(shape),
-      describe: async ({ member }) => (await this.opened).descriptionOf(member),
+      describe: async ({ member }) => (await this.opened).replica.descriptionOf(member),
       position: () => this.lsn,
     });
     this.handles.add(handle);
-    if (this.failure) handle.failed(this.failure);
-    else this.lanes.add(handle);
+    this.add(handle);
     return handle;
   }
 
   private get lsn(): Lsn {
-    return this.replica?.position ?? zeroLsn;
+    return this.flow?.position ?? zeroLsn;
   }
 
   // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private welcomed(welcome: Extract<ServerMessage, { kind: "welcome" }>): void {
-    this.epoch = welcome.epoch;
-    if (this.isNewToken) this.lanes.removeUnclaimed();
-    this.isNewToken = false;
-    this.trace.counts.connections++;
-    if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
-    this.lanes.online(welcome);
-    this.owner?.settled();
-    this.meetings.online();
-    this.awaits.askAgain();
-  }
-
-  private authenticated(isNewest: boolean): void {
-    this.trace.counts.authentications++;
-    this.lanes.decided();
-    if (!isNewest) return;
-    if (this.isNewToken) this.lanes.removeUnclaimed();
-    this.isNewToken = false;
-    this.owner?.settled();
-  }
-
-  private received(message: ServerMessage): void {
-    if (message.kind === "error" && message.await !== undefined)
-      return this.awaits.refused(message.await, message.error);
-    if (message.kind === "error" && message.topic !== undefined)
-      return this.meetings.refused(message.topic, message.error);
-    if (message.kind === "meeting") return this.meetings.message(message);
-    this.lanes.message(message);
-  }
-
-  private connectionFailed(error: WalcastError): void {
-    this.trace.lastError = error;
-    if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message")
-      this.trace.counts.breaches++;
-    if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.lanes.purge();
-  }
-
-  private breach(error: WalcastError): void {
-    this.connection.breach(error);
-  }
-
-  private applied(changed: Changed): () => void {
-    this.trace.transaction(this.position, changed);
-    const settle = this.liveQueries.applied(changed);
-    return () => {
-      settle();
-      this.moved();
-    };
-  }
-
-  /** The application, into tables that no shape has. Into which is not known. */
-  private wroteOwn(): () => void {
-    const synced = new Set(Array.from(this.handles, ({ tableName }) => tableName));
-    const read = this.liveQueries.list().flatMap(({ tables }) => tables);
-    return this.liveQueries.applied(new Changed(read.filter((table) => !synced.has(table))));
-  }
-
-  private lanesChanged(): void {
-    this.updateStatus();
-    this.liveQueries.settle();
-    this.moved();
-  }
 
   /** Perhaps. */
   private moved(): void {
@@ -460,11 +307,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private deriveStatus(): ClientStatus {
     if (this.isClosed) return "closed";
-    if (this.patience.isWaiting) return "offline";
-    const { state } = this.connection;
-    if (state.kind === "waiting" || state.kind === "closed") return "offline";
-    if (!isOpen(state) || !this.lanes.isOnline) return "connecting";
-    return this.lanes.areCurrent ? "live" : "catching-up";
+    return this.flow?.status ?? (this.failure ? "offline" : "connecting");
   }
 
   private openFailed(cause: unknown): never {
@@ -486,31 +329,32 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
     for (const listener of this.listeners) listener.failed(error);
     this.awaits.close(error);
-    void this.connection.close();
+    this.pending.refuse(error);
+    if (this.flow) void this.flow.disconnect();
+    else this.updateStatus();
   }
 
   /** Of a client that is closed the replica is not ours any more. */
   private unsync(handle: ShapeHandle): Promise<void> {
     this.handles.delete(handle);
     handle.abandon(new WalcastError("closed", "wait for a shape: it was unsubscribed"));
-    return this.isClosed ? Promise.resolve() : this.lanes.remove(handle);
+    return this.remove(handle);
   }
 
   private watch(channel: ChannelHandle): void {
     this.channels.add(channel);
-    if (this.failure) channel.failed(this.failure);
-    else this.lanes.add(channel);
+    this.add(channel);
   }
 
   private async unwatch(channel: ChannelHandle): Promise<void> {
     this.channels.delete(channel);
     // It has no rows that could stay.
-    if (!this.isClosed) await this.lanes.remove(channel).catch(() => {});
+    await this.remove(channel).catch(() => {});
   }
 
   private messageHooks(): MessageHooks {
     return {
-      epoch: () => this.epoch,
+      epoch: () => this.flow?.epoch,
       position: () => this.lsn,
       add: (subscriber) => this.listen(subscriber),
       remove: (subscriber) => this.unlisten(subscriber),
@@ -519,35 +363,44 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private listen(subscriber: MessageSubscriber): void {
     this.listeners.add(subscriber);
-    if (this.failure) subscriber.failed(this.failure);
-    else this.lanes.add(subscriber);
+    this.add(subscriber);
   }
 
   private async unlisten(subscriber: MessageSubscriber): Promise<void> {
     this.listeners.delete(subscriber);
-    if (!this.isClosed) await this.lanes.remove(subscriber).catch(() => {});
+    await this.remove(subscriber).catch(() => {});
+  }
+
+  private add(subscriber: Subscriber): void {
+    if (this.failure) subscriber.failed(this.failure);
+    else if (this.flow) this.flow.lanes.add(subscriber);
+    else this.waiting.add(subscriber);
+  }
+
+  private remove(subscriber: Subscriber): Promise<void> {
+    this.waiting.delete(subscriber);
+    return this.flow && !this.isClosed ? this.flow.lanes.remove(subscriber) : Promise.resolve();
   }
 
   private async shutDown(): Promise<void> {
     const error = new WalcastError("closed", "the client was closed");
-    this.sleep();
-    this.patience.close();
-    const disconnected = this.connection.close();
+    const disconnected = this.flow?.close(error);
     this.updateStatus();
     this.warm.close();
     this.awaits.close(error);
     this.revalidations.close();
     this.meetings.close();
-    this.liveQueries.close(error);
+    this.pending.abandon(error);
     for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
-    this.lanes.close(error);
+    this.flow?.lanes.close(error);
     this.statusListeners.clear();
     this.positionListeners.clear();
     this.failureListeners.clear();
     await disconnected;
     // Not in the middle of its opening.
     await this.opened.catch(() => {});
-    await this.database.close().catch(() => {});
+    if (this.flow) await this.flow.database.close().catch(() => {});
+    else release(this.place);
   }
 
   // ── Checks and look-ups ────────────────────────────────────────────────────────────────────────────────────────────
@@ -555,16 +408,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private refuseIfClosed(doing: string): void {
     if (this.isClosed) throw new WalcastError("closed", `${doing}: the client is closed`);
   }
-
-  /** For a query whose tables are unknown because one does not exist: if nothing is on its way any more, why. */
-  private failureOf(tables: ReadonlySet<string> | undefined): WalcastError | undefined {
-    const handles = [...this.handles].filter(({ tableName }) => !tables || tables.has(tableName));
-    return handles.every(({ status }) => status === "error") ? handles[0]?.error : undefined;
-  }
-}
-
-function later(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b;
 }
 
 /** Throws `malformed_message`: the server would end the connection at it. */
@@ -575,19 +418,4 @@ function xidOf(xid: string | number | bigint): string {
     "malformed_message",
     `wait for a transaction: expected its 64-bit xid, found ${text.slice(0, 40)}`,
   );
-}
-
-function emptied(reason: string): WalcastError {
-  return new WalcastError(
-    "replica_failed",
-    `open the replica: what an earlier process left cannot be used, and is loaded again: ${reason}`,
-  );
-}
-
-function backoffOf({ backoff }: ClientOptions): Backoff {
-  return { baseMs: backoff?.baseMs ?? 200, maxMs: backoff?.maxMs ?? 15_000 };
-}
-
-function openTimeoutOf({ openTimeoutMs = 10_000 }: ClientOptions): number {
-  return openTimeoutMs;
 }

@@ -8,13 +8,16 @@
 import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
+import { claim } from "./claim.ts";
 import { Instance } from "./instance.ts";
 import { OwnWrites } from "./own-writes.ts";
 import { excerpt, failed, isStalePlan } from "./query-errors.ts";
-import { decodeRows, type RawResult, type Row } from "./rows.ts";
+import type { Row } from "./row.ts";
+import { decodeRows, type RawResult } from "./rows.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import { type Statement, Statements } from "./statements.ts";
-import { type ArrayTypes, encodeParameter } from "./values.ts";
+import type { ArrayTypes } from "./decoders.ts";
+import { encodeParameter } from "./values.ts";
 import {
   findError,
   findNotice,
@@ -78,12 +81,10 @@ export class Database {
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
 
-  /**
-   * An own PGlite, or one that the application has made and will close. Throws `config_invalid`.
-   */
-  constructor(replica: string | PGlite = "memory://", hooks: DatabaseHooks = noHooks) {
+  /** An own PGlite, or one that the application has made and will close. */
+  constructor(place = claim(), hooks: DatabaseHooks = noHooks) {
     this.hooks = hooks;
-    this.instance = new Instance(replica, (error) => hooks.troubled(error));
+    this.instance = new Instance(place, (error) => hooks.troubled(error));
     this.keepOut();
   }
 

@@ -3,7 +3,8 @@
  * replaced, so they stay the same objects. Pure, but for the entries: those that stay move to the newer result's bytes,
  * so that the older ones are let go of.
  */
-import { type RawResult, type Row, type RowDecoder, valueOf } from "./rows.ts";
+import type { Row } from "./row.ts";
+import { type RawResult, type RowDecoder, valueOf } from "./rows.ts";
 import { readText, Replies, replyTags } from "./wire.ts";
 
 /** Where a row's body stands among the bytes that came. */

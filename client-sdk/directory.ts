@@ -1,20 +1,15 @@
 /**
- * A replica's directory, in Node: one process at a time, since two would destroy it, and set aside where PGlite cannot
- * open what is in it. Node's modules are asked for at run time only: the same code runs in browsers.
+ * A replica's directory, in Node: one process at a time, since two would destroy it. Node's modules are asked for at run time only: the same code runs in browsers.
  */
 import type * as FileSystem from "node:fs";
 import type * as Path from "node:path";
-import { PGlite } from "@electric-sql/pglite";
 import { WalcastError } from "../engine/protocol.ts";
 import { Lock } from "./lock.ts";
-import { preparedFile } from "./storage/empty.ts";
-import { alwaysCurrent, type Storage, type StorageInspection } from "./storage/storage.ts";
 
-export class Directory implements Storage {
-  isNew = false;
-  private readonly path: string;
+export class Directory {
+  readonly path: string;
+  readonly fs: typeof FileSystem;
   private readonly lock: Lock;
-  private readonly fs: typeof FileSystem;
 
   /** Takes it for this process. Throws `config_invalid`. */
   constructor(text: string) {
@@ -26,32 +21,6 @@ export class Directory implements Storage {
     this.lock = new Lock(lock, fs);
     const holder = this.lock.take();
     if (holder !== undefined) throw inUse(this.path, lock, holder);
-  }
-
-  create(): PGlite {
-    this.isNew = !this.fs.existsSync(`${this.path}/PG_VERSION`);
-    const loadDataDir = this.isNew ? preparedFile(this.fs) : undefined;
-    return new PGlite(this.path, loadDataDir ? { loadDataDir } : {});
-  }
-
-  /** Under another name, for whoever wants to look into it. */
-  setAside(): string {
-    const aside = `${this.path}.damaged-${new Date().toISOString().replaceAll(":", "-")}`;
-    this.fs.renameSync(this.path, aside);
-    return `it is kept as ${aside}`;
-  }
-
-  hasRoom(): undefined {
-    return undefined;
-  }
-
-  /** Postgres has written it, and the operating system has it. */
-  changed(): void {}
-
-  async flush(): Promise<void> {}
-
-  inspect(): StorageInspection {
-    return alwaysCurrent("directory");
   }
 
   release(): void {

@@ -37,7 +37,7 @@ export type { ColumnDescription, ShapeDescription } from "./description.ts";
 export type { Token } from "./renewal.ts";
 export type { ShapeInspection } from "./inspection.ts";
 export type { Delta, LiveInspection, LiveOptions, LiveQuery, LiveStatus } from "./live.ts";
-export { rowsOfSeed } from "./seed.ts";
+export { rowsOfSeed } from "./seed-rows.ts";
 export { askToPersist } from "./storage/persist.ts";
 export type { StorageInspection } from "./storage/storage.ts";
 export type { Revalidated } from "./revalidations.ts";
@@ -130,7 +130,7 @@ export interface Client<Database = AnyDatabase, Name extends string = string> {
   readonly shapes: Shapes<Database, Name>;
   /** Kysely on the replica: reading only. */
   readonly kysely: Kysely<Database>;
-  /** The replica itself. */
+  /** The replica itself. Until it is open, where its code is still to come: something whose methods wait for that. */
   readonly pglite: PGlite;
   readonly status: ClientStatus;
   /** What is applied: the commit-end LSN, as Postgres writes it ("0/16B3748"; `parseLsn` makes it comparable). Never goes backwards within one `epoch`. */

@@ -1,14 +1,12 @@
 /** The PGlite behind a replica: one of our own, in the place that was asked for, or one that the application has made and will close. */
 import type { PGlite } from "@electric-sql/pglite";
 import { WalcastError } from "../engine/protocol.ts";
-import { Directory } from "./directory.ts";
+import { type Claim, release } from "./claim.ts";
 import { BrowserStorage } from "./storage/browser-storage.ts";
+import { DirectoryStorage } from "./storage/directory-storage.ts";
 import { distrust } from "./storage/empty.ts";
 import { MemoryStorage } from "./storage/memory-storage.ts";
-import { checkPlace, parsePlace } from "./storage/place.ts";
 import { alwaysCurrent, type Storage, type StorageInspection } from "./storage/storage.ts";
-
-const inUse = new WeakSet<PGlite>();
 
 export class Instance {
   pglite: PGlite;
@@ -19,18 +17,14 @@ export class Instance {
   /** Undefined for a given one. */
   private readonly storage: Storage | undefined;
 
-  /** `trouble`: what is shown could not be stored. Throws `config_invalid`. */
-  constructor(replica: string | PGlite, trouble: (error: WalcastError) => void) {
-    const given = typeof replica === "object" ? replica : undefined;
-    if (given && inUse.has(given))
-      throw new WalcastError(
-        "config_invalid",
-        "open a replica: expected a PGlite of its own, found one that another client uses",
-      );
-    if (given) inUse.add(given);
-    this.storage = typeof replica === "string" ? storageOf(replica, trouble) : undefined;
-    this.isFresh = this.storage?.inspect().kind === "memory";
-    this.pglite = given ?? this.storage!.create();
+  private readonly claim: Claim;
+
+  /** `trouble`: what is shown could not be stored. */
+  constructor(claim: Claim, trouble: (error: WalcastError) => void) {
+    this.claim = claim;
+    this.storage = storageOf(claim, trouble);
+    this.isFresh = claim.kind === "memory";
+    this.pglite = claim.kind === "given" ? claim.pglite : this.storage!.create();
   }
 
   /** Files that PGlite cannot open are of no use; what was in them can be had again. */
@@ -78,7 +72,7 @@ export class Instance {
     // A PGlite that is still starting cannot be closed; one that failed to start needs no closing.
     if (this.storage) return this.closeOwn(this.storage);
     await this.pglite.waitReady;
-    inUse.delete(this.pglite);
+    release(this.claim);
     if (!this.pglite.closed) await leave();
   }
 
@@ -92,9 +86,15 @@ export class Instance {
   }
 }
 
-function storageOf(replica: string, trouble: (error: WalcastError) => void): Storage {
-  const place = parsePlace(replica);
-  checkPlace(place);
-  if (place.kind === "memory") return new MemoryStorage();
-  return place.kind === "directory" ? new Directory(place.path) : new BrowserStorage(place, trouble);
+function storageOf(claim: Claim, trouble: (error: WalcastError) => void): Storage | undefined {
+  switch (claim.kind) {
+    case "given":
+      return undefined;
+    case "memory":
+      return new MemoryStorage();
+    case "directory":
+      return new DirectoryStorage(claim.directory);
+    default:
+      return new BrowserStorage(claim, trouble);
+  }
 }

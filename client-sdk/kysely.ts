@@ -16,12 +16,11 @@ import {
 } from "kysely";
 
 import type { Database } from "./database.ts";
-import { decodeRows } from "./rows.ts";
 
-export function createKysely<DB>(database: Database, opened: Promise<unknown>): Kysely<DB> {
+export function createKysely<DB>(opened: Promise<Database>): Kysely<DB> {
   const dialect: Dialect = {
     createAdapter: () => new PostgresAdapter(),
-    createDriver: () => new ReplicaDriver(database, opened),
+    createDriver: () => new ReplicaDriver(opened),
     createIntrospector: (db) => new PostgresIntrospector(db),
     createQueryCompiler: () => new PostgresQueryCompiler(),
   };
@@ -29,11 +28,9 @@ export function createKysely<DB>(database: Database, opened: Promise<unknown>): 
 }
 
 class ReplicaDriver implements Driver {
-  private readonly database: Database;
-  private readonly opened: Promise<unknown>;
+  private readonly opened: Promise<Database>;
 
-  constructor(database: Database, opened: Promise<unknown>) {
-    this.database = database;
+  constructor(opened: Promise<Database>) {
     this.opened = opened;
   }
 
@@ -42,7 +39,7 @@ class ReplicaDriver implements Driver {
   }
 
   async acquireConnection(): Promise<DatabaseConnection> {
-    return new ReplicaConnection(this.database);
+    return new ReplicaConnection(await this.opened);
   }
 
   async beginTransaction(connection: DatabaseConnection, { isolationLevel }: TransactionSettings): Promise<void> {
@@ -85,9 +82,7 @@ class ReplicaConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    const rows = this.release
-      ? decodeRows(this.database.query(sql, parameters), this.database.arrayTypes)
-      : await this.database.select(sql, parameters);
+    const rows = this.release ? this.database.rows(sql, parameters) : await this.database.select(sql, parameters);
     return { rows: rows as R[] };
   }
 

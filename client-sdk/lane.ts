@@ -6,7 +6,7 @@ import {
   type TableDescription,
   WalcastError,
 } from "../engine/protocol.ts";
-import type { Database } from "./database.ts";
+import type { EventReader } from "./event-reader.ts";
 import type { Load } from "./joins.ts";
 import type { Member } from "./local-tables.ts";
 import { Pile } from "./pile.ts";
@@ -26,14 +26,17 @@ export interface Subscriber {
   /** The replica has rows of it from an earlier process; `isCurrent`: as of the replica's position. */
   restored(isCurrent: boolean): void;
   /** Inside the replica's turn. */
-  described(table: TableDescription, estimatedRows: number, database: Database): void;
+  described(table: TableDescription, estimatedRows: number, readerOf: MakeReader): void;
   /** Inside the replica's turn. What it returns is called once everything before has been told. */
-  altered(table: TableDescription, database: Database): () => void;
+  altered(table: TableDescription, readerOf: MakeReader): () => void;
   progressed(rows: number, bytes: number): void;
   joined(): void;
   committed(commits: readonly Commit[]): void;
   failed(error: WalcastError): void;
 }
+
+/** Reads changes of a table in this form. */
+export type MakeReader = (table: TableDescription) => EventReader;
 
 export interface Lane {
   /** On the connection there is; another one on each. */

@@ -8,10 +8,8 @@ import {
   type Lsn,
   type MessagesRequest,
   type ShapeRequest,
-  type TableDescription,
   type WalcastError,
 } from "../engine/protocol.ts";
-import type { Database } from "./database.ts";
 import type { Subscriber } from "./lane.ts";
 import type { Member } from "./local-tables.ts";
 
@@ -85,7 +83,7 @@ export abstract class MessageSubscriber implements Subscriber {
     }
   }
 
-  described(_table: TableDescription, _estimatedRows: number, _database: Database): void {}
+  described(): void {}
 
   altered(): () => void {
     return () => {};

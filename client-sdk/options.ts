@@ -3,7 +3,7 @@ import { WalcastError } from "../engine/protocol.ts";
 import { syncUrl } from "./edge.ts";
 import type { ClientOptions } from "./index.ts";
 import { parsePlace } from "./storage/place.ts";
-import { parseTableName } from "./tables.ts";
+import { parseTableName } from "./table-name.ts";
 
 /** Throws `config_invalid`. */
 export function checkOptions({ url, replica, shapes = {} }: ClientOptions): void {

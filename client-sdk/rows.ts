@@ -1,9 +1,9 @@
 /** A result's rows: as they came from Postgres, and as objects once somebody looks at them. */
 import type { Statement } from "./statements.ts";
-import { type ArrayTypes, type DecodeValue, decodeField, decoderOf } from "./values.ts";
+import { type ArrayTypes, type DecodeValue, decoderOf } from "./decoders.ts";
+import { type Row, setField } from "./row.ts";
+import { decodeField } from "./values.ts";
 import { Replies, replyTags, type ResultColumn } from "./wire.ts";
-
-export type Row = Record<string, unknown>;
 
 /** The rows of a result as they came, to be decoded when somebody looks at them. */
 export interface RawResult {
@@ -57,10 +57,4 @@ export function valueOf({ bytes, start }: RowBytes, column: number): Uint8Array 
 
 function int32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
-}
-
-/** Assignment, save for the one column name that assignment would understand differently. */
-export function setField(row: Row, name: string, value: unknown): void {
-  if (name !== "__proto__") row[name] = value;
-  else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true });
 }

@@ -7,7 +7,7 @@ import type { ShapeDescription } from "./description.ts";
 import type { Subscriber } from "./lane.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
-import { parseTableName, qualified, requestKey } from "./tables.ts";
+import { parseTableName, qualified, requestKey } from "./table-name.ts";
 
 /** What to keep on the replica. `table` and `where` as in SQL, `$1`… in `where` are `params`. */
 export interface ShapeOptions extends ShapeRequest {

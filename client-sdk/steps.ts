@@ -5,6 +5,7 @@
 import { type Commit, decodeCommits } from "../engine/protocol.ts";
 import type { Lane } from "./lane.ts";
 import type { Database } from "./database.ts";
+import { EventReader } from "./event-reader.ts";
 import type { Part, Segment } from "./pile.ts";
 import type { Operation } from "../engine/protocol.ts";
 import type { Change, Step } from "./replica.ts";
@@ -28,8 +29,10 @@ export function* stepsOf(segments: readonly Segment[], database: Database, telli
         break;
       case "altered": {
         const { lane, table, added } = segment.alteration;
-        if (lane.subscriber.changes) tellings.push({ kind: "altered", tell: lane.subscriber.altered(table, database) });
-        else if (lane.isApplied) yield { kind: "altered", member: lane.subscriber.member, description: table, added };
+        if (lane.subscriber.changes) {
+          const tell = lane.subscriber.altered(table, (form) => new EventReader(form, database));
+          tellings.push({ kind: "altered", tell });
+        } else if (lane.isApplied) yield { kind: "altered", member: lane.subscriber.member, description: table, added };
       }
     }
   }

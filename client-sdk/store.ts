@@ -8,9 +8,10 @@
  */
 import { type Lsn, parseLsn, type TableDescription, type TypeDescription, zeroLsn } from "../engine/protocol.ts";
 import type { Database, Run } from "./database.ts";
-import type { Row } from "./rows.ts";
+import type { Row } from "./row.ts";
 import { forgetStaged, stagingTable } from "./staging.ts";
-import { mark, qualified } from "./tables.ts";
+import { qualified } from "./table-name.ts";
+import { mark } from "./tables.ts";
 
 /** Counted up when what follows is changed. */
 const FORMAT = 4;

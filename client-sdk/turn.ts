@@ -5,6 +5,7 @@
 import { type Commit, decodeCommits, type Lsn, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
+import { EventReader } from "./event-reader.ts";
 import type { Join, Load, Placed } from "./joins.ts";
 import { type Lane, unexpected } from "./lane.ts";
 import type { Segment } from "./pile.ts";
@@ -113,7 +114,7 @@ export class Turn {
       lane.load = this.replica.describe(lane.subscriber.member, table);
       this.tell.push(this.hooks.applied(new Changed()));
     }
-    lane.subscriber.described(table, estimatedRows, this.replica.database);
+    lane.subscriber.described(table, estimatedRows, (form) => new EventReader(form, this.replica.database));
   }
 
   private remove(work: Extract<Work, { kind: "remove" }>): void {

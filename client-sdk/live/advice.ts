@@ -3,7 +3,7 @@
  * rows, and which index that is. Only outside production builds, as asking for the plan costs some tenths of a millisecond.
  */
 import type { Database } from "../database.ts";
-import { quoteIdentifier } from "../tables.ts";
+import { quoteIdentifier } from "../table-name.ts";
 
 // A thousand rows are read faster than anybody could tell; ten thousand at every change can be felt.
 const LARGE_ROWS = 5_000;

@@ -9,7 +9,8 @@ import { compare, nothingShown, type RowChanges, type Shown } from "../delta.ts"
 import { call, Deferred, Listeners } from "../listeners.ts";
 import type { Delta, LiveHooks, LiveInspection, LiveQuery, LiveRequest, LiveStatus } from "../live.ts";
 import { sqlStateOf } from "../query-errors.ts";
-import { type RawResult, type Row, type RowDecoder, rowDecoder } from "../rows.ts";
+import type { Row } from "../row.ts";
+import { type RawResult, type RowDecoder, rowDecoder } from "../rows.ts";
 import type { ResultColumn } from "../wire.ts";
 import type { Advice } from "./advice.ts";
 import { onNextFrame } from "./frame.ts";

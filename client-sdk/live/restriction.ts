@@ -4,7 +4,7 @@
  */
 import type { Key } from "../changed.ts";
 import type { Database, Run } from "../database.ts";
-import { quoteIdentifier } from "../tables.ts";
+import { quoteIdentifier } from "../table-name.ts";
 import { encodeTextArray } from "../values.ts";
 
 export interface KeyColumn {

@@ -2,7 +2,7 @@
 import { WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, ChangeType, Channel } from "../channel.ts";
 import { Deferred, Listeners } from "../listeners.ts";
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
 import { type ChannelEvent, errorFromJson } from "./messages.ts";
 

@@ -2,7 +2,7 @@
 import { WalcastError } from "../../engine/protocol.ts";
 import { call, Deferred, Listeners } from "../listeners.ts";
 import type { Delta, LiveQuery, LiveStatus } from "../live.ts";
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
 import { errorFromJson, type LiveEvent } from "./messages.ts";
 import { applyPatch, type Changes, differenceOf } from "./patch.ts";

@@ -29,7 +29,7 @@ import type { ChangeEvent, Channel } from "../channel.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { ChannelOptions, ClientStatus, Inspection } from "../index.ts";
 import type { LiveRequest, LiveStatus } from "../live.ts";
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 import type { ShapeOptions, ShapeProgress, ShapeStatus } from "../shape.ts";
 import type { TopicMessage, TopicOptions } from "../topic.ts";
 import type { Meet, MeetingMessage } from "./meetings.ts";

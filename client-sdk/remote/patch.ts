@@ -2,7 +2,7 @@
  * What became of a live query's rows, small enough to be sent: where the two arrays differ, as runs of rows that stay and rows
  * that are new. Rows that stay are the same objects before and after, on both sides. Pure.
  */
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 
 export interface Patch {
   /** Rows that stay at the beginning and at the end. */

@@ -6,7 +6,7 @@
 import type { WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { Client, Inspection } from "../index.ts";
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 import type { Subscription, SubscriptionEvent, Subscriptions, TopicEvent } from "./messages.ts";
 import { keyOf, patchOf } from "./patch.ts";
 

@@ -7,7 +7,7 @@ import { CompiledQuery } from "kysely";
 
 import { WalcastError } from "../../engine/protocol.ts";
 import { Deferred } from "../listeners.ts";
-import type { Row } from "../rows.ts";
+import type { Row } from "../row.ts";
 import type { Begin, StepResult } from "./messages.ts";
 import type { Core } from "./sources.ts";
 

@@ -6,6 +6,9 @@ import { Contender, type WorkerScope } from "./contender.ts";
 
 const scope = globalThis as unknown as WorkerScope;
 
+// Who takes over when the network is gone must have all it needs by then.
+import("../flow.ts").catch(() => {});
+
 let contender: Contender | undefined;
 
 scope.onmessage = ({ data }) => {

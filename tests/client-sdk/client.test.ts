@@ -237,6 +237,24 @@ test("live queries over several shapes show one position, and never half a trans
   );
 });
 
+test("live queries may come at once, and go again before anything could run them", async (t) => {
+  const { client } = await start(t);
+  const [live, closed] = [client.live("select 1 as one"), client.live("select 1 as one")];
+  const heard: string[] = [];
+  live.subscribe((rows) => heard.push(`rows ${rows.length}`));
+  live.subscribe(() => heard.push("left"))();
+  live.onChange(() => heard.push(live.status));
+  closed.close();
+  await assert.rejects(closed.ready, { code: "closed" });
+  assert.deepEqual([live.rows, live.status], [[], "loading"]);
+  assert.deepEqual(await live.ready, [{ one: 1 }]);
+  await until(() => heard.length >= 2);
+  assert.deepEqual([heard.sort(), live.rows], [["ready", "rows 1"], [{ one: 1 }]]);
+  assert.equal(client.inspect().live.length, 1);
+  live.close();
+  assert.equal(client.inspect().live.length, 0);
+});
+
 test("a live query may come before its tables, and sees through views", async (t) => {
   const { peer, client } = await start(t);
   const live = client.live("select count(*) from orders where status = $1", ["new"]);

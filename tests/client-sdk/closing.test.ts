@@ -15,10 +15,12 @@ test("a closed client leaves no socket, no timer and nothing else that keeps a p
   const peer = await Peer.start(t);
   const before = process.getActiveResourcesInfo().sort();
   const client = createClient({ url: peer.url, shapes: { orders: { table: "orders" } } });
+  const { pglite } = client;
   const server = await peer.greeted();
   const closed = once(server.socket, "close");
   await server.serve(table("orders", ["id integer"]), [["1"]], 16n);
   await client.preload();
+  assert.deepEqual((await pglite.query("SELECT * FROM orders")).rows, [{ id: 1 }]);
   const live = client.live("SELECT * FROM orders");
   live.subscribe(() => {});
   await live.ready;

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 
-import { type RawResult, type Row, rowDecoder } from "../../client-sdk/rows.ts";
+import type { Row } from "../../client-sdk/row.ts";
+import { type RawResult, rowDecoder } from "../../client-sdk/rows.ts";
 import { compare, nothingShown, type Shown } from "../../client-sdk/delta.ts";
 
 const columns = ["id", "value"].map((name, i) => ({ name, typeOid: 25, tableOid: 1, attribute: i + 1 }));

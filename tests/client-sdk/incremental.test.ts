@@ -13,7 +13,7 @@ import { Changed } from "../../client-sdk/changed.ts";
 import { Database } from "../../client-sdk/database.ts";
 import { type LiveHooks, LiveQueries, type LiveQuery } from "../../client-sdk/live.ts";
 import type { NetChange } from "../../client-sdk/reduce.ts";
-import type { Row } from "../../client-sdk/rows.ts";
+import type { Row } from "../../client-sdk/row.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
 
 const database = new Database();

@@ -3,6 +3,7 @@ import { after, before, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
+import { claim } from "../../client-sdk/claim.ts";
 import { Database } from "../../client-sdk/database.ts";
 import type { Load } from "../../client-sdk/joins.ts";
 import type { Member } from "../../client-sdk/local-tables.ts";
@@ -19,7 +20,7 @@ let database: Database;
 
 before(async () => {
   pglite = await emptyReplica();
-  database = new Database(pglite);
+  database = new Database(claim(pglite));
   await database.open();
 });
 after(() => pglite.close());

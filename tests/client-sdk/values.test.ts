@@ -3,6 +3,7 @@ import { after, before, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 
+import { claim } from "../../client-sdk/claim.ts";
 import { Database } from "../../client-sdk/database.ts";
 import { encodeTextArray } from "../../client-sdk/values.ts";
 import { emptyReplica } from "../support/replica.ts";
@@ -12,7 +13,7 @@ let database: Database;
 
 before(async () => {
   pglite = await emptyReplica();
-  database = new Database(pglite);
+  database = new Database(claim(pglite));
   await database.open();
 });
 after(() => pglite.close());

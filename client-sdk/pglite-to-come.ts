@@ -1,0 +1,27 @@
+/**
+ * `client.pglite` before PGlite's code is there: its methods wait until the replica is open. Afterwards it is the
+ * PGlite, for who has kept it.
+ */
+import type { PGlite } from "@electric-sql/pglite";
+
+export function pgliteToCome(opened: Promise<PGlite>, now: () => PGlite | undefined): PGlite {
+  opened.catch(() => {});
+  const ofNow = (pglite: PGlite, name: string): unknown => {
+    const value: unknown = Reflect.get(pglite, name);
+    return typeof value === "function" ? (value.bind(pglite) as unknown) : value;
+  };
+  return new Proxy({} as PGlite, {
+    get(_, name) {
+      // What asks every object these means no PGlite.
+      if (typeof name === "symbol" || name === "then" || name === "toJSON") return undefined;
+      const pglite = now();
+      if (pglite) return ofNow(pglite, name);
+      if (name === "waitReady") return opened.then((found) => found.waitReady);
+      if (name === "ready" || name === "closed") return false;
+      return async (...args: readonly unknown[]): Promise<unknown> => {
+        const method = ofNow(await opened, name) as (...given: readonly unknown[]) => unknown;
+        return method(...args);
+      };
+    },
+  });
+}
