@@ -1,5 +1,6 @@
 /** Which tables a query reads, and where their key is in its result. */
-import type { RawResult, Row } from "../rows.ts";
+import type { Row } from "../row.ts";
+import type { RawResult } from "../rows.ts";
 
 /**
  * The tables that a query reads are the ones it locks: that sees through views and into functions, which its plan does not

@@ -47,7 +47,7 @@ interface Limit {
 
 const limits: Readonly<Record<string, Limit>> = {
   "@walcast/client": { file: "index.ts", first: 25, later: 45 },
-  "@walcast/client/stored": { file: "stored.ts", first: 10, later: 0 },
+  "@walcast/client/stored": { file: "stored.ts", first: 12, later: 0 },
   "@walcast/client/react": { file: "react.ts", first: 3, later: 0 },
 };
 
