@@ -75,9 +75,9 @@ function scaleOf({ scale }: Axis, values: readonly number[], [from, to]: readonl
   return { at: (value) => Math.round((from + share(value) * (to - from)) * 10) / 10, ticks };
 }
 
-/** Powers of ten around the values, which a logarithm wants to be positive. */
+/** Powers of ten around the values. */
 function powers(values: readonly number[]): number[] {
-  const logs = values.filter((value) => value > 0).map(Math.log10);
+  const logs = values.length === 0 ? [0] : values.map(Math.log10);
   const first = Math.floor(Math.min(...logs));
   const last = Math.max(first + 1, Math.ceil(Math.max(...logs)));
   return Array.from({ length: last - first + 1 }, (_, index) => 10 ** (first + index));

@@ -54,7 +54,7 @@ test("a report has every figure in a table, and charts of those that make one", 
   for (const { bench: name, figure } of await read(figures)) assert.ok(table.includes(`| ${name}.${figure} |`), table);
   for (const name of ["latency", "shapes", "clients", "throughput"]) {
     const chart = await readFile(join(report, `${name}.svg`), "utf8");
-    assert.match(chart, /^<svg .*<polyline [^>]*points="[-\d., ]+".*<\/svg>\n$/s);
+    assert.match(chart, /^<svg .*<polyline [^>]*points="[-\d., ]*".*<\/svg>\n$/s);
     assert.match(chart, /prefers-color-scheme: dark/);
     assert.doesNotMatch(chart, /NaN|Infinity/);
   }
