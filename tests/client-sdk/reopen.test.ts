@@ -28,9 +28,10 @@ function reopen(t: TestContext, peer: Peer, options: Partial<ClientOptions> = {}
   return client;
 }
 
-/** What a user's token looks like to a client, which does not verify it. */
-const tokenOf = (sub: string, issued = 0): string =>
-  ["{}", JSON.stringify({ sub, issued }), "signed"].map((part) => Buffer.from(part).toString("base64url")).join(".");
+/** What a token looks like to a client, which does not verify it. */
+const jwtOf = (claims: object): string =>
+  ["{}", JSON.stringify(claims), "signed"].map((part) => Buffer.from(part).toString("base64url")).join(".");
+const tokenOf = (sub: string, issued = 0): string => jwtOf({ sub, issued });
 
 /** `orders` with two rows, left by a user. */
 async function leftBy(t: TestContext, options: Partial<ClientOptions>): Promise<Peer> {
@@ -67,6 +68,15 @@ for (const [what, later, isShown] of [
     assert.equal(client.inspect().purges, isShown ? 0 : 1);
     await client.close();
     assert.equal(await isThere(reopen(t, peer, { token: tokenOf("ann") })), isShown, "what is purged is gone");
+  });
+
+for (const [what, later, isShown] of [
+  ["by a newer one", { region: "north", exp: 2, iat: 1 }, true],
+  ["by one that claims something else", { region: "south", exp: 1 }, false],
+] as const)
+  test(`rows left with a token that names nobody are ${isShown ? "" : "not "}found again ${what}`, async (t) => {
+    const peer = await leftBy(t, { token: jwtOf({ region: "north", exp: 1, iat: 0 }) });
+    assert.equal(await isThere(reopen(t, peer, { token: jwtOf(later) })), isShown);
   });
 
 test("as long as a token function gives none, rows are not shown; it is asked again, and once for the connection, too", async (t) => {

@@ -26,10 +26,14 @@ function read({ claims }: Auth): true | ReturnType<typeof sql> {
 export async function tokenFor(access: Access, lifeSeconds: number): Promise<string> {
   const isStaff = access.length === everything.length;
   const claims = isStaff ? { role: "staff" } : access.length === 0 ? {} : { regions: access };
-  return new SignJWT(claims)
-    .setProtectedHeader({ alg: "HS256" })
-    .setExpirationTime(Math.floor(Date.now() / 1_000) + lifeSeconds)
-    .sign(key);
+  return (
+    new SignJWT(claims)
+      .setProtectedHeader({ alg: "HS256" })
+      // One person, whose rights change.
+      .setSubject("somebody")
+      .setExpirationTime(Math.floor(Date.now() / 1_000) + lifeSeconds)
+      .sign(key)
+  );
 }
 
 export function randomAccess(random: Random): Access {
