@@ -296,6 +296,30 @@ test("files for which there is no room are not written into, and are when there 
   assert.notEqual((await client.call("inspect")).storage.status, "full");
 });
 
+test("whoever opened an IndexedDB store last writes it: what an earlier client has not stored yet is refused", async (t) => {
+  const peer = await Peer.start(t);
+  const page = await newPage(t);
+  const first = new Remote(page, "inPage");
+  await first.call("open", options(peer, "idb://shop"));
+  const server = await peer.greeted();
+  const subscriptions = await load(server);
+  await first.call("preload");
+  await first.call("flush");
+  const second = new Remote(page, "inWorker");
+  await second.call("open", options(peer, "idb://shop"));
+  await second.call("preload");
+
+  server.commits(17n, insertAt(subscriptions, 17n));
+  await first.call("awaitPosition", text(17n));
+  await assert.rejects(first.call("flush"), /another client has opened it since/);
+  assert.equal((await first.call("inspect")).storage.status, "failed");
+  await second.call("flush");
+  await second.kill();
+  await second.call("open", options(peer, "idb://shop"));
+  await second.call("preload");
+  assert.deepEqual(await ids(second, "orders"), []);
+});
+
 /** How many bytes the site may store from now on; as many as the browser likes, where nothing is said. */
 async function quotaOf(page: Page): Promise<(bytes?: number) => Promise<void>> {
   const session = await page.context().newCDPSession(page);
