@@ -29,6 +29,8 @@ export interface GuestsOptions {
 /** What is done for a guest. What it throws is the answer. */
 export type Serve = (guest: Guest) => Promise<void>;
 
+export type Method = "get" | "head" | "post";
+
 export class Guests {
   private readonly options: GuestsOptions;
   private readonly guests = new Set<Guest>();
@@ -42,11 +44,11 @@ export class Guests {
   }
 
   /** `prefix`: of the path; what follows it are the guest's parts. */
-  receive(res: HttpResponse, req: HttpRequest, prefix: string, serve: Serve, method: "get" | "post" = "get"): void {
+  receive(res: HttpResponse, req: HttpRequest, prefix: string, serve: Serve, ...methods: readonly Method[]): void {
     const asked = read(res, req, this.options.config, prefix);
     if (asked.method === "options") return answerPreflight(res, asked, this.options.config);
     try {
-      const release = this.admit(asked, method);
+      const release = this.admit(asked, methods.length === 0 ? ["get"] : methods);
       const guest: Guest = new Guest(res, asked, this.options, () => {
         this.guests.delete(guest);
         release();
@@ -63,12 +65,12 @@ export class Guests {
   }
 
   /** Gives what undoes it, or throws. */
-  private admit({ method, visitor, isForeign }: Asked, expected: string): () => void {
+  private admit({ method, visitor, isForeign }: Asked, expected: readonly string[]): () => void {
     const { config, addresses, connections, refusedOrigin } = this.options;
-    if (method !== expected)
+    if (!expected.includes(method))
       throw new WalcastError(
         "malformed_message",
-        `read a request: expected ${expected.toUpperCase()}, found ${method.toUpperCase()}`,
+        `read a request: expected ${expected.join(" or ").toUpperCase()}, found ${method.toUpperCase()}`,
       );
     if (isForeign || !mayConnect(visitor, config)) {
       if (visitor.origin !== undefined) refusedOrigin(visitor.origin);
@@ -221,6 +223,11 @@ export class Guest {
     }));
   }
 
+  /** Only what is said of an answer is wanted. */
+  get isHead(): boolean {
+    return this.asked.method === "head";
+  }
+
   /** What the reader has of this answer already. */
   get ifNoneMatch(): string | undefined {
     return this.asked.ifNoneMatch;
@@ -230,7 +237,12 @@ export class Guest {
   reply(status: string, headers: readonly (readonly [string, string])[], body: string): void {
     if (this.signal.aborted) return;
     this.leave();
-    write(this.res, status, [...headers, ...crossOriginHeaders(this.asked, this.options.config)], body);
+    write(
+      this.res,
+      status,
+      [...headers, ...crossOriginHeaders(this.asked, this.options.config)],
+      this.isHead ? "" : body,
+    );
   }
 
   /** Ends the answer with why; where it has not begun, that is all of it. */
@@ -299,8 +311,11 @@ function answerPreflight(res: HttpResponse, asked: Asked, config: Config): void 
   res.cork(() => {
     res.writeStatus("204 No Content");
     for (const [name, value] of crossOriginHeaders(asked, config)) res.writeHeader(name, value);
-    res.writeHeader("Access-Control-Allow-Methods", "GET, POST");
-    res.writeHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, Cache-Control");
+    res.writeHeader("Access-Control-Allow-Methods", "GET, HEAD, POST");
+    res.writeHeader(
+      "Access-Control-Allow-Headers",
+      "Authorization, Content-Type, Last-Event-ID, Cache-Control, If-None-Match",
+    );
     res.writeHeader("Access-Control-Max-Age", "600");
     res.endWithoutBody();
   });

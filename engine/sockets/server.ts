@@ -156,7 +156,7 @@ export class Server {
       this.guests.receive(res, req, "/v1/watch/", (guest) => serveWatch(guest, this.services!.watches)),
     );
     this.app.any("/v1/stream/*", (res, req) =>
-      this.guests.receive(res, req, "/v1/stream/", (guest) => serveStream(guest, this.services!)),
+      this.guests.receive(res, req, "/v1/stream/", (guest) => serveStream(guest, this.services!), "get", "head"),
     );
     this.app.any("/v1/topics/*", (res, req) =>
       this.guests.receive(res, req, "/v1/topics/", (guest) => serveTopic(guest, this.topicServices())),

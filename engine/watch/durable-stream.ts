@@ -5,7 +5,7 @@
  * Nothing is kept for a reader: an offset says where in the log it is, and what its rows are rows of.
  */
 import { WalcastError } from "../errors.ts";
-import { type Commit, type Lsn, type ShapeRequest } from "../protocol.ts";
+import { type Commit, type Lsn, parseLsn, type ShapeRequest } from "../protocol.ts";
 import { digestOf } from "../shapes/digest.ts";
 import type { Shape } from "../shapes/shape.ts";
 import { encodeEvent } from "../sockets/event-stream.ts";
@@ -32,7 +32,7 @@ export async function serveStream(guest: Guest, services: StreamServices): Promi
   const shape = await services.watches.resolve(request, guest.auth, guest.signal, true);
   const stream = new Stream(guest, services, request, shape);
   const offset = guest.query.get("offset") ?? "-1";
-  if (offset === "-1") return stream.snapshot();
+  if (offset === "-1" || offset === "now" || guest.isHead) return stream.begin(offset === "now");
   return stream.since(offset);
 }
 
@@ -52,22 +52,19 @@ class Stream {
     this.type = schema === "public" ? name : `${schema}.${name}`;
   }
 
-  async snapshot(): Promise<void> {
+  /** At the rows as they are, which are told unless only what comes after them is wanted. */
+  async begin(isNow: boolean): Promise<void> {
     const { watches, epoch } = this.services;
     const seed = await seedOf(watches, epoch, { rows: this.request }, this.guest.auth);
     if (seed.shapes.rows.table.version !== this.shape.table.version) throw elsewhere();
-    const events = seed.shapes.rows.rows.map((row) => this.event("insert", row, {}));
-    this.reply(
-      events,
-      this.offsetAt(
-        BigInt(
-          `0x${seed.position
-            .split("/")
-            .map((half) => half.padStart(8, "0"))
-            .join("")}`,
-        ),
-      ),
-    );
+    const position = parseLsn(seed.position);
+    const rows = isNow || this.guest.isHead ? [] : seed.shapes.rows.rows;
+    const events = rows.map((row) => this.event("insert", row, {}));
+    const live = this.guest.query.get("live");
+    if (this.guest.isHead || (live !== "sse" && !(isNow && live === "long-poll")))
+      return this.reply(events, this.offsetAt(position));
+    if (live === "sse") await this.follow(position, events);
+    else await this.collect(position, true);
   }
 
   async since(offset: string): Promise<void> {
@@ -109,12 +106,14 @@ class Stream {
     if (!this.guest.signal.aborted) this.reply(events, this.offsetAt(reached));
   }
 
-  private async follow(position: Lsn): Promise<void> {
+  private async follow(position: Lsn, first: readonly string[] = []): Promise<void> {
     const over = Promise.withResolvers<void>();
     const stream = this.guest.events();
+    let isLive = false;
     const send = (events: readonly string[], at: Lsn): void => {
       const data = events.length === 0 ? "" : encodeEvent({ event: "data", data: `[${events.join(",")}]` });
-      const control = { streamNextOffset: this.offsetAt(at), streamCursor: cursor(), upToDate: true };
+      const isCurrent = isLive ? { upToDate: true } : {};
+      const control = { streamNextOffset: this.offsetAt(at), streamCursor: cursor(), ...isCurrent };
       const bytes = Buffer.from(data + encodeEvent({ event: "control", data: JSON.stringify(control) }));
       // It comes back with its offset.
       if (stream.takes(bytes.length)) stream.send(bytes);
@@ -126,8 +125,12 @@ class Stream {
           commits.flatMap((commit) => this.eventsOf(commit)),
           at,
         ),
-      live: (at) => send([], at > position ? at : position),
+      live: (at) => {
+        isLive = true;
+        send([], at > position ? at : position);
+      },
     });
+    if (first.length > 0) send(first, position);
     this.guest.signal.addEventListener("abort", () => over.resolve(), { once: true });
     try {
       await replay.start(this.shape.key, position);

@@ -1,6 +1,8 @@
 /** Topics from one end to the other: a real Postgres, the engine, and clients with and without rights. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { get, type IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
@@ -529,6 +531,26 @@ test("a bare EventSource hears a topic, and goes on after the last event that it
   await until(() => old.events.length > 5);
   const oldest = await events(t, "/v1/topics/news", { "last-event-id": "0/0.5" });
   assert.match(((await oldest.next()).data as { message: string }).message, /^listen since 0\/0:/);
+});
+
+test("an EventSource that does not read costs no more than what may wait, and hears all of it when it reads on", async (t) => {
+  const asked = get(`${world.engine.url}/v1/topics/news`, { agent: false });
+  const [slow] = (await once(asked, "response")) as [IncomingMessage];
+  t.after(() => slow.destroy());
+  const quick = await events(t, "/v1/topics/news");
+  await quick.next();
+  const [times, kib] = [100, 200];
+  const before = process.memoryUsage();
+  for (let n = 0; n < times; n++) await publish("news", `${n} ${"x".repeat(kib * 1024)}`);
+  while (!String((await quick.next()).data).startsWith(`${times - 1} `));
+  const after = process.memoryUsage();
+  const grew = (after.external + after.arrayBuffers - before.external - before.arrayBuffers) / 2 ** 20;
+  t.diagnostic(`${grew.toFixed()} MiB`);
+  let text = "";
+  slow.on("data", (chunk) => (text += String(chunk)));
+  await until(() => text.includes(`data: "${times - 1} x`));
+  const heard = [...text.matchAll(/^data: "(\d+) x/gm)].map(([, n]) => Number(n));
+  assert.deepEqual(heard, [...Array(times).keys()]);
 });
 
 test("an EventSource is refused as a client is, and nothing of it is left when it goes", async (t) => {

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { createStateSchema, createStreamDB } from "@durable-streams/state/db";
 import { type Running, running } from "../sockets/running.ts";
 import { until } from "../support/until.ts";
-import { EventReader } from "./event-reader.ts";
+import { EventReader, type ReadEvent } from "./event-reader.ts";
 
 interface Order {
   readonly id: string;
@@ -97,7 +97,7 @@ describe("a durable stream", () => {
   test("over SSE data comes with where it leads", async () => {
     const offset = offsetOf(await read("offset=-1"));
     const reader = await EventReader.open(`${server.engine.url}/v1/stream/orders?offset=${offset}&live=sse`);
-    assert.equal((await reader.next()).event, "control");
+    assert.deepEqual(told(await reader.next()), ["control", true]);
     await server.transaction("update orders set status = 'back' where id = 1");
     const [data, control] = [await reader.next(), await reader.next()];
     assert.deepEqual([data.event, (data.data as { value: { status: string } }[])[0]!.value.status], ["data", "back"]);
@@ -105,6 +105,40 @@ describe("a durable stream", () => {
     assert.ok(streamNextOffset > offset);
     assert.deepEqual(await operations(await read(`offset=${streamNextOffset}`)), []);
     reader.close();
+    // What is not the end of it yet does not say so, as a reader may show what it has by then.
+    for (const [query, operation] of [
+      [`offset=${offset}`, "update"],
+      ["offset=-1", "insert"],
+    ] as const) {
+      const later = await EventReader.open(`${server.engine.url}/v1/stream/orders?${query}&live=sse`);
+      const first = await later.next();
+      assert.equal((first.data as { headers: { operation: string } }[])[0]!.headers.operation, operation);
+      assert.deepEqual(
+        [told(await later.next()), told(await later.next())],
+        [
+          ["control", undefined],
+          ["control", true],
+        ],
+      );
+      later.close();
+    }
+  });
+
+  test("whoever wants only what comes, or only where that is, is told no rows", async () => {
+    const waiting = read("offset=now&live=long-poll");
+    const now = await read("offset=now");
+    assert.deepEqual(await operations(now), []);
+    const head = await fetch(`${server.engine.url}/v1/stream/orders`, { method: "HEAD" });
+    assert.deepEqual([head.status, head.headers.get("content-type"), await head.text()], [200, "application/json", ""]);
+    assert.ok(offsetOf(head) >= offsetOf(now));
+    assert.equal((await waiting).status, 204);
+    const reader = await EventReader.open(`${server.engine.url}/v1/stream/orders?offset=now&live=sse`);
+    assert.deepEqual(told(await reader.next()), ["control", true]);
+    await server.transaction("update orders set status = 'now' where id = 1");
+    const [update] = (await reader.next()).data as { headers: { operation: string } }[];
+    assert.equal(update!.headers.operation, "update");
+    reader.close();
+    assert.deepEqual(await operations(await read(`offset=${offsetOf(head)}`)), [["update", "1", "now"]]);
   });
 
   test("what cannot be gone on from is gone, and what may not be read is refused", async () => {
@@ -117,3 +151,7 @@ describe("a durable stream", () => {
     await until(() => server.engine.stats().connections === 0 && server.engine.stats().shapes === 0);
   });
 });
+
+function told({ event, data }: ReadEvent): [event: string, upToDate: unknown] {
+  return [event, (data as { upToDate?: boolean }).upToDate];
+}
