@@ -177,12 +177,15 @@ export class Conditions {
   }
 
   private any(column: SampleColumn, name: string): Pair {
-    const values = this.random.some<string | null>([...column.values, null], 4);
-    const literal = quoteLiteral(
+    const other = this.random.of(this.columns.filter(({ family }) => family === column.family));
+    const isCast = column.family === "moment" && this.random.chance(50);
+    const values = this.random.some<string | null>([...(isCast ? other : column).values, null], 4);
+    const text = quoteLiteral(
       `{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`,
     );
+    const literal = isCast ? `${text}::${other.type}[]` : text;
     const start = `${name} ${this.random.of(["= ANY", "<> ALL", "= SOME"])} `;
-    if (this.random.chance(50)) return same(`${start}(${literal})`);
+    if (isCast || this.random.chance(50)) return same(`${start}(${literal})`);
     return [`${start}(${this.param(values)})`, `${start}(${literal})`];
   }
 

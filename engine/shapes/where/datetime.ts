@@ -15,7 +15,7 @@ export function parseDateTime(text: string, type: DateTimeType): string | undefi
   return Number.isFinite(moment.days) ? inRange(moment, type) && formatMoment(moment, type) : formatInfinity(moment);
 }
 
-/** Compares two canonical texts of one type. */
+/** Compares two canonical texts, of one type or of two: a day begins when it does in UTC. */
 export function compareDateTimes(
   a: Buffer,
   aStart: number,
@@ -25,7 +25,8 @@ export function compareDateTimes(
   bEnd: number,
 ): number {
   // Years 0001 to 9999 sort as their bytes do: '+' and the end come before '.' and the digits.
-  if (isPlain(a, aStart, aEnd) && isPlain(b, bStart, bEnd)) return a.compare(b, bStart, bEnd, aStart, aEnd);
+  if (isPlain(a, aStart, aEnd) && isPlain(b, bStart, bEnd) && formOf(a, aStart, aEnd) === formOf(b, bStart, bEnd))
+    return a.compare(b, bStart, bEnd, aStart, aEnd);
   const left = ownMoment(a, aStart, aEnd);
   const right = ownMoment(b, bStart, bEnd);
   return left.days === right.days ? left.micros - right.micros : left.days < right.days ? -1 : 1;
@@ -115,6 +116,7 @@ function formatInfinity(moment: Moment): string {
   return moment.days > 0 ? "infinity" : "-infinity";
 }
 
+const PLUS = 0x2b;
 const DASH = 0x2d;
 const NINE = 0x39;
 const LETTER_C = 0x43;
@@ -122,6 +124,14 @@ const LETTER_C = 0x43;
 function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
   return bytes[start + 4] === DASH && bytes[start]! <= NINE && bytes[start] !== DASH && bytes[end - 1] !== LETTER_C;
 }
+
+/** Of a plain text, which type it is of. */
+function formOf(bytes: Uint8Array, start: number, end: number): DateTimeType {
+  if (end - start === dateLength) return "date";
+  return bytes[end - 3] === PLUS ? "timestamptz" : "timestamp";
+}
+
+const dateLength = "2026-11-21".length;
 
 /** A canonical text; the zone is always UTC, so every type reads alike. */
 function ownMoment(bytes: Buffer, start: number, end: number): Moment {

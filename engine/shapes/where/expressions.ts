@@ -19,7 +19,16 @@ import {
   truthOf,
   unlessEqual,
 } from "./forms.ts";
-import { applied, isKnown, mixesNumbers, type Operation, operationFor, typeNamed, widest } from "./functions.ts";
+import {
+  applied,
+  isKnown,
+  mixesMoments,
+  mixesNumbers,
+  type Operation,
+  operationFor,
+  typeNamed,
+  widest,
+} from "./functions.ts";
 import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
 import { EvaluationFailed, textOf } from "./numeric.ts";
@@ -91,7 +100,7 @@ export class Expressions {
     const array = this.operands.typeOf(right);
     if (!array?.element) throw this.operands.refused("where_type", raw, `expected an array, found type ${array?.sql}`);
     const own = this.operands.typeOf(left);
-    const type = own ? this.commonOf(raw, own, array.element) : array.element;
+    const type = own && !mixesMoments(own, array.element) ? this.commonOf(raw, own, array.element) : array.element;
     const [value, elements] = [this.scalar(left, array.element), this.scalar(right, array)];
     checkOrder(this.operands, raw, type, operator, [value, elements]);
     return elementsCompared(type, value, operator, elements, all);
@@ -265,6 +274,7 @@ export class Expressions {
   /** A literal is read as what it is compared with; two of them are text. */
   private comparedType(raw: Raw, left: Operand, right: Operand): SqlType {
     const [a, b] = [this.operands.typeOf(left), this.operands.typeOf(right)];
+    if (a && b && mixesMoments(a, b)) return a;
     if (a && b) return mixesNumbers(a, b) ? float8 : this.commonOf(raw, a, b);
     return a ?? b ?? typeNamed("text");
   }

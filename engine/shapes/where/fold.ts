@@ -1,5 +1,6 @@
 /** What constants alone decide, before there is a row. */
 import type { Node as Raw } from "libpg-query";
+import { mixesMoments } from "./functions.ts";
 import type { Operator } from "./column.ts";
 import { holdsFor } from "./compile.ts";
 import { constant, type Node } from "./node.ts";
@@ -24,7 +25,11 @@ export function foldComparison(
   const isEquality = operator === "=" || operator === "<>";
   if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC)))
     throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
-  const [a, b] = [operands.textAs(type, left), operands.textAs(type, right)];
+  const isMixed = left.type && right.type && mixesMoments(left.type, right.type);
+  const [a, b] = [left, right].map((side) => (isMixed ? side.text : operands.textAs(type, side))) as [
+    string | null,
+    string | null,
+  ];
   return constant(
     a === null || b === null
       ? null

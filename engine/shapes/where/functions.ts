@@ -82,6 +82,20 @@ export function mixesNumbers(a: SqlType, b: SqlType): boolean {
   return isNumber(a) && isNumber(b) && a.type !== b.type;
 }
 
+/** Postgres has operators for each two of them. */
+export function mixesMoments(a: SqlType, b: SqlType): boolean {
+  return isMoment(a) && isMoment(b) && a.type !== b.type;
+}
+
+function isMoment({ type }: SqlType): boolean {
+  return type === "date" || type === "timestamp" || type === "timestamptz";
+}
+
+/** The one that Postgres makes of both; another type stays. */
+export function widestMoment(a: SqlType, b: SqlType): SqlType {
+  return mixesMoments(a, b) && (b.type === "timestamptz" || a.type === "date") ? b : a;
+}
+
 /** The one of two number types that holds the values of both. */
 export function widest(a: SqlType, b: SqlType): SqlType {
   return widths.indexOf(a.sql) >= widths.indexOf(b.sql) ? a : b;

@@ -19,7 +19,7 @@ import { parseTableName } from "../name.ts";
 import { printList } from "./array-literal.ts";
 import { Arrays } from "./arrays.ts";
 import { Expressions } from "./expressions.ts";
-import { mixesNumbers } from "./functions.ts";
+import { mixesMoments, mixesNumbers } from "./functions.ts";
 import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
 import type { Node } from "./node.ts";
 import { numericScale } from "./number.ts";
@@ -129,7 +129,7 @@ export class Operands {
     const [a, b] = [this.readable(left), this.readable(right)];
     const isC = left.isC || right.isC;
     this.checkTypes(raw, a.sqlType, b.sqlType);
-    if (a.sqlType.type !== b.sqlType.type)
+    if (a.sqlType.type !== b.sqlType.type && !mixesMoments(a.sqlType, b.sqlType))
       throw this.unsupported(raw, `comparing types ${a.column.type} and ${b.column.type}`);
     if (!isC && a.values.collatable && !sameCollation(a, b))
       throw this.refused("where_type", raw, "expected both columns in one collation", cHint);
@@ -185,6 +185,12 @@ export class Operands {
     if (operand.text === null) return null;
     if (!operand.type || isWider(type, operand.type)) return this.canonicalOf(operand, operand.text, type);
     return operand.text;
+  }
+
+  /** Whether it can be written as a constant of this type: a date may lie beyond all timestamps. */
+  fits(type: SqlType, { text, type: own }: ConstantOperand): boolean {
+    if (text === null || !own) return true;
+    return own.type === type.type || (isWider(type, own) && canonicalText(text, type) !== undefined);
   }
 
   checkParamsUsed(): void {
@@ -246,7 +252,7 @@ export class Operands {
   }
 
   checkTypes(raw: Raw, left: SqlType, right: SqlType | undefined): void {
-    if (!right || compatible(left, right)) return;
+    if (!right || compatible(left, right) || mixesMoments(left, right)) return;
     const [a, b] = [left.type, right.type];
     if (conversions.has(`${a} ${b}`) || conversions.has(`${b} ${a}`))
       throw this.unsupported(raw, `comparing ${a} with ${b}`, "Give both sides one type.");
@@ -396,15 +402,7 @@ const anyHint = "Write = ANY($1) to compare with any of its elements.";
 export const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
 
 // Postgres compares these by converting one side; we do not follow it there.
-const conversions = new Set([
-  "number float4",
-  "number float8",
-  "float4 float8",
-  "text bpchar",
-  "date timestamp",
-  "date timestamptz",
-  "timestamp timestamptz",
-]);
+const conversions = new Set(["number float4", "number float8", "float4 float8", "text bpchar"]);
 
 function compatible(left: SqlType, right: SqlType): boolean {
   if (left.type === "enum" || right.type === "enum") return left.oid === right.oid;
@@ -415,7 +413,8 @@ function compatible(left: SqlType, right: SqlType): boolean {
 /** A constant of the one is written anew as one of the other. */
 function isWider(type: SqlType, { type: other }: SqlType): boolean {
   if (type.type === "float8") return other === "number" || other === "float4";
-  return type.type === "timestamp" && other === "date";
+  if (type.type === "timestamp") return other === "date" || other === "timestamptz";
+  return type.type === "timestamptz" && (other === "date" || other === "timestamp");
 }
 
 // One object per column of a table, shared by all of its predicates: they are told apart by identity.

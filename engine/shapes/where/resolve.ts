@@ -4,7 +4,7 @@
  */
 import type { A_Expr, BoolExpr, BooleanTest, Node as Raw, NullTest } from "libpg-query";
 import { constantsOf, foldComparison } from "./fold.ts";
-import { mixesNumbers } from "./functions.ts";
+import { mixesMoments, mixesNumbers, widestMoment } from "./functions.ts";
 import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
 import { type Operator, type OrderOperator, isReadable, type ReadColumn } from "./column.ts";
@@ -161,12 +161,20 @@ class Resolver {
     return operator === "=" ? equal : not(equal);
   }
 
-  /** A column that Postgres makes a float8 of before it compares it. */
+  /** A column that Postgres makes a float8 of before it compares it, or a constant that is none of the column's type. */
   private isConverted(left: Operand, right: Operand): boolean {
     const columns = [left, right].filter((side) => side.kind === "column");
     const types = [left, right].map((side) => this.operands.knownTypeOf(side));
-    if (!types[0] || !types[1] || !mixesNumbers(types[0], types[1])) return false;
+    if (!types[0] || !types[1]) return false;
+    if (mixesMoments(types[0], types[1])) return columns.length === 1 && !this.isRewritten(left, right);
+    if (!mixesNumbers(types[0], types[1])) return false;
     return columns.some((side) => this.operands.knownTypeOf(side)!.type !== "float8");
+  }
+
+  /** A column and a constant that says the same in the column's type. */
+  private isRewritten(left: Operand, right: Operand): boolean {
+    if (right.kind === "column") return this.isRewritten(right, left);
+    return right.kind === "constant" && this.operands.fits(this.operands.typeOf(left)!, right);
   }
 
   /** A computed boolean says the same as its comparison with a boolean constant. */
@@ -236,7 +244,10 @@ class Resolver {
 
   /** Postgres makes an array of them, where there are several. */
   private inItems(raw: Raw, subject: Operand, operator: Operator, items: readonly Operand[]): Node {
-    if (items.length > 1) this.checkOneKind(raw, subject, items);
+    if (items.length > 1) {
+      this.checkOneKind(raw, subject, items);
+      this.checkOneMoment(raw, subject, items);
+    }
     const node = this.overItems(raw, subject, operator, items, operator === "<>");
     return items.length > 1 ? this.after(subject, node) : node;
   }
@@ -249,6 +260,18 @@ class Resolver {
       .filter((type) => type !== undefined);
     if (own?.type === "float8" || !types.some((type) => mixesNumbers(type, types[0]!))) return;
     throw this.operands.unsupported(raw, "a list of floats and other numbers", "Give all of them one type.");
+  }
+
+  /** Dates and times become one type too: literals are read as it, and a date beyond it fails. */
+  private checkOneMoment(raw: Raw, subject: Operand, items: readonly Operand[]): void {
+    const own = this.operands.knownTypeOf(subject);
+    const types = items.map((item) => this.operands.knownTypeOf(item) ?? own);
+    const type = own && types.reduce((a, b) => (a && b ? widestMoment(a, b) : a), own);
+    if (!type || (!types.some((other) => other && mixesMoments(type, other)) && type === own)) return;
+    const isSame = (item: Operand): boolean =>
+      item.kind !== "constant" || (item.type ? this.operands.fits(type, item) : item.text === null || type === own);
+    if (!items.every(isSame))
+      throw this.operands.unsupported(raw, "a list of dates and times", "Give all of them one type.");
   }
 
   /** = ANY and <> ALL are IN and NOT IN over an array. */
