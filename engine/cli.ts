@@ -1,10 +1,6 @@
-#!/usr/bin/env -S node --liftoff-only
 /**
  * The program `walcast`: reads the command line, runs one command, and says in one sentence what is wrong and how to mend
  * it where it cannot. Everything a command does is reachable from code as well.
- *
- * With `--liftoff-only` V8 leaves the SQL parser's WebAssembly as it first compiles it. To optimise it takes 500 MiB for a
- * moment, with the first condition that is parsed, which would be parsed a third faster. No code can ask for that once V8 runs.
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";

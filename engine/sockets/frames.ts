@@ -43,7 +43,13 @@ const windowBytesMax = 512 * 1024;
  */
 const unreadAnswerBytesMax = 1 << 20;
 
-const answers: ReadonlySet<ServerMessage["kind"]> = new Set(["authenticated", "unsubscribed", "awaited", "error"]);
+const answers: ReadonlySet<ServerMessage["kind"]> = new Set([
+  "authenticated",
+  "unsubscribed",
+  "awaited",
+  "error",
+  "pong",
+]);
 
 /** A socket's buffer grows by doubling, so it takes up to twice the memory of what is in it. */
 const memoryPerByte = 2;

@@ -14,7 +14,7 @@ import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
 import { isNewest } from "../versions/programs.ts";
 
 const root = new URL("../../", import.meta.url);
-const cli = fileURLToPath(new URL("../../engine/cli.ts", import.meta.url));
+const cli = fileURLToPath(new URL("../../engine/walcast.ts", import.meta.url));
 
 test("a start that cannot succeed says in one sentence what to do, and exits 1", async (t) => {
   const dir = await emptyDirectory(t);
@@ -44,6 +44,15 @@ test("a start that cannot succeed says in one sentence what to do, and exits 1",
     assert.match(stderr, says);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
   }
+});
+
+test("an older Node is told which one is needed", async () => {
+  const older = 'data:text/javascript,Object.defineProperty(process.versions, "node", { value: "20.19.0" })';
+  const [command, ...args] = [process.execPath, "--import", older, cli, "--version"];
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const [stderr, [code]] = await Promise.all([textOf(child.stderr), once(child, "close") as Promise<[number]>]);
+  assert.match(stderr, /^walcast: expected Node 24 or newer, found 20\.19\.0; [^\n]*\n$/);
+  assert.equal(code, 1);
 });
 
 test("--help and --version answer and exit 0", async (t) => {
