@@ -185,6 +185,7 @@ export class Conditions {
     );
     const literal = isCast ? `${text}::${other.type}[]` : text;
     const start = `${name} ${this.random.of(["= ANY", "<> ALL", "= SOME"])} `;
+    if (isCast && this.random.chance(30)) return same(`${start}(${this.random.of(["da", "sa", "za"])})`);
     if (isCast || this.random.chance(50)) return same(`${start}(${literal})`);
     return [`${start}(${this.param(values)})`, `${start}(${literal})`];
   }
@@ -219,12 +220,22 @@ export class Conditions {
   private match(column: SampleColumn): Pair {
     const { random } = this;
     const value = (): Pair => this.value(column, 1);
+    if (random.chance(25)) return this.matchAny(value());
     const pattern = random.chance(70) ? same(quoteLiteral(random.of(patterns))) : value();
     const escape = quoteLiteral(random.of(["\\", "", "a", "%", "ä", "\\a"]));
     const operator = random.of(["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE", "~~", "!~~*", "starts_with"]);
     if (operator === "starts_with") return assembled("starts_with(", value(), ", ", pattern, ")");
     if (random.chance(70) || operator.includes("~")) return assembled(value(), ` ${operator} `, pattern);
     return assembled(value(), ` ${operator} `, pattern, ` ESCAPE ${escape}`);
+  }
+
+  private matchAny(value: Pair): Pair {
+    const { random } = this;
+    const start = ` ${random.of(["LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE"])} ${random.of(["ANY", "ALL"])} `;
+    if (random.chance(40)) return assembled(value, start, `(${random.of(["xa", "xc", "va"])})`);
+    const some = random.some<string | null>([...patterns, null], 3);
+    if (random.chance(50)) return assembled(value, start, `(ARRAY[${some.map(patternSql).join(", ")}]::text[])`);
+    return assembled(value, start, [`(${this.param(some)})`, `(ARRAY[${some.map(patternSql).join(", ")}]::text[])`]);
   }
 
   private rows(operator: string, value: () => Pair): Pair {
@@ -317,6 +328,10 @@ function isNumber({ family }: SampleColumn): boolean {
 
 function hasValues({ values }: SampleColumn): boolean {
   return values.length > 0;
+}
+
+function patternSql(pattern: string | null): string {
+  return pattern === null ? "NULL" : quoteLiteral(pattern);
 }
 
 export const patterns = [

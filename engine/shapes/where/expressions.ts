@@ -3,6 +3,7 @@
  * LEAST, and conditions where a value stands. What needs no row is computed at once and stands as a constant from then
  * on, so `id = 1 + 1` is the same shape as `id = 2`.
  */
+import assert from "node:assert/strict";
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
 import type { Tuple } from "../../changes/tuple.ts";
 import { type Cast, castOf, castScalar } from "./casts.ts";
@@ -12,8 +13,10 @@ import { compile } from "./compile.ts";
 import {
   comparison,
   elementsCompared,
+  elementsTested,
   firstPresent,
   furthest,
+  type Holds,
   joined,
   textOfTruth,
   truthOf,
@@ -34,7 +37,7 @@ import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
 import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
 import { prefixOf } from "./prefix.ts";
-import { describe, isComparison, stringsOf, tagged } from "./raw.ts";
+import { describe, isComparison, type Like, stringsOf, tagged } from "./raw.ts";
 import {
   asCompared,
   columnScalar,
@@ -42,6 +45,7 @@ import {
   constantScalar,
   explicitC,
   isBytes,
+  isTrueText,
   type Scalar,
   type Value,
 } from "./scalar.ts";
@@ -106,6 +110,26 @@ export class Expressions {
     return elementsCompared(type, value, operator, elements, all);
   }
 
+  /** LIKE or ILIKE with one pattern. */
+  like(raw: Raw, left: Operand, name: Like["name"], pattern: Operand): Node {
+    const result = this.applyTo(raw, "operator", name, [left, pattern]);
+    if (result.kind === "expression") return this.isTrue(result);
+    assert(result.kind === "constant", "what is computed is no column");
+    return constant(result.text === null ? null : result.text === "t");
+  }
+
+  /** The same with each element of an array that a row has. */
+  likeElements(raw: Raw, left: Operand, { name, negated }: Like, right: Operand, all: boolean): Node {
+    const array = this.operands.typeOf(right);
+    const operation = array?.element && operationFor("operator", name, [this.operands.typeOf(left), array.element]);
+    if (!operation) throw this.noOperation(raw, name, [this.operands.typeOf(left), array]);
+    const [value, elements] = [this.scalar(left, typeNamed("text")), this.scalar(right, array)];
+    checkCollation(this.operands, raw, operation, [value, elements]);
+    this.mayFail = true;
+    const holds: Holds = (text, pattern) => isTrueText(operation.evaluate(text, pattern)!) !== negated;
+    return elementsTested(value, elements, all, holds, negated ? [`!${name}`, name] : [name, `!${name}`]);
+  }
+
   inC({ scalar, raw }: ExpressionOperand): ExpressionOperand {
     return {
       kind: "expression",
@@ -162,6 +186,10 @@ export class Expressions {
 
   private apply(raw: Raw, kind: Operation["kind"], name: string, args: readonly Raw[], depth: number): Operand {
     const operands = args.map((arg) => this.operands.operand(arg, depth + 1));
+    return this.applyTo(raw, kind, name, operands);
+  }
+
+  private applyTo(raw: Raw, kind: Operation["kind"], name: string, operands: readonly Operand[]): Operand {
     const types = operands.map((operand) => this.operands.typeOf(operand));
     const operation = operationFor(kind, name, types);
     if (!operation) throw this.noOperation(raw, name, types);

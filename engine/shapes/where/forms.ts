@@ -30,20 +30,34 @@ export function comparison(type: SqlType, a: Scalar, operator: Operator, b: Scal
 /** Compares with each element: true where `all` of them, or else any of them, compare so. */
 export function elementsCompared(type: SqlType, value: Scalar, operator: Operator, array: Scalar, all: boolean): Node {
   const holds = holdsFor[operator];
+  const compares: Holds = (left, right) => holds(compareScalars(type, left, right));
+  return elementsTested(value, array, all, compares, [operator, opposites[operator]], value.mayFail || array.mayFail);
+}
+
+export type Holds = (value: Present, element: Present) => boolean;
+type Present = Exclude<Value, null>;
+
+/** `names`: the operator, and the one that says the opposite. One after the other is asked, until one decides. */
+export function elementsTested(
+  value: Scalar,
+  array: Scalar,
+  all: boolean,
+  holds: Holds,
+  [name, opposite]: readonly [string, string],
+  mayFail = true,
+): Node {
   const answer = (row: Tuple): boolean | null => {
     const [left, right] = [value.evaluate(row), array.evaluate(row)];
     if (right === null) return null;
     const elements = elementsOf(right, array.type);
     if (elements.length === 0) return all;
     if (left === null) return null;
-    const isDecisive = (element: Value): boolean =>
-      element !== null && holds(compareScalars(type, left, element)) !== all;
+    const isDecisive = (element: Value): boolean => element !== null && holds(left, element) !== all;
     return elements.some(isDecisive) ? !all : elements.includes(null) ? null : all;
   };
-  const { columns, mayFail } = joined(type, [value, array], "", value.evaluate);
-  const sql = (by: Operator, word: string): string => `${value.sql} OPERATOR(pg_catalog.${by}) ${word} (${array.sql})`;
+  const sql = (by: string, word: string): string => `${value.sql} OPERATOR(pg_catalog.${by}) ${word} (${array.sql})`;
   const [word, other] = all ? (["ALL", "ANY"] as const) : (["ANY", "ALL"] as const);
-  return test({ columns, mayFail, answer }, sql(operator, word), sql(opposites[operator], other));
+  return test({ columns: columnsOf([value, array]), mayFail, answer }, sql(name, word), sql(opposite, other));
 }
 
 export function joined(type: SqlType, scalars: readonly Scalar[], name: string, evaluate: Evaluate): Scalar {

@@ -47,6 +47,19 @@ export function unnegated(body: A_Expr): Raw | undefined {
   return { A_Expr: { ...body, name: names } };
 }
 
+export interface Like {
+  readonly name: "~~" | "~~*";
+  readonly negated: boolean;
+}
+
+/** [NOT] LIKE and ILIKE before ANY or ALL; undefined for other operators. */
+export function likeOf(body: A_Expr): Like | undefined {
+  const path = stringsOf(body.name);
+  if (path.length > 2 || (path.length === 2 && path[0] !== "pg_catalog")) return undefined;
+  const found = /^(!?)(~~\*?)$/.exec(path.at(-1)!);
+  return found ? { name: found[2] === "~~" ? "~~" : "~~*", negated: found[1] === "!" } : undefined;
+}
+
 /** A qualified name's parts; an asterisk is left as one. */
 export function stringsOf(nodes: readonly Raw[] | undefined): string[] {
   return (nodes ?? []).map((node) => ("String" in node ? (node.String.sval ?? "") : "*"));

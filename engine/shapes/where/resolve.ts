@@ -9,7 +9,7 @@ import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
 import { type Operator, type OrderOperator, isReadable, type ReadColumn } from "./column.ts";
 import { type Node, and, columns, constant, inValues, isNull, isTruth, mirrored, not, or, order } from "./node.ts";
-import { isOperand, stringsOf, tagged, unnegated } from "./raw.ts";
+import { isOperand, type Like, likeOf, stringsOf, tagged, unnegated } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
 export function resolve(expression: Raw, scope: Scope): Node {
@@ -274,20 +274,39 @@ class Resolver {
       throw this.operands.unsupported(raw, "a list of dates and times", "Give all of them one type.");
   }
 
-  /** = ANY and <> ALL are IN and NOT IN over an array. */
+  /** = ANY and <> ALL are IN and NOT IN over an array; LIKE ANY joins what it is with each by OR. */
   private inArray(raw: Raw, body: A_Expr, depth: number): Node {
-    const operator = this.operator(raw, body);
+    const like = likeOf(body);
+    const operator = like ? undefined : this.operator(raw, body);
     const all = body.kind === "AEXPR_OP_ALL";
     const subject = this.operands.operand(body.lexpr!, depth + 1);
     const { arrays, expressions } = this.operands;
     if (subject.kind !== "column" && this.operands.typeOf(subject)?.type === "array")
       throw this.operands.refused("where_type", raw, "expected one value to compare with elements, found an array");
-    if (!arrays.isWritten(body.rexpr!))
-      return expressions.compareElements(raw, subject, operator, this.operands.operand(body.rexpr!, depth + 1), all);
+    if (!arrays.isWritten(body.rexpr!)) {
+      const array = this.operands.operand(body.rexpr!, depth + 1);
+      return like
+        ? expressions.likeElements(raw, subject, like, array, all)
+        : expressions.compareElements(raw, subject, operator!, array, all);
+    }
     const items = arrays.elementsOf(body.rexpr!, depth + 1);
-    const node =
-      items && items.length > 0 ? this.overItems(raw, subject, operator, items, all) : constant(items && all);
+    const over = (found: readonly Operand[]): Node =>
+      like ? this.likeItems(raw, subject, like, found, all) : this.overItems(raw, subject, operator!, found, all);
+    const node = items && items.length > 0 ? over(items) : constant(items && all);
     return this.noted(raw, this.after(subject, node), [subject, ...(items ?? [])]);
+  }
+
+  private likeItems(
+    raw: Raw,
+    subject: Operand,
+    { name, negated }: Like,
+    items: readonly Operand[],
+    all: boolean,
+  ): Node {
+    this.checkNoneFails(raw, items);
+    const each = items.map((item) => this.operands.expressions.like(raw, subject, name, item));
+    const signed = negated ? each.map(not) : each;
+    return all ? and(signed) : or(signed);
   }
 
   private noted(raw: Raw, node: Node, operands: readonly Operand[]): Node {
@@ -303,9 +322,7 @@ class Resolver {
   }
 
   private overItems(raw: Raw, subject: Operand, operator: Operator, items: readonly Operand[], all: boolean): Node {
-    // Postgres evaluates all elements of an array before it compares them, and those of a list in an order of its own.
-    if (items.some((item) => item.kind === "expression" && item.scalar.mayFail))
-      throw this.operands.unsupported(raw, "a list with an element that may fail", "Join comparisons by OR.");
+    this.checkNoneFails(raw, items);
     const constants = constantsOf(items);
     const isList = operator === (all ? "<>" : "=");
     if (!isList || !constants || subject.kind !== "column" || !this.isKeyed(subject, constants)) {
@@ -316,6 +333,12 @@ class Resolver {
       this.operands.valueFor(this.operands.comparableColumn(raw, subject, operator, item), item),
     );
     return this.list(subject, values, all);
+  }
+
+  /** Postgres evaluates all elements of an array before it compares them, and those of a list in an order of its own. */
+  private checkNoneFails(raw: Raw, items: readonly Operand[]): void {
+    if (items.some((item) => item.kind === "expression" && item.scalar.mayFail))
+      throw this.operands.unsupported(raw, "a list with an element that may fail", "Join comparisons by OR.");
   }
 
   /** Whether its values can be looked up by their bytes. */
