@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import type { FloatType } from "./float.ts";
+import { floatText, roundedDecimal } from "./float-text.ts";
 import {
   asNumeric,
   EvaluationFailed,
@@ -62,6 +63,8 @@ const between: Readonly<Record<string, (from: SqlType, to: SqlType) => Cast | un
   }),
   "integer float8": () => ({ mayFail: false, evaluate: (value) => Number(value) }),
   "numeric float8": () => ({ mayFail: true, evaluate: (value) => doubleOf(numericIn(value)) }),
+  "float4 numeric": () => ({ mayFail: false, evaluate: (value) => numericOfFloat(value as number, "float4") }),
+  "float8 numeric": () => ({ mayFail: false, evaluate: (value) => numericOfFloat(value as number, "float8") }),
   // Others are rounded twice on the way.
   "integer float4": ({ sql }) =>
     sql === "pg_catalog.int8" ? undefined : { mayFail: false, evaluate: (value) => Math.fround(Number(value)) },
@@ -116,6 +119,15 @@ function singleOf(double: number): number {
   return single;
 }
 
+/** As many digits as any float of the type keeps. */
+function numericOfFloat(value: number, type: FloatType): Numeric {
+  if (!Number.isFinite(value) || value === 0) return numericOf(String(value));
+  const { digits, exponent } = roundedDecimal(value, type);
+  const finite = numericFrom(value < 0 ? -digits : digits, -exponent);
+  assert(finite, "a numeric has room for every float");
+  return finite;
+}
+
 function outOfRange(type: FloatType): EvaluationFailed {
   return new EvaluationFailed(`a number is out of range for type ${type}`);
 }
@@ -161,7 +173,7 @@ function withZone(timestamp: string): Buffer {
 
 // ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Of a float, of an interval and of a time of day with a zone, what is in memory here is not always what Postgres would print. */
+/** Of an interval and of a time of day with a zone, what is in memory here is not always what Postgres would print. */
 const printedAlike: ReadonlySet<TypeName> = new Set([
   "bpchar",
   "uuid",
@@ -178,6 +190,8 @@ function toText({ type }: SqlType): Cast | undefined {
   if (type === "number") return { mayFail: false, evaluate: (value) => Buffer.from(textOf(value as bigint | Numeric)) };
   if (type === "boolean")
     return { mayFail: false, evaluate: (value) => Buffer.from(isTrueText(value) ? "true" : "false") };
+  if (type === "float4" || type === "float8")
+    return { mayFail: false, evaluate: (value) => Buffer.from(floatText(value as number, type)) };
   return printedAlike.has(type) ? unchanged : undefined;
 }
 

@@ -211,6 +211,7 @@ export class Expressions {
     if (operand.kind === "column" && (from === to || (from.type === "text" && to.type === "text"))) return operand;
     const cast = castOf(from, to);
     if (!cast) throw this.operands.unsupported(raw, `a cast from ${from.sql} to ${to.sql}`);
+    if (to.type === "text" && (from.type === "float4" || from.type === "float8")) this.operands.checkZeros(raw);
     return this.settled(raw, castScalar(this.ownScalar(operand, from), to, cast));
   }
 
@@ -349,6 +350,7 @@ export class Expressions {
     const common = { kind: "constant", type, isC: collation?.isExplicit === true, raw } as const;
     const value = this.evaluated(raw, scalar) ?? null;
     if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
+    this.operands.noteZero(Object.is(value, -0));
     if (typeof value === "number") return { ...common, text: canonicalText(String(value), type)! };
     const text = canonicalText(textOf(value), type)!;
     if (text.length > digitsMax)

@@ -76,6 +76,8 @@ export class Operands {
   private readonly columns: ReadonlyMap<string, AnyColumn>;
   private readonly paramsUsed = new Set<number>();
   private nodes = 0;
+  /** As a constant it has lost its sign, which shows only in its text. */
+  private hasMinusZero = false;
 
   /** `condition` resolves a condition that stands where a value does. */
   constructor(scope: Scope, condition: (raw: Raw, depth: number) => Node) {
@@ -193,6 +195,15 @@ export class Operands {
     return own.type === type.type || (isWider(type, own) && canonicalText(text, type) !== undefined);
   }
 
+  /** A text of a float says which of the two zeros it is. */
+  checkZeros(raw: Raw): void {
+    if (this.hasMinusZero) throw this.unsupported(raw, "a float as text beside a constant -0");
+  }
+
+  noteZero(isMinusZero: boolean): void {
+    this.hasMinusZero ||= isMinusZero;
+  }
+
   checkParamsUsed(): void {
     const extra = this.scope.params.findIndex((_, i) => !this.paramsUsed.has(i + 1));
     if (extra >= 0)
@@ -303,6 +314,7 @@ export class Operands {
     const value = this.located(raw, () => canonicalText(text, type));
     if (value === undefined)
       throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
+    this.noteZero((type.type === "float4" || type.type === "float8") && value === "0" && text.includes("-"));
     return value;
   }
 
