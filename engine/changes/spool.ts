@@ -106,7 +106,7 @@ export class Spool {
     const { pieceBytes } = this.options;
     if (this.used + bytes > pieceBytes) this.cut();
     const size = Math.min(Math.max(this.room.length * 4, firstRoomBytes), pieceBytes);
-    const room = Buffer.allocUnsafe(Math.max(size, this.used + bytes));
+    const room = Buffer.allocUnsafeSlow(Math.max(size, this.used + bytes));
     this.room.copy(room, 0, 0, this.used);
     this.room = room;
   }
@@ -114,7 +114,7 @@ export class Spool {
   private cut(): void {
     const rows = this.room.subarray(0, this.used);
     // What is nearly full is handed out as it is.
-    const bytes = rows.length > this.room.length / 2 ? rows : Buffer.from(rows);
+    const bytes = rows.length > this.room.length / 2 ? rows : ownCopy(rows);
     this.room = Buffer.alloc(0);
     this.used = 0;
     if (bytes.length > 0 && this.failure === undefined) this.push(bytes);
@@ -294,3 +294,10 @@ export class Spool {
 }
 
 const newline = 0x0a;
+
+/** In memory of its own: what is kept for long in a buffer that Node shares out would keep all 64 KiB of that. */
+function ownCopy(rows: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(rows.length);
+  rows.copy(copy);
+  return copy;
+}
