@@ -251,7 +251,11 @@ test("a predicate answers as Postgres does, for every row", async () => {
 test("what is computed is what Postgres computes, and fails where it fails", async () => {
   await loadParser();
   const { client, table, rows } = await nastyRows();
-  const conditions = [...acceptedConditions(new Random(seed + 2), table, true), ...matches(table)];
+  const conditions = [
+    ...acceptedConditions(new Random(seed + 2), table, true),
+    ...matches(table),
+    ...floatCasts(table),
+  ];
   const answers = conditions.map(({ predicate }) => rows.map((row) => verdict(predicate, row)));
   await compareVerdicts(client, conditions, answers);
   assert(conditions.length * rows.length > 100_000, `seed ${seed}: only ${conditions.length} conditions are compared`);
@@ -367,11 +371,23 @@ function acceptedConditions(random: Random, table: Table, computed: boolean, ask
 /** Every text of the column with every pattern. */
 function matches(table: Table): Accepted[] {
   return [...patterns, ...texts].flatMap((pattern) =>
-    ["LIKE", "ILIKE"].map((operator) => {
-      const where = `tc ${operator} ${quoteLiteral(pattern)}`;
-      return { condition: { where, params: [], inlined: where }, predicate: compileWhere(where, [], table) };
-    }),
+    ["LIKE", "ILIKE"].map((operator) => written(`tc ${operator} ${quoteLiteral(pattern)}`, table)),
   );
+}
+
+/** The digits that a float is printed with, and those that it has as a numeric. */
+function floatCasts(table: Table): Accepted[] {
+  const casts = ["f4::text", "f8::text", "f4::float8::text", "f4::numeric::text", "f8::numeric::text"];
+  const printed = ["%e+__", "%e-%", "%.%", "1%", "%1", "-0"].map((pattern) => `LIKE '${pattern}'`);
+  const lengths = [1, 2, 3, 4, 5, 8, 13, 17, 18, 20, 40].map((length) => `= ${length}`);
+  return casts.flatMap((cast) => [
+    ...printed.map((like) => written(`${cast} ${like}`, table)),
+    ...lengths.map((equal) => written(`length(${cast}) ${equal}`, table)),
+  ]);
+}
+
+function written(where: string, table: Table): Accepted {
+  return { condition: { where, params: [], inlined: where }, predicate: compileWhere(where, [], table) };
 }
 
 function compiled(condition: Condition, table: Table): Accepted | undefined {
