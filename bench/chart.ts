@@ -19,7 +19,7 @@ export interface Series {
 type Point = readonly [x: number, y: number];
 
 const size = { width: 720, height: 400 } as const;
-const inner = { left: 72, right: 700, top: 48, bottom: 320 } as const;
+const inner = { left: 72, right: 672, top: 48, bottom: 320 } as const;
 const legendLine = 18;
 const style = `
     svg { --paper: #ffffff; --ink: #1f2328; --faint: #d0d7de; --s0: #0969da; --s1: #8c959f; --s2: #bf3989; --s3: #1a7f37; --s4: #9a6700; --s5: #8250df }

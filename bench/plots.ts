@@ -63,11 +63,7 @@ function charts(figures: readonly ReportedFigure[]): Record<string, Chart> {
       x: { label: "shapes", scale: "log" },
       y: { label: "ns per change", scale: "log" },
       series: [
-        ...beside(
-          named(figures, "match", "routed_ns_per_change"),
-          "shapes",
-          "from a transaction's bytes to what each shape is sent",
-        ),
+        ...beside(named(figures, "match", "routed_ns_per_change"), "shapes", "all of routing, from bytes to payloads"),
         ...kinds(named(figures, "match", "ns_per_change")),
       ],
     },
