@@ -377,7 +377,15 @@ function matches(table: Table): Accepted[] {
 
 /** The digits that a float is printed with, and those that it has as a numeric. */
 function floatCasts(table: Table): Accepted[] {
-  const casts = ["f4::text", "f8::text", "f4::float8::text", "f4::numeric::text", "f8::numeric::text"];
+  const casts = [
+    "f4::text",
+    "f8::text",
+    "f4::float8::text",
+    "f4::numeric::text",
+    "f8::numeric::text",
+    "n::float4::text",
+    "i8::float4::text",
+  ];
   const printed = ["%e+__", "%e-%", "%.%", "1%", "%1", "-0"].map((pattern) => `LIKE '${pattern}'`);
   const lengths = [1, 2, 3, 4, 5, 8, 13, 17, 18, 20, 40].map((length) => `= ${length}`);
   return casts.flatMap((cast) => [

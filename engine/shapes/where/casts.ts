@@ -7,6 +7,7 @@ import type { FloatType } from "./float.ts";
 import { floatText, roundedDecimal } from "./float-text.ts";
 import {
   asNumeric,
+  compareValues,
   EvaluationFailed,
   inRange,
   type Numeric,
@@ -65,9 +66,8 @@ const between: Readonly<Record<string, (from: SqlType, to: SqlType) => Cast | un
   "numeric float8": () => ({ mayFail: true, evaluate: (value) => doubleOf(numericIn(value)) }),
   "float4 numeric": () => ({ mayFail: false, evaluate: (value) => numericOfFloat(value as number, "float4") }),
   "float8 numeric": () => ({ mayFail: false, evaluate: (value) => numericOfFloat(value as number, "float8") }),
-  // Others are rounded twice on the way.
-  "integer float4": ({ sql }) =>
-    sql === "pg_catalog.int8" ? undefined : { mayFail: false, evaluate: (value) => Math.fround(Number(value)) },
+  "integer float4": () => ({ mayFail: false, evaluate: (value) => roundedOnce(numericIn(value), Number(value)) }),
+  "numeric float4": () => ({ mayFail: true, evaluate: (value) => singleOfNumeric(numericIn(value)) }),
   "float4 float8": () => unchanged,
   "float8 float4": () => ({ mayFail: true, evaluate: (value) => singleOf(value as number) }),
   "float4 integer": (_from, to) => integerOfFloat(to),
@@ -110,6 +110,31 @@ function doubleOf(value: Numeric): number {
   const isLost = value.rank === 0 && (!Number.isFinite(double) || (double === 0 && value.digits !== 0n));
   if (isLost) throw outOfRange("float8");
   return double;
+}
+
+function singleOfNumeric(value: Numeric): number {
+  const single = roundedOnce(value, doubleOf(value));
+  const isLost = value.rank === 0 && (!Number.isFinite(single) || (single === 0 && value.digits !== 0n));
+  if (isLost) throw outOfRange("float4");
+  return single;
+}
+
+/** The float4 next to a number: of its double, which may lie half way between two although the number does not, an odd neighbour. */
+function roundedOnce(value: Numeric, double: number): number {
+  if (value.rank !== 0) return double;
+  const beyond = compareValues(value, exactly(double));
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, double);
+  const bits = view.getBigInt64(0);
+  if (beyond !== 0 && bits % 2n === 0n) view.setBigInt64(0, beyond > 0 === double > 0 ? bits + 1n : bits - 1n);
+  return Math.fround(view.getFloat64(0));
+}
+
+/** All the digits of a double. */
+function exactly(double: number): Numeric {
+  let [scale, integer] = [0, double];
+  while (!Number.isInteger(integer)) [scale, integer] = [scale + 1, integer * 2];
+  return numericFrom(BigInt(integer) * 5n ** BigInt(scale), scale)!;
 }
 
 function singleOf(double: number): number {
