@@ -35,6 +35,9 @@ const help = `walcast: live, offline-capable Postgres data in every client
 Flags win over WALCAST_DATABASE_URL, WALCAST_PORT and so on, which win over the config file.
 `;
 
+/** For what keeps the process alive although its command is over. */
+const lingerMs = 500;
+
 /** Each gives the code to exit with, and rejects with what `explain` puts into one sentence. */
 const commands = { start, dev, doctor, migrate: migrateCommand, types } as const;
 
@@ -53,8 +56,10 @@ const options = {
   version: { type: "boolean", short: "v" },
 } as const;
 
-// A start that a signal interrupted may still hold sockets; what had to be closed in order has been.
-process.exit(await main(process.argv.slice(2)).catch(failed));
+process.exitCode = await main(process.argv.slice(2)).catch(failed);
+// What had to be closed in order has been; a start that a signal interrupted may still hold sockets. At once only where it has
+// to be: while V8 compiles in the background, process.exit() may wait for a thread that waits for it, for ever.
+setTimeout(() => process.exit(), lingerMs).unref();
 
 async function main(argv: string[]): Promise<number> {
   const { values, positionals } = read(argv);
