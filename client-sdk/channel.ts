@@ -5,7 +5,8 @@ import { type Commit, type ShapeRequest, type TableDescription, WalcastError } f
 import type { EventReader } from "./event-reader.ts";
 import type { Row } from "./row.ts";
 import type { MakeReader, Subscriber } from "./lane.ts";
-import { Deferred, Listeners } from "./listeners.ts";
+import { ChangeListeners } from "./change-listeners.ts";
+import { Deferred } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
@@ -48,7 +49,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   error: WalcastError | undefined;
   private readonly hooks: ChannelHooks;
   private readonly isReady = new Deferred<void>();
-  private readonly listeners = new Map<ChangeType | "*", Listeners<[ChangeEvent<Row>]>>();
+  private readonly listeners = new ChangeListeners();
   private reader: EventReader | undefined;
 
   constructor(request: ShapeRequest, hooks: ChannelHooks) {
@@ -61,9 +62,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   }
 
   on(type: ChangeType | "*", listener: (event: ChangeEvent<Row>) => void): this {
-    const listeners = this.listeners.get(type) ?? new Listeners();
-    this.listeners.set(type, listeners);
-    listeners.add(listener);
+    this.listeners.add(type, listener);
     return this;
   }
 
@@ -117,13 +116,8 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     for (const commit of commits) {
       for (const operation of commit.operations) {
         const event = this.reader?.read(operation, commit);
-        if (event) this.emit(event);
+        if (event) this.listeners.emit(event);
       }
     }
-  }
-
-  private emit(event: ChangeEvent<Row>): void {
-    this.listeners.get(event.type)?.emit(event);
-    this.listeners.get("*")?.emit(event);
   }
 }

@@ -1,7 +1,8 @@
 /** A channel that the host watches, as a page sees it. */
 import { WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, ChangeType, Channel } from "../channel.ts";
-import { Deferred, Listeners } from "../listeners.ts";
+import { ChangeListeners } from "../change-listeners.ts";
+import { Deferred } from "../listeners.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
 import { type ChannelEvent, errorFromJson } from "./messages.ts";
@@ -10,7 +11,7 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
   private readonly isReady = new Deferred<void>();
-  private readonly listeners = new Map<ChangeType | "*", Listeners<[ChangeEvent<Row>]>>();
+  private readonly listeners = new ChangeListeners();
   private readonly begin: (channel: GuestChannel) => () => Promise<void>;
   private end: (() => Promise<void>) | undefined;
 
@@ -23,9 +24,7 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
   }
 
   on(type: ChangeType | "*", listener: (event: ChangeEvent<Row>) => void): this {
-    const listeners = this.listeners.get(type) ?? new Listeners();
-    this.listeners.set(type, listeners);
-    listeners.add(listener);
+    this.listeners.add(type, listener);
     return this;
   }
 
@@ -48,7 +47,7 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
   }
 
   apply(event: ChannelEvent): () => void {
-    if (event.kind === "change") return () => this.emit(event.change);
+    if (event.kind === "change") return () => this.listeners.emit(event.change);
     this.status = event.status;
     this.error = event.error && errorFromJson(event.error);
     if (this.status === "joined") this.isReady.resolve();
@@ -58,10 +57,5 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
 
   failed(error: WalcastError): () => void {
     return this.apply({ kind: "state", status: "error", error: error.toJSON() });
-  }
-
-  private emit(change: ChangeEvent<Row>): void {
-    this.listeners.get(change.type)?.emit(change);
-    this.listeners.get("*")?.emit(change);
   }
 }

@@ -4,13 +4,14 @@
  */
 import type { Auth } from "../authenticate.ts";
 import { WalcastError } from "../errors.ts";
-import { type Commit, decodeCommits, decodeFrame, type ErrorJson, type Lsn, type ServerMessage } from "../protocol.ts";
+import { type Commit, decodeCommits, type ErrorJson, type Frame, type Lsn, type ServerMessage } from "../protocol.ts";
 import type { MessageShape } from "../shapes/message-shape.ts";
 import { Feed } from "../sockets/feed.ts";
-import { Frames, type Socket } from "../sockets/frames.ts";
+import { Frames } from "../sockets/frames.ts";
 import type { From } from "../sockets/history.ts";
 import type { Hub } from "../sockets/hub.ts";
 import { Lane } from "../sockets/lane.ts";
+import { Inlet } from "../sockets/inlet.ts";
 
 export interface MessageSink {
   /** What waits for the reader, in bytes, and when less does. */
@@ -22,28 +23,32 @@ export interface MessageSink {
   position(position: Lsn): void;
 }
 
-/** uWebSockets.js' word for it. */
-const sent = 1;
-
 const nobody: Auth = { claims: {}, scopes: [] };
 const budgetBytes = 1 << 20;
 
-export class MessageReader implements Socket {
+export class MessageReader {
   private readonly hub: Hub;
   private readonly sink: MessageSink;
   private readonly feed: Feed;
   private readonly lane: Lane;
   private readonly onOver: (reason: WalcastError) => void;
-  private fragments: Uint8Array[] = [];
-  private number = 0;
-  private checksum = 0;
+  private readonly inlet: Inlet;
   private isWaiting = false;
 
   constructor(hub: Hub, shape: MessageShape, sink: MessageSink, onOver: (reason: WalcastError) => void) {
     this.hub = hub;
     this.sink = sink;
     this.onOver = onOver;
-    this.feed = new Feed(new Frames(this, budgetBytes, hub.counters));
+    this.inlet = new Inlet({
+      control: (message) => this.control(message),
+      frame: (frame) => this.frame(frame),
+      ended: (reason) =>
+        this.fail(new WalcastError("connection_lost", `listen: the engine ended the connection: ${reason}`)),
+      failed: (cause) => this.fail(new WalcastError("invariant", "listen: what was sent cannot be read", { cause })),
+      waiting: () => this.waiting(),
+      read: () => this.feed.frames.drained(),
+    });
+    this.feed = new Feed(new Frames(this.inlet, budgetBytes, hub.counters));
     this.lane = new Lane(hub, this.feed, {
       id: 1,
       changes: true,
@@ -62,44 +67,21 @@ export class MessageReader implements Socket {
   }
 
   close(): void {
+    this.inlet.close();
     this.feed.frames.end();
     this.lane.end();
     this.hub.disconnected(this.feed);
   }
 
-  send(message: string | Uint8Array): number {
-    if (typeof message === "string") this.control(JSON.parse(message) as ServerMessage);
-    else this.frame(message);
-    return sent;
+  private fail(reason: WalcastError): void {
+    this.close();
+    this.onOver(reason);
   }
 
-  sendFirstFragment(message: Uint8Array): number {
-    this.fragments = [message];
-    return sent;
-  }
-
-  sendFragment(message: Uint8Array): number {
-    this.fragments.push(message);
-    return sent;
-  }
-
-  sendLastFragment(message: Uint8Array): number {
-    return this.send(Buffer.concat([...this.fragments, message]));
-  }
-
-  cork(write: () => void): void {
-    write();
-  }
-
-  getBufferedAmount(): number {
+  private waiting(): number {
     const { waiting } = this.sink.stream;
     if (waiting > 0) void this.whenDrained();
     return waiting;
-  }
-
-  end(_code?: number, reason = "closed"): void {
-    this.close();
-    this.onOver(new WalcastError("connection_lost", `listen: the engine ended the connection: ${reason}`));
   }
 
   private async whenDrained(): Promise<void> {
@@ -111,23 +93,18 @@ export class MessageReader implements Socket {
   }
 
   private control(message: ServerMessage): void {
-    this.number = message.frame;
     if (message.kind === "listening") this.sink.listening(message.from, message.cause);
     else if (message.kind === "rewind") this.sink.rewind();
     else if (message.kind === "error") {
       const { code, message: text, hint } = message.error;
-      this.close();
-      this.onOver(new WalcastError(code, text, { hint }));
+      this.fail(new WalcastError(code, text, { hint }));
     }
   }
 
-  private frame(bytes: Uint8Array): void {
-    const frame = decodeFrame(bytes, { number: this.number + 1, previousChecksum: this.checksum });
-    this.number = frame.number;
-    this.checksum = frame.checksum;
-    for (const { payload } of frame.sections) for (const commit of decodeCommits(payload)) this.sink.commit(commit);
-    if (!frame.boundary) return;
+  private frame({ kind, boundary, position, sections }: Frame): void {
+    for (const { payload } of sections) for (const commit of decodeCommits(payload)) this.sink.commit(commit);
+    if (!boundary) return;
     this.sink.boundary();
-    if (frame.kind === "position" && this.feed.joined.size > 0) this.sink.position(frame.position);
+    if (kind === "position" && this.feed.joined.size > 0) this.sink.position(position);
   }
 }

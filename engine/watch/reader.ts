@@ -11,7 +11,7 @@ import { Feed } from "../sockets/feed.ts";
 import { Frames } from "../sockets/frames.ts";
 import type { Hub } from "../sockets/hub.ts";
 import { Lane } from "../sockets/lane.ts";
-import { Inlet } from "./inlet.ts";
+import { Inlet } from "../sockets/inlet.ts";
 import { parseCopyText } from "./copy-text.ts";
 import { type RowChange, Rows } from "./rows.ts";
 

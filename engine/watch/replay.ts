@@ -10,7 +10,7 @@ import { Feed } from "../sockets/feed.ts";
 import { Frames } from "../sockets/frames.ts";
 import type { Hub } from "../sockets/hub.ts";
 import { Lane } from "../sockets/lane.ts";
-import { Inlet } from "./inlet.ts";
+import { Inlet } from "../sockets/inlet.ts";
 
 export interface ReplayHooks {
   /** Whole commits, in their order. */

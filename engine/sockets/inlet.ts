@@ -3,7 +3,7 @@
  * everybody else was served.
  */
 import { decodeFrame, type Frame, type ServerMessage } from "../protocol.ts";
-import type { Socket } from "../sockets/frames.ts";
+import type { Socket } from "./frames.ts";
 
 export interface InletHooks {
   control(message: ServerMessage): void;
@@ -12,11 +12,16 @@ export interface InletHooks {
   ended(reason: string): void;
   /** What came cannot be. */
   failed(error: unknown): void;
+  /** Where whoever takes it may be slow: the bytes that wait there. Less than that is told to the connection's frames. */
+  waiting?(): number;
+  /** What came has been read. */
+  read?(): void;
 }
 
 export class Inlet implements Socket {
   private readonly hooks: InletHooks;
   private received: (Uint8Array | string)[] = [];
+  private receivedBytes = 0;
   private fragments: Uint8Array[] = [];
   private number = 0;
   private checksum = 0;
@@ -38,6 +43,7 @@ export class Inlet implements Socket {
   }
 
   private keep(message: string | Uint8Array): number {
+    this.receivedBytes += message.length;
     if (this.received.push(message) === 1) queueMicrotask(() => this.read());
     return sent;
   }
@@ -61,7 +67,7 @@ export class Inlet implements Socket {
   }
 
   getBufferedAmount(): number {
-    return 0;
+    return this.hooks.waiting ? this.receivedBytes + this.hooks.waiting() : 0;
   }
 
   end(_code?: number, reason = "closed"): void {
@@ -71,11 +77,13 @@ export class Inlet implements Socket {
   private read(): void {
     const { received } = this;
     this.received = [];
+    this.receivedBytes = 0;
     try {
       for (const message of received) if (!this.over) this.take(message);
     } catch (error) {
       this.hooks.failed(error);
     }
+    this.hooks.read?.();
   }
 
   private take(message: Uint8Array | string): void {
