@@ -1,6 +1,7 @@
 /** Every benchmark, in the order in which rows flow. */
 import type { Bench } from "./bench.ts";
 import { apply } from "./apply.ts";
+import { browser } from "./browser.ts";
 import { catchUp } from "./catch-up.ts";
 import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
@@ -35,6 +36,7 @@ export const benches: readonly Bench[] = [
   largeTransaction,
   apply,
   live,
+  browser,
   memory,
   slowConsumers,
   idioms,

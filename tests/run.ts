@@ -2,12 +2,11 @@
  * `npm test`: one Postgres for the whole run, then Node's own runner over the files given, or over all of them. What it
  * prints, its closing line too, and its exit code are the runner's. `--postgres=14` takes another major than the newest.
  */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { prepareEmptyReplica } from "./support/empty-replica.ts";
 import { startSharedCluster } from "./support/postgres.ts";
 
 const isMajor = (argument: string): boolean => argument.startsWith("--postgres=");
@@ -19,16 +18,7 @@ const files = named.some((argument) => !argument.startsWith("-")) ? named : [...
 // A test that hangs is a failure with a name, not a run that never ends.
 const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=2"];
 
-// What `npm install` makes, for whoever had installed before it did.
-const empty = new URL("../client-sdk/storage/empty.tar.gz", import.meta.url);
-const makeEmpty = new URL("make-empty.ts", empty);
-if (!existsSync(empty))
-  spawnSync(
-    process.execPath,
-    [makeEmpty, empty].map((url) => fileURLToPath(url)),
-    { stdio: "inherit" },
-  );
-
+prepareEmptyReplica();
 const cluster = await startSharedCluster();
 const env = {
   ...process.env,

@@ -1,6 +1,9 @@
 /** A real browser for tests: headless Chromium out of an npm package, so that no machine has to have one. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import chromium from "@sparticuz/chromium";
-import { type Browser, chromium as driver } from "playwright-core";
+import { type Browser, type BrowserContext, chromium as driver } from "playwright-core";
 import type { Releasing } from "./postgres.ts";
 
 /**
@@ -20,4 +23,14 @@ export async function launchBrowser(t: Releasing): Promise<Browser> {
   const browser = await driver.launch({ executablePath: await chromium.executablePath(), headless: true, args: flags });
   t.after(() => browser.close());
   return browser;
+}
+
+/** With a profile on disk, as users have one: what was loaded and compiled for one page is there for the next. */
+export async function launchWithProfile(t: Releasing): Promise<BrowserContext> {
+  const profile = await mkdtemp(join(tmpdir(), "walcast-profile-"));
+  t.after(() => rm(profile, { recursive: true, force: true }));
+  const executablePath = await chromium.executablePath();
+  const context = await driver.launchPersistentContext(profile, { executablePath, headless: true, args: flags });
+  t.after(() => context.close());
+  return context;
 }

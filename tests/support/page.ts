@@ -11,10 +11,21 @@ import type { Releasing } from "./postgres.ts";
 
 const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 
-/** `root` holds `index.html`. Returns the page's address. */
+export interface PageOptions {
+  /** Holds `index.html`. */
+  readonly root: URL;
+  readonly define?: Record<string, string>;
+  readonly plugins?: Plugin[];
+  /** Of every answer. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Beside what is bundled: file by path. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+/** Returns the page's address. */
 export async function servePage(
   t: Releasing,
-  { root, define = {}, plugins = [] }: { root: URL; define?: Record<string, string>; plugins?: Plugin[] },
+  { root, define = {}, plugins = [], headers = {}, files = {} }: PageOptions,
 ): Promise<string> {
   const outDir = await mkdtemp(join(tmpdir(), "walcast-page-"));
   t.after(() => rm(outDir, { recursive: true, force: true }));
@@ -30,7 +41,10 @@ export async function servePage(
   });
   const server = createServer((request, response) => {
     const path = new URL(request.url!, "http://localhost").pathname;
-    const file = join(outDir, path === "/" ? "index.html" : path);
+    const file = files[path] ?? join(outDir, path === "/" ? "index.html" : path);
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    // Their names say what is in them.
+    if (path.startsWith("/assets/")) response.setHeader("cache-control", "public, max-age=31536000, immutable");
     response.setHeader("content-type", types[extname(file)] ?? "application/octet-stream");
     readFile(file).then(
       (bytes) => response.end(bytes),
