@@ -38,6 +38,8 @@ export interface Limits {
   readonly largeTransactionBytes: number;
   /** Rows held in memory for streams of current states, all together; a stream beyond it is refused. */
   readonly watchBytes: number;
+  /** Keys that readers of Durable Streams were told, all together; those of the streams that were not read longest are forgotten first. */
+  readonly streamKeyBytes: number;
   /** When Postgres keeps more than half of this for the slot, it is warned of. Only where max_slot_wal_keep_size is not set. */
   readonly retainedWalBytes: number;
 }
@@ -86,6 +88,8 @@ const limitDefaults: Limits = {
   largeTransactionBytes: 4 * MiB,
   // Some hundred thousands of rows: who needs more has a replica.
   watchBytes: 256 * MiB,
+  // Half a million keys.
+  streamKeyBytes: 64 * MiB,
   // Less than what a small database's disk has to spare.
   retainedWalBytes: 2e9,
 };

@@ -42,6 +42,7 @@ import { seedOf } from "./watch/seed.ts";
 import { Queries } from "./watch/queries.ts";
 import type { AnyQuery, Rows, TableQuery } from "./watch/query.ts";
 import { type Published, Publisher, type PublishOptions, type RevalidateOptions } from "./topics/publisher.ts";
+import { ToldKeys } from "./watch/told-keys.ts";
 import { Watches } from "./watch/watches.ts";
 
 export interface Engine {
@@ -130,6 +131,7 @@ class RunningEngine implements Engine {
   private readonly metrics: Metrics;
   private readonly vetting: Vetting;
   private readonly timers: Timers;
+  private readonly toldKeys: ToldKeys;
   private readonly stopping = new AbortController();
   private stages: Stages | undefined;
   private waitingFor: string | undefined;
@@ -152,6 +154,7 @@ class RunningEngine implements Engine {
     this.publisher = new Publisher(this.control);
     this.claim = new Claim(config.databaseUrl, config.slot);
     this.vetting = new Vetting(log);
+    this.toldKeys = new ToldKeys(config.limits.streamKeyBytes);
     this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
     const metrics = (): Promise<string> => this.metrics.text();
     this.server = new Server({ config, log, health: () => this.health(), metrics });
@@ -175,6 +178,7 @@ class RunningEngine implements Engine {
       vetting: this.vetting,
       xids,
       watches,
+      toldKeys: this.toldKeys,
       publisher: this.publisher,
       meetings: this.meetings,
       epoch: () => replication.epoch,

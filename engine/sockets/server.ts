@@ -10,6 +10,7 @@ import { servePublish, serveRevalidate } from "../topics/serve-publish.ts";
 import { serveTopic, type ServeTopicServices } from "../topics/serve-topic.ts";
 import { serveStream } from "../watch/durable-stream.ts";
 import { serveWatch } from "../watch/serve.ts";
+import type { ToldKeys } from "../watch/told-keys.ts";
 import type { Watches } from "../watch/watches.ts";
 import { Guests } from "./guest.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
@@ -56,6 +57,7 @@ export interface ServerOptions extends HttpServices {
 
 export interface ServerServices extends SessionServices {
   readonly watches: Watches;
+  readonly toldKeys: ToldKeys;
   readonly publisher: Publisher;
 }
 

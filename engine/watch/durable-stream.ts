@@ -2,7 +2,9 @@
  * A shape as a read-only Durable Stream of state-protocol events, for the clients of that protocol: current rows at offset -1, what
  * happened since at any other. https://github.com/durable-streams/durable-streams
  *
- * Nothing is kept for a reader: an offset says where in the log it is, and what its rows are rows of.
+ * An offset says where in the log its reader is, and what its rows are rows of. Where the log leads no further from there, the reader is told which of
+ * its rows are gone, and all that there are: a `reset` would leave the protocol's own client without any. For that the keys
+ * that readers were told are in memory; where they are not, the answer is 410.
  */
 import { WalcastError } from "../errors.ts";
 import { type Commit, type Lsn, parseLsn, type ShapeRequest } from "../protocol.ts";
@@ -10,15 +12,18 @@ import { digestOf } from "../shapes/digest.ts";
 import type { Shape } from "../shapes/shape.ts";
 import { encodeEvent } from "../sockets/event-stream.ts";
 import type { Guest } from "../sockets/guest.ts";
-import { jsonOf } from "./json.ts";
 import { Replay } from "./replay.ts";
 import { requestOf } from "./request.ts";
 import type { Row } from "./rows.ts";
 import { seedOf } from "./seed.ts";
+import { elsewhere, StateEvents } from "./state-events.ts";
+import { decodePlace, encodePlace, type Place } from "./stream-offset.ts";
+import type { Memory, ToldKeys } from "./told-keys.ts";
 import type { Watches } from "./watches.ts";
 
 export interface StreamServices {
   readonly watches: Watches;
+  readonly toldKeys: ToldKeys;
   readonly epoch: () => string;
   /** Why there is nothing to go on from. */
   readonly continues: (epoch: string, position: Lsn) => Promise<unknown>;
@@ -30,51 +35,116 @@ export async function serveStream(guest: Guest, services: StreamServices): Promi
   if (rest.length > 0) throw new WalcastError("malformed_message", "read a request: expected a table and no more");
   const request = requestOf(table, guest.query, ["offset", "live", "cursor"]);
   const shape = await services.watches.resolve(request, guest.auth, guest.signal, true);
-  const stream = new Stream(guest, services, request, shape);
-  const offset = guest.query.get("offset") ?? "-1";
-  if (offset === "-1" || offset === "now" || guest.isHead) return stream.begin(offset === "now");
-  return stream.since(offset);
+  await new Stream(guest, services, request, shape).serve(guest.query.get("offset") ?? "-1");
 }
+
+/** A table may change while it is read. */
+const attempts = 5;
 
 class Stream {
   private readonly guest: Guest;
   private readonly services: StreamServices;
   private readonly request: ShapeRequest;
-  private readonly shape: Shape;
-  private readonly type: string;
+  private readonly live: string | null;
+  private shape!: Shape;
+  private meaning!: string;
+  private audience!: string;
+  private memory!: Memory;
+  private events!: StateEvents;
+  /** Up to where the reader was told. */
+  private place!: Place;
 
   constructor(guest: Guest, services: StreamServices, request: ShapeRequest, shape: Shape) {
     this.guest = guest;
     this.services = services;
     this.request = request;
+    this.live = guest.query.get("live");
+    this.take(shape);
+  }
+
+  async serve(offset: string): Promise<void> {
+    const isNow = offset === "now";
+    let go = (): Promise<void> => this.goOn();
+    if (offset === "-1" || isNow || this.guest.isHead) {
+      const events = await this.begin(isNow || this.guest.isHead);
+      go = () => this.tell(events, isNow);
+    } else this.place = decodePlace(offset);
+    for (;;) {
+      try {
+        return await go();
+      } catch (error) {
+        if (!isElsewhere(error)) throw error;
+      }
+      const events = await this.resync();
+      go = () => this.tell(events);
+    }
+  }
+
+  private take(shape: Shape): void {
+    const { where, params, columns } = this.request;
     this.shape = shape;
-    const { schema, name } = shape.table;
-    this.type = schema === "public" ? name : `${schema}.${name}`;
+    // Of another history, form or right an offset means nothing.
+    this.meaning = digestOf(`${this.services.epoch()} ${shape.key}`);
+    this.audience = digestOf(JSON.stringify([shape.right, where, params, columns]));
+    this.memory = this.services.toldKeys.of(this.meaning, this.audience);
+    this.events = new StateEvents(shape, this.memory);
   }
 
-  /** At the rows as they are, which are told unless only what comes after them is wanted. */
-  async begin(isNow: boolean): Promise<void> {
+  /** The rows as they are, unless only what comes after them is wanted. */
+  private async begin(isNow: boolean): Promise<string[]> {
+    const { rows, position } = await this.rows();
+    const keys = rows.map((row) => this.events.keyOf(row));
+    if (!isNow) this.memory.tellAll(keys, position);
+    this.place = { position, meaning: this.meaning, memory: this.memory.id };
+    return isNow ? [] : rows.map((row) => this.events.insertion(row));
+  }
+
+  /** What makes of the rows that the reader has those that there are. */
+  private async resync(): Promise<string[]> {
+    const { memory: id, position: from } = this.place;
+    const memory = this.services.toldKeys.find(id, this.audience);
+    if (!memory?.covers(from)) throw elsewhere();
+    const { rows, position } = await this.rows();
+    // Forgotten meanwhile, or another right by now.
+    if (!memory.covers(from) || memory.audience !== this.audience) throw elsewhere();
+    const keys = new Set(rows.map((row) => this.events.keyOf(row)));
+    const gone = memory.keys().filter((key) => !keys.has(key));
+    if (memory === this.memory) for (const key of gone) memory.untell(key, position);
+    this.memory.tellAll(keys, position);
+    this.place = { position, meaning: this.meaning, memory: this.memory.id };
+    return [...gone.map((key) => this.events.deletion(key)), ...rows.map((row) => this.events.insertion(row))];
+  }
+
+  /** As they are now, in the form that the table has now. */
+  private async rows(): Promise<{ rows: readonly Row[]; position: Lsn }> {
     const { watches, epoch } = this.services;
-    const seed = await seedOf(watches, epoch, { rows: this.request }, this.guest.auth);
-    if (seed.shapes.rows.table.version !== this.shape.table.version) throw elsewhere();
-    const position = parseLsn(seed.position);
-    const rows = isNow || this.guest.isHead ? [] : seed.shapes.rows.rows;
-    const events = rows.map((row) => this.event("insert", row, {}));
-    const live = this.guest.query.get("live");
-    if (this.guest.isHead || (live !== "sse" && !(isNow && live === "long-poll")))
-      return this.reply(events, this.offsetAt(position));
-    if (live === "sse") await this.follow(position, events);
-    else await this.collect(position, true);
+    const { auth, signal } = this.guest;
+    for (let attempt = 1; attempt <= attempts; attempt++) {
+      const seed = await seedOf(watches, epoch, { rows: this.request }, auth);
+      const { table, rows } = seed.shapes.rows;
+      if (table.version !== this.shape.table.version)
+        this.take(await watches.resolve(this.request, auth, signal, true));
+      if (table.version === this.shape.table.version) return { rows, position: parseLsn(seed.position) };
+    }
+    throw elsewhere();
   }
 
-  async since(offset: string): Promise<void> {
-    const position = this.positionOf(offset);
+  /** `mayWait`: where there is nothing, for what comes next. */
+  private async tell(events: readonly string[], mayWait = false): Promise<void> {
+    const { position } = this.place;
+    if (this.guest.isHead) this.reply([], position);
+    else if (this.live === "sse") await this.follow(position, events);
+    else if (mayWait && this.live === "long-poll") await this.collect(position, true);
+    else this.reply(events, position);
+  }
+
+  private async goOn(): Promise<void> {
+    const { position, meaning } = this.place;
     const { epoch, continues } = this.services;
-    if ((await continues(epoch(), position)) !== undefined) throw elsewhere();
+    if (meaning !== this.meaning || (await continues(epoch(), position)) !== undefined) throw elsewhere();
     if (this.guest.signal.aborted) return;
-    const live = this.guest.query.get("live");
-    if (live === "sse") await this.follow(position);
-    else await this.collect(position, live === "long-poll");
+    if (this.live === "sse") await this.follow(position);
+    else await this.collect(position, this.live === "long-poll");
   }
 
   /** One answer: what there is; `mayWait`: or what comes next. */
@@ -85,7 +155,7 @@ class Stream {
     let isLive = false;
     const replay = this.replay(answer.reject, {
       commits: (commits, at) => {
-        for (const commit of commits) events.push(...this.eventsOf(commit));
+        for (const commit of commits) events.push(...this.events.ofCommit(commit));
         reached = at;
         if (isLive && events.length > 0) answer.resolve();
       },
@@ -103,7 +173,7 @@ class Stream {
       clearTimeout(timer);
       replay.close();
     }
-    if (!this.guest.signal.aborted) this.reply(events, this.offsetAt(reached));
+    if (!this.guest.signal.aborted) this.reply(events, reached);
   }
 
   private async follow(position: Lsn, first: readonly string[] = []): Promise<void> {
@@ -113,7 +183,7 @@ class Stream {
     const send = (events: readonly string[], at: Lsn): void => {
       const data = events.length === 0 ? "" : encodeEvent({ event: "data", data: `[${events.join(",")}]` });
       const isCurrent = isLive ? { upToDate: true } : {};
-      const control = { streamNextOffset: this.offsetAt(at), streamCursor: cursor(), ...isCurrent };
+      const control = { streamNextOffset: this.advance(at), streamCursor: cursor(), ...isCurrent };
       const bytes = Buffer.from(data + encodeEvent({ event: "control", data: JSON.stringify(control) }));
       // It comes back with its offset.
       if (stream.takes(bytes.length)) stream.send(bytes);
@@ -122,7 +192,7 @@ class Stream {
     const replay = this.replay(over.reject, {
       commits: (commits, at) =>
         send(
-          commits.flatMap((commit) => this.eventsOf(commit)),
+          commits.flatMap((commit) => this.events.ofCommit(commit)),
           at,
         ),
       live: (at) => {
@@ -157,38 +227,9 @@ class Stream {
     });
   }
 
-  private eventsOf({ operations, xid, commitTime }: Commit): string[] {
-    const headers = {
-      txid: String(xid),
-      timestamp: new Date(Number(commitTime / 1000n) + postgresEpochMs).toISOString(),
-    };
-    return operations.flatMap((operation): string[] => {
-      // Of rows that are gone together nobody knows the keys.
-      if (operation.kind === "truncate") throw elsewhere();
-      if (operation.kind === "insert") return [this.event("insert", operation.row as Row, headers)];
-      if (operation.kind === "delete") return [this.event("delete", operation.old as Row, headers)];
-      const old = operation.old as Row;
-      const row = operation.row.map((value, i) => (value === undefined ? old[i]! : value));
-      if (this.keyOf(old) === this.keyOf(row)) return [this.event("update", row, headers)];
-      return [this.event("delete", old, headers), this.event("insert", row, headers)];
-    });
-  }
-
-  private event(operation: "insert" | "update" | "delete", row: Row, headers: object): string {
-    const value = operation === "delete" ? "" : `,"value":${jsonOf(this.shape)(row)}`;
-    const head = JSON.stringify({ operation, ...headers });
-    return `{"type":${JSON.stringify(this.type)},"key":${JSON.stringify(this.keyOf(row))}${value},"headers":${head}}`;
-  }
-
-  /** As text; of several columns with a slash between them, each percent-encoded. */
-  private keyOf(row: Row): string {
-    const { columns, table } = this.shape;
-    const values = table.key.map((position) => row[columns.indexOf(position)] ?? "");
-    return values.length === 1 ? values[0]! : values.map(encodeURIComponent).join("/");
-  }
-
-  private reply(events: readonly string[], next: string): void {
+  private reply(events: readonly string[], position: Lsn): void {
     const { guest } = this;
+    const next = this.advance(position);
     const etag = `"${guest.query.get("offset") ?? "-1"}:${next}"`;
     const headers: [string, string][] = [
       ["Stream-Next-Offset", next],
@@ -198,42 +239,26 @@ class Stream {
       ["Cache-Control", "private, no-cache"],
       ["Access-Control-Expose-Headers", "Stream-Next-Offset, Stream-Up-To-Date, Stream-Cursor, ETag"],
     ];
-    const isLive = guest.query.get("live") !== null;
+    const isLive = this.live !== null;
     if (isLive && events.length === 0) return guest.reply("204 No Content", headers, "");
     if (!isLive && guest.ifNoneMatch === etag) return guest.reply("304 Not Modified", headers, "");
     guest.reply("200 OK", [["Content-Type", "application/json"], ...headers], `[${events.join(",")}]`);
   }
 
-  /** Fixed in width, so that their order is the order of texts; the index is that of an event inside its commit, of which all are told. */
-  private offsetAt(position: bigint): string {
-    return `${position.toString(16).padStart(16, "0")}_00000000_${this.meaning}`;
-  }
-
-  private positionOf(offset: string): Lsn {
-    const [, position, meaning] = /^([0-9a-f]{16})_0{8}_([\w-]+)$/.exec(offset) ?? [];
-    if (position === undefined)
-      throw new WalcastError("malformed_message", "read an offset: expected -1, or one that came in an answer");
-    if (meaning !== this.meaning) throw elsewhere();
-    return BigInt(`0x${position}`) as Lsn;
-  }
-
-  /** Of another history, form or right it means nothing. */
-  private get meaning(): string {
-    return digestOf(`${this.services.epoch()} ${this.shape.key}`);
+  /** The reader was told up to here. Gives its offset. */
+  private advance(position: Lsn): string {
+    const { meaning, memory } = this;
+    const isKnown = this.place.memory === memory.id || memory.takesIn(this.place.position, position);
+    this.place = { position, meaning, memory: isKnown ? memory.id : this.place.memory };
+    return encodePlace(this.place);
   }
 }
-
-/** Microseconds since 2000-01-01 in Postgres. */
-const postgresEpochMs = Date.UTC(2000, 0, 1);
 
 /** So that answers to those who wait for the same can be told apart from earlier ones. */
 function cursor(): string {
   return String(Math.floor(Date.now() / 20_000));
 }
 
-/** 410 Gone */
-function elsewhere(): WalcastError {
-  return new WalcastError("position_too_old", "read a stream: from this offset nothing goes on any more", {
-    hint: "begin again at offset -1",
-  });
+function isElsewhere(error: unknown): boolean {
+  return error instanceof WalcastError && error.code === "position_too_old";
 }

@@ -24,6 +24,22 @@ describe("a durable stream", () => {
   });
   after(() => server.close());
 
+  function streamDb(live: true | "long-poll" | "sse" = true) {
+    return createStreamDB({
+      streamOptions: {
+        url: `${server.engine.url}/v1/stream/orders`,
+        contentType: "application/json",
+        warnOnHttp: false,
+      },
+      state: createStateSchema({ orders: { schema: anything, type: "orders", primaryKey: "id" } }),
+      live,
+    });
+  }
+  const shownOf = (db: ReturnType<typeof streamDb>): string =>
+    db.collections.orders.toArray
+      .map(({ id, status }) => `${id} ${status}`)
+      .toSorted()
+      .join();
   const read = (query: string, headers: Record<string, string> = {}): Promise<Response> =>
     fetch(`${server.engine.url}/v1/stream/orders?${query}`, { headers });
   const offsetOf = (response: Response): string => response.headers.get("stream-next-offset")!;
@@ -33,22 +49,11 @@ describe("a durable stream", () => {
   };
 
   test("the protocol's own client keeps a TanStack DB collection that follows every commit, whole", async (t) => {
-    const db = createStreamDB({
-      streamOptions: {
-        url: `${server.engine.url}/v1/stream/orders`,
-        contentType: "application/json",
-        warnOnHttp: false,
-      },
-      state: createStateSchema({ orders: { schema: anything, type: "orders", primaryKey: "id" } }),
-    });
+    const db = streamDb();
     t.after(() => db.close());
     await db.preload();
     const { orders } = db.collections;
-    const shown = (): string =>
-      orders.toArray
-        .map(({ id, status }) => `${id} ${status}`)
-        .toSorted()
-        .join();
+    const shown = (): string => shownOf(db);
     assert.equal(shown(), "1 new,2 new");
     const states = new Set<string>();
     orders.subscribeChanges(() => states.add(shown()));
@@ -141,10 +146,67 @@ describe("a durable stream", () => {
     assert.deepEqual(await operations(await read(`offset=${offsetOf(head)}`)), [["update", "1", "now"]]);
   });
 
+  for (const live of ["long-poll", "sse"] as const)
+    test(`where the log cannot say which rows are gone the protocol's own client is told all the same, by ${live}`, async (t) => {
+      const db = streamDb(live);
+      t.after(() => db.close());
+      await db.preload();
+      const shown = (): string => shownOf(db);
+      const states = new Set<string>();
+      db.collections.orders.subscribeChanges(() => states.add(shown()));
+      await server.transaction("truncate orders", "insert into orders values (1, 'new'), (5, 'new')");
+      await until(() => shown() === "1 new,5 new");
+      await server.transaction("alter table orders rename column status to was", "alter table orders add status text");
+      await server.transaction("update orders set status = 'old' where id = 5", "delete from orders where id = 1");
+      await until(() => shown() === "5 old");
+      await server.transaction("alter table orders drop column was", "insert into orders values (2, 'new')");
+      await until(() => shown() === "2 new,5 old");
+      assert.ok(!states.has(""), "rows that stay were there all the time");
+    });
+
+  test("what the log does not reach back to is told as deletes, and inserts of all that there is", async () => {
+    await server.transaction("truncate orders", "insert into orders values (1, 'new'), (2, 'new'), (3, 'new')");
+    const offset = offsetOf(await read("offset=-1"));
+    await server.transaction("delete from orders where id = 2", "update orders set status = 'paid' where id = 3");
+    const tooOld = offset.replace(/^[0-9a-f]{16}/, "0000000000000001");
+    const resynced = await read(`offset=${tooOld}&live=long-poll`);
+    const told = await operations(resynced);
+    assert.deepEqual(
+      told.filter(([, key]) => ["1", "2", "3"].includes(key)).toSorted(([, a], [, b]) => Number(a) - Number(b)),
+      [
+        ["insert", "1", "new"],
+        ["delete", "2", undefined],
+        ["insert", "3", "paid"],
+      ],
+    );
+    assert.ok(
+      told.slice(0, -2).every(([operation]) => operation === "delete"),
+      "of rows of earlier readers it may be told too",
+    );
+    assert.deepEqual(await operations(await read(`offset=${offsetOf(resynced)}`)), []);
+  });
+
+  test("whoever was told by an engine that has ended is known again once all rows were told at a later position", async () => {
+    const now = offsetOf(await read("offset=now"));
+    await server.transaction("insert into orders values (7, 'new')");
+    const unknown = now.replace(/\..*/, ".elsewhere");
+    const told = await read(`offset=${unknown}`);
+    assert.match(offsetOf(told), /\.elsewhere$/);
+    await read("offset=-1");
+    await server.transaction("update orders set status = 'paid' where id = 7");
+    const next = await read(`offset=${offsetOf(told)}`);
+    assert.deepEqual(await operations(next), [["update", "7", "paid"]]);
+    assert.equal(offsetOf(next).replace(/.*\./, ""), now.replace(/.*\./, ""));
+  });
+
   test("what cannot be gone on from is gone, and what may not be read is refused", async () => {
     const offset = offsetOf(await read("offset=-1"));
+    const others = offsetOf(await read(`offset=-1&where=${encodeURIComponent("status = 'paid'")}`));
     await server.transaction("alter table orders alter column status type varchar");
-    await until(async () => (await read(`offset=${offset}`)).status === 410);
+    await until(async () => (await read(`offset=${offset.replace(/\..*/, "")}`)).status === 410);
+    assert.equal((await read(`offset=${offset.replace(/\..*/, ".elsewhere")}`)).status, 410);
+    assert.equal((await read(`offset=${others}`)).status, 410, "keys are for those alone who asked for the same rows");
+    assert.equal((await read(`offset=${offset}`)).status, 200);
     assert.equal((await read("offset=nowhere")).status, 400);
     assert.equal((await fetch(`${server.engine.url}/v1/stream/secrets?offset=-1`)).status, 404);
     assert.equal((await fetch(`${server.engine.url}/v1/stream/orders?offset=-1`, { method: "POST" })).status, 400);
