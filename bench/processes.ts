@@ -9,6 +9,9 @@ import { basename } from "node:path";
 /** Long enough for the slowest part: a child that says nothing for so long is stuck. */
 const silentMsMax = 60_000;
 
+/** An engine runs as the program `walcast` does. */
+const engineFlags = ["--liftoff-only", "--optimize-for-size", "--max-semi-space-size=4"];
+
 export class Part {
   private readonly child: ChildProcess;
   private readonly name: string;
@@ -16,8 +19,7 @@ export class Part {
 
   constructor(file: string, ...args: readonly string[]) {
     this.name = file;
-    // An engine runs as the program `walcast` does.
-    const execArgv = basename(file) === "engine.ts" ? [...process.execArgv, "--liftoff-only"] : process.execArgv;
+    const execArgv = basename(file) === "engine.ts" ? [...process.execArgv, ...engineFlags] : process.execArgv;
     const stdio = ["ignore", "inherit", "inherit", "ipc"] as StdioOptions;
     this.child = fork(file, args, { execArgv, serialization: "advanced", stdio });
     this.exited = once(this.child, "exit");
