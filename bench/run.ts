@@ -10,6 +10,7 @@ import type { Bench, Progress, ReportedFigure } from "./bench.ts";
 import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
 import { writeReport } from "./plots.ts";
+import { sharePostgres } from "./postgres.ts";
 import { conditionsLine, heading, line } from "./report.ts";
 
 const { values, positionals } = commandLine();
@@ -20,15 +21,24 @@ const figures: ReportedFigure[] = values.from === undefined ? [] : read(values.f
 // Without it a replica takes seconds more to open than where the package is installed.
 if (values.from === undefined) prepareEmptyReplica();
 console.log(conditionsLine(machine()));
-for (const bench of values.from === undefined ? chosen : []) {
-  console.log(heading(bench));
-  for (const figure of await runBench(bench)) {
-    figures.push(figure);
-    console.log(line(figure, earlier));
-  }
-}
+if (values.from === undefined) await runAll();
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`);
 if (values.report !== undefined) writeReport(values.report, figures);
+
+async function runAll(): Promise<void> {
+  const end = values.small ? await sharePostgres() : undefined;
+  try {
+    for (const bench of chosen) {
+      console.log(heading(bench));
+      for (const figure of await runBench(bench)) {
+        figures.push(figure);
+        console.log(line(figure, earlier));
+      }
+    }
+  } finally {
+    await end?.();
+  }
+}
 
 async function runBench(bench: Bench): Promise<ReportedFigure[]> {
   const found = await bench.run(values.small ? bench.small : bench.real, progressOf(bench.name));

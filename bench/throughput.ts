@@ -17,7 +17,9 @@ interface Parameters {
   readonly ms: number;
   readonly writers: number;
   readonly workloads: readonly WorkloadName[];
-  /** Of the rate at which writers went who did not wait for a schedule. */
+  /** More than before: Postgres takes more commits to the disk at once, and the more there are. */
+  readonly sweepWriters: number;
+  /** Of the rate at which the others went, who did not wait for a schedule. */
   readonly sweep: readonly number[];
 }
 
@@ -27,13 +29,14 @@ export const throughput: Bench<Parameters> = {
   notMeasured:
     "Writers on machines of their own: writers, Postgres, the engine and its client share the cores, so the engine's part of them is missing to Postgres. What a client does with the bytes. The floor is the same writers with a bare replication connection attached that keeps nothing.",
   real: {
-    rounds: 2,
+    rounds: 5,
     ms: 2_000,
     writers: 4,
     workloads: ["uniform", "hot row", "skewed tenants", "TPC-B"],
-    sweep: [0.5, 0.75, 0.9, 1, 1.1],
+    sweepWriters: 16,
+    sweep: [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2],
   },
-  small: { rounds: 1, ms: 100, writers: 2, workloads: ["uniform", "TPC-B"], sweep: [0.5] },
+  small: { rounds: 1, ms: 50, writers: 2, workloads: ["TPC-B"], sweepWriters: 3, sweep: [0.5] },
   run,
 };
 
@@ -48,7 +51,7 @@ async function run(parameters: Parameters, progress: Progress): Promise<Figure[]
   for (const workload of parameters.workloads) {
     const postgres = await benchPostgres();
     const dataDir = await mkdtemp(join(tmpdir(), "walcast-bench-throughput-"));
-    const stage = new Stage(postgres, dataDir, workload, parameters.writers);
+    const stage = new Stage(postgres, dataDir, workload, Math.max(parameters.writers, parameters.sweepWriters));
     try {
       await stage.open();
       figures.push(...(await measure(stage, workload, parameters, progress)));
@@ -67,37 +70,37 @@ async function measure(
   parameters: Parameters,
   progress: Progress,
 ): Promise<Figure[]> {
-  const { rounds, ms, writers, workloads, sweep } = parameters;
+  const { rounds, ms, writers, workloads } = parameters;
   progress(`${workload}: ${writers} writers as fast as they can`);
   const conditions = { postgres: stage.version, workload, writers, rounds, ms };
   const { ours, floor } = await inTurn(rounds, {
-    ours: () => stage.write("ours", { ms, perSecond: 0 }),
-    floor: () => stage.write("floor", { ms, perSecond: 0 }),
+    ours: () => stage.write("ours", { ms, writers, perSecond: 0 }),
+    floor: () => stage.write("floor", { ms, writers, perSecond: 0 }),
   });
   const rate = (all: readonly Measured[]): number => median(all.map(({ perSecond }) => perSecond));
   const lag = (all: readonly Measured[]): number => median(all.map(({ lagAtEndMs }) => lagAtEndMs));
   return [
     figure("transactions_per_s", "1/s", rate(ours), rate(floor), { conditions }),
     figure("lag_at_end_ms", "ms", lag(ours), lag(floor), { conditions }),
-    ...(workload === workloads[0]
-      ? await rates(stage, { ms, perSecond: rate(ours), sweep }, conditions, progress)
-      : []),
+    ...(workload === workloads[0] ? await rates(stage, rate(ours), parameters, conditions, progress) : []),
   ];
 }
 
 /** The knee is the highest rate that was kept while the client's lag did not grow. */
 async function rates(
   stage: Stage,
-  { ms, perSecond, sweep }: { readonly ms: number; readonly perSecond: number; readonly sweep: readonly number[] },
-  conditions: Figure["conditions"],
+  perSecond: number,
+  { ms, sweepWriters: writers, sweep }: Parameters,
+  besides: Figure["conditions"],
   progress: Progress,
 ): Promise<Figure[]> {
+  const conditions = { ...besides, writers };
   const figures: Figure[] = [];
   const kept: number[] = [];
   for (const share of sweep) {
     const wanted = Math.round(perSecond * share);
     progress(`${wanted} transactions per second`);
-    const found = await stage.write("ours", { ms, perSecond: wanted });
+    const found = await stage.write("ours", { ms, writers, perSecond: wanted });
     if (isFollowed(found, wanted)) kept.push(found.perSecond);
     const at = { ...conditions, share };
     figures.push(

@@ -13,6 +13,10 @@ const HEAD_BYTES = 20;
 const POSITION_AT = 12;
 const TEXT_BYTES_MAX = 4_096;
 
+/** What is read is looked at before anything else is read, so all sockets read into one buffer, where a stream takes a new one each time. */
+const readBuffer = Buffer.allocUnsafe(64 * 1024);
+const nothing = Buffer.alloc(0);
+
 const opcodes = { continuation: 0, text: 1, binary: 2, ping: 9, pong: 10 } as const;
 
 export class RawSocket {
@@ -26,31 +30,44 @@ export class RawSocket {
   onText: (text: string) => void = () => undefined;
   /** A binary message has begun; how long its first part is. */
   onBinary: (position: bigint, kind: number) => void = () => undefined;
+  /** Is given what each read brought, which is gone after the call. */
+  onChunk: (chunk: Buffer) => void = () => undefined;
   private readonly head = Buffer.alloc(Math.max(HEAD_BYTES, TEXT_BYTES_MAX));
   private headLength = 0;
-  private header = Buffer.alloc(0);
+  private header: Buffer = nothing;
   private left = 0;
   private opcode: number = opcodes.binary;
   private message: number = opcodes.binary;
 
-  private constructor(socket: Socket) {
-    this.socket = socket;
+  private constructor(port: number) {
+    const callback = (length: number): boolean => {
+      this.onChunk(readBuffer.subarray(0, length));
+      return true;
+    };
+    this.socket = connect({ port, host: "127.0.0.1", noDelay: true, onread: { buffer: readBuffer, callback } });
+    this.socket.on("error", () => undefined);
   }
 
   static async open(port: number): Promise<RawSocket> {
-    const socket = connect({ port, host: "127.0.0.1", noDelay: true });
+    const raw = new RawSocket(port);
+    const { socket } = raw;
     await once(socket, "connect");
+    const answered = new Promise<void>((resolve, reject) => {
+      socket.once("close", () => reject(new Error("the upgrade was not answered")));
+      raw.onChunk = (answer) => {
+        const end = answer.indexOf("\r\n\r\n");
+        if (!answer.includes(" 101 ") || end < 0)
+          return reject(new Error(`the upgrade was refused: ${answer.toString("latin1")}`));
+        raw.onChunk = (chunk) => raw.receive(chunk);
+        raw.receive(answer.subarray(end + 4));
+        resolve();
+      };
+    });
     socket.write(
       `GET /v1/sync HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
         `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ${subprotocol}\r\n\r\n`,
     );
-    const [answer] = (await once(socket, "data")) as [Buffer];
-    const end = answer.indexOf("\r\n\r\n");
-    if (!answer.includes(" 101 ") || end < 0) throw new Error(`the upgrade was refused: ${answer.toString("latin1")}`);
-    const raw = new RawSocket(socket);
-    raw.receive(answer.subarray(end + 4));
-    socket.on("data", (chunk: Buffer) => raw.receive(chunk));
-    socket.on("error", () => undefined);
+    await answered;
     return raw;
   }
 
@@ -98,14 +115,15 @@ export class RawSocket {
 
   /** Takes a frame's header, or as much of it as has come. */
   private frame(chunk: Buffer, at: number): number {
-    const bytes = Buffer.concat([this.header, chunk.subarray(at, at + 10)]);
     const kept = this.header.length;
+    const next = chunk.subarray(at, at + 10);
+    const bytes = kept === 0 ? next : Buffer.concat([this.header, next]);
     const short = bytes.length < 2 ? 2 : lengthBytes(bytes[1]!);
     if (bytes.length < short) {
-      this.header = bytes;
+      this.header = Buffer.from(bytes);
       return chunk.length;
     }
-    this.header = Buffer.alloc(0);
+    this.header = nothing;
     this.begin(bytes, short);
     return at + short - kept;
   }

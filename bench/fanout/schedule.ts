@@ -9,7 +9,7 @@ import { type Committed, firstId, type Writer } from "./orders.ts";
 import type { Contender } from "./scene.ts";
 
 /** So many commits before the schedule do not count: V8 has yet to compile what they run through. */
-const warmUpCommits = 100;
+const warmUpCommits = 300;
 
 /** Milliseconds from when each COMMIT was due to be acknowledged until its frame was at each socket that has to have it. */
 export async function lateness(

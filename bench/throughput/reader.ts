@@ -34,11 +34,10 @@ const raw = await RawSocket.open(Number(port));
 raw.send({ kind: "hello" });
 await raw.text(({ kind }) => kind === "welcome");
 await joined();
-raw.socket.removeAllListeners("data");
-raw.socket.on("data", (data: Buffer) => {
-  chunks.push({ data, ns: Number(process.hrtime.bigint()) });
+raw.onChunk = (data) => {
+  chunks.push({ data: Buffer.from(data), ns: Number(process.hrtime.bigint()) });
   answer();
-});
+};
 process.on("message", (told: string) => {
   target = BigInt(told);
   answer();

@@ -11,6 +11,8 @@ import { probeTable, type WorkloadName, workloads } from "./workloads.ts";
 
 export interface Order {
   readonly ms: number;
+  /** How many of them write. */
+  readonly writers: number;
   /** Of all writers together; 0: as fast as they can. */
   readonly perSecond: number;
 }
@@ -30,9 +32,9 @@ export interface Written {
 
 const probeEveryMs = 50;
 
-const [url = "", workload = "", count = ""] = process.argv.slice(2);
+const [url = "", workload = "", writersMax = ""] = process.argv.slice(2);
 const chosen = workloads[workload as WorkloadName];
-const writers = await Promise.all(Array.from({ length: Number(count) }, connected));
+const writers = await Promise.all(Array.from({ length: Number(writersMax) }, connected));
 const prober = await connected();
 whenDismissed(() => Promise.all([prober, ...writers].map((client) => client.end())).then(() => undefined));
 say("ready");
@@ -44,7 +46,7 @@ async function connected(): Promise<pg.Client> {
   return client;
 }
 
-async function write({ ms, perSecond }: Order): Promise<Written> {
+async function write({ ms, writers: count, perSecond }: Order): Promise<Written> {
   const startNs = now();
   const endNs = startNs + ms * 1e6;
   const probes: Probe[] = [];
@@ -53,9 +55,9 @@ async function write({ ms, perSecond }: Order): Promise<Written> {
     for (; !writing.signal.aborted; await delay(probeEveryMs)) probes.push(await probe());
   })();
   const counts = await Promise.all(
-    writers.map((client, writer) => {
-      const intervalNs = perSecond === 0 ? 0 : (1e9 * writers.length) / perSecond;
-      return writeUntil(client, endNs, startNs + (writer / writers.length) * intervalNs, intervalNs);
+    writers.slice(0, count).map((client, writer) => {
+      const intervalNs = perSecond === 0 ? 0 : (1e9 * count) / perSecond;
+      return writeUntil(client, endNs, startNs + (writer / count) * intervalNs, intervalNs);
     }),
   );
   const doneNs = now();
