@@ -18,13 +18,17 @@ type Directory = OpfsAhpFS["state"]["root"];
 const FILES_AT_FIRST = 450;
 const SPARE_FILES = 100;
 const SPARE_FILES_MIN = 60;
-// A worker that was ended lets go of its files soon, but not at once.
-const BUSY_MS_MAX = 3000;
+// A worker that was ended lets go of its files soon, but not at once: in the middle of a script it has two seconds to
+// end by itself, and a machine with much to do takes longer.
+const BUSY_MS_MAX = 10_000;
 const ASK_AGAIN_MS = 50;
 // Its list is written anew in place: seldom, since a worker that ends in the middle of that leaves none.
 const LIST_EVERY_MS = 600_000;
 
 const parent = "walcast";
+
+/** Those that could not be opened. Files that they had asked for before may still come, and are let go of then. */
+const refused = new Set<FilePool>();
 
 /** Why this platform cannot have one; undefined where it can be tried. */
 export function unavailable(): string | undefined {
@@ -58,7 +62,8 @@ export class FilePool {
         pool.files.checkpointInterval = LIST_EVERY_MS;
         return { pool, options: opened };
       } catch (error) {
-        await pool.abandon();
+        pool.release();
+        refused.add(pool);
         if (!isBusy(error) && !(error instanceof NotWhole)) throw error;
         if (performance.now() > giveUpMs) throw isBusy(error) ? inUse(name, error) : error;
       }
@@ -81,13 +86,6 @@ export class FilePool {
   release(): void {
     // It ends by telling a PGlite, which may not be there.
     this.files.closeFs().catch(() => {});
-  }
-
-  /** What was asked for while it was being opened may still come. */
-  private async abandon(): Promise<void> {
-    this.release();
-    await pause();
-    this.release();
   }
 
   private checkWhole(path: string, directory: Directory): void {
@@ -168,6 +166,7 @@ function isNamed(error: unknown, name: string): boolean {
   return error instanceof Error && error.name === name;
 }
 
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+async function pause(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+  for (const pool of refused) pool.release();
 }
