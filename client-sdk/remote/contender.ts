@@ -8,6 +8,9 @@ import { Host } from "./host.ts";
 import { type Announcement, type FromWorker, namesOf, type StoreOptions, type ToWorker } from "./meeting-place.ts";
 import { errorToJson, type Port, portOf, type ToGuest, type ToHost } from "./messages.ts";
 
+/** Who has not got the store by then waits for somebody else's end, and gets ready for it when its page has shown something. */
+const REHEARSE_AFTER_MS = 1_000;
+
 type LastWord = Exclude<FromWorker, { kind: "begun" | "hosting" }>;
 type Join = Extract<Announcement, { kind: "join" }>;
 
@@ -48,7 +51,7 @@ export class Contender {
       scope.postMessage({ kind: "begun" });
       return new Promise(() => {});
     });
-    void this.contend({ signal: this.waiting.signal });
+    void this.queue();
   }
 
   do(message: Exclude<ToWorker, { kind: "start" }>): void {
@@ -68,13 +71,27 @@ export class Contender {
 
   // ── The lock ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** One of all that wait is the next, and gets ready: what that takes of memory, it alone pays. */
+  private async queue(): Promise<void> {
+    const { signal } = this.waiting;
+    await this.lock(this.names.next, { signal }, async () => {
+      const rehearsing = setTimeout(() => void rehearse(), REHEARSE_AFTER_MS);
+      await new Promise<void>((settled) => void this.contend({ signal }, settled).then(settled));
+      clearTimeout(rehearsing);
+    });
+  }
+
+  private contend(how: LockOptions, granted: () => void): Promise<void> {
+    return this.lock(this.names.lock, how, () => {
+      granted();
+      return this.own();
+    });
+  }
+
   /** Rejects to whoever has the lock when somebody steals it. */
-  private async contend(how: LockOptions, granted = (): void => {}): Promise<void> {
+  private async lock(name: string, how: LockOptions, work: () => Promise<void>): Promise<void> {
     try {
-      await navigator.locks.request(this.names.lock, how, () => {
-        granted();
-        return this.own();
-      });
+      await navigator.locks.request(name, how, work);
     } catch (error) {
       if (this.host) this.end({ kind: "ended" });
       else if (!how.signal?.aborted) this.end({ kind: "failed", error: errorToJson(error), isInUse: false });
@@ -100,7 +117,7 @@ export class Contender {
     await navigator.locks.request(this.names.robbing, { ifAvailable: true }, async (lock) => {
       if (!lock || this.host || (this.lastOwner ?? owner) !== owner) return;
       this.waiting.abort();
-      await new Promise<void>((robbed) => void this.contend({ steal: true }, robbed));
+      await new Promise<void>((settled) => void this.contend({ steal: true }, settled).then(settled));
     });
   }
 
@@ -179,6 +196,12 @@ export class Contender {
   private say(announcement: Announcement): void {
     this.common.postMessage(announcement);
   }
+}
+
+/** Whoever cannot takes longer to take over. */
+async function rehearse(): Promise<void> {
+  const rehearsal = await import("./rehearsal.ts").catch(() => undefined);
+  await rehearsal?.rehearse().catch(() => {});
 }
 
 function refuse(port: Port<ToGuest, ToHost>): void {

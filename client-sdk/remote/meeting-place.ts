@@ -4,7 +4,7 @@
  *     page ─start─▶ its worker ─asks for the lock─▶ … has it: hosting ─▶ page: talks to its own worker through a port
  *                                                  └─ "owner" on the common channel ─▶ other pages: "join", and a channel of two
  *
- * The lock goes to the next worker when its owner closes or crashes. https://w3c.github.io/web-locks/
+ * The lock goes to the next worker when its owner closes or crashes. All others wait for being the next. https://w3c.github.io/web-locks/
  */
 import type { ErrorJson } from "../../engine/protocol.ts";
 import type { ClientOptions } from "../index.ts";
@@ -52,6 +52,8 @@ export function namesOf(store: string) {
   const base = `walcast/${store}`;
   return {
     lock: base,
+    /** Whoever has it is the one that waits for the store's. */
+    next: `${base}/next`,
     robbing: `${base}/robbing`,
     common: base,
     /** A lock that a worker has as long as it lives. */

@@ -1,11 +1,11 @@
 /** Tabs of a real browser that share one replica, against a real engine. */
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import type { Client, LiveQuery } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { Random } from "../shapes/generate.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchWithProfile } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
@@ -22,7 +22,7 @@ const releasing: (() => Promise<unknown>)[] = [];
 const releases = { after: (release: () => Promise<unknown>) => void releasing.push(release) };
 let world: Running;
 let url: string;
-let browser: Browser;
+let context: BrowserContext;
 
 before(async () => {
   world = await running(
@@ -30,32 +30,25 @@ before(async () => {
     "CREATE TABLE orders (id int PRIMARY KEY, status text); INSERT INTO orders VALUES (1, 'new'), (2, 'new')",
   );
   url = await servePage(releases, { root: new URL("tabs", import.meta.url) });
-  browser = await launchBrowser(releases);
+  context = await launchWithProfile(releases);
 });
 after(async () => {
   await world.close();
   for (const release of releasing.reverse()) await release();
 });
 
-/** One user's browser: its tabs have one storage. */
+/** Those of one replica. */
 class Tabs {
   readonly pages = new Set<Page>();
-  private readonly context: BrowserContext;
   private readonly replica: string;
 
-  private constructor(context: BrowserContext, replica: string) {
-    this.context = context;
-    this.replica = replica;
-  }
-
-  static async start(t: TestContext, replica: string): Promise<Tabs> {
-    const context = await browser.newContext();
-    t.after(() => context.close());
-    return new Tabs(context, replica);
+  constructor(t: TestContext, kind: "idb" | "opfs-ahp") {
+    this.replica = `${kind}://${t.name.replaceAll(/\W/g, "-")}`;
+    t.after(() => Promise.all(Array.from(this.pages, (page) => this.close(page))));
   }
 
   async open(options: Readonly<Record<string, string>> = {}): Promise<Page> {
-    const page = await this.context.newPage();
+    const page = await context.newPage();
     page.on("pageerror", (error) => console.error(error));
     const query = new URLSearchParams({ server: world.engine.url, replica: this.replica, ...options });
     await page.goto(`${url}/?${query.toString()}`);
@@ -70,7 +63,7 @@ class Tabs {
 
   async crash(page: Page): Promise<void> {
     this.pages.delete(page);
-    const session = await this.context.newCDPSession(page);
+    const session = await context.newCDPSession(page);
     // It cannot answer.
     await Promise.race([session.send("Page.crash").catch(() => {}), page.waitForEvent("crash")]);
   }
@@ -107,6 +100,12 @@ function beBusy(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end;);
 }
 
+/** By its worker. */
+async function compiled(page: Page): Promise<readonly string[]> {
+  const [worker] = page.workers();
+  return (await worker?.evaluate(() => (globalThis as unknown as { compiled?: string[] }).compiled)) ?? [];
+}
+
 function shown(page: Page): Promise<readonly string[]> {
   return page.evaluate(() => (globalThis as unknown as PageGlobals).shown);
 }
@@ -120,7 +119,7 @@ async function isOneClient(): Promise<boolean> {
 }
 
 test("tabs share one replica and one socket, and go on when the one that has it is closed or crashes", async (t) => {
-  const tabs = await Tabs.start(t, "opfs-ahp://tabs");
+  const tabs = new Tabs(t, "opfs-ahp");
   const first = await tabs.open();
   await tabs.write("first");
   const others = [await tabs.open(), await tabs.open()];
@@ -152,8 +151,28 @@ test("tabs share one replica and one socket, and go on when the one that has it 
   await until(isOneClient);
 });
 
+test("the one tab that waits to be the next has PGlite compiled, and takes over with that", async (t) => {
+  const tabs = new Tabs(t, "idb");
+  const first = await tabs.open();
+  await tabs.write("first");
+  const next = await tabs.open({ observed: "" });
+  await until(async () => (await compiled(next)).length === 1);
+  const last = await tabs.open({ observed: "" });
+  await tabs.write("second");
+  const waiting = await last.evaluate(async () => (await navigator.locks.query()).pending!.map(({ name }) => name));
+  const forNext = waiting.filter((name) => name!.endsWith("/next"));
+  const forStore = waiting.filter((name) => `${name}/next` === forNext[0]);
+  assert.deepEqual([forNext.length, forStore.length], [1, 1], "one waits for the store, one for being the next");
+  assert.deepEqual(await compiled(last), []);
+  await tabs.close(first);
+  await until(() => isHosting(next));
+  await tabs.write("taken over");
+  assert.match((await compiled(next)).join(), /^[^,]*pglite[^,]*\.wasm$/);
+  await until(async () => (await compiled(last)).length === 1);
+});
+
 test("a tab that is frozen gives the replica away, or is robbed of it and never writes to it again", async (t) => {
-  const tabs = await Tabs.start(t, "idb://tabs");
+  const tabs = new Tabs(t, "idb");
   const first = await tabs.open();
   const second = await tabs.open();
   await tabs.write("first");
@@ -183,7 +202,7 @@ test("a tab that is frozen gives the replica away, or is robbed of it and never 
 });
 
 test("a worker that ends by itself is replaced, and nothing that was asked hangs", async (t) => {
-  const tabs = await Tabs.start(t, "opfs-ahp://tabs");
+  const tabs = new Tabs(t, "opfs-ahp");
   const only = await tabs.open();
   await tabs.write("first");
   const end = async (page: Page): Promise<void> => {
@@ -208,11 +227,10 @@ test("a worker that ends by itself is replaced, and nothing that was asked hangs
 });
 
 test("a tab of somebody else does not share", async (t) => {
-  const tabs = await Tabs.start(t, "idb://tabs");
+  const tabs = new Tabs(t, "idb");
   await tabs.open();
   await tabs.write("ours");
   const other = await tabs.open({ token: "somebody else's" });
-  tabs.pages.delete(other);
   const code = await other.evaluate(() =>
     (globalThis as unknown as PageGlobals).client.preload().then(
       () => "shared",
@@ -225,7 +243,7 @@ test("a tab of somebody else does not share", async (t) => {
 
 test("a page that is loaded again without a network has its rows, and follows what it writes into tables of its own", async (t) => {
   const network = await cuttable(t, world.engine.url);
-  const tabs = await Tabs.start(t, "opfs-ahp://tabs");
+  const tabs = new Tabs(t, "opfs-ahp");
   const page = await tabs.open({ server: network.url });
   await tabs.write("kept");
   network.end();
@@ -257,7 +275,7 @@ test("five tabs that open, close and crash at random lose nothing, and never hav
   const seed = Number(process.env["WALCAST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
   t.diagnostic(`WALCAST_SEED=${seed}`);
   const random = new Random(seed);
-  const tabs = await Tabs.start(t, random.of(["opfs-ahp://tabs", "idb://tabs"]));
+  const tabs = new Tabs(t, random.of(["opfs-ahp", "idb"]));
   await tabs.open();
   for (let step = 0; step < steps; step++) {
     const pages = [...tabs.pages];

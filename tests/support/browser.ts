@@ -25,7 +25,11 @@ export async function launchBrowser(t: Releasing): Promise<Browser> {
   return browser;
 }
 
-/** With a profile on disk, as users have one: what was loaded and compiled for one page is there for the next. */
+/**
+ * With a profile on disk, as users have one: what was loaded and compiled for one page is there for the next. Contexts that
+ * `newContext` makes are incognito: each access to a file of the origin's own is a message to the browser's process there,
+ * and a replica in OPFS several times slower.
+ */
 export async function launchWithProfile(t: Releasing): Promise<BrowserContext> {
   const profile = await mkdtemp(join(tmpdir(), "walcast-profile-"));
   t.after(() => rm(profile, { recursive: true, force: true }));

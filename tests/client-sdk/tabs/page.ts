@@ -8,6 +8,7 @@ const client: Client = createClient({
   url: query.get("server")!,
   replica: query.get("replica")!,
   ...(token === null ? {} : { token }),
+  ...(query.has("observed") ? { worker: observedWorker } : {}),
   shapes: { orders: { table: "orders" } },
   backoff: { baseMs: 10, maxMs: 200 },
 });
@@ -17,3 +18,7 @@ const heard: unknown[] = [];
 live.subscribe((rows) => shown.push(rows.map(({ status }) => status).join()));
 client.topic("news").subscribe({ onMessage: ({ payload }) => heard.push(payload) });
 Object.assign(globalThis, { client, live, shown, heard });
+
+function observedWorker(): Worker {
+  return new Worker(new URL("./observed-worker.ts", import.meta.url), { type: "module" });
+}
