@@ -3,6 +3,7 @@ import type { Bench } from "./bench.ts";
 import { apply } from "./apply.ts";
 import { browser } from "./browser.ts";
 import { catchUp } from "./catch-up.ts";
+import { coldStart } from "./cold-start.ts";
 import { crowd } from "./crowd.ts";
 import { decode } from "./decode.ts";
 import { fanout } from "./fanout.ts";
@@ -36,6 +37,7 @@ export const benches: readonly Bench[] = [
   largeTransaction,
   apply,
   live,
+  coldStart,
   browser,
   memory,
   slowConsumers,

@@ -25,6 +25,7 @@ import {
   readColumns,
   readError,
   readParameterTypes,
+  readText,
   readTransactionStatus,
   Replies,
   replyTags,
@@ -278,13 +279,15 @@ export class Database {
     }
   }
 
-  /** COPY text lines into a table, in a transaction of their own. One buffer holds it all, since PGlite reads the data synchronously. */
-  copy(table: string, columns: string, lines: readonly Uint8Array[], options = ""): void {
+  /** COPY text lines into a table, in a transaction of their own. One buffer holds it all, since PGlite reads the data synchronously. Returns how many rows they were. */
+  copy(table: string, columns: string, lines: readonly Uint8Array[], options = ""): number {
     const sql = `COPY ${table} (${columns}) FROM STDIN ${options}`;
     this.messages.query("BEGIN READ WRITE").query(sql);
     for (const part of lines) this.messages.copyData(part);
     this.messages.copyDone().query("COMMIT");
-    this.check(this.exec(this.messages), sql);
+    const replies = this.exec(this.messages);
+    this.check(replies, sql);
+    return rowsCopied(replies);
   }
 
   /** Parses and describes a statement once. */
@@ -441,6 +444,17 @@ export class Database {
     const error = findError(bytes);
     if (error) throw failed("query_failed", `run ${excerpt(sql)}`, error);
   }
+}
+
+/** As the tag of COPY says, between those of BEGIN and COMMIT. https://www.postgresql.org/docs/current/protocol-message-formats.html */
+function rowsCopied(bytes: Uint8Array): number {
+  const replies = new Replies(bytes);
+  while (replies.next()) {
+    if (replies.tag !== replyTags.complete) continue;
+    const [, count] = /^COPY (\d+)/.exec(readText(bytes, replies.start, replies.end)) ?? [];
+    if (count !== undefined) return Number(count);
+  }
+  throw new WalcastError("invariant", "copy rows: expected PGlite to say how many they were, found that it does not");
 }
 
 /** What came of each statement. */

@@ -67,9 +67,9 @@ export class Joins {
     return load;
   }
 
-  /** Lines of COPY text, whole ones. */
-  copy(load: Load, lines: readonly Uint8Array[]): void {
-    this.database.copy(stagingOf(load), sql.columnList(load.description), lines);
+  /** Lines of COPY text, whole ones. Returns how many. */
+  copy(load: Load, lines: readonly Uint8Array[]): number {
+    return this.database.copy(stagingOf(load), sql.columnList(load.description), lines);
   }
 
   /** The rows will not come, or not be needed. */

@@ -5,7 +5,7 @@
  */
 import type { TableDescription } from "../engine/protocol.ts";
 import type { Database } from "./database.ts";
-import type { LocalForm } from "./tables.ts";
+import { type LocalForm, localType, opaqueTypesOf, userTypeOf } from "./tables.ts";
 
 /** A column's type, then what lies below as long as it is a domain. Names of our types hold under any search_path. */
 const typesOfColumns = `
@@ -19,7 +19,13 @@ const typesOfColumns = `
     ELSE format('%I.%I', nspname, typname) END AS type
   FROM layer JOIN pg_type t ON t.oid = type JOIN pg_namespace n ON n.oid = typnamespace ORDER BY depth`;
 
-export function localFormOf(database: Database, name: string, { columns, key }: TableDescription): LocalForm {
+export function localFormOf(database: Database, name: string, description: TableDescription): LocalForm {
+  const { columns, key } = description;
+  const opaque = opaqueTypesOf(description.types);
+  const spelled = columns.map(({ name: column, type }) => ({ name: column, type: localType(type, opaque) }));
+  // Postgres' own types have one name for ever. The catalog need not be asked, which takes long the first time.
+  if (spelled.every(({ type }) => userTypeOf(type) === undefined))
+    return { columns: spelled.map((column) => ({ ...column, base: column.type })), key };
   const layers = Map.groupBy(database.rows(typesOfColumns, [name]), (row) => String(row.name));
   return {
     columns: columns.map((column) => {

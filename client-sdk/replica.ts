@@ -146,9 +146,9 @@ export class Replica {
     if (this.types.ensure(types)) this.tables.respell();
   }
 
-  /** Lines of COPY text, whole ones. */
-  copy(load: Load, lines: readonly Uint8Array[]): void {
-    this.joins.copy(load, lines);
+  /** Lines of COPY text, whole ones. Returns how many. */
+  copy(load: Load, lines: readonly Uint8Array[]): number {
+    return this.joins.copy(load, lines);
   }
 
   /** The rows will not come, or not be needed. */

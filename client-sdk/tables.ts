@@ -68,7 +68,8 @@ export function setTypeAside(type: TypeDescription, newName: () => string): stri
   return [constructors, rename(type), rename(type.multirange)];
 }
 
-function userTypeOf(type: string): string | undefined {
+/** Undefined for one of Postgres' own. */
+export function userTypeOf(type: string): string | undefined {
   const parts = typePattern.exec(type);
   return parts ? qualified({ schema: unquote(parts[1]!), name: unquote(parts[2]!) }) : undefined;
 }

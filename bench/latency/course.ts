@@ -73,7 +73,7 @@ export class Course {
   }
 
   /** `file`: who upserts what a bare feed sends, and looks at the newest rows. */
-  bareCallbacks(file: "replica.ts" | "extension.ts"): Promise<number[]> {
+  bareCallbacks(file: "replica.ts" | "extension.ts" | "collection.ts"): Promise<number[]> {
     const { commits, callbackPauseMs, rows, top } = this.parameters;
     return this.throughSlot(() =>
       this.latencies(this.slotPart("floor.ts"), callbackPauseMs, file, commits, table, rows, top),
