@@ -27,8 +27,13 @@ export interface Figure {
   readonly ratio?: number;
   /** Another implementation's figure in the same run, in the same unit. `conditions.peer` says whose. */
   readonly peer?: number;
+  /** The least and the most that a round gave: ours, and the peer's. */
+  readonly range?: Range;
+  readonly peerRange?: Range;
   readonly conditions: Conditions;
 }
+
+export type Range = readonly [least: number, most: number];
 
 /** Under what a figure holds: parameters, the machine, who the peer is. */
 export type Conditions = Readonly<Record<string, string | number>>;

@@ -16,6 +16,7 @@ import { live } from "./live.ts";
 import { log } from "./log.ts";
 import { match } from "./match.ts";
 import { memory } from "./memory.ts";
+import { peers } from "./peers.ts";
 import { snapshot } from "./snapshot.ts";
 import { slowConsumers } from "./slow-consumers.ts";
 import { storm } from "./storm.ts";
@@ -42,4 +43,5 @@ export const benches: readonly Bench[] = [
   memory,
   slowConsumers,
   idioms,
+  peers,
 ];

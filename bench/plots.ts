@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ReportedFigure } from "./bench.ts";
 import { type Chart, type Series, svgOf } from "./chart.ts";
-import { conditionsLine, number } from "./report.ts";
+import { conditionsLine, number, ranged } from "./report.ts";
 
 /** In a figure's conditions, but the same for all of a run. */
 const ofTheMachine = new Set(["cpu", "cores", "memoryGib", "node", "postgres"]);
@@ -18,15 +18,15 @@ export function writeReport(directory: string, figures: readonly ReportedFigure[
 
 function table(figures: readonly ReportedFigure[]): string {
   const machine = Object.entries(figures[0]?.conditions ?? {}).filter(([name]) => ofTheMachine.has(name));
-  const rows = figures.map(({ bench, figure, value, unit, floor, ratio, peer, conditions }) => {
+  const rows = figures.map(({ bench, figure, value, unit, floor, ratio, peer, range, peerRange, conditions }) => {
     const own = Object.entries(conditions).filter(([name]) => !ofTheMachine.has(name));
     const name = `${bench}.${figure}`;
     return [
       name,
-      number(value),
+      ranged(value, range),
       number(floor),
       number(ratio),
-      number(peer),
+      ranged(peer, peerRange),
       unit,
       conditionsLine(Object.fromEntries(own)),
     ];

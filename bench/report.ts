@@ -1,5 +1,5 @@
 /** Figures as people read them, and how they differ from those of another run. */
-import type { Bench, Conditions, ReportedFigure } from "./bench.ts";
+import type { Bench, Conditions, Range, ReportedFigure } from "./bench.ts";
 
 const nameWidth = 40;
 const numberWidth = 12;
@@ -19,7 +19,21 @@ export function line(figure: ReportedFigure, earlier: readonly ReportedFigure[])
     number(figure.peer),
     figure.unit,
   ];
-  return [row(cells), ...(before ? [change(figure, before)] : [])].join("  ");
+  return [row(cells), ...ranges(figure), ...(before ? [change(figure, before)] : [])].join("  ");
+}
+
+function ranges({ range, peerRange, conditions }: ReportedFigure): string[] {
+  if (!range || !peerRange) return [];
+  return [`(${between(range)}; ${conditions.peer}: ${between(peerRange)})`];
+}
+
+function between([least, most]: Range): string {
+  return `${number(least)}–${number(most)}`;
+}
+
+/** A median and between what its rounds were. */
+export function ranged(value: number | undefined, range: Range | undefined): string {
+  return range ? `${number(value)} (${between(range)})` : number(value);
 }
 
 /** The conditions that all figures share, and so need saying only once. */

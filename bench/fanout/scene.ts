@@ -22,12 +22,15 @@ export class Scene {
   readonly conditions: Conditions;
   private readonly postgres: BenchPostgres;
   private readonly dataDir: string;
+  private readonly floor: string;
   private readonly servers: Partial<Record<keyof typeof tables, { readonly part: Part; readonly port: number }>> = {};
 
   /** What the engine sends of a transaction of so many rows. */
   private readonly frames = new Map<number, Buffer>();
 
-  constructor(postgres: BenchPostgres, dataDir: string) {
+  /** `floor`: whose place it may be that a peer takes. */
+  constructor(postgres: BenchPostgres, dataDir: string, floor = "floor.ts") {
+    this.floor = floor;
     this.postgres = postgres;
     this.dataDir = dataDir;
     this.writer = new Writer(postgres.url);
@@ -42,7 +45,7 @@ export class Scene {
     await query("select pg_create_logical_replication_slot('bench', 'pgoutput')");
     await this.writer.open();
     this.servers.ours = await served(part("../engine.ts", url, tables.ours, this.dataDir));
-    this.servers.floor = await served(part("floor.ts", url, "bench", "bench"));
+    this.servers.floor = await served(part(this.floor, url, "bench", "bench"));
     for (const count of changed) this.frames.set(count, await this.recorded(count));
   }
 

@@ -22,16 +22,28 @@ export function marksIn(bytes: Buffer): string[] {
 
 export class Arrivals {
   private readonly commits: number;
+  private readonly done: (arrived: readonly number[]) => void;
   private readonly arrived: number[] = [];
 
-  constructor(commits: number) {
+  constructor(commits: number, done: (arrived: readonly number[]) => void = say) {
     this.commits = commits;
+    this.done = done;
   }
 
   /** Several where commits came together, and marks of earlier commits among them. */
   saw(at: number, marks: readonly string[]): void {
+    if (this.arrived.length === this.commits) return;
     const seen = new Set(marks);
     while (seen.has(markOf(this.arrived.length))) this.arrived.push(at);
-    if (this.arrived.length === this.commits) say(this.arrived);
+    if (this.arrived.length === this.commits) this.done(this.arrived);
   }
+}
+
+/** One for each of many clients in a process; together they say what each has seen. */
+export function arrivalsOfEach(clients: number, commits: number): Arrivals[] {
+  const all: (readonly number[])[] = [];
+  const done = (arrived: readonly number[]): void => {
+    if (all.push(arrived) === clients) say(all);
+  };
+  return Array.from({ length: clients }, () => new Arrivals(commits, done));
 }

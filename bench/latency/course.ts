@@ -15,7 +15,7 @@ export interface CourseParameters {
   /** Longer than a callback takes, or commits would wait for the ones before. */
   readonly callbackPauseMs: number;
   readonly rows: number;
-  /** How many of the newest rows the live query shows. Commits change these in turn: so many in one callback would hide one. */
+  /** How many of the newest rows the live query shows. Commits change these in turn: so many in one callback would hide one. Fewer than commits, or a round would see marks of the one before. */
   readonly top: number;
 }
 
@@ -102,6 +102,18 @@ export class Course {
     }
   }
 
+  /** Of whoever else is between, given where Postgres is, or "engine", and whoever looks there; files are named from here. */
+  others(
+    between: readonly (string | number)[],
+    looks: string,
+    ...lookArgs: readonly (string | number)[]
+  ): Promise<number[]> {
+    const { commits, callbackPauseMs } = this.parameters;
+    const [file, ...args] = between;
+    const service = file === "engine" ? this.engine() : part(String(file), this.postgres.url, ...args);
+    return this.latencies(service, callbackPauseMs, looks, commits, ...lookArgs);
+  }
+
   /** Whoever looks gets the port of what is between, and then its own arguments. */
   private async latencies(
     between: Part,
@@ -118,12 +130,21 @@ export class Course {
       await looking.says();
       const writer = part("writer.ts", this.postgres.url, table, top, commits, pauseMs);
       parts.unshift(writer);
-      const [arrived, acknowledged] = await Promise.all([looking.says<number[]>(), writer.says<number[]>()]);
-      return differences(arrived, acknowledged).slice(warmUp);
+      const [arrived, acknowledged] = await Promise.all([
+        looking.says<number[] | number[][]>(),
+        writer.says<number[]>(),
+      ]);
+      const clients = isOfEach(arrived) ? arrived : [arrived];
+      return clients.flatMap((one) => differences(one, acknowledged).slice(warmUp));
     } finally {
       for (const part of parts) await part.stop();
     }
   }
+}
+
+/** Whether many looked, not one. */
+function isOfEach(arrived: number[] | number[][]): arrived is number[][] {
+  return Array.isArray(arrived[0]);
 }
 
 function part(file: string, ...args: readonly (string | number)[]): Part {

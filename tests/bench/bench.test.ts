@@ -95,7 +95,7 @@ test("a percentile is the smallest value that so many do not exceed", () => {
 });
 
 const required = ["bench", "figure", "value", "unit", "conditions"];
-const known = new Set([...required, "floor", "ratio", "peer"]);
+const known = new Set([...required, "floor", "ratio", "peer", "range", "peerRange"]);
 
 function assertShape(figure: ReportedFigure): void {
   assert.deepEqual(
