@@ -24,13 +24,15 @@ export const firstSync: Bench<Parameters> = {
   name: "first-sync",
   question: "How many rows a second come into a client that has none, and how long does it take to open?",
   notMeasured:
-    "A network: loopback. A browser: PGlite in Node, in memory. Many clients at once. The server's part is Postgres' COPY and the engine, on the other core. The floor is one COPY of the same bytes into a bare PGlite, and its primary key.",
+    "A network: loopback. A browser: PGlite in Node, in memory. Many clients at once. The server's part is Postgres' COPY and the engine, on the other core. The floor is one COPY of the same bytes into a bare PGlite, and its primary key; one that begins with the same files as the client's, and for given_rows_per_s one as it comes, given to the client, too.",
   real: { rounds: 5, rows: 100_000, warmUp: true },
   small: { rounds: 1, rows: 1_000, warmUp: false },
   run,
 };
 
 const table = "bench_orders";
+/** What a client's replica begins with. */
+const prepared = join(import.meta.dirname, "..", "client-sdk", "storage", "empty.tar.gz");
 
 async function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
   const postgres = await benchPostgres();
@@ -54,6 +56,9 @@ async function setUp({ query }: BenchPostgres, { rows }: Parameters): Promise<vo
 interface Results {
   readonly ours: readonly Loaded[];
   readonly floor: readonly Loaded[];
+  /** The same on a PGlite that has made its own files. */
+  readonly given: readonly Loaded[];
+  readonly asItComes: readonly Loaded[];
   /** Milliseconds of COPY out of Postgres. */
   readonly out: readonly number[];
 }
@@ -73,7 +78,11 @@ async function measure(
     const port = await engine.says<number>();
     const contenders = {
       ours: () => loaded(progress, `${rows} rows into a client`, expected!.digest, "client.ts", `${port}`),
-      floor: () => loaded(progress, `${rows} rows into a bare PGlite`, expected!.digest, "floor.ts", file),
+      floor: () => loaded(progress, `${rows} rows into a bare PGlite`, expected!.digest, "floor.ts", file, prepared),
+      given: () =>
+        loaded(progress, `${rows} rows into a given PGlite`, expected!.digest, "client.ts", `${port}`, "given"),
+      asItComes: () =>
+        loaded(progress, `${rows} rows into a bare PGlite as it comes`, expected!.digest, "floor.ts", file),
       out: async () => (await copyOut(url, table)).ms,
     };
     return await inTurn(rounds, contenders, { warmUp });
@@ -82,14 +91,19 @@ async function measure(
   }
 }
 
-function figures({ ours, floor, out }: Results, { rows }: Parameters, conditions: Conditions): Figure[] {
+function figures(
+  { ours, floor, given, asItComes, out }: Results,
+  { rows }: Parameters,
+  conditions: Conditions,
+): Figure[] {
   const rate = (ms: readonly number[]): number => rows / (median(ms) / 1000);
   const loads = (results: readonly Loaded[]): number[] => results.map(({ loadMs }) => loadMs);
   const opens = (results: readonly Loaded[]): number[] => results.map(({ openMs }) => openMs);
   return [
     figure("rows_per_s", "rows/s", rate(loads(ours)), rate(loads(floor)), { conditions }),
+    figure("given_rows_per_s", "rows/s", rate(loads(given)), rate(loads(asItComes)), { conditions }),
     { figure: "copy_out_rows_per_s", value: rate(out), unit: "rows/s", conditions },
-    figure("open_ms", "ms", median(opens(ours)), median(opens(floor)), { conditions }),
+    figure("open_ms", "ms", median(opens(ours)), median(opens(asItComes)), { conditions }),
   ];
 }
 
@@ -100,9 +114,10 @@ async function loaded(
   expected: string,
   file: string,
   source: string,
+  how = "",
 ): Promise<Loaded> {
   progress(doing);
-  const part = new Part(join(import.meta.dirname, "first-sync", file), source, table);
+  const part = new Part(join(import.meta.dirname, "first-sync", file), source, table, how);
   try {
     const result = await part.says<Loaded>();
     assert.equal(result.digest, expected);

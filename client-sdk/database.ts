@@ -61,6 +61,10 @@ const ownPlans: Run = { sql: "RESET plan_cache_mode", values: [] };
 // A result's format code. https://www.postgresql.org/docs/current/protocol-message-formats.html
 const BINARY = 1;
 
+// Around rows: a tag and a length; and what ends them, with its COMMIT.
+const COPY_HEAD_BYTES = 5;
+const COPY_END_BYTES = 64;
+
 export interface DatabaseHooks {
   /** What is shown could not be stored. */
   troubled(error: WalcastError): void;
@@ -283,6 +287,7 @@ export class Database {
   copy(table: string, columns: string, lines: readonly Uint8Array[], options = ""): number {
     const sql = `COPY ${table} (${columns}) FROM STDIN ${options}`;
     this.messages.query("BEGIN READ WRITE").query(sql);
+    this.messages.reserve(lines.reduce((sum, { length }) => sum + length + COPY_HEAD_BYTES, COPY_END_BYTES));
     for (const part of lines) this.messages.copyData(part);
     this.messages.copyDone().query("COMMIT");
     const replies = this.exec(this.messages);

@@ -6,8 +6,9 @@
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-// What is kept between two uses. A large COPY makes the buffer grow once; it should not stay that large.
-const KEPT_BYTES = 1 << 20;
+// What is kept between two uses: enough for the rows that are loaded at once, so that memory is not made anew for each of many. A
+// larger COPY makes the buffer grow; it should not stay that large.
+const KEPT_BYTES = (1 << 20) + (1 << 16);
 
 /** Builds one buffer of messages. Values travel as text, formats and parameter types are left to Postgres. */
 export class Messages {
@@ -152,7 +153,8 @@ export class Messages {
     this.bytes[at + 3] = value;
   }
 
-  private reserve(count: number): void {
+  /** Makes room at once for what would else grow step by step. */
+  reserve(count: number): void {
     const needed = this.length + count;
     if (needed <= this.bytes.length) return;
     const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));

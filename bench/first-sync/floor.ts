@@ -1,6 +1,6 @@
 /**
  * The floor: a bare PGlite in a fresh process takes the same bytes from memory, in one COPY, and gets its primary key
- * afterwards.
+ * afterwards. `prepared`: the files of an empty one that it begins with, as a client's does; without, it makes them (`initdb`).
  */
 import { readFile } from "node:fs/promises";
 import { PGlite } from "@electric-sql/pglite";
@@ -9,12 +9,14 @@ import { execute } from "../pglite.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { addKey, createTable, digestOf, type Loaded } from "./rows.ts";
 
-const [file = "", table = ""] = process.argv.slice(2);
+const [file = "", table = "", prepared = ""] = process.argv.slice(2);
 const lines = await readFile(file);
 const messages = new Messages();
 
+const loadDataDir = prepared === "" ? undefined : new Blob([await readFile(prepared)]);
+
 const started = performance.now();
-const pglite = await PGlite.create("memory://");
+const pglite = await PGlite.create("memory://", loadDataDir ? { loadDataDir } : {});
 whenDismissed(() => pglite.close());
 execute(pglite, messages.query("select 1").take());
 const opened = performance.now();
