@@ -61,8 +61,8 @@ const XLOG_DATA = 0x77; // 'w'
 const KEEPALIVE = 0x6b; // 'k'
 const MICROSECONDS_TO_2000 = 946_684_800_000_000n;
 
-// While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
-// one alone slows both sides. The same pause, again and again, while a disk has to catch up.
+// While the server is behind, or commits come thick and fast, reads are pooled: the walsender makes one send() per message, and a
+// reader that takes each one alone slows both sides. The same pause, again and again, while a disk has to catch up.
 const pauseMs = 1;
 
 // Before, a walsender that meets TRUNCATE, or a rewrite, in a transaction that is rolled back meanwhile often ends with "could
@@ -96,6 +96,7 @@ export class Stream {
   private failure: unknown;
   private stopping = false;
   private over = false;
+  private isPaused = false;
   /** Socket reads, and how many of them the next one was made to wait for. */
   reads = 0;
   pooledReads = 0;
@@ -201,7 +202,7 @@ export class Stream {
    * open. Counted in ticks: while this process has no time to read, or does not want to, it is not the server that is silent.
    */
   private tick(silentTicksMax: number): void {
-    this.silentTicks = this.connection!.stream.isPaused() ? 0 : this.silentTicks + 1;
+    this.silentTicks = this.isPaused ? 0 : this.silentTicks + 1;
     if (this.silentTicks <= silentTicksMax) return this.sendStatus(this.silentTicks > 1);
     this.fail(new WalcastError("not_streaming", "replication: nothing was heard from Postgres for wal_sender_timeout"));
     this.events.onSilence?.();
@@ -246,7 +247,7 @@ export class Stream {
     this.reads++;
     this.silentTicks = 0;
     this.handOn();
-    if (this.lag.isBehind) this.pool();
+    if (this.lag.isDense) this.pool();
     else if (this.isHeldUp) this.pause();
   }
 
@@ -274,9 +275,16 @@ export class Stream {
   private pause(): void {
     const stream = this.connection?.stream;
     if (!stream || stream.destroyed) return;
-    stream.pause();
+    this.isPaused = true;
+    handleOf(stream)?.readStop();
     clearTimeout(this.pauseTimer);
-    this.pauseTimer = setTimeout(() => (this.isHeldUp ? this.pause() : stream.resume()), pauseMs);
+    this.pauseTimer = setTimeout(() => (this.isHeldUp ? this.pause() : this.readOn()), pauseMs);
+  }
+
+  private readOn(): void {
+    this.isPaused = false;
+    const stream = this.connection?.stream;
+    if (stream && !stream.destroyed) handleOf(stream)?.readStart();
   }
 
   private get isHeldUp(): boolean {
@@ -286,6 +294,19 @@ export class Stream {
       this.events.pendingBytes() > logPendingBytesMax
     );
   }
+}
+
+interface Handle {
+  readStop(): void;
+  readStart(): void;
+}
+
+/**
+ * What the socket reads with. A stream that is paused goes on reading, into a buffer of its own, until 64 KiB are in it, and then
+ * gives out what came in one read at a time: a hundred small reads would take a hundred pauses.
+ */
+function handleOf(stream: Socket): Handle | undefined {
+  return (stream as unknown as { readonly _handle?: Handle | null })._handle ?? undefined;
 }
 
 interface ReplicationConnection {

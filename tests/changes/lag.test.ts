@@ -72,3 +72,14 @@ test("a streamed transaction is measured against its commit, not its rows", () =
   const early = lagAfter(aroundBlock("S"), aroundBlock("E"), aroundBlock("c", noon + 60 * second - 300));
   assert.equal(early.isBehind, false);
 });
+
+test("commits that come thick and fast are dense until one comes alone, whether or not the server is behind", () => {
+  const committed = (...times: readonly number[]): Lag => lagAfter(...times.map((at) => message(at + 100, at)));
+  const every = (us: number, from = noon): number[] => Array.from({ length: 40 }, (_, commit) => from + commit * us);
+  assert.equal(committed(...every(400)).isDense, true);
+  assert.equal(committed(...every(400)).isBehind, false);
+  assert.equal(committed(...every(600)).isDense, false);
+  assert.equal(committed(...every(400).slice(0, 20)).isDense, false);
+  assert.equal(committed(...every(400), noon + second).isDense, false);
+  assert.equal(lagAfter(message(noon + 20_000, noon), message(noon + 20_001)).isDense, true);
+});
