@@ -1,6 +1,8 @@
 /** PGlite as bare as it gets: bytes in, bytes out, without the parsing that its `execProtocolRaw` does beside. */
 import assert from "node:assert/strict";
-import type { PGlite } from "@electric-sql/pglite";
+import fs from "node:fs";
+import type { PGlite, PGliteOptions } from "@electric-sql/pglite";
+import { preparedFile } from "../client-sdk/storage/empty.ts";
 
 /** Runs messages of the frontend/backend protocol to their end and gives the replies. */
 export function execute(pglite: PGlite, messages: Uint8Array): Buffer {
@@ -12,4 +14,10 @@ export function execute(pglite: PGlite, messages: Uint8Array): Buffer {
   const bytes = Buffer.concat(replies);
   assert.equal(bytes.at(-6), 0x5a, "PGlite ends by saying that it is ready");
   return bytes;
+}
+
+/** It begins with the files that our replicas begin with: making others takes a second, and is measured nowhere. */
+export function prepared(): Pick<PGliteOptions, "loadDataDir"> {
+  const loadDataDir = preparedFile(fs);
+  return loadDataDir ? { loadDataDir } : {};
 }

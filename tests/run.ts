@@ -15,8 +15,9 @@ if (major) process.env.WALCAST_TEST_POSTGRES_MAJOR = major;
 
 const named = process.argv.slice(2).filter((argument) => !isMajor(argument));
 const files = named.some((argument) => !argument.startsWith("-")) ? named : [...named, "tests/**/*.test.ts"];
-// A test that hangs is a failure with a name, not a run that never ends.
-const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=2"];
+// A test that hangs is a failure with a name, not a run that never ends. A third of the time a file waits for something: three
+// of them at once keep two cores busy.
+const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=3"];
 
 prepareEmptyReplica();
 const cluster = await startSharedCluster();

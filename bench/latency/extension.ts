@@ -10,12 +10,13 @@ import { decodeMessage, Message } from "../../engine/changes/pgoutput.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { Arrivals } from "./arrivals.ts";
 import { columns, createTable, insertRows } from "./rows.ts";
+import { prepared } from "../pglite.ts";
 
 const [port = "", commits = "", table = "", rows = "", top = ""] = process.argv.slice(2);
 const arrivals = new Arrivals(Number(commits));
 const message = new Message();
 
-const replica = await PGlite.create("memory://", { extensions: { live } });
+const replica = await PGlite.create("memory://", { ...prepared(), extensions: { live } });
 await replica.exec(
   `${createTable(table)}; ${insertRows(table, Number(rows))}; create index on ${table} (created_at desc)`,
 );

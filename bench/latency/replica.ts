@@ -8,7 +8,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { WebSocket } from "ws";
 import { Messages } from "../../client-sdk/wire.ts";
 import { decodeMessage, Message } from "../../engine/changes/pgoutput.ts";
-import { execute } from "../pglite.ts";
+import { execute, prepared } from "../pglite.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { Arrivals, marksIn } from "./arrivals.ts";
 import { columns, createTable, insertRows } from "./rows.ts";
@@ -18,7 +18,7 @@ const arrivals = new Arrivals(Number(commits));
 const messages = new Messages();
 const message = new Message();
 
-const replica = await PGlite.create("memory://");
+const replica = await PGlite.create("memory://", prepared());
 await replica.exec(
   `${createTable(table)}; ${insertRows(table, Number(rows))}; create index on ${table} (created_at desc)`,
 );

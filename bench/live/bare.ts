@@ -1,7 +1,7 @@
 /** A bare PGlite with the orders and prepared statements: what the same work costs at the least. It makes no objects and compares nothing. */
 import { PGlite } from "@electric-sql/pglite";
 import { Messages } from "../../client-sdk/wire.ts";
-import { execute } from "../pglite.ts";
+import { execute, prepared } from "../pglite.ts";
 import { copyLines, createTable, upsert } from "./orders.ts";
 
 export class Bare {
@@ -13,7 +13,7 @@ export class Bare {
   }
 
   static async open(rows: number): Promise<Bare> {
-    const bare = new Bare(await PGlite.create("memory://"));
+    const bare = new Bare(await PGlite.create("memory://", prepared()));
     await bare.pglite.exec(createTable);
     bare.messages.query("COPY orders FROM STDIN");
     for (const lines of copyLines(rows)) bare.messages.copyData(lines);

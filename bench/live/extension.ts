@@ -2,6 +2,7 @@
 import { PGlite, type PGliteInterfaceExtensions } from "@electric-sql/pglite";
 import { live } from "@electric-sql/pglite/live";
 import { copyLines, createTable, order, upsert } from "./orders.ts";
+import { prepared } from "../pglite.ts";
 
 type LivePGlite = PGlite & PGliteInterfaceExtensions<{ live: typeof live }>;
 
@@ -14,7 +15,7 @@ export class Extension {
   }
 
   static async open(rows: number): Promise<Extension> {
-    const pglite = await PGlite.create("memory://", { extensions: { live } });
+    const pglite = await PGlite.create("memory://", { ...prepared(), extensions: { live } });
     await pglite.exec(createTable);
     await pglite.query("COPY orders FROM '/dev/blob'", [], { blob: new Blob(copyLines(rows) as BlobPart[]) });
     return new Extension(pglite);

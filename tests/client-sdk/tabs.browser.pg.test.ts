@@ -6,6 +6,7 @@ import type { Client, LiveQuery } from "../../client-sdk/index.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { Random } from "../shapes/generate.ts";
 import { launchWithProfile } from "../support/browser.ts";
+import { type Example, examplesOf, scriptOf } from "../support/examples.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
@@ -296,4 +297,27 @@ test("five tabs that open, close and crash at random lose nothing, and never hav
     );
   }
   await until(isOneClient);
+});
+
+test("docs/offline.md: its examples, run in a page as they stand there", async (t) => {
+  const tabs = new Tabs(t, "idb");
+  const [stored, persisted, offline, ...others] = await examplesOf("docs/offline.md");
+  assert.deepEqual(others, []);
+  const run = async (page: Page, one: Example, given: string, answer: string, replaced = {}): Promise<unknown> => {
+    const script = (await scriptOf(one, replaced)).replace(/^import .*$/m, "");
+    return page.evaluate(`(async () => { ${given}\n${script}\nreturn ${answer}; })()`);
+  };
+  const shapes = "const shapes = { orders: { table: 'orders' } };";
+  const ids = "await client.query('SELECT id FROM orders ORDER BY id').finally(() => client.close())";
+  const shop = { "wss://example.com": world.engine.url };
+  const page = await tabs.open();
+  assert.deepEqual(await run(page, stored!, shapes, ids, shop), [{ id: 1 }, { id: 2 }]);
+  assert.equal(typeof (await run(page, persisted!, "", "isKept")), "boolean");
+
+  const user = `${shapes} const url = "${world.engine.url}"; const session = { userId: "ada" };`;
+  const online = `${user} const fetchToken = async () => "token";`;
+  assert.deepEqual(await run(page, offline!, online, `(await client.preload(), ${ids})`), [{ id: 1 }, { id: 2 }]);
+  const later = await tabs.open();
+  const without = `${user} const fetchToken = async () => { throw new Error("no network"); };`;
+  assert.deepEqual(await run(later, offline!, without, ids), [{ id: 1 }, { id: 2 }]);
 });

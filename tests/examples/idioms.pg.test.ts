@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createClient } from "../../client-sdk/index.ts";
 import type { Engine } from "../../engine/index.ts";
+import { pay, seePaid } from "../../examples/await-your-write/pay.ts";
 import { tellReady } from "../../examples/channels/shipping.ts";
+import { follow } from "../../examples/durable-streams/orders.ts";
 import { goOn } from "../../examples/seeding/page.ts";
 import { start } from "../../examples/seeding/server.ts";
 import { dropSlot, type TestDatabase, testDatabase } from "../support/postgres.ts";
@@ -66,4 +68,36 @@ test("channels: a line for each order that comes to match, and for each that no 
   assert.deepEqual(lines.slice(0, 2), ["order 1 is ready", "order 3 is ready"]);
   assert.match(lines[2]!, /^order 1 left at \d{4}-.*Z$/);
   stop();
+});
+
+test("await your write: the replica has it when the promise says so, and says that it was rolled back where it was", async (t) => {
+  await db.query("insert into orders values (10, 'new')");
+  const client = createClient({ url, shapes: { orders: { table: "orders" } } });
+  t.after(() => client.close());
+  await client.preload();
+  assert.deepEqual(await seePaid(client, await pay(db.pool, 10), 10), { id: 10, status: "paid" });
+  await assert.rejects(pay(db.pool, 11), /no order 11/);
+  const writer = await db.pool.connect();
+  await writer.query("begin");
+  const { rows } = await writer.query<{ xid: string }>(
+    "update orders set status = 'lost' where id = 10 returning pg_current_xact_id()::text as xid",
+  );
+  await writer.query("rollback");
+  writer.release();
+  await assert.rejects(seePaid(client, rows[0]!.xid, 10), { code: "transaction_aborted" });
+});
+
+test("durable streams: the protocol's own client shows the orders, commit by commit, and a table that was emptied as empty", async (t) => {
+  await db.query("delete from orders");
+  await db.query("insert into orders values (20, 'new')");
+  const shown: string[] = [];
+  const stop = await follow(engine.url, (lines) => shown.push(lines.join()));
+  t.after(stop);
+  assert.deepEqual(shown, ["20: new"]);
+  await db.query("begin; update orders set status = 'paid'; insert into orders values (21, 'new'); commit");
+  await until(() => shown.at(-1) === "20: paid,21: new");
+  await db.query("begin; insert into orders values (22, 'new'); rollback");
+  await db.query("truncate orders");
+  await until(() => shown.at(-1) === "");
+  assert.deepEqual(shown, ["20: new", "20: paid,21: new", ""]);
 });

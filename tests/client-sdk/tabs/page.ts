@@ -1,5 +1,5 @@
 /** The page of tabs.browser.pg.test.ts: a client on a replica that all tabs share, and what it has shown. */
-import { type Client, createClient } from "../../../client-sdk/index.ts";
+import { askToPersist, type Client, createClient } from "../../../client-sdk/index.ts";
 
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
@@ -17,7 +17,8 @@ const shown: string[] = [];
 const heard: unknown[] = [];
 live.subscribe((rows) => shown.push(rows.map(({ status }) => status).join()));
 client.topic("news").subscribe({ onMessage: ({ payload }) => heard.push(payload) });
-Object.assign(globalThis, { client, live, shown, heard });
+// The latter two for examples of the documentation.
+Object.assign(globalThis, { client, live, shown, heard, createClient, askToPersist });
 
 function observedWorker(): Worker {
   return new Worker(new URL("./observed-worker.ts", import.meta.url), { type: "module" });
