@@ -1,4 +1,6 @@
 /** A client in a fresh process, on a directory. Says when its live query first showed rows, and after how long it had begun. */
+// What createClient loads by itself: the floor has its PGlite loaded, too.
+import "../../client-sdk/flow.ts";
 import { createClient } from "../../client-sdk/index.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { newestOf, type Shown } from "./shown.ts";
