@@ -5,7 +5,7 @@
 import { PGlite } from "@electric-sql/pglite";
 import type { Filesystem } from "@electric-sql/pglite/basefs";
 import { WalcastError } from "../../engine/protocol.ts";
-import { beginEmpty } from "./empty.ts";
+import { beginEmpty, expectEmpty } from "./empty.ts";
 import { clearRemains, FilePool, removePool, unavailable } from "./file-pool.ts";
 import { remove } from "./indexed-db.ts";
 import { MemoryFiles } from "./memory-files.ts";
@@ -45,6 +45,7 @@ export class BrowserFiles implements Filesystem {
     if (this.kind === "opfs-ahp") this.fallback = unavailable();
     if (this.kind === "idb" || this.fallback !== undefined) return this.initPages(pglite, options);
     const isNew = await clearRemains(this.place.name);
+    if (isNew) expectEmpty();
     try {
       return await this.initPool(pglite, options);
     } catch (error) {
@@ -61,7 +62,7 @@ export class BrowserFiles implements Filesystem {
     await this.opened.initialSyncFs();
     const fs = this.pglite!.Module.FS;
     this.isNew = !fs.analyzePath(`${PGlite.paths.PGDATA}/PG_VERSION`).exists;
-    await beginEmpty(fs);
+    if (!(await beginEmpty(fs))) await this.pool?.supplyAll();
   }
 
   /** PGlite asks for it after every query of its own. */

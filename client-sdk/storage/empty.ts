@@ -17,17 +17,23 @@ interface FileSystem {
 let isTrusted = true;
 let prepared: Promise<Uint8Array | undefined> | undefined;
 
-/** Unless there is something already. */
-export async function beginEmpty(fs: FileSystem): Promise<void> {
+/** There will be a new one: what it begins with is there by then, or sooner. */
+export function expectEmpty(): void {
+  if (isTrusted) prepared ??= fetchPrepared();
+}
+
+/** Unless there is something already. False where nothing is prepared. */
+export async function beginEmpty(fs: FileSystem): Promise<boolean> {
   const root = PGlite.paths.PGDATA;
-  if (!isTrusted || fs.analyzePath(`${root}/PG_VERSION`).exists) return;
-  prepared ??= fetchPrepared();
-  const tar = await prepared;
-  if (!tar) return;
+  if (fs.analyzePath(`${root}/PG_VERSION`).exists) return true;
+  expectEmpty();
+  const tar = isTrusted ? await prepared : undefined;
+  if (!tar) return false;
   for (const { path, bytes } of entriesOf(tar)) {
     if (bytes) fs.writeFile(root + path, bytes);
     else fs.mkdirTree(root + path);
   }
+  return true;
 }
 
 /** PGlite could not begin with it. */

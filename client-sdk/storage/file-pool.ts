@@ -14,8 +14,9 @@ import { WalcastError } from "../../engine/protocol.ts";
 type InitOptions = Parameters<Filesystem["init"]>[1];
 type Directory = OpfsAhpFS["state"]["root"];
 
-// An empty replica has 335 files, a table up to six.
+// An empty replica has 335 files, a table up to six; what PGlite makes where nothing is prepared has a thousand.
 const FILES_AT_FIRST = 450;
+const FILES_UNPREPARED = 1200;
 const SPARE_FILES = 100;
 const SPARE_FILES_MIN = 60;
 // A worker that was ended lets go of its files soon, but not at once: in the middle of a script it has two seconds to
@@ -73,6 +74,11 @@ export class FilePool {
   /** Whether Postgres could soon ask for more new files than there are. */
   get isShort(): boolean {
     return this.files.state.pool.length < SPARE_FILES_MIN;
+  }
+
+  /** As many as PGlite takes to begin by itself. */
+  supplyAll(): Promise<void> {
+    return noRefusal(this.files.maintainPool(FILES_UNPREPARED));
   }
 
   /** Supplies files, and makes what was written outlast the machine. Rejects where the store is not there any more. */

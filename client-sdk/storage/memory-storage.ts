@@ -1,7 +1,7 @@
 /** A replica in memory: nothing of it survives its process. */
 import { PGlite } from "@electric-sql/pglite";
 import { EmscriptenBuiltinFilesystem } from "@electric-sql/pglite/basefs";
-import { beginEmpty } from "./empty.ts";
+import { beginEmpty, expectEmpty } from "./empty.ts";
 import { alwaysCurrent, type Storage, type StorageInspection } from "./storage.ts";
 
 /**
@@ -25,6 +25,7 @@ export class MemoryStorage implements Storage {
   readonly isNew = true;
 
   create(): PGlite {
+    expectEmpty();
     return new PGlite({ fs: new MemoryFiles(), startParams });
   }
 

@@ -263,6 +263,27 @@ test("opfs-ahp:// in a page is refused; in a worker that gets too few files it i
   assert.deepEqual(await ids(client, "orders"), [17]);
 });
 
+test("files that their last owner still has open are waited for; where nothing is prepared, there are enough for Postgres' own", async (t) => {
+  const peer = await Peer.start(t);
+  const page = await newPage(t);
+  await page.context().route(/empty/, (route) => route.abort());
+  const first = new Remote(page, "inWorker");
+  await first.call("open", options(peer, "opfs-ahp://shop"));
+  const connection = await peer.greeted();
+  connection.commits(17n, insertAt(await load(connection), 17n));
+  await first.call("awaitPosition", text(17n));
+  const other = await page.context().newPage();
+  await other.goto(url);
+  const second = new Remote(other, "inWorker");
+  // As whoever has robbed the first of its lock, and comes before the files are free.
+  await second.call("open", options(peer, "opfs-ahp://shop"));
+  await until(async () => (await second.call("refusals")) > 0);
+  await first.kill();
+  await second.call("preload");
+  assert.deepEqual(await ids(second, "orders"), [17]);
+  assert.equal((await second.call("inspect")).lastError, undefined);
+});
+
 test("files that are deleted while they are in use: that is said, nothing hangs, and the next client loads them again", async (t) => {
   const peer = await Peer.start(t);
   const client = new Remote(await newPage(t), "inWorker");

@@ -4,8 +4,15 @@ import { WalcastClient } from "../../../client-sdk/client.ts";
 
 let client: WalcastClient<unknown, string> | undefined;
 
+let refusals = 0;
+
+interface FileHandle {
+  createSyncAccessHandle(): Promise<unknown>;
+}
+
 export const commands = {
   open(options: ClientOptions): void {
+    countRefusals();
     client = new WalcastClient(options);
   },
   async preload(): Promise<void> {
@@ -16,9 +23,11 @@ export const commands = {
   flush: () => client!.flush(),
   awaitPosition: (position: string) => client!.awaitPosition(position),
   close: () => client!.close(),
+  /** How many files this worker was not given. */
+  refusals: () => refusals,
   /** As a browser that opens no more files than that. */
   allowFiles(count: number): void {
-    const { prototype } = FileSystemFileHandle as unknown as { prototype: { createSyncAccessHandle(): unknown } };
+    const { prototype } = FileSystemFileHandle as unknown as { prototype: FileHandle };
     const create = prototype.createSyncAccessHandle;
     prototype.createSyncAccessHandle = async function (): Promise<unknown> {
       if (count-- <= 0) throw new DOMException("too many", "InvalidStateError");
@@ -26,6 +35,17 @@ export const commands = {
     };
   },
 } satisfies Record<string, (argument: never) => unknown>;
+
+function countRefusals(): void {
+  const { prototype } = FileSystemFileHandle as unknown as { prototype: Partial<FileHandle> };
+  const create = prototype.createSyncAccessHandle;
+  if (!create) return;
+  prototype.createSyncAccessHandle = function (): Promise<unknown> {
+    const handle = create.call(this as FileHandle);
+    handle.catch(() => refusals++);
+    return handle;
+  };
+}
 
 export type Commands = typeof commands;
 
