@@ -31,10 +31,10 @@ export const peers: Bench<Parameters> = {
   real: {
     callback: {
       rounds: 3,
-      commits: 700,
-      warmUp: 300,
+      commits: 1_300,
+      warmUp: 800,
       pauseMs: 1,
-      callbackPauseMs: 20,
+      callbackPauseMs: 8,
       rows: 10_000,
       top: 50,
       pollMs: 200,
