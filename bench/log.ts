@@ -103,6 +103,8 @@ class Contender {
     for (const [index, batch] of batches.entries()) {
       const before = log.pendingBytes;
       log.append(batch);
+      // Somebody waits for it, or more would be gathered for a while.
+      void log.flushed();
       if (index === 1) this.recordBytes = Math.round((log.pendingBytes - before) / batch.length);
       if (index % 100 === 99) this.checkpoint();
       // One batch is on its way to the disk, and one waits: each gets a write and a sync of its own.
