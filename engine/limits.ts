@@ -13,6 +13,13 @@ export interface Limits {
   readonly subscribesPerSecond: number;
   /** UTF-8 bytes of a subscription's `where` and of its params as JSON, each. No text of more than 64 KiB is parsed, whatever this says. */
   readonly whereBytes: number;
+  /** Of all conditions of a connection that are longer than 512 characters, with their params. */
+  readonly whereBytesPerConnection: number;
+  /**
+   * That all conditions of a connection ask of a change, beside what the index finds: a list is one, and what is computed one for
+   * every 40 characters of its SQL.
+   */
+  readonly comparisonsPerConnection: number;
   /** The largest message a client may send. */
   readonly messageBytes: number;
   /** How deep arrays and objects may lie in one another in a message; more is not parsed. */
@@ -66,6 +73,10 @@ const limitDefaults: Limits = {
   subscribesPerSecond: 1_000,
   // Parsing is linear in this, and a list of a thousand uuids fits.
   whereBytes: 64 * 1024,
+  // Each value of a list takes some hundred bytes of memory, so all of these take about 20 MiB.
+  whereBytesPerConnection: 512 * 1024,
+  // Ten for each shape. They take a change at most about a millisecond, of which everybody else has to wait.
+  comparisonsPerConnection: 2_000,
   // Room for a subscribe message with its where and params at their limits.
   messageBytes: MiB,
   // A message has four levels, and no parameter has more than one of its own.

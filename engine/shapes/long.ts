@@ -18,13 +18,18 @@ export function isLonger(values: readonly unknown[], lengthMax: number): boolean
   return lengthLeft(values, lengthMax) < 0;
 }
 
-function lengthLeft(value: unknown, length: number): number {
+/** About how long their JSON is. */
+export function lengthOf(values: readonly unknown[]): number {
+  return -lengthLeft(values, 0, -Infinity);
+}
+
+function lengthLeft(value: unknown, length: number, enough = 0): number {
   if (typeof value !== "object" || value === null) return length - String(value).length;
   const parts: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
   let left = length;
   for (const part of parts) {
-    left = lengthLeft(part, left - 1);
-    if (left < 0) break;
+    left = lengthLeft(part, left - 1, enough);
+    if (left < enough) break;
   }
   return left;
 }

@@ -10,12 +10,19 @@
 import type { Tuple } from "../changes/tuple.ts";
 import { Alone, type Bucket, type Candidate, Entry, type Item } from "./index/bucket.ts";
 import { isAnywhere, type Place, placesOf, type Point, restOf } from "./index/cover.ts";
+import { Filing } from "./index/filing.ts";
 import { type Group, groupFor, type Spot } from "./index/group.ts";
 import { isBounded } from "./index/range.ts";
 import { type Residue, Residues } from "./index/residue.ts";
+import { inSlices } from "./index/slices.ts";
 import { isReadable } from "./where/column.ts";
 import type { Node } from "./where/node.ts";
 import type { Predicate } from "./where.ts";
+
+/** With more places than this, a predicate is put into the index and taken out of it little by little, */
+const placesAtOnceMax = 256;
+/** where there are more such predicates than this: a few of them are as well tried for every row. */
+const triedMax = 8;
 
 /** So many combinations of columns are looked up for a row; what comes later is filed under one of its columns. */
 const combinationsMax = 64;
@@ -27,6 +34,8 @@ export class PredicateIndex<T> {
   private readonly anywhere = new Set<Item<T>>();
   /** Of the values that do not lie in a place by themselves. */
   private readonly entries = new Map<T, Entry<T>>();
+  /** Of the values whose predicate has thousands of places. */
+  private readonly filings = new Map<T, Filing<T>>();
   private readonly residues = new Residues();
   private visits = 0;
   private readonly alone = new Alone<T>();
@@ -43,6 +52,8 @@ export class PredicateIndex<T> {
     const { node } = predicate;
     const places = placesOf(node);
     if (places.length === 0) return;
+    if (places.length > placesAtOnceMax && !places.some(isAnywhere))
+      return this.addLittleByLittle(predicate, places, value);
     const spots = places.some(isAnywhere) ? [] : this.spotsFor(places);
     const residue = this.residueOf(
       predicate,
@@ -56,6 +67,8 @@ export class PredicateIndex<T> {
   }
 
   delete(predicate: Predicate, value: T): void {
+    const filing = this.filings.get(value);
+    if (filing) return this.deleteLittleByLittle(filing, value);
     const places = placesOf(predicate.node);
     const entry = this.entries.get(value);
     this.unfile(places, entry ?? value);
@@ -83,9 +96,42 @@ export class PredicateIndex<T> {
   };
 
   private visitOnce(entry: Entry<T>): void {
-    if (entry.seen === this.visits) return;
+    if (entry.seen === this.visits || entry.isGone) return;
     entry.seen = this.visits;
     this.visit(entry);
+  }
+
+  /** Until it lies in all of its places it is tried for every row. */
+  private addLittleByLittle(predicate: Predicate, places: readonly Place[], value: T): void {
+    const filing = new Filing(new Entry<T>(value, this.residues.use(predicate.node, predicate)), places);
+    this.filings.set(value, filing);
+    this.anywhere.add(filing.entry);
+    if (this.filings.size > triedMax) this.goOn(filing);
+  }
+
+  private deleteLittleByLittle(filing: Filing<T>, value: T): void {
+    const { entry } = filing;
+    this.filings.delete(value);
+    this.anywhere.delete(entry);
+    this.residues.release(entry.residue);
+    entry.isGone = true;
+    filing.isWanted = false;
+    this.goOn(filing);
+  }
+
+  private goOn(filing: Filing<T>): void {
+    if (filing.isUnderWay || filing.isDone) return;
+    filing.isUnderWay = true;
+    inSlices(() => {
+      const { entry } = filing;
+      filing.step(
+        (places) => this.file(this.spotsFor(places), entry),
+        (places) => this.unfile(places, entry),
+      );
+      filing.isUnderWay = !filing.isDone;
+      if (filing.isDone) this.anywhere.delete(entry);
+      return filing.isUnderWay;
+    });
   }
 
   private residueOf(predicate: Predicate, node: Node, isCovered: boolean): Residue | undefined {

@@ -13,7 +13,16 @@ import { isLong, keepNode, keptNode, longKey } from "./long.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
 import { Recent } from "./recent.ts";
 import type { Node } from "./where/node.ts";
-import { both, compileWhere, everything, isConstant, type Predicate, predicateFrom, selection } from "./where.ts";
+import {
+  both,
+  compileVetted,
+  compileWhere,
+  everything,
+  isConstant,
+  type Predicate,
+  predicateFrom,
+  selection,
+} from "./where.ts";
 
 /**
  * While no row of it changes a shape is little more than its parameters: there may be a million. What it has in common
@@ -29,13 +38,19 @@ export class Shape {
   private readonly ruleParams: readonly unknown[];
   private readonly kept: Node | undefined;
 
-  /** Throws where the request is refused. */
-  constructor(access: Access, where: string | undefined, params: readonly unknown[], ruleParams: readonly unknown[]) {
+  /** Throws where the request is refused. `vetted`: of this very request, of the table as it is. */
+  constructor(
+    access: Access,
+    where: string | undefined,
+    params: readonly unknown[],
+    ruleParams: readonly unknown[],
+    vetted?: string,
+  ) {
     this.access = access;
     this.where = where;
     this.params = params;
     this.ruleParams = ruleParams;
-    this.kept = isLong(where, params, ruleParams) ? this.keep() : undefined;
+    this.kept = isLong(where, params, ruleParams) ? this.keep(vetted) : undefined;
     const predicate = this.kept ? predicateFrom({ node: this.kept }) : this.makePredicate();
     requireIdentity(access, predicate);
     this.digest = digestOf(meaningOf(access, predicate));
@@ -84,19 +99,26 @@ export class Shape {
     return latest.node;
   }
 
-  private keep(): Node {
+  private keep(vetted: string | undefined): Node {
     const key = longKey(this.where, this.params, this.ruleParams);
     const known = keptNode(this.access, key);
     if (known) return known;
-    const { node } = this.makePredicate();
+    const { node } = this.makePredicate(vetted);
     keepNode(this.access, key, node);
     return node;
   }
 
-  private makePredicate(): Predicate {
-    const { table, isVisible, ruleText } = this.access;
-    const where = this.where === undefined ? everything : compileWhere(this.where, this.params, table, isVisible);
+  private makePredicate(vetted?: string): Predicate {
+    const { table, ruleText } = this.access;
+    const where = this.where === undefined ? everything : this.compile(this.where, vetted);
     return selection(ruleText === undefined ? where : both(compileRule(ruleText, this.ruleParams, table), where));
+  }
+
+  private compile(where: string, vetted: string | undefined): Predicate {
+    const { table, isVisible } = this.access;
+    return vetted === undefined
+      ? compileWhere(where, this.params, table, isVisible)
+      : compileVetted(vetted, where, this.params, table, isVisible);
   }
 }
 
@@ -115,10 +137,11 @@ export function resolveShape(
   rule: Sql | true,
   readable: readonly string[] | undefined,
   changes: boolean,
+  vetted?: string,
 ): Shape {
   const access = accessTo(table, { asked: request.columns, readable, ruleText: textOf(rule), changes });
   const where = request.where && texts.get(request.where, () => request.where!);
-  return new Shape(access, where, copied(request.params), paramsOf(rule));
+  return new Shape(access, where, copied(request.params), paramsOf(rule), vetted);
 }
 
 /** Whether `resolveShape` would read a condition that nobody else has, and whose length a client chose. */

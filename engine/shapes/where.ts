@@ -9,11 +9,12 @@ import type { Tuple } from "../changes/tuple.ts";
 import { compile, type Matches } from "./where/compile.ts";
 import { type Node, columnsRead, constant } from "./where/node.ts";
 import { guarded, selecting } from "./where/selecting.ts";
-import { parseWhere } from "./where/parse.ts";
-import { resolve } from "./where/resolve.ts";
+import { packTree } from "./where/packed.ts";
+import { parsedElsewhere, parseWhere } from "./where/parse.ts";
+import { resolve, resolveVetted } from "./where/resolve.ts";
 
 export { EvaluationFailed } from "./where/numeric.ts";
-export { checkLimits, handOver, loadParser } from "./where/parse.ts";
+export { checkLimits, loadParser } from "./where/parse.ts";
 
 export interface Predicate {
   /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */
@@ -48,7 +49,7 @@ export function compileWhere(
   return predicateOf(resolve(expression, { table, params, isVisible, positionOf }));
 }
 
-/** For another thread: throws what compileWhere would, or gives what makes it parse nothing once it was handed over. */
+/** For another thread: throws what compileWhere would, or gives what compileVetted makes the same predicate of, in little time. */
 export function vetWhere(
   where: string,
   params: readonly unknown[],
@@ -56,8 +57,21 @@ export function vetWhere(
   isVisible: (position: number) => boolean,
 ): string {
   const { expression, positionOf } = parseWhere(where);
-  resolve(expression, { table, params, isVisible, positionOf });
-  return JSON.stringify(expression);
+  const nodes = new Map<unknown, Node>();
+  resolve(expression, { table, params, isVisible, positionOf }, nodes);
+  return packTree(expression, nodes);
+}
+
+/** With the same arguments, of the same version of the table. */
+export function compileVetted(
+  vetted: string,
+  where: string,
+  params: readonly unknown[],
+  table: Table,
+  isVisible: (position: number) => boolean = () => true,
+): Predicate {
+  const { expression, positionOf } = parsedElsewhere(where, vetted);
+  return predicateOf(resolveVetted(expression, { table, params, isVisible, positionOf }));
 }
 
 /** The rule comes first: `where` never sees a row that does not pass it, neither here nor in SQL. */

@@ -22,6 +22,7 @@ import {
 import type { MessageShape } from "../shapes/message-shape.ts";
 import { shapeFor } from "./access.ts";
 import { Rate, type Tally } from "./bounds.ts";
+import { Budget } from "./budget.ts";
 import { Awaits } from "./awaits.ts";
 import { Credentials } from "./credentials.ts";
 import { Feed } from "./feed.ts";
@@ -64,6 +65,7 @@ export class Session {
   private readonly credentials: Credentials;
   private isAuthenticating = false;
   private readonly subscribes: Rate;
+  private readonly budget: Budget;
   /** From a cookie, for a hello that has none. */
   private readonly token: string | undefined;
   private lastId = 0;
@@ -76,6 +78,7 @@ export class Session {
     const { limits } = services.config;
     const { subscribesPerSecond: rate, shapesPerConnection } = limits;
     this.subscribes = new Rate(rate, Math.max(rate * 10, shapesPerConnection * 2));
+    this.budget = new Budget(limits);
     this.credentials = new Credentials({
       authenticator: services.config.auth,
       users,
@@ -286,7 +289,11 @@ export class Session {
     const lane = this.openLane(id, identity, {
       changes,
       shown,
-      resolve: (auth) => shapeFor(this.services, request, auth, changes, this),
+      resolve: async (auth) => {
+        const shape = await shapeFor(this.services, request, auth, changes, this);
+        this.budget.take(id, request, shape);
+        return shape;
+      },
     });
     if (lane && identity === undefined) void lane.load(load);
   }
@@ -335,7 +342,10 @@ export class Session {
       ...options,
       id,
       auth: () => this.credentials.auth,
-      onEnded: () => this.lanes.delete(id),
+      onEnded: () => {
+        this.lanes.delete(id);
+        this.budget.release(id);
+      },
     });
     this.lanes.set(id, lane);
     if (identity !== undefined) this.comparing.push(lane.resume(identity));

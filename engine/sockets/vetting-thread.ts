@@ -9,14 +9,14 @@ import type { Answer, Question } from "./vetting.ts";
 assert(parentPort, "this runs as a thread");
 const port = parentPort;
 // What it does can wait, and on a machine with few cores it would be in the way. Elsewhere this means the whole process.
-if (process.platform === "linux") setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+if (process.platform === "linux") setPriority(constants.priority.PRIORITY_LOW);
 await loadParser();
 port.on("message", (question: Question) => port.postMessage(answerTo(question)));
 
 function answerTo({ where, params, table, readable }: Question): Answer {
   const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
   try {
-    return { kind: "passed", expression: vetWhere(where, params, table, isVisible) };
+    return { kind: "passed", vetted: vetWhere(where, params, table, isVisible) };
   } catch (error) {
     if (error instanceof WalcastError) return { kind: "refused", error: error.toJSON() };
     return { kind: "failed", message: error instanceof Error ? `${error.stack}` : String(error) };

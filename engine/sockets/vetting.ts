@@ -1,7 +1,7 @@
 /**
  * Long conditions are read in a thread of their own first, which takes milliseconds in which nobody else would be served; not
  * those that their tokens alone refuse. What the thread refuses costs nobody else anything; of what it lets pass it has done
- * the longer half. It starts when it is first needed, and anew should it end: what it was at is refused then, as it would end
+ * nearly all. It starts when it is first needed, and anew should it end: what it was at is refused then, as it would end
  * it again.
  */
 import { extname } from "node:path";
@@ -10,7 +10,7 @@ import type { Logger } from "pino";
 import type { Table } from "../changes/table.ts";
 import { type ErrorJson, type ShapeRequest, WalcastError } from "../protocol.ts";
 import { FairQueue } from "./fair-queue.ts";
-import { checkLimits, handOver } from "../shapes/where.ts";
+import { checkLimits } from "../shapes/where.ts";
 
 export interface Question {
   readonly where: string;
@@ -21,7 +21,7 @@ export interface Question {
 }
 
 export type Answer =
-  | { readonly kind: "passed"; readonly expression: string }
+  | { readonly kind: "passed"; readonly vetted: string }
   | { readonly kind: "refused"; readonly error: ErrorJson }
   | { readonly kind: "failed"; readonly message: string };
 
@@ -55,18 +55,18 @@ export class Vetting {
     this.waiting = new FairQueue(this.bounds.waitingMax);
   }
 
-  /** Throws as `resolveShape` does where the condition is refused; afterwards that is best called at once. Takes turns by `asker`. */
+  /** Throws as `resolveShape` does where the condition is refused, and gives what makes that take little time. Takes turns by `asker`. */
   async vet(
     asker: object,
     { where = "", params = [] }: ShapeRequest,
     table: Table,
     readable: readonly string[] | undefined,
-  ): Promise<void> {
+  ): Promise<string> {
     checkLimits(where);
     const answer = await this.ask(asker, { where, params, table, readable });
     if (answer.kind === "failed") throw new Error(answer.message);
     if (answer.kind === "refused") throw new WalcastError(answer.error.code, answer.error.message, answer.error);
-    handOver(where, answer.expression);
+    return answer.vetted;
   }
 
   /** It is not there any more. */

@@ -77,6 +77,36 @@ for (const seed of [1, 2, 3, 4, 5]) {
   });
 }
 
+test("lists of thousands are found at any moment while they are filed and taken out, in turns that are short", async () => {
+  const index = new PredicateIndex<number>();
+  const lists = Array.from({ length: 20 }, (_, value) =>
+    compileWhere("id = ANY($1) OR small = $2", [Array.from({ length: 3_000 }, (_, i) => i * 20 + value), value], table),
+  );
+  const present = new Map<number, Predicate>();
+  const check = (): void => {
+    for (const id of [0, 8, 9, 19, 20, 59_999, 60_000])
+      assertAgrees(index, present, rowOf({ id: String(id), small: "3" }));
+  };
+  const turns = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      check();
+    }
+  };
+  for (const value of lists.keys()) toggle(index, present, value, lists[value]!);
+  check();
+  while (index.unindexed > 18) await turns(1);
+  // One of these is filed, one is on its way, one waits, and one comes back.
+  for (const value of [8, 9, 19, 9, 0]) toggle(index, present, value, lists[value]!);
+  check();
+  await turns(5);
+  while (index.unindexed > 8) await turns(1);
+  assert.ok(visited(index, rowOf({ id: "1", small: "0" })).length < 10);
+  for (const [value, predicate] of present) index.delete(predicate, value);
+  assert.equal(index.unindexed, 0);
+  assert.deepEqual(visited(index, rowOf({ id: "7", small: "3" })), []);
+});
+
 function accepted(conditions: Conditions, count: number): Predicate[] {
   const rules = ["id = 1", "paid", "amount > 0"].map((rule) => compileWhere(rule, [], table));
   const predicates: Predicate[] = [everything, nothing];

@@ -541,8 +541,15 @@ const tooMuch: [what: string, where: string][] = [
   ["CASE in CASE", `${"CASE WHEN paid AND ".repeat(3000)}paid`],
   ["a chain of UNIONs", `id IN (SELECT 1${" UNION SELECT 1 AND 2".repeat(3000)})`],
   ["a chain of VALUES", `id IN (VALUES (1),(1)${" UNION VALUES (1),(1)".repeat(3000)})`],
-  ["more than 10,000 operands", `paid${" OR paid".repeat(7_000)}${" OR id=1".repeat(900)}`],
+  ["8,000 ORs", `id=1${" OR 1=1".repeat(8_000)}`],
+  ["1,000 ORs", `paid${" OR paid".repeat(1_000)}`],
+  ["1,001 columns, constants and operators", `paid${" OR id=1".repeat(333)} OR paid`],
   ["10,001 constants in a list", `id IN (${"1,".repeat(10_000)}1)`],
+  ["10,001 elements in an array", `id = ANY(ARRAY[${"1,".repeat(10_000)}1])`],
+  ["10,001 elements in a literal", `id = ANY('{${"1,".repeat(10_000)}1}')`],
+  ["1,000 comparisons by a list", `id + 1 IN (${"1,".repeat(999)}1)`],
+  ["1,000 patterns in a list", `name LIKE ANY('{${"%a%,".repeat(999)}%a%}')`],
+  ["10,000 arguments", `greatest(${"id,".repeat(9_999)}id) = 1`],
   ["a constant of too many digits", `amount = 1e1000${"*1e1000".repeat(60)}`],
   ["64 KiB of text", `name = '${"x".repeat(65_536)}'`],
 ];
@@ -558,6 +565,19 @@ test("an array of 10,001 parameters is refused by name", () => {
   assert.throws(() => compileWhere("id = ANY($1)", [Array.from({ length: 10_001 }, (_, i) => i)], table), {
     code: "where_unsupported",
   });
+});
+
+test("what a row is compared with as a whole is bounded by its length", () => {
+  const numbers = (count: number): string => Array.from({ length: count }, (_, i) => 1000 + i).join();
+  const json = tableOf([column("doc", "jsonb"), column("tags", "int4[]")]);
+  for (const [before, after] of [
+    ["doc @> '[", "]'"],
+    ["tags @> '{", "}'"],
+    ["tags @> ARRAY[", "]"],
+  ] as const) {
+    compileWhere(`${before}${numbers(1_000)}${after}`, [], json);
+    assert.throws(() => compileWhere(`${before}${numbers(2_000)}${after}`, [], json), { code: "where_unsupported" });
+  }
 });
 
 test("a list of 9,000 values is taken, and finds its values", () => {

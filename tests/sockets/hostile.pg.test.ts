@@ -54,6 +54,8 @@ describe("hostile input", () => {
           connectionsPerUser: perUser,
           shapesPerConnection: shapes,
           subscribesPerSecond: perSecond,
+          whereBytesPerConnection: 70_000,
+          comparisonsPerConnection: 500,
         },
       },
       `create table orders (id int primary key, tenant text, name text, salary int, tags text[], hidden_note text default 's3cr3t-hidden');
@@ -319,6 +321,12 @@ describe("hostile input", () => {
       { table, where: "id = any($1)", params: [Array.from({ length: 20_000 }, (_, i) => i)] },
       "too_large",
     ],
+    ["50,000 ORs", { table, where: `true${"or true".repeat(50_000)}`.slice(0, 65_000) }, "where_unsupported"],
+    [
+      "more comparisons than a condition may have",
+      { table, where: "id + 1 = any($1)", params: [Array.from({ length: 1_001 }, (_, i) => i)] },
+      "where_unsupported",
+    ],
     ["10,000 parentheses", { table, where: `${"(".repeat(10_000)}true${")".repeat(10_000)}` }, "where_unsupported"],
     [
       "more values than a list may have",
@@ -365,6 +373,27 @@ describe("hostile input", () => {
     await server.transaction("delete from orders where id in (4, 4000)");
     await done(client);
   });
+
+  const many = (length: number, by: string, part: (i: number) => string): string =>
+    Array.from({ length }, (_, i) => part(i)).join(by);
+  for (const [what, limit, where] of [
+    ["long", "whereBytesPerConnection", (n) => `id in (${many(9_000, ",", (i) => String(n + i))})`],
+    ["asked of every change", "comparisonsPerConnection", (n) => many(150, " or ", (i) => `tags @> '{${n + i}}'`)],
+  ] satisfies [string, string, (n: number) => string][]) {
+    test(`one connection has so many conditions that are ${what}`, async () => {
+      const client = await greeted();
+      const shape = (n: number): ShapeRequest => ({ table, columns: ["id"], where: where(n) });
+      await client.load(1, shape(1));
+      client.subscribe(2, shape(2));
+      const error = await client.refused(2);
+      assert.equal(error.code, "too_many");
+      assert.match(error.hint!, new RegExp(limit));
+      client.send({ kind: "unsubscribe", id: 1 });
+      await client.control("unsubscribed");
+      await client.load(3, shape(2));
+      await done(client);
+    });
+  }
 
   test("text that looks like SQL is text", async () => {
     const client = await greeted();

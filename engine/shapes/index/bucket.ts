@@ -25,6 +25,8 @@ export class Entry<T> implements Candidate<T> {
   readonly residue: Residue | undefined;
   /** The last visit that came here. */
   seen = 0;
+  /** It is not wanted any more, and may still lie somewhere. */
+  isGone = false;
 
   constructor(value: T, residue: Residue | undefined) {
     this.value = value;

@@ -30,8 +30,9 @@ export class Arrays {
     if (!elements.every((element) => element.kind === "constant"))
       throw this.operands.unsupported(raw, "an array of something else than constants");
     const type = this.typeOf(raw, elements);
-    const texts = elements.map(({ text }) => text);
-    return { kind: "constant", text: printList(texts), type, isC: elements.some(({ isC }) => isC), raw };
+    const text = printList(elements.map((element) => element.text));
+    this.operands.enterText(raw, text, type);
+    return { kind: "constant", text, type, isC: elements.some(({ isC }) => isC), raw };
   }
 
   private typeOf(raw: Raw, elements: readonly ConstantOperand[]): SqlType {
@@ -67,7 +68,7 @@ export class Arrays {
     const argument = tagged(body.arg!);
     const elements =
       argument.kind === "A_ArrayExpr"
-        ? (argument.body.elements ?? []).map((element) => this.operands.operand(element, depth + 1))
+        ? (argument.body.elements ?? []).map((element) => this.operands.element(element, depth + 1))
         : this.elementsOf(body.arg!, depth + 1);
     return elements?.map((element) => this.castElement(type, element, raw)) ?? null;
   }
@@ -80,7 +81,7 @@ export class Arrays {
 
   /** Literals alone make an array of text; beside a typed element they take its type. */
   private arrayExpression(raws: readonly Raw[], depth: number): readonly Operand[] {
-    const elements = raws.map((element) => this.operands.operand(element, depth + 1));
+    const elements = raws.map((element) => this.operands.element(element, depth + 1));
     const types = elements.map((element) => this.operands.typeOf(element)).filter((type) => type !== undefined);
     const [first = sqlTypeNamed("text")!] = types;
     const other = types.find((type) => type.type !== first.type || type.oid !== first.oid);
@@ -103,7 +104,7 @@ export class Arrays {
   }
 
   private element(raw: Raw, text: string | null): ConstantOperand {
-    this.operands.enter(raw, 0);
+    this.operands.enterElement(raw);
     return { kind: "constant", text, isC: false, raw };
   }
 }

@@ -72,7 +72,9 @@ function compileEqual({ position, values }: ReadColumn, value: Buffer, negated: 
   };
 }
 
-function compileIn({ position, values }: ReadColumn, list: readonly Buffer[], negated: boolean): Matches {
+function compileIn(column: ReadColumn, list: readonly Buffer[], negated: boolean): Matches {
+  if (list.length > setMax) return compileInSorted(column, list, negated);
+  const { position, values } = column;
   const set = new ByteMap<true>();
   for (const value of list) set.set(value, true);
   return (row) => {
@@ -80,6 +82,30 @@ function compileIn({ position, values }: ReadColumn, list: readonly Buffer[], ne
     const start = row.starts[position]!;
     return (set.get(row.bytes, start, values.end(row.bytes, start, row.ends[position]!)) !== undefined) !== negated;
   };
+}
+
+/** Making a set of so many takes longer than looking for a few rows' values without one. */
+const setMax = 256;
+
+function compileInSorted({ position, values }: ReadColumn, list: readonly Buffer[], negated: boolean): Matches {
+  return (row) => {
+    if (isNullValue(row, position)) return null;
+    const start = row.starts[position]!;
+    const end = values.end(row.bytes, start, row.ends[position]!);
+    return isAmong(list, row.bytes, start, end) !== negated;
+  };
+}
+
+function isAmong(sorted: readonly Buffer[], bytes: Buffer, start: number, end: number): boolean {
+  let from = 0;
+  for (let to = sorted.length; from < to;) {
+    const middle = (from + to) >>> 1;
+    const order = sorted[middle]!.compare(bytes, start, end);
+    if (order === 0) return true;
+    if (order < 0) from = middle + 1;
+    else to = middle;
+  }
+  return false;
 }
 
 function compileOrder({ position, values }: ReadColumn, operator: Operator, value: Buffer): Matches {

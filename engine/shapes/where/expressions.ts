@@ -36,6 +36,7 @@ import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
 import { EvaluationFailed, textOf } from "./numeric.ts";
 import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
+import { packedAt } from "./packed.ts";
 import { prefixOf } from "./prefix.ts";
 import { describe, isComparison, type Like, stringsOf, tagged } from "./raw.ts";
 import {
@@ -68,6 +69,7 @@ export class Expressions {
   }
 
   operand(raw: Raw, depth: number): Operand {
+    if (packedAt(raw)) return this.truth(raw, depth);
     const { kind, body } = tagged(raw);
     switch (kind) {
       case "A_Expr":

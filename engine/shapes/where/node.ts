@@ -234,21 +234,26 @@ function inOrder(parts: readonly Node[], negated: boolean): Node[] {
 
 /** a = 1 OR a IN (2, 3) is a IN (1, 2, 3); a <> 1 AND a <> 2 is a NOT IN (1, 2). */
 function mergedLists(parts: readonly Node[], negated: boolean): Node[] {
-  const lists = new Map<ReadColumn, Buffer[]>();
+  const lists = new Map<ReadColumn, List[]>();
   const rest: Node[] = [];
   for (const part of parts) {
     if (part.kind !== "in" || part.negated !== negated) rest.push(part);
-    else appendTo(lists, part.column, part.values);
+    else if (!lists.get(part.column)?.push(part)) lists.set(part.column, [part]);
   }
-  for (const [column, values] of lists) rest.push(inValues(column, values, negated));
+  for (const [column, [first, ...others]] of lists)
+    rest.push(
+      others.length === 0
+        ? first!
+        : inValues(
+            column,
+            [first!, ...others].flatMap((list) => list.values),
+            negated,
+          ),
+    );
   return rest;
 }
 
-function appendTo(lists: Map<ReadColumn, Buffer[]>, column: ReadColumn, values: readonly Buffer[]): void {
-  const list = lists.get(column) ?? [];
-  for (const value of values) list.push(value);
-  lists.set(column, list);
-}
+type List = Node & { readonly kind: "in" };
 
 function sortedBySql(parts: readonly Node[]): Node[] {
   const bySql = new Map(parts.map((part) => [part.sql, part]));

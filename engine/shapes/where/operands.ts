@@ -26,6 +26,7 @@ import { numericScale } from "./number.ts";
 import { paramArray, paramText, type Position } from "./params.ts";
 import { locationOf, stringsOf, tagged } from "./raw.ts";
 import { columnScalar, type Scalar } from "./scalar.ts";
+import { Size } from "./size.ts";
 import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valuesOf } from "./type.ts";
 
 export interface Scope {
@@ -66,16 +67,13 @@ export type Operand = ColumnOperand | ConstantOperand | ExpressionOperand;
 /** A constant as a column's rows would hold it. */
 export type Value = Buffer | null;
 
-export const nodesMax = 10_000;
-const depthMax = 200;
-
 export class Operands {
   readonly expressions: Expressions;
   readonly arrays: Arrays;
   private readonly scope: Scope;
   private readonly columns: ReadonlyMap<string, AnyColumn>;
   private readonly paramsUsed = new Set<number>();
-  private nodes = 0;
+  private readonly size = new Size();
   /** As a constant it has lost its sign, which shows only in its text. */
   private hasMinusZero = false;
 
@@ -89,13 +87,36 @@ export class Operands {
 
   /** Counts a node of the tree, and how deep it lies. */
   enter(raw: Raw, depth: number): void {
-    if (depth > depthMax) throw this.refused("where_unsupported", raw, `expected at most ${depthMax} levels`);
-    if (++this.nodes > nodesMax)
-      throw this.refused("where_unsupported", raw, `expected at most ${nodesMax} columns, constants and operators`);
+    this.checkSize(raw, this.size.addNode(depth));
+  }
+
+  /** The same for an element of a list. Where the list becomes comparisons, each of them is a node. */
+  enterElement(raw: Raw): void {
+    this.checkSize(raw, this.size.addElement());
+  }
+
+  /** A constant. */
+  enterText(raw: Raw, { length }: string, { type }: SqlType): void {
+    this.checkSize(raw, this.size.addText(length, type === "array" || type === "jsonb"));
+  }
+
+  private checkSize(raw: Raw, expected: string | undefined): void {
+    if (expected) throw this.refused("where_unsupported", raw, `expected ${expected}`);
   }
 
   operand(raw: Raw, depth: number): Operand {
     this.enter(raw, depth);
+    return this.entered(raw, depth);
+  }
+
+  /** Of a list: a constant as it stands counts as an element alone. */
+  element(raw: Raw, depth: number): Operand {
+    if (!isWritten(raw)) return this.operand(raw, depth);
+    this.enterElement(raw);
+    return this.entered(raw, depth);
+  }
+
+  private entered(raw: Raw, depth: number): Operand {
     const { kind, body } = tagged(raw);
     switch (kind) {
       case "ColumnRef":
@@ -244,6 +265,10 @@ export class Operands {
     return found;
   }
 
+  columnAt(position: number): AnyColumn {
+    return this.columns.get(this.scope.table.columns[position]!.name)!;
+  }
+
   readable({ column, raw }: ColumnOperand): ReadColumn {
     if (isReadable(column)) return column;
     throw this.unsupported(
@@ -311,6 +336,7 @@ export class Operands {
   }
 
   private canonical(text: string, type: SqlType, raw: Raw): string {
+    this.enterText(raw, text, type);
     const value = this.located(raw, () => canonicalText(text, type));
     if (value === undefined)
       throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
@@ -400,6 +426,11 @@ export class Operands {
     }
     return undefined;
   }
+}
+
+function isWritten(raw: Raw): boolean {
+  const { kind } = tagged(raw);
+  return kind === "A_Const" || kind === "ParamRef";
 }
 
 /** Nothing compares jsonb and arrays as they are. */

@@ -7,7 +7,7 @@ import { hasSqlDetails, loadModule, parseSync, type Node as Raw, type SelectStmt
 import { WalcastError, type ErrorCode } from "../../errors.ts";
 import { canStandInSql } from "../name.ts";
 import { Recent } from "../recent.ts";
-import { nodesMax } from "./operands.ts";
+import { elementsMax, nodesMax } from "./size.ts";
 import { Tokens } from "./tokens.ts";
 
 const whereBytesMax = 65_536;
@@ -24,7 +24,7 @@ export interface ParsedWhere {
 }
 
 export function parseWhere(where: string): ParsedWhere {
-  return handed?.where === where ? handed.parsed : recent.get(where, () => parse(where));
+  return recent.get(where, () => parse(where));
 }
 
 /** Refuses what is too long, too deep or no condition, as `parseWhere` does, in less than a millisecond. */
@@ -33,12 +33,10 @@ export function checkLimits(where: string): void {
   checkTokens(where);
 }
 
-/** What another thread made of this text, as JSON: it is not parsed again by the next who reads it. */
-export function handOver(where: string, expression: string): void {
-  handed = { where, parsed: parsedAs(JSON.parse(expression) as Raw, where) };
+/** What another thread made of this text, as JSON. */
+export function parsedElsewhere(where: string, expression: string): ParsedWhere {
+  return parsedAs(JSON.parse(expression) as Raw, where);
 }
-
-let handed: { readonly where: string; readonly parsed: ParsedWhere } | undefined;
 
 // Clients of one application send the same few texts with other parameters; parsing is most of what a shape costs.
 const recent = new Recent<ParsedWhere>(200);
@@ -119,6 +117,7 @@ function checkTokens(where: string): void {
   let base = 0;
   let depth = 0;
   let constants = 0;
+  let joined = 0;
   // A text that cannot be cut into tokens cannot be parsed either, and the parser says better why.
   while (tokens.next()) {
     if (tokens.isSign(OPEN) || tokens.isSign(OPEN_ARRAY)) {
@@ -133,12 +132,14 @@ function checkTokens(where: string): void {
       throw refusedAt("where_syntax", tokens, 'expected one condition, found ";"');
     } else if (tokens.isSign(COMMA) || tokens.isWord("AND") || tokens.isWord("OR")) {
       depth = base;
+      // On either side of each stands at least one node.
+      if (tokens.kind === "word" && ++joined >= nodesMax) throw tooLarge(tokens, nodesMax);
     } else if (tokens.kind === "word") {
       const word = statementWords.find((one) => tokens.isWord(one));
       if (word)
         throw refusedAt("where_unsupported", tokens, `expected comparisons of columns with constants, found ${word}`);
-    } else if (isConstant(tokens) && ++constants > nodesMax) {
-      throw refusedAt("where_unsupported", tokens, `expected at most ${nodesMax} columns, constants and operators`);
+    } else if (isConstant(tokens) && ++constants > elementsMax) {
+      throw tooLarge(tokens, elementsMax);
     }
     depth++;
     if (outer.length / 2 > nestingMax || depth > tokenDepthMax)
@@ -146,7 +147,11 @@ function checkTokens(where: string): void {
   }
 }
 
-/** Of these, each is a node of its own. */
+function tooLarge(tokens: Tokens, max: number): WalcastError {
+  return refusedAt("where_unsupported", tokens, `expected at most ${max} columns, constants and operators`);
+}
+
+/** Of these, each is a node or an element of its own. */
 function isConstant({ kind }: Tokens): boolean {
   return kind === "string" || kind === "number" || kind === "parameter";
 }

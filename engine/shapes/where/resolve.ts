@@ -9,15 +9,21 @@ import type { WalcastError } from "../../errors.ts";
 import { Operands, type Operand, type Scope, type Value } from "./operands.ts";
 import { type Operator, type OrderOperator, isReadable, type ReadColumn } from "./column.ts";
 import { type Node, and, columns, constant, inValues, isNull, isTruth, mirrored, not, or, order } from "./node.ts";
+import { packedAt, unpack } from "./packed.ts";
 import { isOperand, type Like, likeOf, stringsOf, tagged, unnegated } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
-export function resolve(expression: Raw, scope: Scope): Node {
-  const resolver = new Resolver(scope);
+export function resolve(expression: Raw, scope: Scope, nodes?: Map<Raw, Node>): Node {
+  const resolver = new Resolver(scope, nodes);
   const node = resolver.condition(expression, 0);
   resolver.operands.checkParamsUsed();
   resolver.checkDecided();
   return node;
+}
+
+/** What `resolve` gives, of what another thread has resolved. */
+export function resolveVetted(expression: Raw, scope: Scope): Node {
+  return new Resolver(scope).condition(expression, 0);
 }
 
 class Resolver {
@@ -25,12 +31,24 @@ class Resolver {
   /** What has one answer for every row, which Postgres finds out with each row anew. */
   private decided: Raw | undefined;
 
-  constructor(scope: Scope) {
+  /** What each condition in the tree is, for who wants to know. */
+  private readonly nodes: Map<Raw, Node> | undefined;
+
+  constructor(scope: Scope, nodes?: Map<Raw, Node>) {
+    this.nodes = nodes;
     this.operands = new Operands(scope, (raw, depth) => this.condition(raw, depth));
   }
 
   condition(raw: Raw, depth: number): Node {
     this.operands.enter(raw, depth);
+    const packed = packedAt(raw);
+    if (packed) return unpack(packed, (position) => this.operands.columnAt(position));
+    const node = this.resolved(raw, depth);
+    this.nodes?.set(raw, node);
+    return node;
+  }
+
+  private resolved(raw: Raw, depth: number): Node {
     const { kind, body } = tagged(raw);
     switch (kind) {
       case "BoolExpr":
@@ -193,9 +211,10 @@ class Resolver {
   // ── Rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** One value, or several in parentheses. */
-  private side(raw: Raw, depth: number): Operand | readonly Operand[] {
+  private side(raw: Raw, depth: number, isElement = false): Operand | readonly Operand[] {
     const { kind, body } = tagged(raw);
-    if (kind !== "RowExpr") return this.operands.operand(raw, depth + 1);
+    if (kind !== "RowExpr")
+      return isElement ? this.operands.element(raw, depth + 1) : this.operands.operand(raw, depth + 1);
     this.operands.enter(raw, depth + 1);
     return (body.args ?? []).map((part) => this.operands.operand(part, depth + 2));
   }
@@ -234,7 +253,7 @@ class Resolver {
   private inList(raw: Raw, body: A_Expr, depth: number): Node {
     const operator = this.operator(raw, body);
     const list = body.rexpr && "List" in body.rexpr ? (body.rexpr.List.items ?? []) : [];
-    const items = list.map((item) => this.side(item, depth));
+    const items = list.map((item) => this.side(item, depth, true));
     const subject = this.side(body.lexpr!, depth);
     const single = items.filter((item): item is Operand => !isRow(item));
     if (!isRow(subject) && single.length === items.length) return this.inItems(raw, subject, operator, single);
@@ -304,6 +323,7 @@ class Resolver {
     all: boolean,
   ): Node {
     this.checkNoneFails(raw, items);
+    for (const _ of items) this.operands.enter(raw, 0);
     const each = items.map((item) => this.operands.expressions.like(raw, subject, name, item));
     const signed = negated ? each.map(not) : each;
     return all ? and(signed) : or(signed);
@@ -326,6 +346,7 @@ class Resolver {
     const constants = constantsOf(items);
     const isList = operator === (all ? "<>" : "=");
     if (!isList || !constants || subject.kind !== "column" || !this.isKeyed(subject, constants)) {
+      for (const _ of items) this.operands.enter(raw, 0);
       const each = items.map((item) => this.compare(raw, subject, operator, item));
       return all ? and(each) : or(each);
     }
