@@ -52,7 +52,7 @@ export class Arrays {
     const { kind, body } = tagged(raw);
     if (kind === "TypeCast" && body.typeName?.arrayBounds) return this.castArray(raw, body, depth);
     if (kind === "A_ArrayExpr") return this.arrayExpression(body.elements ?? [], depth);
-    if (kind === "ParamRef") return this.elements(raw, paramElements(...this.operands.param(raw, body)));
+    if (kind === "ParamRef") return this.elements(raw, paramElements(...this.operands.constants.param(raw, body)));
     if (kind === "A_Const" && (body.sval || body.isnull))
       return this.elements(raw, body.sval ? (body.sval.sval ?? "") : null);
     throw this.operands.unsupported(
@@ -76,7 +76,7 @@ export class Arrays {
   private castElement(type: SqlType, element: Operand, raw: Raw): ConstantOperand {
     if (element.kind !== "constant")
       throw this.operands.unsupported(raw, "a cast of an array of something else than constants");
-    return this.operands.castTo(type, element, raw);
+    return this.operands.constants.castTo(type, element, raw);
   }
 
   /** Literals alone make an array of text; beside a typed element they take its type. */
@@ -93,7 +93,9 @@ export class Arrays {
       );
     const type = types.reduce(commonElement, first);
     return elements.map((element) =>
-      element.kind === "constant" && !element.type ? this.operands.castTo(type, element, element.raw) : element,
+      element.kind === "constant" && !element.type
+        ? this.operands.constants.castTo(type, element, element.raw)
+        : element,
     );
   }
 

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import type { A_Expr, CoalesceExpr, FuncCall, MinMaxExpr, Node as Raw } from "libpg-query";
 import type { Tuple } from "../../changes/tuple.ts";
-import { type Cast, castOf, castScalar } from "./casts.ts";
+import { castOf, castScalar } from "./casts.ts";
 import type { WalcastError } from "../../errors.ts";
 import { checkCollation, checkDropped, checkOrder, checkPattern } from "./collation.ts";
 import { compile } from "./compile.ts";
@@ -22,50 +22,31 @@ import {
   truthOf,
   unlessEqual,
 } from "./forms.ts";
-import {
-  applied,
-  isKnown,
-  mixesMoments,
-  mixesNumbers,
-  type Operation,
-  operationFor,
-  typeNamed,
-  widest,
-} from "./functions.ts";
+import { applied, isKnown, mixesMoments, type Operation, operationFor, typeNamed } from "./functions.ts";
 import type { Operator } from "./column.ts";
 import { columnsRead, constant, mirrored, type Node, test } from "./node.ts";
-import { EvaluationFailed, textOf } from "./numeric.ts";
-import type { ConstantOperand, ExpressionOperand, Operand, Operands } from "./operands.ts";
+import type { ExpressionOperand, Operand, Operands } from "./operands.ts";
 import { packedAt } from "./packed.ts";
 import { prefixOf } from "./prefix.ts";
 import { describe, isComparison, type Like, stringsOf, tagged } from "./raw.ts";
-import {
-  asCompared,
-  columnScalar,
-  constantOf,
-  constantScalar,
-  explicitC,
-  isBytes,
-  isTrueText,
-  type Scalar,
-  type Value,
-} from "./scalar.ts";
-import { canonicalText, type SqlType } from "./type.ts";
-
-/** Some forms name a part twice; nested, they would grow without bound. */
-const sqlLengthMax = 100_000;
-/** Of a number that constants give: a few characters can ask for one that takes a second to compute. */
-const digitsMax = 5_000;
+import { asCompared, constantOf, constantScalar, explicitC, isTrueText, type Scalar } from "./scalar.ts";
+import { float8, numeric, Scalars } from "./scalars.ts";
+import type { SqlType } from "./type.ts";
 
 export class Expressions {
-  /** Whether anything was found that may fail for a row. */
-  mayFail = false;
   private readonly operands: Operands;
+  private readonly scalars: Scalars;
   private readonly condition: (raw: Raw, depth: number) => Node;
 
   constructor(operands: Operands, condition: (raw: Raw, depth: number) => Node) {
     this.operands = operands;
+    this.scalars = new Scalars(operands);
     this.condition = condition;
+  }
+
+  /** Whether anything was found that may fail for a row. */
+  get mayFail(): boolean {
+    return this.scalars.mayFail;
   }
 
   operand(raw: Raw, depth: number): Operand {
@@ -94,8 +75,8 @@ export class Expressions {
 
   /** A comparison with at least one side that is computed. */
   compare(raw: Raw, left: Operand, operator: Operator, right: Operand): Node {
-    const type = this.comparedType(raw, left, right);
-    const [a, b] = [asCompared(this.scalar(left, type)), asCompared(this.scalar(right, type))];
+    const type = this.scalars.comparedType(raw, left, right);
+    const [a, b] = [asCompared(this.scalars.scalar(left, type)), asCompared(this.scalars.scalar(right, type))];
     if (isNullConstant(a) || isNullConstant(b)) return constant(null);
     checkOrder(this.operands, raw, type, operator, [a, b]);
     return a.sql <= b.sql ? comparison(type, a, operator, b) : comparison(type, b, mirrored[operator], a);
@@ -106,8 +87,9 @@ export class Expressions {
     const array = this.operands.typeOf(right);
     if (!array?.element) throw this.operands.refused("where_type", raw, `expected an array, found type ${array?.sql}`);
     const own = this.operands.typeOf(left);
-    const type = own && !mixesMoments(own, array.element) ? this.commonOf(raw, own, array.element) : array.element;
-    const [value, elements] = [this.scalar(left, array.element), this.scalar(right, array)];
+    const type =
+      own && !mixesMoments(own, array.element) ? this.scalars.commonOf(raw, own, array.element) : array.element;
+    const [value, elements] = [this.scalars.scalar(left, array.element), this.scalars.scalar(right, array)];
     checkOrder(this.operands, raw, type, operator, [value, elements]);
     return elementsCompared(type, value, operator, elements, all);
   }
@@ -125,9 +107,9 @@ export class Expressions {
     const array = this.operands.typeOf(right);
     const operation = array?.element && operationFor("operator", name, [this.operands.typeOf(left), array.element]);
     if (!operation) throw this.noOperation(raw, name, [this.operands.typeOf(left), array]);
-    const [value, elements] = [this.scalar(left, typeNamed("text")), this.scalar(right, array)];
+    const [value, elements] = [this.scalars.scalar(left, typeNamed("text")), this.scalars.scalar(right, array)];
     checkCollation(this.operands, raw, operation, [value, elements]);
-    this.mayFail = true;
+    this.scalars.mayFail = true;
     const holds: Holds = (text, pattern) => isTrueText(operation.evaluate(text, pattern)!) !== negated;
     return elementsTested(value, elements, all, holds, negated ? [`!${name}`, name] : [name, `!${name}`]);
   }
@@ -195,15 +177,15 @@ export class Expressions {
     const types = operands.map((operand) => this.operands.typeOf(operand));
     const operation = operationFor(kind, name, types);
     if (!operation) throw this.noOperation(raw, name, types);
-    const given = operands.map((operand, i) => this.scalar(operand, typeNamed(operation.args[i]!)));
+    const given = operands.map((operand, i) => this.scalars.scalar(operand, typeNamed(operation.args[i]!)));
     const scalars = operation.result === "bool" ? given.map(asCompared) : given;
     checkCollation(this.operands, raw, operation, scalars);
     if (name.startsWith("~~")) checkPattern(this.operands, raw, scalars[1]!);
     if (scalars.some(isNullConstant)) {
       checkDropped(this.operands, raw, typeNamed(operation.result), scalars);
-      return this.settled(raw, constantScalar(null, typeNamed(operation.result), false));
+      return this.scalars.settled(raw, constantScalar(null, typeNamed(operation.result), false));
     }
-    return this.settled(raw, { ...applied(operation, scalars), prefix: prefixOf(name, operands, scalars) });
+    return this.scalars.settled(raw, { ...applied(operation, scalars), prefix: prefixOf(name, operands, scalars) });
   }
 
   /** CAST of what is no literal. */
@@ -213,8 +195,9 @@ export class Expressions {
     if (operand.kind === "column" && (from === to || (from.type === "text" && to.type === "text"))) return operand;
     const cast = castOf(from, to);
     if (!cast) throw this.operands.unsupported(raw, `a cast from ${from.sql} to ${to.sql}`);
-    if (to.type === "text" && (from.type === "float4" || from.type === "float8")) this.operands.checkZeros(raw);
-    return this.settled(raw, castScalar(this.ownScalar(operand, from), to, cast));
+    if (to.type === "text" && (from.type === "float4" || from.type === "float8"))
+      this.operands.constants.checkZeros(raw);
+    return this.scalars.settled(raw, castScalar(this.scalars.ownScalar(operand, from), to, cast));
   }
 
   private noOperation(raw: Raw, name: string, types: readonly (SqlType | undefined)[]): WalcastError {
@@ -225,7 +208,7 @@ export class Expressions {
   }
 
   private coalesce(raw: Raw, body: CoalesceExpr, depth: number): Operand {
-    const given = this.alike(raw, body.args ?? [], depth);
+    const given = this.scalars.alike(raw, body.args ?? [], depth);
     const rest = given.scalars.filter((scalar) => !isNullConstant(scalar));
     const first = rest.findIndex(({ columns }) => columns.length === 0);
     const scalars = first < 0 ? rest : rest.slice(0, first + 1);
@@ -235,46 +218,46 @@ export class Expressions {
       given.type,
       given.scalars.filter((scalar) => !scalars.includes(scalar)),
     );
-    if (scalars.length === 0) return this.settled(raw, constantScalar(null, given.type, false));
-    if (scalars.length === 1 && scalars[0]!.type === given.type) return this.settled(raw, scalars[0]!);
+    if (scalars.length === 0) return this.scalars.settled(raw, constantScalar(null, given.type, false));
+    if (scalars.length === 1 && scalars[0]!.type === given.type) return this.scalars.settled(raw, scalars[0]!);
     const named = scalars.length === 1 ? given.scalars : scalars;
-    return this.settled(raw, joined(given.type, named, "COALESCE", firstPresent(scalars)));
+    return this.scalars.settled(raw, joined(given.type, named, "COALESCE", firstPresent(scalars)));
   }
 
   private extreme(raw: Raw, body: MinMaxExpr, depth: number): Operand {
-    const { type, scalars } = this.alike(raw, body.args ?? [], depth);
+    const { type, scalars } = this.scalars.alike(raw, body.args ?? [], depth);
     checkOrder(this.operands, raw, type, "<", scalars);
     const [name, sign] = body.op === "IS_GREATEST" ? (["GREATEST", 1] as const) : (["LEAST", -1] as const);
-    return this.settled(raw, joined(type, scalars, name, furthest(type, scalars, sign)));
+    return this.scalars.settled(raw, joined(type, scalars, name, furthest(type, scalars, sign)));
   }
 
   /** Written as CASE, in which the operator has a name that no search_path changes. */
   private nullIf(raw: Raw, body: A_Expr, depth: number): Operand {
     const [left, right] = [body.lexpr!, body.rexpr!].map((side) => this.operands.operand(side, depth + 1));
-    const type = this.comparedType(raw, left!, right!);
-    const [a, b] = [this.scalar(left!, type), this.scalar(right!, type)];
+    const type = this.scalars.comparedType(raw, left!, right!);
+    const [a, b] = [this.scalars.scalar(left!, type), this.scalars.scalar(right!, type)];
     if (isNullConstant(a) || isNullConstant(b)) {
       checkDropped(this.operands, raw, type, [b]);
-      return this.settled(raw, a);
+      return this.scalars.settled(raw, a);
     }
     checkOrder(this.operands, raw, type, "=", [a, b]);
     // There is an = for any two types of integers. Beside a numeric, both sides become one.
     const isNumeric = type === numeric && a.type !== numeric;
     // A float4 is compared as a float8, and stays what it is.
-    const own = type === float8 ? this.ownScalar(left!, type) : a;
+    const own = type === float8 ? this.scalars.ownScalar(left!, type) : a;
     const kept = own.type.type === "float4" ? own : a;
     const both = joined(isNumeric ? type : kept.type, [a, b], "", unlessEqual(type, a, b));
     // CASE goes by the collation of what it gives, NULLIF by both.
     const collate = both.collation?.isC && both.collation !== kept.collation ? ' COLLATE pg_catalog."C"' : "";
     const sql = `CASE WHEN ${a.sql} OPERATOR(pg_catalog.=) ${b.sql} THEN NULL ELSE ${kept.sql}${isNumeric ? `::${type.sql}` : ""} END${collate}`;
-    return this.settled(raw, { ...both, sql: `(${sql})` });
+    return this.scalars.settled(raw, { ...both, sql: `(${sql})` });
   }
 
   /** A condition where a value stands. */
   private truth(raw: Raw, depth: number): Operand {
     const node = this.condition(raw, depth);
     const answer = compile(node);
-    return this.settled(raw, {
+    return this.scalars.settled(raw, {
       type: typeNamed("bool"),
       sql: `(${node.sql})`,
       columns: columnsRead(node),
@@ -283,95 +266,7 @@ export class Expressions {
       evaluate: (row) => textOfTruth(answer(row)),
     });
   }
-
-  // ── Types and collations ───────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Arguments that give one type, which literals take from the others. */
-  private alike(raw: Raw, args: readonly Raw[], depth: number): { type: SqlType; scalars: readonly Scalar[] } {
-    const operands = args.map((arg) => this.operands.operand(arg, depth + 1));
-    const types = operands.map((operand) => this.operands.typeOf(operand)).filter((type) => type !== undefined);
-    const type = types.reduce((a, b) => this.commonOf(raw, a, b), types[0] ?? typeNamed("text"));
-    return { type, scalars: operands.map((operand) => this.scalarOf(operand, type)) };
-  }
-
-  private commonOf(raw: Raw, a: SqlType, b: SqlType): SqlType {
-    if (mixesNumbers(a, b) && (a === float8 || b === float8)) return float8;
-    this.operands.checkTypes(raw, a, b);
-    if (a.type !== b.type) throw this.operands.unsupported(raw, `mixing ${a.sql} and ${b.sql}`);
-    if (a.type === "number") return widest(a, b);
-    return a.type === "text" ? typeNamed("text") : a;
-  }
-
-  /** A literal is read as what it is compared with; two of them are text. */
-  private comparedType(raw: Raw, left: Operand, right: Operand): SqlType {
-    const [a, b] = [this.operands.typeOf(left), this.operands.typeOf(right)];
-    if (a && b && mixesMoments(a, b)) return a;
-    if (a && b) return mixesNumbers(a, b) ? float8 : this.commonOf(raw, a, b);
-    return a ?? b ?? typeNamed("text");
-  }
-
-  private scalar(operand: Operand, type: SqlType): Scalar {
-    if (operand.kind === "constant" && type === float8)
-      return this.ownScalar(this.operands.castTo(type, operand, operand.raw), type);
-    const own = this.ownScalar(operand, type);
-    return type === float8 && own.type !== type ? this.converted(own, type, castOf(own.type, type)!) : own;
-  }
-
-  private converted(scalar: Scalar, type: SqlType, cast: Cast): Scalar {
-    const result = castScalar(scalar, type, cast);
-    this.mayFail ||= result.mayFail;
-    return result;
-  }
-
-  private ownScalar(operand: Operand, type: SqlType): Scalar {
-    if (operand.kind === "expression") return operand.scalar;
-    if (operand.kind === "column") return columnScalar(this.operands.readable(operand), operand.isC);
-    const { text, type: own, isC, scale } = this.operands.typed(operand, type);
-    return constantScalar(text, own, isC, scale);
-  }
-
-  /** A constant becomes one of the common type: what is left of the form in the end may be that constant. */
-  private scalarOf(operand: Operand, type: SqlType): Scalar {
-    if (operand.kind !== "constant" || type.type !== "number") return this.scalar(operand, type);
-    return this.scalar({ ...this.operands.typed(operand, type), type }, type);
-  }
-
-  // ── Results ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** What reads no column is computed now; where that fails, Postgres would refuse every query with it. */
-  private settled(raw: Raw, scalar: Scalar): Operand {
-    if (scalar.sql.length > sqlLengthMax)
-      throw this.operands.refused("where_unsupported", raw, `expected at most ${sqlLengthMax} characters of SQL`);
-    if (scalar.columns.length === 0) return this.folded(raw, scalar);
-    this.mayFail ||= scalar.mayFail;
-    return { kind: "expression", scalar, raw };
-  }
-
-  private folded(raw: Raw, scalar: Scalar): ConstantOperand {
-    const { type, collation } = scalar;
-    const common = { kind: "constant", type, isC: collation?.isExplicit === true, raw } as const;
-    const value = this.evaluated(raw, scalar) ?? null;
-    if (value === null || isBytes(value)) return { ...common, text: value?.toString() ?? null };
-    this.operands.noteZero(Object.is(value, -0));
-    if (typeof value === "number") return { ...common, text: canonicalText(String(value), type)! };
-    const text = canonicalText(textOf(value), type)!;
-    if (text.length > digitsMax)
-      throw this.operands.refused("where_unsupported", raw, `expected a number of at most ${digitsMax} digits`);
-    return typeof value === "bigint" ? { ...common, text } : { ...common, text, scale: value.scale };
-  }
-
-  private evaluated(raw: Raw, scalar: Scalar): Value | undefined {
-    try {
-      return constantOf(scalar);
-    } catch (error) {
-      if (!(error instanceof EvaluationFailed)) throw error;
-      throw this.operands.refused("where_failed", raw, error.message);
-    }
-  }
 }
-
-const numeric = typeNamed("numeric");
-const float8 = typeNamed("float8");
 
 function isNullConstant(scalar: Scalar): boolean {
   return constantOf(scalar) === null;

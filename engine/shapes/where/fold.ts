@@ -20,13 +20,13 @@ export function foldComparison(
   operator: Operator,
   right: ConstantOperand,
 ): Node {
-  const type = operands.commonType(raw, left, right);
+  const type = operands.constants.commonType(raw, left, right);
   const values = valuesOf(type);
   const isEquality = operator === "=" || operator === "<>";
   if (!isEquality && (!values.ordered || (values.collatable && !left.isC && !right.isC)))
     throw operands.unsupported(raw, `${operator} between two constants of type ${type.sql}`, cHint);
   const isMixed = left.type && right.type && mixesMoments(left.type, right.type);
-  const [a, b] = [left, right].map((side) => (isMixed ? side.text : operands.textAs(type, side))) as [
+  const [a, b] = [left, right].map((side) => (isMixed ? side.text : operands.constants.textAs(type, side))) as [
     string | null,
     string | null,
   ];

@@ -3,31 +3,21 @@
  * unknown literal takes the type of what it is compared with; where Postgres has no operator for two types we refuse as
  * it does, and where it converts in a way that we do not follow exactly we refuse too.
  */
-import assert from "node:assert/strict";
-import type {
-  A_Const,
-  CollateClause,
-  ColumnRef,
-  Node as Raw,
-  ParamRef,
-  TypeCast,
-  TypeName as RawTypeName,
-} from "libpg-query";
+import type { CollateClause, ColumnRef, Node as Raw, TypeCast, TypeName as RawTypeName } from "libpg-query";
 import type { Table } from "../../changes/table.ts";
 import { WalcastError } from "../../errors.ts";
 import { parseTableName } from "../name.ts";
-import { printList } from "./array-literal.ts";
 import { Arrays } from "./arrays.ts";
-import { Expressions } from "./expressions.ts";
-import { mixesMoments, mixesNumbers } from "./functions.ts";
 import { type AnyColumn, type Operator, type ReadColumn, anyColumn, isReadable, sameCollation } from "./column.ts";
+import { Constants } from "./constants.ts";
+import { compatible, conversions } from "./conversions.ts";
+import { Expressions } from "./expressions.ts";
+import { mixesMoments } from "./functions.ts";
 import type { Node } from "./node.ts";
-import { numericScale } from "./number.ts";
-import { paramArray, paramText, type Position } from "./params.ts";
 import { locationOf, stringsOf, tagged } from "./raw.ts";
 import { columnScalar, type Scalar } from "./scalar.ts";
 import { Size } from "./size.ts";
-import { type SqlType, type TypeName, canonicalText, fitsInteger, sqlTypeNamed, valuesOf } from "./type.ts";
+import { type SqlType, type TypeName, sqlTypeNamed, valuesOf } from "./type.ts";
 
 export interface Scope {
   readonly table: Table;
@@ -70,18 +60,17 @@ export type Value = Buffer | null;
 export class Operands {
   readonly expressions: Expressions;
   readonly arrays: Arrays;
+  readonly constants: Constants;
   private readonly scope: Scope;
   private readonly columns: ReadonlyMap<string, AnyColumn>;
-  private readonly paramsUsed = new Set<number>();
   private readonly size = new Size();
-  /** As a constant it has lost its sign, which shows only in its text. */
-  private hasMinusZero = false;
 
   /** `condition` resolves a condition that stands where a value does. */
   constructor(scope: Scope, condition: (raw: Raw, depth: number) => Node) {
     this.scope = scope;
     this.expressions = new Expressions(this, condition);
     this.arrays = new Arrays(this);
+    this.constants = new Constants(this, scope);
     this.columns = columnsByName(scope.table);
   }
 
@@ -122,9 +111,9 @@ export class Operands {
       case "ColumnRef":
         return columnOperand(this.column(raw, body), raw);
       case "A_Const":
-        return this.literal(raw, body);
+        return this.constants.literal(raw, body);
       case "ParamRef":
-        return this.parameter(raw, body);
+        return this.constants.parameter(raw, body);
       case "TypeCast":
         return this.cast(raw, body, depth);
       case "CollateClause":
@@ -161,11 +150,6 @@ export class Operands {
     return [a, operator, b];
   }
 
-  valueFor(column: ReadColumn, operand: ConstantOperand): Value {
-    const text = this.textAs(column.sqlType, operand);
-    return text === null ? null : Buffer.from(text);
-  }
-
   /** undefined for a literal that takes its type from where it stands. */
   typeOf(operand: Operand): SqlType | undefined {
     if (operand.kind === "column") return this.readable(operand).sqlType;
@@ -181,57 +165,6 @@ export class Operands {
     if (!isReadable(operand.column) || operand.column.sqlType.type !== type)
       throw this.refused("where_type", operand.raw, `expected a ${type}, found type ${operand.column.column.type}`);
     return operand.column;
-  }
-
-  booleanConstant(operand: ConstantOperand): string | null {
-    const type = sqlTypeNamed("bool")!;
-    this.checkTypes(operand.raw, type, operand.type);
-    return this.textAs(type, operand);
-  }
-
-  /** Postgres' rule for two constants: an unknown one takes the other's type, two become text. */
-  commonType(raw: Raw, left: ConstantOperand, right: ConstantOperand): SqlType {
-    const isMixed = left.type && right.type && mixesNumbers(left.type, right.type);
-    const type = isMixed ? sqlTypeNamed("float8")! : (left.type ?? right.type ?? sqlTypeNamed("text")!);
-    this.checkTypes(raw, type, left.type);
-    this.checkTypes(raw, type, right.type);
-    return type;
-  }
-
-  /** A literal without a type becomes a constant of this one. */
-  typed(operand: ConstantOperand, type: SqlType): ConstantOperand & { readonly type: SqlType } {
-    const own = operand.type ? operand : this.castTo(type, operand, operand.raw);
-    return { ...own, type: own.type ?? type };
-  }
-
-  textAs(type: SqlType, operand: ConstantOperand): string | null {
-    if (operand.text === null) return null;
-    if (!operand.type || isWider(type, operand.type)) return this.canonicalOf(operand, operand.text, type);
-    return operand.text;
-  }
-
-  /** Whether it can be written as a constant of this type: a date may lie beyond all timestamps. */
-  fits(type: SqlType, { text, type: own }: ConstantOperand): boolean {
-    if (text === null || !own) return true;
-    return own.type === type.type || (isWider(type, own) && canonicalText(text, type) !== undefined);
-  }
-
-  /** A text of a float says which of the two zeros it is. */
-  checkZeros(raw: Raw): void {
-    if (this.hasMinusZero) throw this.unsupported(raw, "a float as text beside a constant -0");
-  }
-
-  noteZero(isMinusZero: boolean): void {
-    this.hasMinusZero ||= isMinusZero;
-  }
-
-  checkParamsUsed(): void {
-    const extra = this.scope.params.findIndex((_, i) => !this.paramsUsed.has(i + 1));
-    if (extra >= 0)
-      throw new WalcastError(
-        "where_params",
-        `read a where: expected as many parameters as it uses, found $${extra + 1} unused`,
-      );
   }
 
   unsupported(raw: Raw, what: string, hint?: string): WalcastError {
@@ -299,74 +232,6 @@ export class Operands {
     );
   }
 
-  // ── Constants ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private literal(raw: Raw, body: A_Const): ConstantOperand {
-    const common = { kind: "constant", isC: false, raw } as const;
-    if (body.isnull) return { ...common, text: null };
-    if (body.sval) return { ...common, text: body.sval.sval ?? "" };
-    if (body.boolval) return { ...common, text: body.boolval.boolval ? "t" : "f", type: sqlTypeNamed("bool")! };
-    if (body.ival) return { ...common, text: String(body.ival.ival ?? 0), type: sqlTypeNamed("int4")! };
-    if (body.fval) return { ...common, ...this.decimal(raw, body.fval.fval ?? "0") };
-    throw this.unsupported(raw, "a bit string");
-  }
-
-  /** Digits alone are the narrowest integer type that holds them; everything else is numeric. */
-  private decimal(raw: Raw, text: string): { text: string; type: SqlType; scale?: number } {
-    const numeric = sqlTypeNamed("numeric")!;
-    const canonical = this.canonical(text, numeric, raw);
-    const isInteger = /^[+-]?(\d[\d_]*|0[xob][\da-f_]+)$/i.test(text);
-    const type = isInteger
-      ? ["int4", "int8"].map((name) => sqlTypeNamed(name)!).find(({ sql }) => fitsInteger(canonical, sql))
-      : undefined;
-    return type ? { text: canonical, type } : { text: canonical, type: numeric, scale: numericScale(text) };
-  }
-
-  private parameter(raw: Raw, body: ParamRef): ConstantOperand {
-    const [value, number, position] = this.param(raw, body);
-    if (!Array.isArray(value)) return { kind: "constant", text: paramText(value, number, position), isC: false, raw };
-    const text = printList(paramArray(value, number, position));
-    return { kind: "constant", text, isArray: true, isC: false, raw };
-  }
-
-  private canonicalOf({ isArray, raw }: ConstantOperand, text: string, type: SqlType): string {
-    if (isArray && type.type !== "array")
-      throw this.refused("where_params", raw, `expected one value of type ${type.sql}, found an array`, anyHint);
-    return this.canonical(text, type, raw);
-  }
-
-  private canonical(text: string, type: SqlType, raw: Raw): string {
-    this.enterText(raw, text, type);
-    const value = this.located(raw, () => canonicalText(text, type));
-    if (value === undefined)
-      throw this.refused("where_type", raw, `expected a value of type ${type.sql}, found something else`);
-    this.noteZero((type.type === "float4" || type.type === "float8") && value === "0" && text.includes("-"));
-    return value;
-  }
-
-  /** Adds the place to an error that was raised where only the text was known. */
-  private located<T>(raw: Raw, read: () => T): T {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof WalcastError)) throw error;
-      throw new WalcastError(error.code, error.message, {
-        position: this.scope.positionOf(locationOf(raw)),
-        hint: error.hint,
-        cause: error,
-      });
-    }
-  }
-
-  param(raw: Raw, body: ParamRef): [value: unknown, number: number, position: Position] {
-    const number = body.number ?? 0;
-    const { params } = this.scope;
-    if (number < 1 || number > params.length)
-      throw this.refused("where_params", raw, `expected a value for $${number}, found ${params.length} parameters`);
-    this.paramsUsed.add(number);
-    return [params[number - 1], number, () => this.scope.positionOf(locationOf(raw))];
-  }
-
   private collated(raw: Raw, body: CollateClause, depth: number): Operand {
     const name = stringsOf(body.collname);
     const isC = ["C", "POSIX"].includes(name.at(-1)!) && (name.length === 1 || name[0] === "pg_catalog");
@@ -382,28 +247,9 @@ export class Operands {
     if (body.typeName?.arrayBounds && tagged(body.arg!).kind === "A_ArrayExpr") return this.arrays.constant(raw, depth);
     const operand = this.operand(body.arg!, depth + 1);
     const type = this.typeNamed(raw, body.typeName);
-    return operand.kind === "constant" ? this.castTo(type, operand, raw) : this.expressions.cast(raw, operand, type);
-  }
-
-  castTo(type: SqlType, operand: ConstantOperand, raw: Raw): ConstantOperand {
-    if (operand.text === null && (!operand.type || compatible(type, operand.type))) return { ...operand, type };
-    if (operand.text === null) return this.castConstant(raw, operand, type);
-    if (!operand.type) {
-      const scale = type.sql === "pg_catalog.numeric" ? { scale: numericScale(operand.text) } : {};
-      return { ...operand, text: this.canonicalOf(operand, operand.text, type), type, ...scale };
-    }
-    const isExact =
-      type.type === "number" && type.sql !== "pg_catalog.numeric"
-        ? operand.type.type === "number" && fitsInteger(operand.text, type.sql)
-        : compatible(type, operand.type);
-    if (!isExact) return this.castConstant(raw, operand, type);
-    return { ...operand, text: this.textAs(type, operand), type };
-  }
-
-  private castConstant(raw: Raw, operand: ConstantOperand, type: SqlType): ConstantOperand {
-    const result = this.expressions.cast(raw, operand, type);
-    assert(result.kind === "constant", "what reads no column is computed at once");
-    return result;
+    return operand.kind === "constant"
+      ? this.constants.castTo(type, operand, raw)
+      : this.expressions.cast(raw, operand, type);
   }
 
   typeNamed(raw: Raw, typeName: RawTypeName | undefined): SqlType {
@@ -440,25 +286,7 @@ function columnOperand(column: AnyColumn, raw: Raw): ColumnOperand | ExpressionO
     : { kind: "column", column, isC: false, raw };
 }
 
-const anyHint = "Write = ANY($1) to compare with any of its elements.";
-
 export const cHint = 'Write COLLATE "C" after the column to compare by bytes.';
-
-// Postgres compares these by converting one side; we do not follow it there.
-const conversions = new Set(["number float4", "number float8", "float4 float8", "text bpchar"]);
-
-function compatible(left: SqlType, right: SqlType): boolean {
-  if (left.type === "enum" || right.type === "enum") return left.oid === right.oid;
-  if (left.type === "array" || right.type === "array") return left === right;
-  return left.type === right.type || isWider(left, right);
-}
-
-/** A constant of the one is written anew as one of the other. */
-function isWider(type: SqlType, { type: other }: SqlType): boolean {
-  if (type.type === "float8") return other === "number" || other === "float4";
-  if (type.type === "timestamp") return other === "date" || other === "timestamptz";
-  return type.type === "timestamptz" && (other === "date" || other === "timestamp");
-}
 
 // One object per column of a table, shared by all of its predicates: they are told apart by identity.
 const columnsOfTable = new WeakMap<Table, ReadonlyMap<string, AnyColumn>>();
