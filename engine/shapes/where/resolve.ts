@@ -12,7 +12,7 @@ import { packedAt, unpack } from "./packed.ts";
 import { isOperand, stringsOf, tagged, unnegated } from "./raw.ts";
 
 /** Throws `where_unsupported`, `where_type`, `where_params` or `unknown_column`, each with its position. */
-export function resolve(expression: Raw, scope: Scope, nodes?: Map<Raw, Node>): Node {
+export function resolve(expression: Raw, scope: Scope, nodes?: Map<unknown, Node>): Node {
   const resolver = new Resolver(scope, nodes);
   const node = resolver.condition(expression, 0);
   resolver.operands.constants.checkParamsUsed();
@@ -30,9 +30,9 @@ class Resolver {
   readonly comparisons: Comparisons;
   private readonly lists: Lists;
   /** What each condition in the tree is, for who wants to know. */
-  private readonly nodes: Map<Raw, Node> | undefined;
+  private readonly nodes: Map<unknown, Node> | undefined;
 
-  constructor(scope: Scope, nodes?: Map<Raw, Node>) {
+  constructor(scope: Scope, nodes?: Map<unknown, Node>) {
     this.nodes = nodes;
     this.operands = new Operands(scope, (raw, depth) => this.condition(raw, depth));
     this.comparisons = new Comparisons(this.operands);
