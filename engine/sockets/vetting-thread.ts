@@ -9,7 +9,7 @@ import type { Answer, Question } from "./vetting.ts";
 assert(parentPort, "this runs as a thread");
 const port = parentPort;
 // What it does can wait, and on a machine with few cores it would be in the way. Elsewhere this means the whole process.
-if (process.platform === "linux") setPriority(constants.priority.PRIORITY_LOW);
+if (process.platform === "linux") setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
 await loadParser();
 port.on("message", (question: Question) => port.postMessage(answerTo(question)));
 
