@@ -43,10 +43,7 @@ export class BrowserStorage implements Storage {
       stored: () => (this.failure = undefined),
       failed: (error) => this.failed(error as WalcastError),
     });
-    this.room = new Room({
-      full: () => this.failed(noRoom("write the replica")),
-      freed: () => (this.failure = undefined),
-    });
+    this.room = new Room({ full: () => trouble(noRoom("write the replica")) });
     this.files = new BrowserFiles(place, { changed: () => void this.changed(), lost: (reason) => this.lost(reason) });
     if (typeof document !== "undefined") for (const name of endings) addEventListener(name, this.ending, true);
   }
@@ -82,7 +79,7 @@ export class BrowserStorage implements Storage {
 
   inspect(): StorageInspection {
     const { kind, fallback } = this.files;
-    return { kind, status: this.failure ?? (this.changes > this.storedChanges ? "behind" : "current"), fallback };
+    return { kind, status: this.status, fallback };
   }
 
   release(): void {
@@ -90,6 +87,12 @@ export class BrowserStorage implements Storage {
     this.room.close();
     this.files.release();
     if (typeof document !== "undefined") for (const name of endings) removeEventListener(name, this.ending, true);
+  }
+
+  /** What could be written before may be stored well while there is no room for more. */
+  private get status(): StorageInspection["status"] {
+    if (this.room.isFull) return "full";
+    return this.failure ?? (this.changes > this.storedChanges ? "behind" : "current");
   }
 
   private readonly ending = (): void => void this.flush().catch(() => {});

@@ -6,8 +6,6 @@
 export interface RoomHooks {
   /** There is no more than the reserve. Whoever wants to write waits. */
   full(): void;
-  /** There is room, after all. */
-  freed(): void;
 }
 
 // More than comes in, and is written ahead, between two times of asking.
@@ -16,6 +14,7 @@ const ASK_EVERY_MS = 250;
 const ASK_AGAIN_MS = 1000;
 
 export class Room {
+  isFull = false;
   private readonly hooks: RoomHooks;
   private askAtMs = 0;
   private isClosed = false;
@@ -36,13 +35,12 @@ export class Room {
   }
 
   private async ask(): Promise<void> {
-    let wasFull = false;
     while (!this.isClosed && !(await hasRoom())) {
-      if (!wasFull) this.hooks.full();
-      wasFull = true;
+      if (!this.isFull) this.hooks.full();
+      this.isFull = true;
       await this.pause();
     }
-    if (wasFull) this.hooks.freed();
+    this.isFull = false;
     this.askAtMs = performance.now() + ASK_EVERY_MS;
   }
 

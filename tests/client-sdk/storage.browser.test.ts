@@ -325,7 +325,9 @@ test("files for which there is no room are not written into, and are when there 
     connection.commits(++at, insertAt(subscriptions, at));
     return storage.status === "full";
   });
-  const { position, lastError } = await client.call("inspect");
+  await client.call("flush");
+  const { position, lastError, storage } = await client.call("inspect");
+  assert.equal(storage.status, "full");
   assert.equal(lastError?.code, "storage_full");
   assert.deepEqual(await ids(client, "orders"), range(17, lsn(position)));
   await quota();
