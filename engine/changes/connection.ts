@@ -4,9 +4,11 @@
  * `ALTER ROLE … SET DateStyle` has no say.
  * https://www.postgresql.org/docs/current/runtime-config-client.html
  */
+import type { Socket } from "node:net";
 import pg from "pg";
 import type { Logger } from "pino";
 import { WalcastError } from "../errors.ts";
+import { replicationSocket } from "./replication-socket.ts";
 
 const pinned: Readonly<Record<string, string>> = {
   DateStyle: "ISO,MDY",
@@ -32,7 +34,10 @@ export function queryConfig(databaseUrl: string, name: string): pg.ClientConfig 
 }
 
 export function replicationConfig(databaseUrl: string, name: string): pg.ClientConfig {
-  return { ...connectionConfig(databaseUrl, name, pinned), connectionTimeoutMillis: connectMs };
+  const config = connectionConfig(databaseUrl, name, pinned);
+  // Its type leaves out that the function is given the connection's settings.
+  const stream = replicationSocket as () => Socket;
+  return { ...config, connectionTimeoutMillis: connectMs, stream };
 }
 
 /** As a proxy may whose server is gone, somebody takes the connection, and says nothing. */

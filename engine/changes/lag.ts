@@ -7,7 +7,6 @@
  * as fast as it can be taken: within one there is always more.
  */
 import { messageTags } from "./pgoutput.ts";
-import { Rush } from "./rush.ts";
 
 // A walsender that keeps up sends within a millisecond of the commit; with synchronous_commit = off it may take
 // wal_writer_delay (200 ms), and then pooling costs little of what there is.
@@ -22,30 +21,24 @@ export class Lag {
   private sent = 0;
   private committed = 0;
   private inBlock = false;
-  private readonly rush = new Rush();
 
-  /** Takes an XLogData message, header included. */
-  note(chunk: Buffer): void {
-    const tag = chunk[XLOG_HEADER_BYTES];
+  /** Takes an XLogData message that starts there, header included. */
+  note(bytes: Buffer, start: number): void {
+    const tag = bytes[start + XLOG_HEADER_BYTES];
     if (tag === messageTags.streamStart) this.inBlock = true;
     else if (tag === messageTags.streamStop) this.inBlock = false;
-    else if (!this.inBlock) this.noteCommitted(chunk, tag);
+    else if (!this.inBlock) this.noteCommitted(bytes, start, tag);
   }
 
-  private noteCommitted(chunk: Buffer, tag: number | undefined): void {
-    this.sent = microseconds(chunk, SENT_AT);
-    if (tag === messageTags.begin) this.rush.note((this.committed = microseconds(chunk, BEGIN_TIME_AT)));
-    else if (tag === messageTags.streamCommit) this.committed = microseconds(chunk, STREAM_COMMIT_TIME_AT);
+  private noteCommitted(bytes: Buffer, start: number, tag: number | undefined): void {
+    this.sent = microseconds(bytes, start + SENT_AT);
+    if (tag === messageTags.begin) this.committed = microseconds(bytes, start + BEGIN_TIME_AT);
+    else if (tag === messageTags.streamCommit) this.committed = microseconds(bytes, start + STREAM_COMMIT_TIME_AT);
   }
 
   /** What was known is used up: it takes another message to be behind again. */
   reset(): void {
     this.sent = 0;
-  }
-
-  /** Whether more is about to come: the next read may wait for it. */
-  get isDense(): boolean {
-    return this.isBehind || this.rush.isOn;
   }
 
   get isBehind(): boolean {

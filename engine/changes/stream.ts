@@ -2,7 +2,7 @@
  * The replication connection: START_REPLICATION through pg-logical-replication's service, pgoutput in, whole
  * transactions out, once per socket read, and status updates back.
  *
- * The service opens the connection and starts the stream; from there its connection is driven directly. Its own
+ * The service opens the connection and starts the stream; from there its socket is read directly. Its own
  * listener would make two strings and an event per message, and its `acknowledge()` confirms one byte too many: a commit
  * record that starts right there would never be sent again. So every status update is written here, byte-exact.
  *
@@ -20,7 +20,9 @@ import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
 import { TransactionAssembler } from "./assembler.ts";
 import { CommitOrder } from "./commit-order.ts";
 import { breakOff, replicationConfig } from "./connection.ts";
+import { CopyMessages } from "./copy-messages.ts";
 import { Lag, XLOG_HEADER_BYTES } from "./lag.ts";
+import { readInto } from "./replication-socket.ts";
 import { Staging } from "./staging.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -61,8 +63,8 @@ const XLOG_DATA = 0x77; // 'w'
 const KEEPALIVE = 0x6b; // 'k'
 const MICROSECONDS_TO_2000 = 946_684_800_000_000n;
 
-// While the server is behind, or commits come thick and fast, reads are pooled: the walsender makes one send() per message, and a
-// reader that takes each one alone slows both sides. The same pause, again and again, while a disk has to catch up.
+// While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
+// one alone slows both sides. The same pause, again and again, while a disk has to catch up.
 const pauseMs = 1;
 
 // Before, a walsender that meets TRUNCATE, or a rewrite, in a transaction that is rolled back meanwhile often ends with "could
@@ -96,7 +98,6 @@ export class Stream {
   private failure: unknown;
   private stopping = false;
   private over = false;
-  private isPaused = false;
   /** Socket reads, and how many of them the next one was made to wait for. */
   reads = 0;
   pooledReads = 0;
@@ -178,11 +179,15 @@ export class Stream {
 
   private attach(connection: ReplicationConnection, onStart: () => void): void {
     this.connection = connection;
-    connection.removeAllListeners("copyData");
-    connection.on("copyData", ({ chunk }) => this.guard(() => this.receive(chunk)));
-    // pg's parser listens first, so this runs when the read has been taken apart.
-    connection.stream.on("data", () => this.guard(() => this.endOfRead()));
-    connection.stream.setNoDelay(true);
+    const { stream } = connection;
+    const [parse] = stream.listeners("data") as ((bytes: Buffer) => void)[];
+    const messages = new CopyMessages({
+      onData: (bytes, start, end) => this.receive(bytes, start, end),
+      // Errors, notices, and the beginning and the end of the stream are for pg's parser.
+      onOther: (message) => parse!(message),
+    });
+    readInto(stream, (bytes, length) => this.guard(() => this.read(messages, bytes, length)));
+    stream.setNoDelay(true);
     connection.once("replicationStart", () => {
       this.startStatusTimer();
       onStart();
@@ -202,7 +207,7 @@ export class Stream {
    * open. Counted in ticks: while this process has no time to read, or does not want to, it is not the server that is silent.
    */
   private tick(silentTicksMax: number): void {
-    this.silentTicks = this.isPaused ? 0 : this.silentTicks + 1;
+    this.silentTicks = this.connection!.stream.isPaused() ? 0 : this.silentTicks + 1;
     if (this.silentTicks <= silentTicksMax) return this.sendStatus(this.silentTicks > 1);
     this.fail(new WalcastError("not_streaming", "replication: nothing was heard from Postgres for wal_sender_timeout"));
     this.events.onSilence?.();
@@ -218,37 +223,40 @@ export class Stream {
     }
   }
 
-  private receive(chunk: Buffer): void {
-    if (chunk[0] === XLOG_DATA) this.receiveData(chunk);
-    else if (chunk[0] === KEEPALIVE) this.receiveKeepalive(chunk);
+  private read(messages: CopyMessages, bytes: Buffer, length: number): void {
+    this.reads++;
+    this.silentTicks = 0;
+    messages.push(bytes, length);
+    this.handOn();
+    if (this.lag.isBehind) this.pool();
+    else if (this.isHeldUp) this.pause();
+  }
+
+  /** bytes[start … end) are one message of the replication protocol. */
+  private receive(bytes: Buffer, start: number, end: number): void {
+    const tag = start < end ? bytes[start] : undefined;
+    if (tag === XLOG_DATA) this.receiveData(bytes, start, end);
+    else if (tag === KEEPALIVE) this.receiveKeepalive(bytes, start);
     else
       throw new WalcastError(
         "malformed_message",
-        `read the replication stream: expected XLogData or a keepalive, found tag ${chunk[0]}`,
+        `read the replication stream: expected XLogData or a keepalive, found tag ${tag}`,
       );
   }
 
-  private receiveData(chunk: Buffer): void {
-    this.lag.note(chunk);
-    const transaction = this.assembler.receive(chunk, XLOG_HEADER_BYTES, chunk.length);
+  private receiveData(bytes: Buffer, start: number, end: number): void {
+    this.lag.note(bytes, start);
+    const transaction = this.assembler.receive(bytes, start + XLOG_HEADER_BYTES, end);
     if (transaction) this.completed.push(transaction);
   }
 
-  private receiveKeepalive(chunk: Buffer): void {
-    const walEnd = lsnFromHalves(chunk.readUInt32BE(1), chunk.readUInt32BE(5));
+  private receiveKeepalive(bytes: Buffer, start: number): void {
+    const walEnd = lsnFromHalves(bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5));
     if (walEnd > this.received) this.received = walEnd;
     // Also where a transaction that still runs has been sent in part: it is sent again, whole, unless its commit is
     // acknowledged, and that will be further on.
     if (!this.assembler.inTransaction) this.quietAt = walEnd;
-    if (chunk[17] === 1) this.sendStatus(false);
-  }
-
-  private endOfRead(): void {
-    this.reads++;
-    this.silentTicks = 0;
-    this.handOn();
-    if (this.lag.isDense) this.pool();
-    else if (this.isHeldUp) this.pause();
+    if (bytes[start + 17] === 1) this.sendStatus(false);
   }
 
   private handOn(): void {
@@ -275,16 +283,9 @@ export class Stream {
   private pause(): void {
     const stream = this.connection?.stream;
     if (!stream || stream.destroyed) return;
-    this.isPaused = true;
-    handleOf(stream)?.readStop();
+    stream.pause();
     clearTimeout(this.pauseTimer);
-    this.pauseTimer = setTimeout(() => (this.isHeldUp ? this.pause() : this.readOn()), pauseMs);
-  }
-
-  private readOn(): void {
-    this.isPaused = false;
-    const stream = this.connection?.stream;
-    if (stream && !stream.destroyed) handleOf(stream)?.readStart();
+    this.pauseTimer = setTimeout(() => (this.isHeldUp ? this.pause() : stream.resume()), pauseMs);
   }
 
   private get isHeldUp(): boolean {
@@ -296,24 +297,9 @@ export class Stream {
   }
 }
 
-interface Handle {
-  readStop(): void;
-  readStart(): void;
-}
-
-/**
- * What the socket reads with. A stream that is paused goes on reading, into a buffer of its own, until 64 KiB are in it, and then
- * gives out what came in one read at a time: a hundred small reads would take a hundred pauses.
- */
-function handleOf(stream: Socket): Handle | undefined {
-  return (stream as unknown as { readonly _handle?: Handle | null })._handle ?? undefined;
-}
-
 interface ReplicationConnection {
   readonly stream: Socket;
-  on(event: "copyData", listener: (message: { chunk: Buffer }) => void): unknown;
   once(event: "replicationStart", listener: () => void): unknown;
-  removeAllListeners(event: string): unknown;
   sendCopyFromChunk(chunk: Buffer): void;
 }
 

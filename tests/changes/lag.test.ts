@@ -18,7 +18,7 @@ function message(sent: number, committed?: number): Buffer {
 
 function lagAfter(...messages: readonly Buffer[]): Lag {
   const lag = new Lag();
-  for (const one of messages) lag.note(one);
+  for (const one of messages) lag.note(one, 0);
   return lag;
 }
 
@@ -29,16 +29,16 @@ test("a transaction that is sent as it commits is not behind", () => {
 test("a transaction in parts, long after the one before it, is not behind", () => {
   const lag = lagAfter(message(noon + 300, noon), message(noon + 60 * second, noon + 60 * second - 300));
   assert.equal(lag.isBehind, false);
-  lag.note(message(noon + 60 * second + 200));
+  lag.note(message(noon + 60 * second + 200), 0);
   assert.equal(lag.isBehind, false);
 });
 
 test("a transaction that is sent 20 ms and more after its commit is behind, until the next is not", () => {
   const lag = lagAfter(message(noon + 20_000, noon));
   assert.equal(lag.isBehind, false);
-  lag.note(message(noon + 20_001));
+  lag.note(message(noon + 20_001), 0);
   assert.equal(lag.isBehind, true);
-  lag.note(message(noon + 30_000, noon + 29_900));
+  lag.note(message(noon + 30_000, noon + 29_900), 0);
   assert.equal(lag.isBehind, false);
 });
 
@@ -47,7 +47,7 @@ test("nothing is known before the first Begin, nor after a reset until the next 
   const lag = lagAfter(message(noon + second, noon));
   lag.reset();
   assert.equal(lag.isBehind, false);
-  lag.note(message(noon + second));
+  lag.note(message(noon + second), 0);
   assert.equal(lag.isBehind, true);
 });
 
@@ -62,7 +62,7 @@ function aroundBlock(tag: string, committed?: number): Buffer {
 test("within a block of a transaction that still runs there is more, and after it nothing is known of it", () => {
   const lag = lagAfter(message(noon + 300, noon), aroundBlock("S"), aroundBlock("I"));
   assert.equal(lag.isBehind, true);
-  lag.note(aroundBlock("E"));
+  lag.note(aroundBlock("E"), 0);
   assert.equal(lag.isBehind, false);
 });
 
@@ -71,15 +71,4 @@ test("a streamed transaction is measured against its commit, not its rows", () =
   assert.equal(late.isBehind, true);
   const early = lagAfter(aroundBlock("S"), aroundBlock("E"), aroundBlock("c", noon + 60 * second - 300));
   assert.equal(early.isBehind, false);
-});
-
-test("commits that come thick and fast are dense until one comes alone, whether or not the server is behind", () => {
-  const committed = (...times: readonly number[]): Lag => lagAfter(...times.map((at) => message(at + 100, at)));
-  const every = (us: number, from = noon): number[] => Array.from({ length: 40 }, (_, commit) => from + commit * us);
-  assert.equal(committed(...every(400)).isDense, true);
-  assert.equal(committed(...every(400)).isBehind, false);
-  assert.equal(committed(...every(600)).isDense, false);
-  assert.equal(committed(...every(400).slice(0, 20)).isDense, false);
-  assert.equal(committed(...every(400), noon + second).isDense, false);
-  assert.equal(lagAfter(message(noon + 20_000, noon), message(noon + 20_001)).isDense, true);
 });
