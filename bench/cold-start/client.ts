@@ -1,11 +1,12 @@
 /** A client in a fresh process, on a directory. Says when its live query first showed rows, and after how long it had begun. */
-// What createClient loads by itself: the floor has its PGlite loaded, too.
-import "../../client-sdk/flow.ts";
 import { createClient } from "../../client-sdk/index.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { newestOf, type Shown } from "./shown.ts";
 
 const [directory = "", table = "", port = ""] = process.argv.slice(2);
+
+// createClient loads it by itself; but the floor has its PGlite loaded, too.
+await import("../../client-sdk/flow.ts");
 
 const started = performance.now();
 const client = createClient({ url: `ws://127.0.0.1:${port}`, replica: directory, shapes: { shown: { table } } });
