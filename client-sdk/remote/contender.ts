@@ -186,9 +186,11 @@ export class Contender {
   }
 
   private identify(identity: string): void {
+    const isChanged = this.identity !== undefined && this.identity !== identity;
     this.identity = identity;
     for (const guest of this.guests.values()) if (guest.identity !== identity) guest.refuse();
     if (!this.host) return;
+    if (isChanged) this.say({ kind: "changed", owner: this.worker });
     for (const join of this.early.values()) this.admit(this.host, join);
     this.early.clear();
   }

@@ -2,15 +2,15 @@
 import { WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, ChangeType, Channel } from "../channel.ts";
 import { ChangeListeners } from "../change-listeners.ts";
-import { Deferred } from "../listeners.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
 import { type ChannelEvent, errorFromJson } from "./messages.ts";
+import { Readiness } from "./readiness.ts";
 
 export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
-  private readonly isReady = new Deferred<void>();
+  private readonly isReady = new Readiness<void>();
   private readonly listeners = new ChangeListeners();
   private readonly begin: (channel: GuestChannel) => () => Promise<void>;
   private end: (() => Promise<void>) | undefined;
@@ -57,5 +57,9 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
 
   failed(error: WalcastError): () => void {
     return this.apply({ kind: "state", status: "error", error: error.toJSON() });
+  }
+
+  again(): undefined {
+    this.isReady.begin();
   }
 }

@@ -1,11 +1,12 @@
 /** A live query that runs in the host, as a page sees it. */
 import { WalcastError } from "../../engine/protocol.ts";
-import { call, Deferred, Listeners } from "../listeners.ts";
+import { call, Listeners } from "../listeners.ts";
 import type { Delta, LiveQuery, LiveStatus } from "../live.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
 import { errorFromJson, type LiveEvent } from "./messages.ts";
 import { applyPatch, type Changes, differenceOf } from "./patch.ts";
+import { Readiness } from "./readiness.ts";
 
 type Callback = (rows: readonly Row[], delta: Delta<Row>) => void;
 
@@ -20,7 +21,7 @@ export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
   error: WalcastError | undefined;
   private position = "0/0";
   private hasRows = false;
-  private readonly isReady = new Deferred<readonly Row[]>();
+  private readonly isReady = new Readiness<readonly Row[]>();
   private readonly listeners = new Set<Listener>();
   private readonly changeListeners = new Listeners<[]>();
   private readonly isBehind: () => boolean;
@@ -87,6 +88,10 @@ export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
     return this.setStatus("error", error);
   }
 
+  again(): undefined {
+    this.isReady.begin();
+  }
+
   /** What is shown does not go back, to what a host has that took over with less. */
   private hold(position: string, rows: readonly Row[]): () => void {
     this.held = { position, rows };
@@ -103,14 +108,13 @@ export class GuestLive implements LiveQuery<Row>, Handle<LiveEvent> {
   }
 
   private show(position: string, difference: { rows: readonly Row[]; changes: Changes } | undefined): () => void {
-    const isFirst = !this.hasRows;
     const isDifferent = difference !== undefined || this.status !== "ready";
     if (difference) this.rows = difference.rows;
     this.position = position;
     this.hasRows = true;
     this.status = "ready";
     this.error = undefined;
-    if (isFirst) this.isReady.resolve(this.rows);
+    this.isReady.resolve(this.rows);
     const { rows } = this;
     return () => {
       if (difference) this.tell(rows, { position, ...difference.changes });

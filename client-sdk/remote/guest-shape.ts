@@ -1,10 +1,11 @@
 /** A shape that the host keeps, as a page sees it. */
 import type { ShapeRequest, WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
-import { Deferred, Listeners } from "../listeners.ts";
+import { Listeners } from "../listeners.ts";
 import type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "../shape.ts";
 import type { Handle } from "./link.ts";
 import { errorFromJson, type ShapeEvent } from "./messages.ts";
+import { Readiness } from "./readiness.ts";
 
 export interface GuestShapeHooks {
   leave(): Promise<void>;
@@ -16,10 +17,11 @@ export class GuestShape implements Shape, Handle<ShapeEvent> {
   status: ShapeStatus = "loading";
   progress: ShapeProgress = { rows: 0, bytes: 0, estimatedRows: 0 };
   error: WalcastError | undefined;
-  private readonly isReady = new Deferred<void>();
+  private readonly isReady = new Readiness<void>();
   private readonly statusListeners = new Listeners<[ShapeStatus]>();
   private readonly progressListeners = new Listeners<[ShapeProgress]>();
   private readonly hooks: GuestShapeHooks;
+  private hasBeenReady = false;
 
   constructor({ indexes: _indexes, ttl: _ttl, ...request }: ShapeOptions, hooks: GuestShapeHooks) {
     this.request = request;
@@ -57,7 +59,10 @@ export class GuestShape implements Shape, Handle<ShapeEvent> {
     this.status = this.nextStatus(status);
     if (!isSame(progress, before.progress)) this.progress = progress;
     this.error = error && errorFromJson(error);
-    if (this.status === "ready") this.isReady.resolve();
+    if (this.status === "ready") {
+      this.hasBeenReady = true;
+      this.isReady.resolve();
+    }
     if (this.error) this.isReady.reject(this.error);
     return () => {
       if (this.progress !== before.progress) this.progressListeners.emit(this.progress);
@@ -69,9 +74,13 @@ export class GuestShape implements Shape, Handle<ShapeEvent> {
     return this.apply({ status: "error", progress: this.progress, error: error.toJSON() });
   }
 
+  again(): undefined {
+    this.isReady.begin();
+  }
+
   /** What is loading for the next host was there for the last one. */
   private nextStatus(status: ShapeStatus): ShapeStatus {
-    return status === "loading" && this.status !== "loading" ? "resyncing" : status;
+    return status === "loading" && this.hasBeenReady ? "resyncing" : status;
   }
 }
 

@@ -43,8 +43,14 @@ export class GuestTopic implements Handle<TopicEvent, TopicRequest> {
   }
 
   failed(error: WalcastError): () => void {
-    const { onError } = this.listener;
+    const told = this.barred(error);
     this.abandon();
+    return told;
+  }
+
+  /** Where it is connected after all it hears that, too. */
+  barred(error: WalcastError): () => void {
+    const { onError } = this.listener;
     return () => {
       if (onError) call(onError, [error]);
     };

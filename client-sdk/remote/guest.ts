@@ -36,7 +36,7 @@ const AWAIT_TIMEOUT_MS = 10_000;
 export interface Meeting {
   /** Calls `attach` for every host there is, one after the other, and `detach` when it is gone. */
   start(
-    link: Pick<Link, "attach" | "detach" | "refuse" | "trouble" | "ping" | "heardMs">,
+    link: Pick<Link, "attach" | "detach" | "refuse" | "trouble" | "ping" | "heardMs" | "isWelcome">,
     token: () => Promise<string | undefined>,
   ): void;
   /** Resolves when it is settled whether the guest stays with its host. */
@@ -94,7 +94,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   private closing: Promise<void> | undefined;
   /** Why the last host went, where it had to: those that come after it do not know. */
   private trouble: WalcastError | undefined;
-  /** Why there is no replica. */
+  /** Why there is no replica, for now or for ever. */
   private failure: WalcastError | undefined;
 
   constructor({ token, shapes, replica }: GuestOptions<Name>, meeting: Meeting) {
@@ -199,7 +199,7 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
         const topic = new GuestTopic(request, listener);
         this.handles.add(topic);
         const opened = this.link.open("topic", request, topic);
-        if (this.failure) topic.failed(this.failure)();
+        if (this.failure) topic.barred(this.failure)();
         return () => {
           topic.abandon();
           this.handles.delete(topic);
@@ -270,13 +270,20 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
 
   private createLink(): Link {
     return new Link({
-      welcomed: () => this.meetings.online(),
+      welcomed: () => {
+        this.failure = undefined;
+        this.meetings.online();
+      },
       lost: () => {
         this.isBehind = true;
         this.meetings.offline();
         this.setStatus("connecting")();
       },
-      refused: (error) => this.refused(error),
+      barred: (error) => this.barred(error),
+      ended: () => {
+        this.meetings.close();
+        void this.meeting.close();
+      },
       state: (message) => {
         if (message.kind === "state") return this.setState(message.status, message.position);
         const { inspection } = message;
@@ -318,14 +325,9 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
     this.inspection = { ...this.inspection, lastError: error.toJSON() };
   }
 
-  private refused(error: WalcastError): void {
+  private barred(error: WalcastError): void {
     this.troubled(error);
-    this.meetings.close();
     this.failure = error;
-    const handles = [...this.handles] as (GuestShape | GuestLive | GuestChannel | GuestTopic | GuestKeys)[];
-    for (const handle of handles) handle.failed(error)();
-    this.link.close(error);
-    void this.meeting.close();
     this.setStatus("offline")();
   }
 

@@ -23,8 +23,10 @@ export interface LinkHooks {
   welcomed(): void;
   /** It is gone. */
   lost(): void;
-  /** The host does not want this guest, and nothing will come of it. */
-  refused(error: WalcastError): void;
+  /** The host does not want this guest. Another one may. */
+  barred(error: WalcastError): void;
+  /** There is no replica, and there will be none. */
+  ended(): void;
   /** What concerns no call and no subscription. Returns what tells the application. */
   state(message: Extract<ToGuest, { kind: "state" | "inspection" }>): () => void;
   /** Of an ephemeral topic. */
@@ -37,12 +39,14 @@ export interface LinkHooks {
 
 /** What is listened to. */
 export interface Handle<Event, Request = unknown> {
-  /** What to ask the next host for, where that is something else than the first one was asked for. */
-  again?(): Request;
+  /** A host is there. What to ask it for, where that is something else than the first one was asked for. */
+  again?(): Request | undefined;
   /** Takes what is new. Returns what tells the application: it is told when all of a message is taken. */
   apply(event: Event): () => void;
   /** Nothing will come. */
   failed(error: WalcastError): () => void;
+  /** Nothing comes before `again`, where that is not the same. */
+  barred?(error: WalcastError): () => void;
 }
 
 export interface Opened {
@@ -77,12 +81,19 @@ export class Link {
   private lastId = 0;
   private alone: ReturnType<typeof setTimeout> | undefined;
   private over: WalcastError | undefined;
+  /** Why the last host did not want us, until another one does. */
+  private bar: WalcastError | undefined;
   /** When the host was last heard. */
   heardMs = performance.now();
 
   constructor(hooks: LinkHooks) {
     this.hooks = hooks;
     this.wait();
+  }
+
+  /** A host is there, and has not refused us. */
+  get isWelcome(): boolean {
+    return this.outbox !== undefined;
   }
 
   /** Another host. */
@@ -135,7 +146,9 @@ export class Link {
 
   /** There is no replica, and there will be none. */
   refuse(error: WalcastError): void {
-    this.hooks.refused(error);
+    this.barred(error)();
+    this.close(error);
+    this.hooks.ended();
   }
 
   /** There is none for now. */
@@ -166,7 +179,8 @@ export class Link {
   }
 
   private request(message: Pending["message"]): Promise<unknown> {
-    if (this.over) return Promise.reject(this.over);
+    const refused = this.over ?? this.bar;
+    if (refused) return Promise.reject(refused);
     const done = new Deferred<unknown>();
     this.pending.set(message.id, { message, done, lost: 0 });
     if (this.outbox) this.outbox.add(message);
@@ -194,7 +208,7 @@ export class Link {
         this.welcomed();
         return undefined;
       case "refused":
-        return () => this.hooks.refused(errorFromJson(message.error));
+        return this.barred(errorFromJson(message.error));
       case "result":
         this.settle(message.id)?.resolve(message.value);
         return undefined;
@@ -218,6 +232,17 @@ export class Link {
     }
   }
 
+  private barred(error: WalcastError): () => void {
+    this.detach();
+    this.bar = error;
+    for (const id of [...this.pending.keys()]) this.settle(id)?.reject(error);
+    const tell = Array.from(this.listened.values(), ({ handle }) => handle.barred?.(error) ?? handle.failed(error));
+    return () => {
+      this.hooks.barred(error);
+      for (const telling of tell) telling();
+    };
+  }
+
   private gone(error: WalcastError): void {
     this.hooks.troubled(error);
     this.detach();
@@ -227,6 +252,7 @@ export class Link {
     const { port } = this;
     if (!port || this.outbox) return;
     clearTimeout(this.alone);
+    this.alone = this.bar = undefined;
     const refused = (message: ToHost, error: unknown): void => this.uncloneable(message, error);
     this.outbox = new Outbox(port, { refused });
     for (const { message, handle } of this.listened.values())

@@ -44,6 +44,8 @@ export type Announcement =
   | { readonly kind: "owner"; readonly owner: string }
   /** A page wants to be the owner's guest, and listens to a channel of its own name. */
   | { readonly kind: "join"; readonly owner: string; readonly guest: string; readonly identity: string }
+  /** That owner has the token of another user now: whom it refused may ask again. */
+  | { readonly kind: "changed"; readonly owner: string }
   /** Is that owner's page running? */
   | { readonly kind: "alive?"; readonly owner: string }
   | { readonly kind: "alive"; readonly owner: string };

@@ -203,6 +203,8 @@ export class Tab implements Meeting {
 
   private hear(announcement: Announcement): void {
     if (announcement.kind === "owner" && announcement.owner !== this.owner) void this.join(announcement.owner);
+    if (announcement.kind === "changed" && announcement.owner === this.owner && !this.link?.isWelcome)
+      void this.join(announcement.owner);
     if (announcement.kind === "alive?" && this.isHosting && announcement.owner === this.workerId)
       this.say({ kind: "alive", owner: this.workerId });
     if (announcement.kind === "alive" && announcement.owner === this.owner) this.wasAnswered = true;

@@ -1,6 +1,7 @@
 /** Guests of a host, over message channels: what pages see of a replica that is in a worker. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { WalcastClient } from "../../client-sdk/client.ts";
 import type { Client, ClientOptions, Delta } from "../../client-sdk/index.ts";
 import { GuestClient, type GuestOptions } from "../../client-sdk/remote/guest.ts";
@@ -335,6 +336,24 @@ test("a call that three hosts did not survive is not asked of a fourth", async (
   }
   await failed;
   await held.rollback().execute();
+  assert.deepEqual(await guest.client.query("select 1 as one"), [{ one: 1 }]);
+});
+
+test("a call that finds no host fails after ten seconds, also where there was one", async (t) => {
+  const { host, guest } = await served(t);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  guest.die();
+  const outcomes: string[] = [];
+  for (let call = 0; call < 2; call++)
+    guest.client.query("select 1").catch(({ code }: { code: string }) => outcomes.push(code));
+  t.mock.timers.tick(9_999);
+  await turn();
+  assert.deepEqual(outcomes, []);
+  t.mock.timers.tick(1);
+  await turn();
+  assert.deepEqual(outcomes, ["replica_failed", "replica_failed"]);
+  t.mock.timers.reset();
+  guest.move(host);
   assert.deepEqual(await guest.client.query("select 1 as one"), [{ one: 1 }]);
 });
 

@@ -7,6 +7,7 @@ import { type Running, running } from "../sockets/running.ts";
 import { Random } from "../shapes/generate.ts";
 import { launchWithProfile } from "../support/browser.ts";
 import { type Example, examplesOf, scriptOf } from "../support/examples.ts";
+import { processOf, stop } from "../support/renderer.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
@@ -15,6 +16,7 @@ import { cuttable } from "./cuttable.ts";
 interface PageGlobals {
   readonly client: Client & { readonly meeting: { readonly isHosting: boolean; readonly common: BroadcastChannel } };
   readonly live: LiveQuery<{ id: number; status: string }>;
+  statusIs(status: string): Promise<void>;
   readonly shown: readonly string[];
   readonly heard: readonly unknown[];
 }
@@ -41,7 +43,7 @@ after(async () => {
 /** Those of one replica. */
 class Tabs {
   readonly pages = new Set<Page>();
-  private readonly replica: string;
+  readonly replica: string;
 
   constructor(t: TestContext, kind: "idb" | "opfs-ahp") {
     this.replica = `${kind}://${t.name.replaceAll(/\W/g, "-")}`;
@@ -94,11 +96,26 @@ function isHosting(page: Page): Promise<boolean> {
   return page.evaluate(() => (globalThis as unknown as PageGlobals).client.meeting.isHosting);
 }
 
-const frozenMs = 3_000;
 const steps = 8;
 
-function beBusy(ms: number): void {
-  for (const end = performance.now() + ms; performance.now() < end;);
+/** Who has opened the store last. */
+function fenceOf(page: Page, replica: string): Promise<string> {
+  return page.evaluate(
+    async (name) => {
+      const { promise, resolve, reject } = Promise.withResolvers<IDBDatabase>();
+      const opening = indexedDB.open(name);
+      opening.addEventListener("success", () => resolve(opening.result));
+      opening.addEventListener("error", () => reject(opening.error));
+      const database = await promise;
+      const read = Promise.withResolvers<string>();
+      const reading = database.transaction("owner").objectStore("owner").get("fence");
+      reading.addEventListener("success", () => read.resolve(reading.result));
+      const fence = await read.promise;
+      database.close();
+      return fence;
+    },
+    replica.replace("idb://", "walcast/"),
+  );
 }
 
 /** By its worker. */
@@ -160,10 +177,12 @@ test("the one tab that waits to be the next has PGlite compiled, and takes over 
   await until(async () => (await compiled(next)).length === 1);
   const last = await tabs.open({ observed: "" });
   await tabs.write("second");
-  const waiting = await last.evaluate(async () => (await navigator.locks.query()).pending!.map(({ name }) => name));
-  const forNext = waiting.filter((name) => name!.endsWith("/next"));
-  const forStore = waiting.filter((name) => `${name}/next` === forNext[0]);
-  assert.deepEqual([forNext.length, forStore.length], [1, 1], "one waits for the store, one for being the next");
+  await until(async () => {
+    const { pending = [] } = await last.evaluate(() => navigator.locks.query());
+    const [next, ...others] = pending.filter(({ name }) => name!.endsWith("/next"));
+    const forStore = pending.filter(({ name }) => `${name}/next` === next?.name);
+    return others.length === 0 && forStore.length === 1;
+  });
   assert.deepEqual(await compiled(last), []);
   await tabs.close(first);
   await until(() => isHosting(next));
@@ -177,24 +196,25 @@ test("a tab that is frozen gives the replica away, or is robbed of it and never 
   const first = await tabs.open();
   const second = await tabs.open();
   await tabs.write("first");
-  // As if frozen, from which Chromium spares workers: neither the page nor its worker says a word.
+  const fence = await fenceOf(second, tabs.replica);
+  const frozen = await processOf(first);
+  assert.notEqual(frozen, await processOf(second));
   tabs.pages.delete(first);
-  const [worker] = first.workers();
-  await first.evaluate((ms) => {
-    const { common } = (globalThis as unknown as PageGlobals).client.meeting;
-    const hear = common.onmessage;
-    common.onmessage = null;
-    setTimeout(() => (common.onmessage = hear), ms);
-  }, frozenMs);
-  const ended = worker!.waitForEvent("close");
-  worker!.evaluate(beBusy, frozenMs).catch(() => {});
+  const ended = first.workers()[0]!.waitForEvent("close");
+  const thaw = stop(frozen);
+  t.after(thaw);
   const started = performance.now();
   await until(() => isHosting(second));
-  t.diagnostic(`robbed: after ${Math.round(performance.now() - started)} ms`);
   await tabs.write("robbed");
+  t.diagnostic(`robbed: the next commit is shown after ${Math.round(performance.now() - started)} ms`);
+  const taken = await fenceOf(second, tabs.replica);
+  assert.notEqual(taken, fence);
+  thaw();
   await ended;
   tabs.pages.add(first);
   await tabs.write("thawed");
+  assert.equal(await isHosting(first), false);
+  assert.equal(await fenceOf(second, tabs.replica), taken, "it has opened nothing since");
   await until(isOneClient);
 
   await second.evaluate(() => document.dispatchEvent(new Event("freeze")));
@@ -227,9 +247,9 @@ test("a worker that ends by itself is replaced, and nothing that was asked hangs
   await until(isOneClient);
 });
 
-test("a tab of somebody else does not share", async (t) => {
+test("a tab of somebody else does not share, and gets through when it can", async (t) => {
   const tabs = new Tabs(t, "idb");
-  await tabs.open();
+  const ours = await tabs.open();
   await tabs.write("ours");
   const other = await tabs.open({ token: "somebody else's" });
   const code = await other.evaluate(() =>
@@ -240,6 +260,32 @@ test("a tab of somebody else does not share", async (t) => {
   );
   assert.equal(code, "config_invalid");
   assert.deepEqual(await shown(other), []);
+  const statuses = await other.evaluate(() => {
+    const { client, live } = globalThis as unknown as PageGlobals;
+    return [client.status, live.status, client.shapes["orders"]!.status];
+  });
+  assert.deepEqual(statuses, ["offline", "error", "error"]);
+  const become = (token: string): Promise<void> =>
+    ours.evaluate((to) => (globalThis as unknown as PageGlobals).client.setToken(to), token);
+  const isThrough = (): Promise<unknown> =>
+    other.evaluate(async () => {
+      const { client, live, statusIs } = globalThis as unknown as PageGlobals;
+      await statusIs("live");
+      await Promise.all([client.preload(), live.ready, client.live("SELECT").ready]);
+    });
+  await become("somebody else's");
+  await isThrough();
+  await tabs.write("shared");
+  await become("of a third one");
+  await other.evaluate(() => (globalThis as unknown as PageGlobals).statusIs("offline"));
+  await tabs.close(ours);
+  await isThrough();
+  await tabs.write("theirs");
+  assert.deepEqual(await shown(other), ["ours,ours", "shared,shared", "theirs,theirs"]);
+  await until(async () => {
+    const heard = await other.evaluate(() => (globalThis as unknown as PageGlobals).heard);
+    return heard.at(-1) === "theirs";
+  });
 });
 
 test("a page that is loaded again without a network has its rows, and follows what it writes into tables of its own", async (t) => {

@@ -18,7 +18,11 @@ const heard: unknown[] = [];
 live.subscribe((rows) => shown.push(rows.map(({ status }) => status).join()));
 client.topic("news").subscribe({ onMessage: ({ payload }) => heard.push(payload) });
 // The latter two for examples of the documentation.
-Object.assign(globalThis, { client, live, shown, heard, createClient, askToPersist });
+Object.assign(globalThis, { client, live, shown, heard, statusIs, createClient, askToPersist });
+
+async function statusIs(status: string): Promise<void> {
+  while (client.status !== status) await new Promise<void>((resolve) => client.onStatus(() => resolve()));
+}
 
 function observedWorker(): Worker {
   return new Worker(new URL("./observed-worker.ts", import.meta.url), { type: "module" });
