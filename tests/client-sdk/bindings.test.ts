@@ -8,10 +8,17 @@ import { get } from "svelte/store";
 import { createSSRApp } from "vue";
 import { renderToString as renderVue } from "vue/server-renderer";
 import type { Client } from "../../client-sdk/index.ts";
-import { useChannel, useClient, useLiveQuery, useShape, useStatus, WalcastProvider } from "../../client-sdk/react.ts";
-import * as solid from "../../client-sdk/solid.ts";
-import * as svelte from "../../client-sdk/svelte.ts";
-import * as vue from "../../client-sdk/vue.ts";
+import {
+  useChannel,
+  useClient,
+  useLiveQuery,
+  useShape,
+  useStatus,
+  WalcastProvider,
+} from "../../client-sdk/bindings/react.ts";
+import * as solid from "../../client-sdk/bindings/solid.ts";
+import * as svelte from "../../client-sdk/bindings/svelte.ts";
+import * as vue from "../../client-sdk/bindings/vue.ts";
 import { start } from "./clients.ts";
 
 /** What is rendered there, by whatever renders it; the client is asked for nothing. */

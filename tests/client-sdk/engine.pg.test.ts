@@ -4,7 +4,7 @@ import { after, before, type TestContext, test } from "node:test";
 import type { PGlite } from "@electric-sql/pglite";
 import { createCollection, createLiveQueryCollection, eq } from "@tanstack/db";
 import { type Client, type ClientOptions, createClient } from "../../client-sdk/index.ts";
-import { walcastCollectionOptions } from "../../client-sdk/tanstack-db.ts";
+import { walcastCollectionOptions } from "../../client-sdk/bindings/tanstack-db.ts";
 import { cuttable } from "./cuttable.ts";
 import { follow } from "../../examples/tanstack-db/new-orders.ts";
 import { emptied } from "./emptied.ts";

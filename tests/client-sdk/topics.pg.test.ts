@@ -12,7 +12,7 @@ import { Kysely, PostgresDialect } from "kysely";
 import { type Client, type ClientOptions, createClient, type TopicListener } from "../../client-sdk/index.ts";
 import { watchReport } from "../../examples/topics/report.ts";
 import { start as startToasts } from "../../examples/topics/toasts.ts";
-import { bindQueryClient } from "../../client-sdk/tanstack-query.ts";
+import { bindQueryClient } from "../../client-sdk/bindings/tanstack-query.ts";
 import type { Auth } from "../../engine/config.ts";
 import { EventReader } from "../watch/event-reader.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";

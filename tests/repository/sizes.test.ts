@@ -48,7 +48,7 @@ interface Limit {
 const limits: Readonly<Record<string, Limit>> = {
   "@walcast/client": { file: "index.ts", first: 25, later: 45 },
   "@walcast/client/stored": { file: "stored.ts", first: 12, later: 0 },
-  "@walcast/client/react": { file: "react.ts", first: 3, later: 0 },
+  "@walcast/client/react": { file: "bindings/react.ts", first: 3, later: 0 },
 };
 
 for (const [what, { file, first, later }] of Object.entries(limits))

@@ -1,6 +1,6 @@
 /** What the applications have in common: what they ask for, and what they say. */
 import type { Client } from "../../../client-sdk/index.ts";
-import type { ChannelState, LiveResult, ShapeState, TopicState } from "../../../client-sdk/react.ts";
+import type { ChannelState, LiveResult, ShapeState, TopicState } from "../../../client-sdk/bindings/react.ts";
 
 export interface Order {
   readonly id: number;

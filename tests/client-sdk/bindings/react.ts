@@ -9,7 +9,7 @@ import {
   useStatus,
   useTopic,
   WalcastProvider,
-} from "../../../client-sdk/react.ts";
+} from "../../../client-sdk/bindings/react.ts";
 import { bySql, type Database, line, type Mount, onChange, onMessage, type Order, told } from "./application.ts";
 
 const renders: string[] = [];

@@ -1,6 +1,13 @@
 import { createComponent, createSignal, type JSX } from "solid-js";
 import { insert, render } from "solid-js/web";
-import { useChannel, useLiveQuery, useShape, useStatus, useTopic, WalcastProvider } from "../../../client-sdk/solid.ts";
+import {
+  useChannel,
+  useLiveQuery,
+  useShape,
+  useStatus,
+  useTopic,
+  WalcastProvider,
+} from "../../../client-sdk/bindings/solid.ts";
 import { type Database, line, type Mount, onChange, onMessage, type Order, told } from "./application.ts";
 
 export const mountSolid: Mount = (client, target) => {

@@ -7,7 +7,7 @@ import {
   useStatus,
   useTopic,
   walcast,
-} from "../../../client-sdk/vue.ts";
+} from "../../../client-sdk/bindings/vue.ts";
 import { bySql, line, type Mount, onChange, onMessage, type Order, told } from "./application.ts";
 
 export const mountVue: Mount = (client, target) => {

@@ -2,7 +2,7 @@
 import { createElement, type ReactNode } from "react";
 import { hydrateRoot } from "react-dom/client";
 import { createClient, type Seed } from "../../../client-sdk/index.ts";
-import { useLiveQuery, WalcastProvider } from "../../../client-sdk/react.ts";
+import { useLiveQuery, WalcastProvider } from "../../../client-sdk/bindings/react.ts";
 import { List, type Order, Page, shapes } from "./view.ts";
 
 const text = document.querySelector("#seed")!.textContent;

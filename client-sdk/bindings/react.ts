@@ -30,7 +30,7 @@ import type {
   ClientStatus,
   Queryable,
   ShapeOptions,
-} from "./index.ts";
+} from "../index.ts";
 import {
   type AnyClient,
   channelStore,
@@ -50,10 +50,10 @@ import {
   type TopicState,
   topicStore,
   type UseTopicOptions,
-} from "./stores.ts";
+} from "../stores.ts";
 import { begin, type Begun } from "./suspense.ts";
 
-export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "../stores.ts";
 
 // One context for clients of any database: what is put in with a type comes out with the type that useClient names.
 const ClientContext = createContext<unknown>(undefined);

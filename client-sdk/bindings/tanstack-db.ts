@@ -9,8 +9,8 @@
  * between. Rows change through Postgres: inserting into the collection is refused by TanStack DB, which has no handler for it.
  */
 import type { BaseCollectionConfig, SyncConfig } from "@tanstack/db";
-import type { AnyClient } from "./stores.ts";
-import { type Client, type Delta, type LiveQuery, type Shape, type ShapeOptions, WalcastError } from "./index.ts";
+import type { AnyClient } from "../stores.ts";
+import { type Client, type Delta, type LiveQuery, type Shape, type ShapeOptions, WalcastError } from "../index.ts";
 
 export type CollectionKey = string | number;
 

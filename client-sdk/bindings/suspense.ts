@@ -2,8 +2,8 @@
  * Live queries for renders that wait. A render that suspends is thrown away with everything it made, so the query that it
  * began is kept here, by client and text, until a render that finds it complete has been mounted and holds it.
  */
-import type { AnyDatabase, Client, LiveQuery, Queryable } from "./index.ts";
-import { comparable, liveStore, type LiveResult, type Store } from "./stores.ts";
+import type { AnyDatabase, Client, LiveQuery, Queryable } from "../index.ts";
+import { comparable, liveStore, type LiveResult, type Store } from "../stores.ts";
 
 /** How long a query that is complete waits for somebody to mount. */
 const MOUNT_MS_MAX = 10_000;

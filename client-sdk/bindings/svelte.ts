@@ -18,7 +18,7 @@ import type {
   ClientStatus,
   Queryable,
   ShapeOptions,
-} from "./index.ts";
+} from "../index.ts";
 import {
   type AnyClient,
   channelStore,
@@ -33,9 +33,9 @@ import {
   type TopicState,
   topicStore,
   type UseTopicOptions,
-} from "./stores.ts";
+} from "../stores.ts";
 
-export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "../stores.ts";
 
 const clientKey = Symbol("walcast");
 

@@ -8,7 +8,7 @@
  * "list". What else a query stands for it says itself: `meta: { revalidate: ["table:public.posts"] }`.
  */
 import type { Query, QueryClient } from "@tanstack/query-core";
-import type { Client } from "./index.ts";
+import type { Client } from "../index.ts";
 
 /**
  * From now on, queries that match a revalidated key are invalidated: those that are mounted ask again at once, others when they

@@ -30,7 +30,7 @@ import type {
   ClientStatus,
   Queryable,
   ShapeOptions,
-} from "./index.ts";
+} from "../index.ts";
 import {
   type AnyClient,
   channelStore,
@@ -49,9 +49,9 @@ import {
   type TopicState,
   topicStore,
   type UseTopicOptions,
-} from "./stores.ts";
+} from "../stores.ts";
 
-export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "./stores.ts";
+export type { ChannelState, LiveResult, ShapeState, TopicState, UseTopicOptions } from "../stores.ts";
 
 const clientKey: InjectionKey<unknown> = Symbol("walcast");
 
