@@ -44,6 +44,11 @@ export class Changed {
     return this.keysByTable.get(table);
   }
 
+  /** Any row of one of these tables may have changed. */
+  isWhole(tables: Iterable<string> = []): boolean {
+    return [...tables].some((table) => this.has(table) && !this.keysOf(table));
+  }
+
   addTable(table: string): void {
     this.keysByTable.set(table, undefined);
   }

@@ -85,6 +85,7 @@ export class Database {
   private readonly messages = new Messages();
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
+  private readonly labels = new Map<number, ReadonlyMap<string, number>>();
 
   /** An own PGlite, or one that the application has made and will close. */
   constructor(place = claim(), hooks: DatabaseHooks = noHooks) {
@@ -116,7 +117,7 @@ export class Database {
     await this.instance.ready();
     await this.exclusive(() => {
       for (const [name, value] of Object.entries(settings)) this.script(`SET ${name} = ${value}`);
-      this.readArrayTypes();
+      this.readTypes();
     });
     this.ownWrites = new OwnWrites(this.pglite, {
       writtenUntil: () => this.writtenUntil(),
@@ -151,6 +152,11 @@ export class Database {
 
   get arrayTypes(): ArrayTypes {
     return this.arrays;
+  }
+
+  /** Where each label stands in its type's order, by pg_type.oid. */
+  get enumLabels(): ReadonlyMap<number, ReadonlyMap<string, number>> {
+    return this.labels;
   }
 
   /**
@@ -415,10 +421,15 @@ export class Database {
     this.exec(this.messages.sync());
   }
 
-  readArrayTypes(): void {
-    const sql = "SELECT oid, typelem FROM pg_type WHERE typcategory = 'A' AND typelem <> 0";
-    const types = decodeRows(this.query(sql, []), this.arrays);
-    for (const { oid, typelem } of types) this.arrays.set(Number(oid), Number(typelem));
+  /** Array types and enums, as they are now. */
+  readTypes(): void {
+    const sql = `
+      SELECT oid, typelem, NULL::json AS labels FROM pg_type WHERE typcategory = 'A' AND typelem <> 0
+      UNION ALL SELECT enumtypid, 0, json_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum GROUP BY enumtypid`;
+    for (const { oid, typelem, labels } of this.rows(sql)) {
+      if (labels) this.labels.set(Number(oid), new Map((labels as string[]).map((label, rank) => [label, rank])));
+      else this.arrays.set(Number(oid), Number(typelem));
+    }
   }
 
   /** Leaves no transaction open that an application began by itself. True if there was one. */

@@ -1,16 +1,17 @@
 /**
  * Queries that stay current. After each local transaction those that read one of its tables are brought up to date, inside
  * the same turn of the replica, so that all of them show one position; what changed is handed out after the turn. Where the
- * changed keys are enough to know what a result has become, only their rows are asked for (see live/), all queries' in
- * one round trip; the others run again, in another one.
+ * changed keys are enough to know what a result has become, only their rows are asked for (see live/follow.ts), all queries'
+ * together; the others run again, together as well.
  */
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import type { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
 import { Advice } from "./live/advice.ts";
+import { attempt } from "./live/attempt.ts";
+import { follow } from "./live/follow.ts";
 import { Plans } from "./live/plans.ts";
 import { Query } from "./live/query.ts";
-import { sqlStateOf } from "./query-errors.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
@@ -30,7 +31,7 @@ export interface Delta<R> {
   /** The position whose state this is, as Postgres writes it. */
   readonly position: string;
   readonly inserted: readonly R[];
-  /** As they are now. Only where the result holds its one table's primary key; elsewhere a changed row is a deletion and an insertion. */
+  /** As they are now. Only where the result holds the primary key of the table that it follows; elsewhere a changed row is a deletion and an insertion. */
   readonly updated: readonly R[];
   /** As they were. */
   readonly deleted: readonly R[];
@@ -61,7 +62,7 @@ export interface LiveInspection {
    * that were beyond its LIMIT come into sight. `re-run`: it runs again.
    */
   readonly mode: "incremental" | "window" | "re-run";
-  /** Why it has to run again. */
+  /** Why it has to run again, or has to when one of its tables changes. */
   readonly why: string | undefined;
   /** Times that it ran. */
   readonly runs: number;
@@ -104,8 +105,8 @@ export class LiveQueries {
   /** In the replica's turn, after a transaction. Returns what tells the subscribers when the turn is over. */
   applied(changed: Changed): () => void {
     const affected = [...this.queries].filter((query) => query.reads(changed));
-    const merged = this.merge(affected, changed);
-    this.runAll(affected.filter((query) => !merged.has(query)));
+    const followed = follow(this.database, affected, changed);
+    this.runAll(affected.filter((query) => !followed.has(query)));
     return () => this.settle();
   }
 
@@ -123,20 +124,6 @@ export class LiveQueries {
     this.queries.clear();
   }
 
-  /** Those for which the changed rows were enough. */
-  private merge(queries: readonly Query[], changed: Changed): Set<Query> {
-    const wanted = queries.flatMap((query) => {
-      const restricted = query.restrictedTo(changed);
-      return restricted ? [{ query, ...restricted }] : [];
-    });
-    if (wanted.length === 0) return new Set();
-    const started = performance.now();
-    const results = this.attempt(() => this.database.lookUps(wanted.map(({ run }) => run)));
-    const ms = (performance.now() - started) / wanted.length;
-    const merged = wanted.filter(({ query, keys }, i) => results?.[i] && query.merge(keys, results[i], ms));
-    return new Set(merged.map(({ query }) => query));
-  }
-
   private runAll(queries: readonly Query[]): void {
     const done = queries.length > 1 ? this.runTogether(queries) : new Set<Query>();
     for (const query of queries) if (!done.has(query)) query.run(this.database);
@@ -145,7 +132,7 @@ export class LiveQueries {
   /** Those for which it gave a result. */
   private runTogether(queries: readonly Query[]): Set<Query> {
     const started = performance.now();
-    const ran = this.attempt(() => {
+    const ran = attempt(() => {
       const runs = queries.flatMap((query) => {
         const run = query.again(this.database);
         return run ? [{ query, run }] : [];
@@ -156,16 +143,6 @@ export class LiveQueries {
     if (!ran) return new Set();
     const ms = (performance.now() - started) / ran.length;
     return new Set(ran.filter(({ query, result }) => query.take(this.database, result, ms)).map(({ query }) => query));
-  }
-
-  /** Whatever fails in it fails again where each of them runs by itself, and belongs to one of them. */
-  private attempt<Results>(work: () => Results | undefined): Results | undefined {
-    try {
-      return work();
-    } catch (error) {
-      if (sqlStateOf(error) === undefined) throw error;
-      return undefined;
-    }
   }
 
   private async runFirst(query: Query): Promise<void> {

@@ -39,7 +39,7 @@ export class LocalTypes {
       this.database.runAll([store.saveType(name, type)]);
     });
     this.types.set(name, type);
-    this.database.readArrayTypes();
+    this.database.readTypes();
   }
 }
 

@@ -3,7 +3,7 @@ import type { Statement } from "./statements.ts";
 import { type ArrayTypes, type DecodeValue, decoderOf } from "./decoders.ts";
 import { type Row, setField } from "./row.ts";
 import { decodeField } from "./values.ts";
-import { Replies, replyTags, type ResultColumn } from "./wire.ts";
+import { readText, Replies, replyTags, type ResultColumn } from "./wire.ts";
 
 /** The rows of a result as they came, to be decoded when somebody looks at them. */
 export interface RawResult {
@@ -53,6 +53,12 @@ export function valueOf({ bytes, start }: RowBytes, column: number): Uint8Array 
   for (let skipped = 0; skipped < column; skipped++) at += 4 + Math.max(0, int32(bytes, at));
   const length = int32(bytes, at);
   return length < 0 ? undefined : bytes.subarray(at + 4, at + 4 + length);
+}
+
+/** The same as text; null is NULL. */
+export function textOf(row: RowBytes, column: number): string | null {
+  const value = valueOf(row, column);
+  return value ? readText(value, 0, value.length) : null;
 }
 
 function int32(bytes: Uint8Array, at: number): number {

@@ -1,14 +1,17 @@
 /**
  * Whether a query can be kept current by its changed rows alone, found out from Postgres' own parse of it: each row of its
- * result must depend on one row of one table, and on nothing else that changes. Whatever is not known to be so makes the
- * query run again.
+ * result must depend on one row of one table, on rows that are joined to it, and on nothing else that changes. Whatever
+ * is not known to be so makes the query run again.
  */
+import { refuseExpressions } from "./expressions.ts";
+import { type Relation, relationsOf, type Variable, variableIn } from "./joins.ts";
+import { NotIncremental } from "./not-incremental.ts";
 import { isNode, nodesIn, nothing, type TreeNode, type TreeValue, wordOf } from "./tree.ts";
 
-/** What the parse says; `catalog.ts` knows the functions and operators. */
+/** What the parse says; the catalog knows the functions and operators. */
 export interface Outline {
-  /** Positions in the result, from 0, by the table's attribute numbers. */
-  readonly columns: ReadonlyMap<number, number>;
+  readonly relations: readonly Relation[];
+  readonly columns: readonly ResultVariable[];
   readonly sorts: readonly Sort[];
   readonly limit: Limit | undefined;
   /** pg_proc.oid of all it calls. */
@@ -26,19 +29,23 @@ export interface Sort {
 
 export type Limit = { readonly rows: number } | { readonly parameter: number };
 
-/** Why a query has to run again. */
-export class NotIncremental extends Error {}
+/** A table's column that is in the result as it is. */
+export interface ResultVariable extends Variable {
+  /** In the result, from 0. */
+  readonly column: number;
+}
 
 /** Throws NotIncremental. */
 export function outlineOf(query: TreeNode): Outline {
   const { fields } = query;
   refuseClauses(fields);
-  refuseTables(fields);
+  const relations = relationsOf(query);
   const functions = new Set<number>();
   refuseExpressions(fields.jointree, functions);
   refuseExpressions(fields.targetList, functions);
   const targets = nodesIn(fields.targetList);
   return {
+    relations,
     columns: columnsOf(targets),
     sorts: nodesIn(fields.sortClause).map((clause) => sortOf(clause, targets)),
     limit: limitOf(fields.limitCount),
@@ -80,56 +87,13 @@ function refuseClauses(fields: TreeNode["fields"]): void {
   if (fields.limitCount !== nothing && fields.limitOption !== "0") throw new NotIncremental("it has WITH TIES");
 }
 
-/** One table, as it is: Postgres' RTE_RELATION with relkind r. */
-function refuseTables({ rtable, jointree }: TreeNode["fields"]): void {
-  const tables = nodesIn(rtable);
-  const from = isNode(jointree) ? nodesIn(jointree.fields.fromlist) : [];
-  const [table] = tables;
-  if (tables.length !== 1 || from.length !== 1 || from[0]!.tag !== "RANGETBLREF")
-    throw new NotIncremental("it reads more than one table");
-  const { rtekind, relkind, tablesample, securityQuals } = table!.fields;
-  if (rtekind !== "0" || relkind !== "r") throw new NotIncremental("it does not read a table itself");
-  if (tablesample !== nothing || securityQuals !== nothing) throw new NotIncremental("it reads a part of a table");
-}
-
-// ── Expressions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Kinds of expressions whose value depends on the values in them, and on the functions that are looked at. */
-const plain = new Set([
-  ...["FROMEXPR", "RANGETBLREF", "TARGETENTRY", "VAR", "CONST", "PARAM", "BOOLEXPR", "FUNCEXPR", "NAMEDARGEXPR"],
-  ...["OPEXPR", "DISTINCTEXPR", "NULLIFEXPR", "SCALARARRAYOPEXPR", "RELABELTYPE", "COERCEVIAIO", "ARRAYCOERCEEXPR"],
-  ...["COLLATEEXPR", "CASEEXPR", "CASEWHEN", "CASETESTEXPR", "ARRAYEXPR", "ROWEXPR", "ROWCOMPAREEXPR", "COALESCEEXPR"],
-  ...["MINMAXEXPR", "NULLTEST", "BOOLEANTEST", "FIELDSELECT", "SUBSCRIPTINGREF"],
-]);
-
-/** Types whose text form is read without looking at clock or settings: numbers, text, uuid, json. */
-const readAlike = new Set(["16", "20", "21", "23", "25", "114", "700", "701", "1042", "1043", "1700", "2950", "3802"]);
-
-function refuseExpressions(value: TreeValue | undefined, functions: Set<number>): void {
-  for (const node of nodesIn(value)) {
-    const { fields, tag } = node;
-    if (!plain.has(tag)) throw new NotIncremental(`it has an expression of a kind that is not known (${tag})`);
-    if (tag === "VAR" && (fields.varlevelsup !== "0" || wordOf(fields.varattno).startsWith("-")))
-      throw new NotIncremental("it has a system column");
-    if (tag === "COERCEVIAIO" && !readAlike.has(wordOf(fields.resulttype)))
-      throw new NotIncremental("it has a conversion that may depend on when it is made");
-    for (const name of ["funcid", "opfuncid"]) if (name in fields) functions.add(Number(fields[name]));
-    for (const inner of Object.values(fields)) refuseExpressions(inner, functions);
-  }
-  if (Array.isArray(value))
-    for (const inner of value as readonly TreeValue[]) if (Array.isArray(inner)) refuseExpressions(inner, functions);
-}
-
 // ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function columnsOf(targets: readonly TreeNode[]): Map<number, number> {
-  const columns = new Map<number, number>();
-  for (const { fields } of targets) {
-    const { expr, resno, resjunk } = fields;
-    if (resjunk === "false" && isNode(expr) && expr.tag === "VAR")
-      columns.set(Number(expr.fields.varattno), Number(resno) - 1);
-  }
-  return columns;
+function columnsOf(targets: readonly TreeNode[]): ResultVariable[] {
+  return targets.flatMap(({ fields: { expr, resno, resjunk } }) => {
+    const variable = variableIn(expr);
+    return variable && resjunk === "false" ? [{ ...variable, column: Number(resno) - 1 }] : [];
+  });
 }
 
 function sortOf({ fields }: TreeNode, targets: readonly TreeNode[]): Sort {

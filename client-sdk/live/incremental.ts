@@ -1,14 +1,22 @@
-/** A result that follows the keys that change, between two whole results. */
-import type { Key } from "../changed.ts";
+/** A result that follows its driver's keys as they change, between two whole results. */
+import type { Changed, Key } from "../changed.ts";
 import type { Run } from "../database.ts";
 import { type Entry, entriesOf, type RowChanges, type Shown } from "../delta.ts";
 import { keyText } from "../reduce.ts";
 import type { Row } from "../row.ts";
-import { type RawResult, type RowDecoder, valueOf } from "../rows.ts";
-import { readText } from "../wire.ts";
+import { type RawResult, type RowDecoder, textOf } from "../rows.ts";
 import { type Index, merge } from "./merge.ts";
 import { compareRows } from "./order.ts";
 import type { Plan } from "./plan.ts";
+import { along } from "./routes.ts";
+
+/** The driver's keys that changed, and what gives those that other tables' changes reach. */
+export interface Reach {
+  readonly keys: ReadonlyMap<string, Key>;
+  readonly runs: readonly Run[];
+}
+
+const noKeys: ReadonlyMap<string, Key> = new Map();
 
 export class Incremental {
   /** Infinity where the query has none. */
@@ -31,9 +39,33 @@ export class Incremental {
     this.limit = limitOf(plan, values);
   }
 
+  /** Undefined where the keys in one of its tables are unknown, or no index leads from them to the driver's. */
+  reach(changed: Changed): Reach | undefined {
+    const { driver, routes } = this.plan;
+    const keys = changed.has(driver) ? changed.keysOf(driver) : noKeys;
+    const runs: Run[] = [];
+    for (const { table, sql } of routes) {
+      if (!changed.has(table)) continue;
+      const changedKeys = changed.keysOf(table);
+      if (!changedKeys || sql === undefined) return undefined;
+      runs.push(along(sql, [...changedKeys.values()]));
+    }
+    return keys && { keys, runs };
+  }
+
   /** What to ask for; undefined where asking for everything is better. */
   restrictedTo(keys: ReadonlyMap<string, Key>): Run | undefined {
     return this.plan.restriction.to([...keys.values()], this.values);
+  }
+
+  /** Why some changes make it run again. */
+  get why(): string | undefined {
+    const route = this.plan.routes.find(({ why }) => why !== undefined);
+    return route && `it runs again when ${route.table} changes, as ${route.why}`;
+  }
+
+  get isJoin(): boolean {
+    return this.plan.routes.length > 0;
   }
 
   /** False where only the whole query has the answer. */
@@ -95,12 +127,7 @@ export class Incremental {
   }
 
   private keyOf(entry: Entry): string {
-    return keyText(
-      this.plan.key.map((column) => {
-        const value = valueOf(entry, column);
-        return value && readText(value, 0, value.length);
-      }),
-    );
+    return keyText(this.plan.key.map((column) => textOf(entry, column)));
   }
 }
 

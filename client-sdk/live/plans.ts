@@ -1,7 +1,8 @@
 /** Plans by query: those of one form, with whatever parameters, share theirs. */
 import type { Database } from "../database.ts";
 import type { Statement } from "../statements.ts";
-import { type KeyedTable, type NoPlan, type Plan, planOf } from "./plan.ts";
+import { type NoPlan, type Plan, planOf } from "./plan.ts";
+import type { KeyedTable } from "./tables-read.ts";
 
 // Applications have dozens of queries, not thousands.
 const PLANS_MAX = 256;

@@ -14,10 +14,10 @@ import { type RawResult, type RowDecoder, rowDecoder } from "../rows.ts";
 import type { ResultColumn } from "../wire.ts";
 import type { Advice } from "./advice.ts";
 import { onNextFrame } from "./frame.ts";
-import { Incremental } from "./incremental.ts";
+import { Incremental, type Reach } from "./incremental.ts";
 import { isPlan, namesMoments } from "./plan.ts";
 import type { Plans } from "./plans.ts";
-import { findKey, lockedTables } from "./tables-read.ts";
+import { findKey, type KeyedTable, keyedTable, lockedTables } from "./tables-read.ts";
 
 /** 42P01 undefined_table, 3F000 invalid_schema_name, 42704 undefined_object (a type): may all still come. */
 const notYetStates = new Set(["42P01", "3F000", "42704"]);
@@ -131,13 +131,19 @@ export class Query implements LiveQuery<Row> {
     return !this.tables || this.tables.values().some((table) => changed.has(table));
   }
 
-  /** The changed rows alone, where they are enough. */
-  restrictedTo(changed: Changed): { run: Run; keys: ReadonlyMap<string, Key> } | undefined {
-    if (!this.incremental || this.latest || this.status !== "ready") return undefined;
-    const [table] = this.tables ?? [];
-    const keys = table === undefined ? undefined : changed.keysOf(table);
-    const run = keys && this.incremental.restrictedTo(keys);
-    return keys && run && { run, keys };
+  /**
+   * The keys of the rows that may have changed, and what finds more of them. Undefined where it has to run again: also where a
+   * joined table may be another one, with another key, which need not show in the result.
+   */
+  reach(changed: Changed): Reach | undefined {
+    if (this.incremental?.isJoin && changed.isWhole(this.tables)) this.tables = undefined;
+    if (!this.tables || !this.incremental || this.latest || this.status !== "ready") return undefined;
+    return this.incremental.reach(changed);
+  }
+
+  /** These rows alone. Undefined where running again is better. */
+  restrictedTo(keys: ReadonlyMap<string, Key>): Run | undefined {
+    return this.incremental?.restrictedTo(keys);
   }
 
   /** False where it has to run again. */
@@ -208,17 +214,16 @@ export class Query implements LiveQuery<Row> {
   private runAndFindTables(database: Database): RawResult {
     return database.readOnly(this.sql, () => {
       const result = database.query(this.sql, this.params);
-      const found = database.rows(lockedTables);
-      this.tables = new Set(found.map(({ name }) => String(name)));
+      const found = database.rows(lockedTables).map(keyedTable);
+      this.tables = new Set(found.map(({ name }) => name));
       this.columns = result.statement.columns;
-      this.keyColumns = findKey(result, found);
       this.plan(database, result, found);
       return result;
     });
   }
 
-  private plan(database: Database, { statement }: RawResult, found: readonly Row[]): void {
-    const tables = found.map(({ oid, key }) => ({ oid: Number(oid), key: (key ?? []) as number[] }));
+  private plan(database: Database, result: RawResult, tables: readonly KeyedTable[]): void {
+    const { statement } = result;
     const values = database.encode(statement, this.params);
     const plan = namesMoments(values, statement.parameterTypes)
       ? { why: "a parameter is a moment that is another one each time" }
@@ -226,7 +231,8 @@ export class Query implements LiveQuery<Row> {
     const decode = rowDecoder(statement.columns, database.arrayTypes);
     if (this.incremental) this.shown = this.incremental.reset(this.shown);
     this.incremental = isPlan(plan) ? new Incremental(plan, values, decode) : undefined;
-    this.why = isPlan(plan) ? undefined : plan.why;
+    this.keyColumns = isPlan(plan) ? plan.key : findKey(result, tables);
+    this.why = isPlan(plan) ? this.incremental?.why : plan.why;
   }
 
   private found(database: Database, result: RawResult): void {

@@ -44,7 +44,7 @@ export class Restriction {
     if (this.key.length === 1) return this.run(1, [...values, encodeTextArray(texts.map(([text]) => text!))]);
     const slots = slotCounts.find((count) => count >= keys.length);
     if (slots === undefined) return undefined;
-    const filled = Array.from({ length: slots }, (_, slot) => texts[slot] ?? texts[0]!);
+    const filled = Array.from({ length: slots }, (_, slot) => texts[slot] ?? texts[0] ?? noKey(this.key));
     return this.run(slots, [...values, ...filled.flat()]);
   }
 
@@ -76,6 +76,11 @@ export class Restriction {
     const first = this.parameterTypes.length + 1 + slot * this.key.length;
     return this.key.map(({ column, type }, i) => `${nameOf(column)} = $${first + i}::${type}`).join(" AND ");
   }
+}
+
+/** Equal to none. */
+function noKey(key: readonly KeyColumn[]): null[] {
+  return key.map(() => null);
 }
 
 function nameOf(column: number): string {

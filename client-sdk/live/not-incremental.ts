@@ -1,0 +1,2 @@
+/** Why a query has to run again. */
+export class NotIncremental extends Error {}
