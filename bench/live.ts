@@ -11,6 +11,7 @@ import { type CourseParameters, onCourse } from "./latency/course.ts";
 import { Bare } from "./live/bare.ts";
 import { Collection } from "./live/collection.ts";
 import { Extension } from "./live/extension.ts";
+import { JoinedOrders } from "./live/joined.ts";
 import { LocalClient } from "./live/local.ts";
 import { order } from "./live/orders.ts";
 import { inTurn, median } from "./measure.ts";
@@ -22,21 +23,23 @@ interface Parameters extends CourseParameters {
   readonly peerChanges: number;
   /** Open at once. */
   readonly queries: number;
+  /** Whose orders they are, in a join. */
+  readonly customers: number;
 }
 
 export const live: Bench<Parameters> = {
   name: "live",
   question:
-    "How long does a change take to the callback: of the newest 50 of 100,000 rows, of all of them, of 100 queries?",
+    "How long does a change take to the callback: of the newest 50 of 100,000 rows, of all of them, of 100 queries, of a join?",
   notMeasured:
-    "A browser, and queries that have to run again. The first figure is the whole way from COMMIT, in processes of their own, its floor a bare PGlite behind a bare feed; the other two begin where a client has the change. Their floor writes the row and looks it up for each query, in one call of a bare PGlite. The peers are PGlite's extension live, and TanStack DB, which has all rows in JavaScript, stores nothing and tells only what changed.",
+    "A browser, and queries that have to run again. The first figure is the whole way from COMMIT, in processes of their own, its floor a bare PGlite behind a bare feed; the other two begin where a client has the change. Their floor writes the row and looks it up for each query, in one call of a bare PGlite. The peers are PGlite's extension live, and TanStack DB, which has all rows in JavaScript, stores nothing and tells only what changed. The join's figures begin where the replica has the change; their floor runs the query again.",
   real: {
     ...{ rounds: 3, commits: 1_000, warmUp: 600, pauseMs: 1, callbackPauseMs: 3, rows: 100_000, top: 50 },
-    ...{ changes: 200, peerChanges: 2, queries: 100 },
+    ...{ changes: 200, peerChanges: 2, queries: 100, customers: 5_000 },
   },
   small: {
     ...{ rounds: 1, commits: 12, warmUp: 2, pauseMs: 1, callbackPauseMs: 5, rows: 200, top: 12 },
-    ...{ changes: 3, peerChanges: 1, queries: 5 },
+    ...{ changes: 3, peerChanges: 1, queries: 5, customers: 20 },
   },
   run,
 };
@@ -50,7 +53,9 @@ async function run(parameters: Parameters, progress: Progress): Promise<Figure[]
   progress(`all of ${rows} rows in one live query`);
   const all = await allFigures(parameters);
   progress(`${queries} live queries`);
-  return [...top, ...all, ...(await manyFigures(parameters))];
+  const many = await manyFigures(parameters);
+  progress(`the newest of ${rows} orders, with the names of ${parameters.customers} customers`);
+  return [...top, ...all, ...many, ...(await joinFigures(parameters))];
 }
 
 /** Per round, the median of its commits. */
@@ -85,6 +90,26 @@ function besidePeers(name: string, { ours, floor, ...results }: Results, conditi
       conditions: { ...conditions, peer: peers[one] },
     }),
   );
+}
+
+/** One order changes, one customer does, or the query runs again. */
+async function joinFigures(parameters: Parameters): Promise<Figure[]> {
+  const { rows, customers, changes, rounds } = parameters;
+  const joined = await JoinedOrders.open(rows, customers);
+  try {
+    const results = await inTurn(rounds, {
+      order: () => medianOf(changes, (note) => joined.order(note)),
+      customer: () => medianOf(changes, (name) => joined.customer(name)),
+      floor: () => medianOf(changes, () => joined.again()),
+    });
+    const floor = median(results.floor);
+    return [
+      figure("join_order_ms", "ms", median(results.order), floor, { conditions: { ...parameters } }),
+      figure("join_customer_ms", "ms", median(results.customer), floor, { conditions: { ...parameters } }),
+    ];
+  } finally {
+    await joined.close();
+  }
 }
 
 // ── In a client by itself ────────────────────────────────────────────────────────────────────────────────────────────

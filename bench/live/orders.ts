@@ -29,14 +29,14 @@ export const upsert = `INSERT INTO orders VALUES ($1, $2, $3, $4, $5, $6) ON CON
   .join(", ")}`;
 
 /** With another note the same row is another one. */
-export function order(id: number, note: string): string[] {
+export function order(id: number, note: string, customers = 100): string[] {
   const createdAt = new Date(Date.UTC(2026, 0, 1) - id * 60_000).toISOString();
-  return [String(id), String(1 + (id % 100)), "pending", (id * 1.37).toFixed(2), note, createdAt];
+  return [String(id), String(1 + (id % customers)), "pending", (id * 1.37).toFixed(2), note, createdAt];
 }
 
 /** As COPY takes them, in pieces. */
-export function copyLines(rows: number): Uint8Array[] {
+export function copyLines(rows: number, customers = 100): Uint8Array[] {
   const ids = Array.from({ length: rows }, (_, id) => id);
   const pieces = Array.from({ length: Math.ceil(rows / 10_000) }, (_, i) => ids.slice(i * 10_000, (i + 1) * 10_000));
-  return pieces.map((piece) => Buffer.from(piece.map((id) => `${order(id, "-").join("\t")}\n`).join("")));
+  return pieces.map((piece) => Buffer.from(piece.map((id) => `${order(id, "-", customers).join("\t")}\n`).join("")));
 }

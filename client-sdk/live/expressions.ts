@@ -4,7 +4,18 @@ import { nodesIn, type TreeValue, wordOf } from "./tree.ts";
 
 /** Kinds of expressions whose value depends on the values in them, and on the functions that are looked at. */
 const plain = new Set([
-  ...["FROMEXPR", "JOINEXPR", "RANGETBLREF", "TARGETENTRY", "VAR", "CONST", "PARAM", "BOOLEXPR", "FUNCEXPR", "NAMEDARGEXPR"],
+  ...[
+    "FROMEXPR",
+    "JOINEXPR",
+    "RANGETBLREF",
+    "TARGETENTRY",
+    "VAR",
+    "CONST",
+    "PARAM",
+    "BOOLEXPR",
+    "FUNCEXPR",
+    "NAMEDARGEXPR",
+  ],
   ...["OPEXPR", "DISTINCTEXPR", "NULLIFEXPR", "SCALARARRAYOPEXPR", "RELABELTYPE", "COERCEVIAIO", "ARRAYCOERCEEXPR"],
   ...["COLLATEEXPR", "CASEEXPR", "CASEWHEN", "CASETESTEXPR", "ARRAYEXPR", "ROWEXPR", "ROWCOMPAREEXPR", "COALESCEEXPR"],
   ...["MINMAXEXPR", "NULLTEST", "BOOLEANTEST", "FIELDSELECT", "SUBSCRIPTINGREF"],

@@ -90,13 +90,13 @@ function optional(relations: readonly Relation[]): Relation[] {
 // ── Conditions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** pg_operator.oid of `=` for bool, name, integers (of two sizes as well), text, bytea, date, time, timestamp, timestamptz, uuid, enums. */
-const textEquals = [
+const textEquals = new Set([
   ...[91, 93, 94, 96, 410, 15, 416, 532, 533, 1862, 1868, 98, 1955],
   ...[1093, 1108, 2060, 1320, 2972, 3516],
-];
+]);
 
 /** And of character(n) and numeric. */
-const equals = [...textEquals, 1054, 1752];
+const equals = new Set([...textEquals, 1054, 1752]);
 
 /** None, the database's own, "C" and "POSIX": of these, texts are equal if their bytes are. */
 const exactCollations = new Set(["0", "100", "950", "951"]);
@@ -106,9 +106,9 @@ function equalitiesIn(quals: TreeValue | undefined): Equality[] {
   const { tag, fields } = quals;
   if (tag === "BOOLEXPR" && fields.boolop === "and") return nodesIn(fields.args).flatMap(equalitiesIn);
   const operator = Number(fields.opno);
-  if (tag !== "OPEXPR" || !equals.includes(operator) || !exactCollations.has(wordOf(fields.inputcollid))) return [];
+  if (tag !== "OPEXPR" || !equals.has(operator) || !exactCollations.has(wordOf(fields.inputcollid))) return [];
   const [one, other] = nodesIn(fields.args).map(comparedIn);
-  return one && other ? [{ one, other, isByText: textEquals.includes(operator) }] : [];
+  return one && other ? [{ one, other, isByText: textEquals.has(operator) }] : [];
 }
 
 // CoercionForm, as a number: the query does not spell the conversion out.

@@ -74,7 +74,10 @@ function tableOf({ relation, table, lookUps }: Driver, number: number): LookUp["
 // Materialized, or Postgres would read all of a table in the hope that the first thousand rows come soon.
 function textOf(driver: Driver, target: LookUp, passed: readonly LookUp[], columns: CatalogColumns): string {
   const name = (one: Variable): string => `r${one.relation}.${columnNameOf(driver, one, columns)}`;
-  const from = [`${driver.table.name} AS r${driver.relation.number}`, ...passed.map((one) => joinOf(one, name, columns))];
+  const from = [
+    `${driver.table.name} AS r${driver.relation.number}`,
+    ...passed.map((one) => joinOf(one, name, columns)),
+  ];
   const key = driver.table.key.map((attribute) => name({ relation: driver.relation.number, attribute }));
   const list = key.map((column, i) => `${column} AS k${i}`).join(", ");
   return (

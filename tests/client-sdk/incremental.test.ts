@@ -140,7 +140,8 @@ function apply(name: string, { keyTypes: keys, valueTypes }: Table, { changes, i
     for (const { key, row } of changes) {
       const keyValues = keys.map((type, i) => valueFor(type, key[i]!)!);
       const values = row && valueTypes.map((type, i) => valueFor(type, row[i]!));
-      for (const change of putRow(database, { name, keyTypes: keys, valueTypes }, keyValues, values)) net.set(...change);
+      for (const change of putRow(database, { name, keyTypes: keys, valueTypes }, keyValues, values))
+        net.set(...change);
     }
   });
   const changed = new Changed();

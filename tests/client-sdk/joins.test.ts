@@ -84,12 +84,17 @@ test("joins that are not followed say why", async () => {
     ["SELECT o.id FROM orders o, generate_series(1, 2)", "it does not read a table itself"],
   ] as const) {
     const { mode, why: found } = await inspected(sql);
-    assert.deepEqual([sql, mode, found], [sql, "re-run", why.replace(/^PRIMARY KEY of items$/, withoutKey.replace("orders", "items"))]);
+    assert.deepEqual(
+      [sql, mode, found],
+      [sql, "re-run", why.replace(/^PRIMARY KEY of items$/, withoutKey.replace("orders", "items"))],
+    );
   }
 });
 
 test("a table that no index leads back from makes the query run again, and only it", async () => {
-  await write("CREATE TABLE states (k0 int PRIMARY KEY, name text); CREATE TABLE notes (k0 int PRIMARY KEY, state int)");
+  await write(
+    "CREATE TABLE states (k0 int PRIMARY KEY, name text); CREATE TABLE notes (k0 int PRIMARY KEY, state int)",
+  );
   const live = queries.add("SELECT n.k0, s.name FROM notes n LEFT JOIN states s ON s.k0 = n.state", []);
   await live.ready;
   const [before] = queries.list();
@@ -186,7 +191,11 @@ function questionsOn(all: readonly Table[]): fc.Arbitrary<Question> {
   const numbers = fc.array(fc.nat(all.length - 1), { minLength: 2, maxLength: 4 });
   return numbers.chain((places) => {
     const columns = places.flatMap((table, place) =>
-      columnsOf(all, all[table]!).map(([name, type]) => ({ sql: `a${place}.${name}`, name: `a${place}_${name}`, type })),
+      columnsOf(all, all[table]!).map(([name, type]) => ({
+        sql: `a${place}.${name}`,
+        name: `a${place}_${name}`,
+        type,
+      })),
     );
     const condition = fc
       .tuple(fc.constantFrom(...columns), fc.constantFrom("=", "<>", "<", "IS NULL", "IS NOT NULL"), fc.nat(20))
@@ -265,7 +274,11 @@ interface Change {
 }
 
 /** Numbers stand for values, as in incremental.test.ts. */
-type Step = readonly { readonly table: number; readonly key: readonly number[]; readonly row: readonly number[] | undefined }[];
+type Step = readonly {
+  readonly table: number;
+  readonly key: readonly number[];
+  readonly row: readonly number[] | undefined;
+}[];
 
 const few = fc.oneof({ weight: 9, arbitrary: fc.nat(3) }, { weight: 1, arbitrary: fc.constant(12) });
 
@@ -329,7 +342,8 @@ test("what is merged of a join is what running again would give", async () => {
       await write(all.map((table, i) => definitionOf(all, table, names[i]!)).join("; "));
       const named = (sql: string): string => sql.replaceAll(/TABLE(\d)/g, (_, number) => names[Number(number)]!);
       const watched = questions.map(
-        (question) => new Watched(database, queries, { ...question, sql: named(question.sql), all: named(question.all) }),
+        (question) =>
+          new Watched(database, queries, { ...question, sql: named(question.sql), all: named(question.all) }),
       );
       try {
         for (const one of watched) await one.isReady();

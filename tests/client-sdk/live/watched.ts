@@ -37,7 +37,8 @@ export class Watched {
     assert.equal(this.live.status, "ready", `${sql}: ${this.live.error}`);
     const { rows } = this.live;
     const again = this.database.rows(sql, params);
-    const sorted = (list: readonly Row[]): string[] => list.map((row) => text(sortedBy.map((column) => sortedAs(row[column]))));
+    const sorted = (list: readonly Row[]): string[] =>
+      list.map((row) => text(sortedBy.map((column) => sortedAs(row[column]))));
     assert.deepEqual(sorted(rows), sorted(again), `${sql}: the order`);
     const possible = sql === all ? again : this.database.rows(all);
     const left = [...possible].map(text);
