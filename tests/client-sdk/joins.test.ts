@@ -134,7 +134,7 @@ test("a label that an enum is given later has its place in the order", async () 
 // ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Values by which equal keys are told apart only if it is done right. */
-const keyTypes = ["int4", "int4", "int8", "text", "varchar", "character(3)", "numeric", "uuid", "mood"];
+const keyTypes = ["int4", "int4", "int8", "text", "varchar", "character(3)", "numeric", "numeric", "uuid", "mood"];
 const valueTypes = ["int4", "text", "mood", "bool", "timestamptz"];
 
 interface Scene {
@@ -208,17 +208,20 @@ function questionsOn(all: readonly Table[]): fc.Arbitrary<Question> {
       fc.record({
         type: fc.constantFrom(...joinTypes),
         to: fc.nat(2),
-        // The table's key by what refers to it, the other way round, key by key, or by values.
-        by: fc.constantFrom("key", "key", "key", "reference", "reference", "keys", "values"),
+        // The table's key by what refers to it, the other way round, key by key, by a part of the key, or by values.
+        by: fc.constantFrom("key", "key", "key", "reference", "reference", "keys", "part", "values"),
         also: fc.option(condition, { nil: undefined, freq: 2 }),
+        isEither: fc.nat(5).map((n) => n === 0),
         second: fc.option(fc.nat(2), { nil: undefined, freq: 2 }),
       }),
       { minLength: 3, maxLength: 3 },
     );
     const keys = columns.filter(({ name }) => /_k\d$/.test(name));
+    const tableAt = (place: number): string => `TABLE${places[place]} a${place}`;
     return fc
       .record({
         joins,
+        isNested: fc.boolean(),
         where: fc.option(condition, { nil: undefined, freq: 2 }),
         sorts: fc.uniqueArray(fc.tuple(fc.constantFrom(...columns), fc.constantFrom("", "DESC", "NULLS FIRST")), {
           maxLength: 2,
@@ -228,17 +231,23 @@ function questionsOn(all: readonly Table[]): fc.Arbitrary<Question> {
         lacking: fc.option(fc.constantFrom(...keys), { nil: undefined, freq: 2 }),
         limit: fc.option(fc.constantFrom(1, 2, 3, 5), { nil: undefined }),
       })
-      .map(({ joins: made, where, sorts, more, lacking, limit }) => {
-        const from = places.slice(1).reduce((left, table, i) => {
-          const { type, to, by, also, second } = made[i]!;
-          const place = i + 1;
-          const toPlace = (other: number, way: string): string =>
-            conditionOf(all, { place, table }, { place: other, table: places[other]! }, way);
-          const on = [toPlace(Math.min(to, i), by)];
-          if (second !== undefined) on.push(toPlace(Math.min(second, i), "reference"));
-          if (also && also.place <= place) on.push(also.sql);
-          return `${left} ${type} TABLE${table} a${place} ON ${on.join(" AND ")}`;
-        }, `TABLE${places[0]} a0`);
+      .map(({ joins: made, isNested, where, sorts, more, lacking, limit }) => {
+        /** `first`: of the places that its condition may name. */
+        const join = (left: string, right: string, place: number, first: number): string => {
+          const { type, to, by, also, isEither, second } = made[place - 1]!;
+          const toPlace = (number: number, way: string): string => {
+            const other = Math.min(first + number, place - 1);
+            return conditionOf(all, { place, table: places[place]! }, { place: other, table: places[other]! }, way);
+          };
+          const on = [toPlace(to, by), ...(second === undefined ? [] : [toPlace(second, "reference")])].join(" AND ");
+          const condition = also && also.place >= first && also.place <= place ? also.sql : undefined;
+          return `${left} ${type} ${right} ON ${condition ? `(${on}) ${isEither ? "OR" : "AND"} ${condition}` : on}`;
+        };
+        const chain = (first: number): string =>
+          places
+            .slice(first + 1)
+            .reduce((left, _, i) => join(left, tableAt(first + 1 + i), first + 1 + i, first), tableAt(first));
+        const from = isNested && places.length > 2 ? join(tableAt(0), `(${chain(1)})`, 1, 0) : chain(0);
         const sorted = sorts.map(([{ sql }, direction]) => `${sql} ${direction}`).join(", ");
         const shown = new Set([...keys, ...sorts.map(([column]) => column), ...more]);
         if (lacking && !sorts.some(([column]) => column === lacking)) shown.delete(lacking);
@@ -261,6 +270,7 @@ function conditionOf(all: readonly Table[], one: Place, other: Place, by: string
   const canBeKeys = String(all[from.table]!.keyTypes) === String(keys);
   if (by === "values") return `a${from.place}.r0_0 = a${to.place}.r0_0`;
   return keys
+    .slice(0, by === "part" ? 1 : undefined)
     .map((_, i) => `a${to.place}.k${i} = a${from.place}.${by === "keys" && canBeKeys ? `k${i}` : `r${to.table}_${i}`}`)
     .join(" AND ");
 }
