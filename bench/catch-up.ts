@@ -97,7 +97,7 @@ class CatchUp {
   private async prepareSlot(): Promise<void> {
     const engine = this.engine("0");
     await engine.says();
-    await engine.stop();
+    await finished(engine);
     await this.postgres.query(`alter publication walcast add table ${table}`);
   }
 

@@ -31,8 +31,6 @@ export const firstSync: Bench<Parameters> = {
 };
 
 const table = "bench_orders";
-/** What a client's replica begins with. */
-const prepared = join(import.meta.dirname, "..", "client-sdk", "storage", "empty.tar.gz");
 
 async function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
   const postgres = await benchPostgres();
@@ -78,7 +76,7 @@ async function measure(
     const port = await engine.says<number>();
     const contenders = {
       ours: () => loaded(progress, `${rows} rows into a client`, expected!.digest, "client.ts", `${port}`),
-      floor: () => loaded(progress, `${rows} rows into a bare PGlite`, expected!.digest, "floor.ts", file, prepared),
+      floor: () => loaded(progress, `${rows} rows into a bare PGlite`, expected!.digest, "floor.ts", file, "prepared"),
       given: () =>
         loaded(progress, `${rows} rows into a given PGlite`, expected!.digest, "client.ts", `${port}`, "given"),
       asItComes: () =>

@@ -159,7 +159,7 @@ function lateness(arrived: readonly At[], committed: readonly At[]): number[] {
 async function bare(url: string, directory: string): Promise<number> {
   const file = join(directory, "rows");
   await writeFile(file, (await copyOut(url, table)).lines);
-  const floor = new Part(join(import.meta.dirname, "first-sync", "floor.ts"), file, table);
+  const floor = new Part(join(import.meta.dirname, "first-sync", "floor.ts"), file, table, "prepared");
   try {
     return (await floor.says<Loaded>()).loadMs;
   } finally {

@@ -21,3 +21,19 @@ export function prepared(): Pick<PGliteOptions, "loadDataDir"> {
   const loadDataDir = preparedFile(fs);
   return loadDataDir ? { loadDataDir } : {};
 }
+
+/** It makes its files itself, which is most of what a run with small parameters would do: there it begins with the others', too. */
+export function asItComes(): Pick<PGliteOptions, "loadDataDir"> {
+  return isSmall() ? prepared() : {};
+}
+
+/** Parts, which are processes of their own, are told by the environment. */
+const small = "WALCAST_BENCH_SMALL";
+
+export function runSmall(): void {
+  process.env[small] = "1";
+}
+
+export function isSmall(): boolean {
+  return process.env[small] !== undefined;
+}

@@ -10,6 +10,7 @@ import type { Bench, Progress, ReportedFigure } from "./bench.ts";
 import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
 import { writeReport } from "./plots.ts";
+import { runSmall } from "./pglite.ts";
 import { sharePostgres } from "./postgres.ts";
 import { conditionsLine, heading, line } from "./report.ts";
 
@@ -26,6 +27,7 @@ if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(figu
 if (values.report !== undefined) writeReport(values.report, figures);
 
 async function runAll(): Promise<void> {
+  if (values.small) runSmall();
   const end = values.small ? await sharePostgres() : undefined;
   try {
     for (const bench of chosen) {

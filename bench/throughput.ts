@@ -14,6 +14,8 @@ import type { WorkloadName } from "./throughput/workloads.ts";
 
 interface Parameters {
   readonly rounds: number;
+  /** A first round that does not count. */
+  readonly warmUp: boolean;
   readonly ms: number;
   readonly writers: number;
   readonly workloads: readonly WorkloadName[];
@@ -30,13 +32,14 @@ export const throughput: Bench<Parameters> = {
     "Writers on machines of their own: writers, Postgres, the engine and its client share the cores, so the engine's part of them is missing to Postgres. What a client does with the bytes. The floor is the same writers with a bare replication connection attached that keeps nothing.",
   real: {
     rounds: 5,
+    warmUp: true,
     ms: 2_000,
     writers: 4,
     workloads: ["uniform", "hot row", "skewed tenants", "TPC-B"],
     sweepWriters: 16,
     sweep: [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2],
   },
-  small: { rounds: 1, ms: 50, writers: 2, workloads: ["TPC-B"], sweepWriters: 3, sweep: [0.5] },
+  small: { rounds: 1, warmUp: false, ms: 50, writers: 2, workloads: ["TPC-B"], sweepWriters: 3, sweep: [0.5] },
   run,
 };
 
@@ -70,13 +73,14 @@ async function measure(
   parameters: Parameters,
   progress: Progress,
 ): Promise<Figure[]> {
-  const { rounds, ms, writers, workloads } = parameters;
+  const { rounds, warmUp, ms, writers, workloads } = parameters;
   progress(`${workload}: ${writers} writers as fast as they can`);
   const conditions = { postgres: stage.version, workload, writers, rounds, ms };
-  const { ours, floor } = await inTurn(rounds, {
+  const contenders = {
     ours: () => stage.write("ours", { ms, writers, perSecond: 0 }),
     floor: () => stage.write("floor", { ms, writers, perSecond: 0 }),
-  });
+  };
+  const { ours, floor } = await inTurn(rounds, contenders, { warmUp });
   const rate = (all: readonly Measured[]): number => median(all.map(({ perSecond }) => perSecond));
   const lag = (all: readonly Measured[]): number => median(all.map(({ lagAtEndMs }) => lagAtEndMs));
   return [

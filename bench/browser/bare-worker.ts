@@ -3,7 +3,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { Messages } from "../../client-sdk/wire.ts";
 import { addKey, createTable, digestOf } from "../first-sync/rows.ts";
 import type { Command } from "./bare.ts";
-import { newestOf } from "./contender.ts";
+import { emptyFiles, newestOf } from "./contender.ts";
 
 const messages = new Messages();
 let pglite: PGlite;
@@ -15,7 +15,7 @@ async function answer(command: Command): Promise<unknown> {
   switch (command.kind) {
     case "open":
       ({ table } = command);
-      pglite = await PGlite.create(`opfs-ahp://${command.store}`);
+      pglite = await PGlite.create(`opfs-ahp://${command.store}`, await emptyFiles(command.isPrepared));
       return run(messages.query("set timezone = 'UTC'"));
     case "load":
       await run(messages.query(createTable(table)));

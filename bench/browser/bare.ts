@@ -2,7 +2,7 @@
 import { type Contender, timed, timedEach } from "./contender.ts";
 
 export type Command =
-  | { readonly kind: "open"; readonly store: string; readonly table: string }
+  | { readonly kind: "open"; readonly store: string; readonly table: string; readonly isPrepared: boolean }
   | { readonly kind: "load"; readonly lines: Uint8Array }
   /** Gives as much as a row is. */
   | { readonly kind: "echo" }
@@ -11,7 +11,8 @@ export type Command =
 export function create(query: URLSearchParams): Contender {
   const table = query.get("table")!;
   const worker = new Worker(new URL("./bare-worker.ts", import.meta.url), { type: "module" });
-  const opened = ask({ kind: "open", store: query.get("store")!, table });
+  const isPrepared = query.has("empty") && query.has("prepared");
+  const opened = ask({ kind: "open", store: query.get("store")!, table, isPrepared });
   const lines = query.has("empty") ? rowsOf(table) : undefined;
 
   function ask(command: Command, transfer: Transferable[] = []): Promise<unknown> {

@@ -13,6 +13,11 @@ export interface Contender {
   close(): Promise<void>;
 }
 
+/** What a store that is new begins with, where it does not make its files itself. */
+export async function emptyFiles(isPrepared: boolean): Promise<{ loadDataDir?: Blob }> {
+  return isPrepared ? { loadDataDir: await (await fetch("/empty")).blob() } : {};
+}
+
 /** What a page shows first. */
 export function newestOf(table: string): string {
   return `select * from ${table} order by id desc limit 50`;

@@ -8,7 +8,7 @@ export function create(query: URLSearchParams): Contender {
   const table = query.get("table")!;
   const worker = new Worker(new URL("./peer-worker.ts", import.meta.url), { type: "module" });
   const dataDir = `opfs-ahp://${query.get("store")}`;
-  const opened = PGliteWorker.create(worker, { dataDir, id: dataDir });
+  const opened = PGliteWorker.create(worker, { dataDir, id: dataDir, meta: query.has("prepared") });
   return {
     async firstRows() {
       await (await opened).query(newestOf(table));

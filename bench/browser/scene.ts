@@ -2,12 +2,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { BrowserContext, Page } from "playwright-core";
 import { launchWithProfile } from "../../tests/support/browser.ts";
 import { servePage } from "../../tests/support/page.ts";
 import type { Releasing } from "../../tests/support/postgres.ts";
 import { copyOut } from "../first-sync/copy-out.ts";
 import { addKey, createTable, digestOf, insertRows } from "../first-sync/rows.ts";
+import { isSmall } from "../pglite.ts";
 import { type BenchPostgres, benchPostgres } from "../postgres.ts";
 import { Part } from "../processes.ts";
 import type { Contender, ContenderName } from "./contender.ts";
@@ -30,6 +32,8 @@ export interface Visit {
 
 // A page that is isolated has a clock of 5 µs; another one's is twenty times as coarse. https://www.w3.org/TR/hr-time/
 const headers = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+
+const emptyReplica = fileURLToPath(new URL("../../client-sdk/storage/empty.tar.gz", import.meta.url));
 
 export interface Scene {
   readonly postgres: string;
@@ -61,7 +65,7 @@ async function build(rowsByTable: Readonly<Record<string, number>>, t: Releasing
   const tables = Object.keys(rowsByTable);
   for (const table of tables) await fill(postgres, table, rowsByTable[table]!);
   const digests = new Map<string, string>();
-  const files: Record<string, string> = {};
+  const files: Record<string, string> = { "/empty": emptyReplica };
   for (const table of tables) {
     digests.set(table, await digest(postgres, table));
     files[`/rows/${table}`] = join(directory, table);
@@ -86,7 +90,7 @@ async function build(rowsByTable: Readonly<Record<string, number>>, t: Releasing
     async visit(visit, work) {
       const page = await context.newPage();
       try {
-        const query = new URLSearchParams({ ...visit, server });
+        const query = new URLSearchParams({ ...visit, server, ...(isSmall() && { prepared: "" }) });
         await page.goto(`${address}/?${query.toString()}`);
         return await work(page);
       } finally {

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { PGlite } from "@electric-sql/pglite";
 import { Messages } from "../../client-sdk/wire.ts";
 import { addKey, createTable } from "../first-sync/rows.ts";
-import { execute } from "../pglite.ts";
+import { asItComes, execute } from "../pglite.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { newestOf, type Shown } from "./shown.ts";
 
@@ -11,7 +11,7 @@ const [directory = "", table = "", file = ""] = process.argv.slice(2);
 const messages = new Messages();
 
 const started = performance.now();
-const pglite = await PGlite.create(directory);
+const pglite = await PGlite.create(directory, file === "" ? {} : asItComes());
 whenDismissed(() => pglite.close());
 if (file !== "") await load();
 const { rows } = await pglite.query<{ id: number }>(newestOf(table));

@@ -114,7 +114,9 @@ function assertShape(figure: ReportedFigure): void {
 
 async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const file = join(import.meta.dirname, "..", "..", "bench", "run.ts");
-  const child = spawn(process.execPath, ["--conditions=@walcast/source", file, ...args], {
+  // Many processes run WebAssembly for a moment: V8 would spend more on making it faster than it takes.
+  const flags = ["--liftoff-only", "--conditions=@walcast/source"];
+  const child = spawn(process.execPath, [...flags, file, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const [stdout, stderr, [code]] = await Promise.all([
