@@ -6,7 +6,7 @@ import { keyText, type NetChanges } from "./reduce.ts";
 export type Key = readonly Value[];
 
 // Looking at rows one by one by their key stops being cheaper than looking at all of them.
-const KEYS_MAX = 1_000;
+export const KEYS_MAX = 1_000;
 
 export class Changed {
   /** By the table's name and `keyText`; undefined where all rows may be others. */

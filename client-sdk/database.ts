@@ -301,6 +301,15 @@ export class Database {
     return rowsCopied(replies);
   }
 
+  /** COPY text lines into a table, inside a transaction, which goes on where they cannot be added. False: none of them was. */
+  copyOrNothing(table: string, columns: string, lines: Uint8Array): boolean {
+    this.messages.reserve(lines.length + COPY_HEAD_BYTES + COPY_END_BYTES);
+    this.messages.query("SAVEPOINT walcast").query(`COPY ${table} (${columns}) FROM STDIN`).copyData(lines).copyDone();
+    if (!findError(this.exec(this.messages.query("RELEASE walcast")))) return true;
+    this.script("ROLLBACK TO walcast; RELEASE walcast");
+    return false;
+  }
+
   /** Parses and describes a statement once. */
   prepare(sql: string, parameterTypes: readonly number[] = []): Statement {
     const kept = this.statements.get(sql);

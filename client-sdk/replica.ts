@@ -20,11 +20,12 @@ import {
   zeroLsn,
 } from "../engine/protocol.ts";
 import { type Audit, auditOf } from "./audit.ts";
-import { Changed } from "./changed.ts";
+import { Changed, KEYS_MAX } from "./changed.ts";
 import { netChanges } from "./complete.ts";
 import type { Database, Run } from "./database.ts";
 import { describeTable, type ShapeDescription } from "./description.ts";
 import type { Size } from "./inspection.ts";
+import { insertionsOf } from "./insertions.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
 import { Leftovers } from "./leftovers.ts";
 import { isShared, type LocalTable, LocalTables, type Member, numberOf } from "./local-tables.ts";
@@ -42,6 +43,8 @@ import type { EpochKeeps } from "./work.ts";
 export interface Change {
   readonly member: Member;
   readonly operations: Iterable<Operation>;
+  /** The same as they were received, where they are at hand. */
+  readonly payloads?: readonly Uint8Array[];
 }
 
 export type Step =
@@ -55,6 +58,9 @@ export type Step =
 
 // PGlite has no autovacuum. Vacuuming after this many changed rows costs a microsecond for each.
 const VACUUM_AFTER_ROWS = 20_000;
+
+// Of a new row as it travels: its tag, its count of columns, and one of them with a character.
+const ROW_BYTES_MIN = 9;
 
 export class Replica {
   readonly database: Database;
@@ -161,11 +167,11 @@ export class Replica {
     const changed = new Changed(position === this.reached ? [] : this.leftovers.stayBehind());
     const pending = this.pendingOf(steps);
     const text = formatLsn(position);
-    if (joins.length === 0 && pending.rest === undefined)
+    if (joins.length === 0 && pending.rest === undefined && !pending.first.some(mayBeCopied))
       this.database.pipeline(this.positionWrites.after(this.runsOfAll(pending.first, changed), text));
     else
       this.tables.transaction(() => {
-        this.database.runAll(this.runsOfAll(pending.first, changed));
+        this.write(pending.first, changed);
         for (const step of pending.rest ?? []) this.take(step, changed);
         for (const join of joins) this.joins.complete(join);
         this.database.runAll([store.setPosition(text)]);
@@ -266,8 +272,28 @@ export class Replica {
   }
 
   private take(step: Step, changed: Changed): void {
-    if (step.kind === "changes") return this.database.runAll(this.runsOfAll(step.changes, changed));
+    if (step.kind === "changes") return this.write(step.changes, changed);
     this.alter(step, changed);
+  }
+
+  /** All of what is written set by set is put together before the first of it is written: it is completed from rows as they were. */
+  private write(changes: readonly Change[], changed: Changed): void {
+    const others = changes.filter((change) => !mayBeCopied(change) || !this.insert(change, changed));
+    this.database.runAll(this.runsOfAll(others, changed));
+  }
+
+  /** Many new rows, and nothing else, into a table that no other shape has. False where it is not that, and nothing is done. */
+  private insert({ member, payloads = [] }: Change, changed: Changed): boolean {
+    const table = this.takerOf(member);
+    if (isShared(table)) return false;
+    const insertions = insertionsOf(payloads, table.form.columns.length, KEYS_MAX + 1);
+    if (!insertions || !this.database.copyOrNothing(table.qualified, sql.columnList(table.form), insertions.lines))
+      return false;
+    if (table === this.tables.get(table.qualified)) {
+      changed.addTable(table.qualified);
+      this.countRows(table, insertions.rows);
+    }
+    return true;
   }
 
   private runsOfAll(changes: readonly Change[], changed: Changed): Run[] {
@@ -275,20 +301,28 @@ export class Replica {
   }
 
   private runsOf({ member, operations }: Change, changed: Changed): Run[] {
-    const table = this.tables.takerOf(member);
-    if (!table)
-      throw new WalcastError(
-        "invariant",
-        "apply a transaction: expected its shape to have joined, found that it has not",
-      );
+    const table = this.takerOf(member);
     const net = netChanges(this.database, table, operations);
     if (table === this.tables.get(table.qualified)) this.count(table, net, changed);
     return isShared(table) ? sharedRuns(table, numberOf(member), net) : runsFor(net, table.statements, table.form);
   }
 
-  private count({ qualified }: LocalTable, net: NetChanges, changed: Changed): void {
-    changed.addNet(qualified, net);
-    this.changedRows.set(qualified, (this.changedRows.get(qualified) ?? 0) + net.changes.size);
+  private takerOf(member: Member): LocalTable {
+    const table = this.tables.takerOf(member);
+    if (table) return table;
+    throw new WalcastError(
+      "invariant",
+      "apply a transaction: expected its shape to have joined, found that it has not",
+    );
+  }
+
+  private count(table: LocalTable, net: NetChanges, changed: Changed): void {
+    changed.addNet(table.qualified, net);
+    this.countRows(table, net.changes.size);
+  }
+
+  private countRows({ qualified }: LocalTable, rows: number): void {
+    this.changedRows.set(qualified, (this.changedRows.get(qualified) ?? 0) + rows);
   }
 
   // ── Alterations ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,6 +342,11 @@ export class Replica {
     this.tables.saveMember(member, description);
     changed.addTable(table.qualified);
   }
+}
+
+/** It is large enough to hold that many rows. */
+function mayBeCopied({ payloads = [] }: Change): boolean {
+  return payloads.reduce((sum, { length }) => sum + length, 0) > KEYS_MAX * ROW_BYTES_MIN;
 }
 
 function* chain<Item>(first: Item, rest: Iterator<Item>): Generator<Item> {

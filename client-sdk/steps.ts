@@ -56,30 +56,31 @@ function* spilledSteps(
   for (const [part, lane] of lanes.entries()) {
     if (lane?.subscriber.changes) tellings.push({ kind: "spilled", lane, number, part });
     else if (lane?.isApplied)
-      yield {
-        kind: "changes",
-        changes: [{ member: lane.subscriber.member, operations: operationsIn(readSpilled(database, number, part)) }],
-      };
+      yield { kind: "changes", changes: [changeOf(lane, [readSpilled(database, number, part)])] };
   }
 }
 
 /** One change per shape, whatever number of transactions it comes from. */
 function changesOf(parts: readonly Part[], tellings: Telling[]): Change[] {
-  const changes = new Map<Lane, Operation[]>();
-  const told = new Map<Lane, Commit[]>();
-  for (const { lane, payload } of parts) {
-    const commits = decodeCommits(payload);
-    if (lane.subscriber.changes) append(told, lane, commits);
-    else if (lane.isApplied) for (const { operations } of commits) append(changes, lane, operations);
+  const byLane = Map.groupBy(parts, ({ lane }) => lane);
+  const changes: Change[] = [];
+  for (const [lane, own] of byLane) {
+    const payloads = own.map(({ payload }) => payload);
+    if (lane.subscriber.changes) tellings.push({ kind: "commits", lane, commits: payloads.flatMap(decodeCommits) });
+    else if (lane.isApplied) changes.push(changeOf(lane, payloads));
   }
-  for (const [lane, commits] of told) tellings.push({ kind: "commits", lane, commits });
-  return Array.from(changes, ([lane, operations]) => ({ member: lane.subscriber.member, operations }));
+  return changes;
 }
 
-function append<Item>(lists: Map<Lane, Item[]>, lane: Lane, items: readonly Item[]): void {
-  const list = lists.get(lane);
-  if (!list) lists.set(lane, [...items]);
-  else for (const item of items) list.push(item);
+/** Decoded when it is looked at: not everything has to be. */
+function changeOf({ subscriber: { member } }: Lane, payloads: readonly Uint8Array[]): Change {
+  return {
+    member,
+    payloads,
+    get operations() {
+      return payloads.flatMap(operationsIn);
+    },
+  };
 }
 
 /** Neighbours in memory become one: a step has a price of its own. */

@@ -168,6 +168,51 @@ test("a shape that is loaded again beside another exchanges its own rows only", 
   ]);
 });
 
+const many = Array.from({ length: 3_000 }, (_, i) => String(i));
+const awkward = [null, "", "\\", "\\N", "\\.", "a\tb", "a\nb\r\n", "NULL", '{"a,b"}', "ö…😀", " ", "\\\\t"];
+const awkwardOf = (id: string): string | null => awkward[Number(id) % awkward.length]!;
+const named = (rows: readonly (readonly [string, string | null])[]): unknown[] =>
+  rows.map(([id, name]) => [Number(id), name]);
+
+test("many new rows at once are what they would be one by one, in any number of payloads and commits", () => {
+  const replica = new Subject();
+  replica.load(1, items, []);
+  replica.load(2, table("others", ["id integer", "name text"]), []);
+  const rows = many.map((id) => [id, awkwardOf(id)] as const);
+  const operations = rows.map((row) => inserted(...row));
+  replica.receive(1, [
+    encodeCommits([commit(1n, ...operations.slice(0, 10)), commit(2n)]),
+    encodeCommits([commit(3n, ...operations.slice(10, 1_500)), commit(4n, ...operations.slice(1_500))]),
+  ]);
+  assert.deepEqual(contents(), named(rows));
+  replica.changeAll([many.map((id) => inserted(String(Number(id) + 5_000), "more")), operations]);
+  assert.deepEqual(contents("SELECT count(*)::int FROM items"), [[6_000]]);
+  assert.deepEqual(contents("SELECT * FROM others ORDER BY 1"), named(rows));
+});
+
+test("many new rows, of which some are there or come twice, are as they came last", () => {
+  const replica = new Subject();
+  replica.load(1, items, [["7", "loaded"]]);
+  const operations = many.map((id) => inserted(id, "new"));
+  replica.change(1, operations);
+  assert.deepEqual(contents(), named(many.map((id) => [id, "new"])));
+  replica.change(1, [...many.map((id) => inserted(String(Number(id) + 9_000), "first")), inserted("9005", "second")]);
+  assert.deepEqual(contents("SELECT count(*)::int, min(name), max(name) FROM items WHERE id >= 9000"), [
+    [3_000, "first", "second"],
+  ]);
+});
+
+test("many new rows of a table that shapes share belong to the shape they came for", () => {
+  const replica = new Subject();
+  for (const shape of [1, 2]) replica.load(shape, items, []);
+  replica.changeAll([many.map((id) => inserted(id, "both")), many.slice(1_000).map((id) => inserted(id, "both"))]);
+  replica.change(
+    1,
+    many.map((id) => ({ kind: "delete", key: [id] })),
+  );
+  assert.deepEqual(contents("SELECT count(*)::int, min(id) FROM items"), [[2_000, 1_000]]);
+});
+
 test("a transaction that cannot be applied leaves rows and position as they were", () => {
   const replica = new Subject();
   replica.load(1, items, [["1", "a"]]);
@@ -544,13 +589,22 @@ class Subject {
   }
 
   change(number: number, operations: readonly Operation[]): void {
-    const changes = [{ member: this.member(number), operations: transmitted(operations) }];
+    this.changeAll([operations], number);
+  }
+
+  /** The payload as it came. */
+  receive(number: number, payloads: readonly Uint8Array[]): void {
+    const operations = payloads.flatMap(operationsOf);
+    const changes = [{ member: this.member(number), payloads, operations }];
     this.replica.commit([{ kind: "changes", changes }], [], this.next());
   }
 
-  /** The i-th list is for shape i + 1. */
-  changeAll(operations: readonly (readonly Operation[])[]): void {
-    const changes = operations.map((list, i) => ({ member: this.member(i + 1), operations: transmitted(list) }));
+  /** The i-th list is for shape i + first. */
+  changeAll(operations: readonly (readonly Operation[])[], first = 1): void {
+    const changes = operations.map((list, i) => {
+      const payload = encodeCommits([commit(1n, ...list)]);
+      return { member: this.member(i + first), payloads: [payload], operations: operationsOf(payload) };
+    });
     this.replica.commit([{ kind: "changes", changes }], [], this.next());
   }
 
@@ -585,7 +639,11 @@ function emptied(on: Database): Replica {
 }
 
 function transmitted(operations: readonly Operation[]): Operation[] {
-  return decodeCommits(encodeCommits([commit(1n, ...operations)])).flatMap((one) => one.operations);
+  return operationsOf(encodeCommits([commit(1n, ...operations)]));
+}
+
+function operationsOf(payload: Uint8Array): Operation[] {
+  return decodeCommits(payload).flatMap(({ operations }) => operations);
 }
 
 function contents(sql = "SELECT * FROM items ORDER BY 1"): unknown[][] {
