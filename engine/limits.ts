@@ -20,6 +20,11 @@ export interface Limits {
    * every 40 characters of its SQL.
    */
   readonly comparisonsPerConnection: number;
+  /**
+   * Of processor time for reading conditions longer than 512 characters, for each user, or address where the token names nobody: so
+   * much in a minute, all of it at once if need be. What a client asks for beyond it waits; 60,000 is as good as no bound.
+   */
+  readonly whereMsPerMinute: number;
   /** The largest message a client may send. */
   readonly messageBytes: number;
   /** How deep arrays and objects may lie in one another in a message; more is not parsed. */
@@ -77,6 +82,8 @@ const limitDefaults: Limits = {
   whereBytesPerConnection: 512 * 1024,
   // Ten for each shape. They take a change at most about a millisecond, of which everybody else has to wait.
   comparisonsPerConnection: 2_000,
+  // All conditions that a connection may have take about as long to read, and more of a core than this the others would feel.
+  whereMsPerMinute: 500,
   // Room for a subscribe message with its where and params at their limits.
   messageBytes: MiB,
   // A message has four levels, and no parameter has more than one of its own.

@@ -153,9 +153,9 @@ class RunningEngine implements Engine {
     this.meetings = new Meetings(config.limits.presenceGraceMs);
     this.publisher = new Publisher(this.control);
     this.claim = new Claim(config.databaseUrl, config.slot);
-    this.vetting = new Vetting(log);
+    this.vetting = new Vetting({ log, msPerMinute: config.limits.whereMsPerMinute });
     this.toldKeys = new ToldKeys(config.limits.streamKeyBytes);
-    this.metrics = new Metrics(() => figuresOf(this.stages, this.server));
+    this.metrics = new Metrics(() => figuresOf(this.stages, this.server, this.vetting));
     const metrics = (): Promise<string> => this.metrics.text();
     this.server = new Server({ config, log, health: () => this.health(), metrics });
   }
@@ -337,7 +337,7 @@ class RunningEngine implements Engine {
   }
 
   stats(): EngineStats {
-    return statsOf(this.stages, this.server);
+    return statsOf(this.stages, this.server, this.vetting);
   }
 
   watch<R>(query: TableQuery | AnyQuery, { signal, ...options }: WatchOptions = {}): AsyncIterable<Rows<R>> {

@@ -23,6 +23,8 @@ export interface Figures {
   readonly shapes: number;
   /** Predicates that are evaluated for every change of their table. */
   readonly unindexed: number;
+  /** Conditions that wait to be read, by what for. */
+  readonly waits: ReadonlyMap<string, number>;
   readonly clients: ReadonlyMap<string, number>;
   /** Undefined until the slot is ours. */
   readonly kept: KeptFigures | undefined;
@@ -143,6 +145,7 @@ export class Metrics {
       "Predicates evaluated for every change of their table",
       ({ unindexed }) => unindexed,
     );
+    this.gauges("conditions_waiting", "Long conditions that wait to be read, by what for", "for", ({ waits }) => waits);
     this.counter("snapshots_total", "Shapes whose rows were read from Postgres", ({ counts }) => counts.snapshots);
     this.counter("snapshots_reused_total", "Kept rows that were used again", ({ counts }) => counts.snapshotsReused);
     this.counter(

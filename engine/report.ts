@@ -5,6 +5,7 @@ import type { Counts, Figures } from "./metrics.ts";
 import { formatLsn, zeroLsn } from "./protocol.ts";
 import type { Health } from "./sockets/http.ts";
 import type { Server } from "./sockets/server.ts";
+import type { Vetting } from "./sockets/vetting.ts";
 
 export interface EngineStats {
   /** WebSockets, and streams of events. */
@@ -34,8 +35,8 @@ export function healthOf(stages: Stages | undefined, waitingFor: string | undefi
   };
 }
 
-export function statsOf(stages: Stages | undefined, server: Server): EngineStats {
-  const { shapes, counts, resyncs, log } = figuresOf(stages, server);
+export function statsOf(stages: Stages | undefined, server: Server, vetting: Vetting): EngineStats {
+  const { shapes, counts, resyncs, log } = figuresOf(stages, server, vetting);
   return {
     connections: server.connections,
     shapes,
@@ -46,7 +47,7 @@ export function statsOf(stages: Stages | undefined, server: Server): EngineStats
   };
 }
 
-export function figuresOf(stages: Stages | undefined, server: Server): Figures {
+export function figuresOf(stages: Stages | undefined, server: Server, vetting: Vetting): Figures {
   const { tail, replication, hub, snapshots, vitals } = stages ?? {};
   return {
     live: replication?.status === "live",
@@ -57,6 +58,7 @@ export function figuresOf(stages: Stages | undefined, server: Server): Figures {
     acknowledged: replication?.acknowledged,
     shapes: hub?.live.size ?? 0,
     unindexed: hub?.live.unindexed ?? 0,
+    waits: vetting.waits,
     clients: server.states,
     resyncs: hub?.resyncs ?? new Map(),
     refusals: hub?.refusals ?? new Map(),

@@ -12,6 +12,7 @@ import { parseTableName, type TableName } from "../shapes/name.ts";
 import { isLonger } from "../shapes/long.ts";
 import { readRule, resolveShape, ruleFailed, type Shape, takesLong } from "../shapes/shape.ts";
 import type { Sql } from "../sql.ts";
+import { userOf } from "./credentials.ts";
 import type { Vetting } from "./vetting.ts";
 
 export interface AccessServices {
@@ -20,13 +21,18 @@ export interface AccessServices {
   readonly vetting: Vetting;
 }
 
-/** `asker`: the connection. */
+/** What asks: a subscription, a request. Where it ends, `vetting.forget` has its conditions wait no more. */
+export interface Asker {
+  /** Where it is known: a program that asks for somebody else has none. */
+  readonly address: string | undefined;
+}
+
 export async function shapeFor(
   { config, tables, vetting }: AccessServices,
   request: ShapeRequest,
   auth: Auth,
   changes: boolean,
-  asker: object,
+  asker: Asker,
 ): Promise<Shape> {
   const name = parseTableName(request.table);
   const rule = ruleFor(config, name);
@@ -37,10 +43,17 @@ export async function shapeFor(
   const table = await current();
   if (!takesLong(request, table, allowed, rule.columns, changes))
     return resolveShape(request, table, allowed, rule.columns, changes);
-  const vetted = await vetting.vet(asker, request, table, rule.columns);
+  const vetted = await vetting.vet({ client: clientOf(auth, asker), asker }, request, table, rule.columns);
   const now = await current();
   const isSame = now.oid === table.oid && now.version === table.version;
   return resolveShape(request, now, allowed, rule.columns, changes, isSame ? vetted : undefined);
+}
+
+/** Of whom no more is known than an address is told apart by that, and the program by what it asks. */
+function clientOf(auth: Auth, asker: Asker): unknown {
+  const user = userOf(auth);
+  if (user !== undefined) return `user ${user}`;
+  return asker.address === undefined ? asker : `address ${asker.address}`;
 }
 
 /** With the server's own rights: all of any table. One that the config does not name keeps its replica identity. */

@@ -61,8 +61,7 @@ export class Credentials {
   }
 
   private count(): void {
-    const { sub } = this.auth.claims;
-    const user = typeof sub === "string" || typeof sub === "number" ? String(sub) : undefined;
+    const user = userOf(this.auth);
     if (user === this.user) return;
     const { users } = this.options;
     this.uncount();
@@ -104,6 +103,11 @@ export class Credentials {
     if (refusal.cause !== undefined) log.info({ reason: withoutToken(refusal, token) }, "a token was refused");
     refuse(refusal, closeCodeOf(refusal));
   }
+}
+
+/** Undefined where the token names nobody. */
+export function userOf({ claims: { sub } }: Auth): string | undefined {
+  return typeof sub === "string" || typeof sub === "number" ? String(sub) : undefined;
 }
 
 function closeCodeOf({ code }: WalcastError): number {

@@ -1,6 +1,6 @@
-/** What many ask for and one does: everybody's turn comes as often as everybody else's, however much somebody asks for. */
-export class FairQueue<Asker, Job> {
-  private readonly jobs = new Map<Asker, Job[]>();
+/** What many ask for and one does: every client's turn comes as often as every other's, however much it asks for. */
+export class FairQueue<Client, Job> {
+  private readonly jobs = new Map<Client, Job[]>();
   private readonly max: number;
   private size = 0;
 
@@ -9,43 +9,54 @@ export class FairQueue<Asker, Job> {
   }
 
   /** Gives the job for which there is no room: this one, or the last of whoever has most waiting. */
-  add(asker: Asker, job: Job): Job | undefined {
-    const own = this.jobs.get(asker) ?? [];
-    if (own.length === 0) this.jobs.set(asker, own);
+  add(client: Client, job: Job): Job | undefined {
+    const own = this.jobs.get(client) ?? [];
+    if (own.length === 0) this.jobs.set(client, own);
     own.push(job);
     if (++this.size <= this.max) return undefined;
     return this.dropOne();
   }
 
-  next(): Job | undefined {
-    const turn = this.jobs.entries().next().value;
-    if (!turn) return undefined;
-    const [asker, own] = turn;
+  /** Of the first whose turn it is and who may have one. */
+  next(may: (client: Client) => boolean = () => true): Job | undefined {
+    const client = [...this.jobs.keys()].find(may);
+    if (client === undefined) return undefined;
+    const own = this.jobs.get(client)!;
     const job = own.shift();
     this.size--;
     // Behind all others.
-    this.jobs.delete(asker);
-    if (own.length > 0) this.jobs.set(asker, own);
+    this.jobs.delete(client);
+    if (own.length > 0) this.jobs.set(client, own);
     return job;
   }
 
-  /** All that this one is waiting for. */
-  remove(asker: Asker): readonly Job[] {
-    const own = this.jobs.get(asker) ?? [];
-    this.jobs.delete(asker);
-    this.size -= own.length;
-    return own;
+  /** It does not wait any more. */
+  remove(client: Client, job: Job): void {
+    const own = this.jobs.get(client) ?? [];
+    const at = own.indexOf(job);
+    if (at < 0) return;
+    own.splice(at, 1);
+    this.size--;
+    if (own.length === 0) this.jobs.delete(client);
   }
 
   removeAll(): readonly Job[] {
-    return [...this.jobs.keys()].flatMap((asker) => this.remove(asker));
+    const all = [...this.jobs.values()].flat();
+    this.jobs.clear();
+    this.size = 0;
+    return all;
+  }
+
+  /** Who waits, and for how much. */
+  get sizes(): ReadonlyMap<Client, number> {
+    return new Map([...this.jobs].map(([client, own]) => [client, own.length]));
   }
 
   private dropOne(): Job | undefined {
-    const [asker, own] = [...this.jobs].reduce((a, b) => (a[1].length > b[1].length ? a : b));
+    const [client, own] = [...this.jobs].reduce((a, b) => (a[1].length > b[1].length ? a : b));
     const job = own.pop();
     this.size--;
-    if (own.length === 0) this.jobs.delete(asker);
+    if (own.length === 0) this.jobs.delete(client);
     return job;
   }
 }

@@ -191,6 +191,10 @@ export class Guest {
     return this.credentials.auth;
   }
 
+  get address(): string {
+    return this.asked.visitor.address;
+  }
+
   /** Aborted when the guest is gone. */
   get signal(): AbortSignal {
     return this.leaving.signal;

@@ -38,6 +38,8 @@ export interface LaneOptions {
   readonly resolve: (auth: Auth) => Promise<Shape | MessageShape>;
   /** The client's rights as they are now. */
   readonly auth: () => Auth;
+  /** The subscription is over, and what is under way for it is for nothing. */
+  readonly onOver?: () => void;
   /** The subscription is over, and nothing is under way for it any more. */
   readonly onEnded: () => void;
 }
@@ -208,6 +210,7 @@ export class Lane {
     this.over = true;
     this.mayReturn = mayReturn;
     this.withdraw();
+    this.options.onOver?.();
     if (this.running === 0) this.options.onEnded();
   }
 

@@ -246,7 +246,7 @@ export class Server {
 
   private open(ws: WebSocket<SocketData>): void {
     const data = ws.getUserData();
-    const session = new Session(ws as unknown as Socket, this.services!, this.users, data.visitor.token);
+    const session = new Session(ws as unknown as Socket, this.services!, this.users, data.visitor);
     data.session = session;
     this.sessions.add(session);
   }

@@ -20,7 +20,7 @@ import {
   WalcastError,
 } from "../protocol.ts";
 import type { MessageShape } from "../shapes/message-shape.ts";
-import { shapeFor } from "./access.ts";
+import { type Asker, shapeFor } from "./access.ts";
 import { Rate, type Tally } from "./bounds.ts";
 import { Budget } from "./budget.ts";
 import { Awaits } from "./awaits.ts";
@@ -33,6 +33,7 @@ import { type Meetings, OwnMeetings } from "./meetings.ts";
 import { MalformedSubscription, parseClientMessage } from "./messages.ts";
 import { messagesFor } from "./topics.ts";
 import type { Vetting } from "./vetting.ts";
+import type { Visitor } from "./visitor.ts";
 import type { Xids } from "./xids.ts";
 
 export interface SessionServices {
@@ -66,15 +67,14 @@ export class Session {
   private isAuthenticating = false;
   private readonly subscribes: Rate;
   private readonly budget: Budget;
-  /** From a cookie, for a hello that has none. */
-  private readonly token: string | undefined;
+  private readonly visitor: Visitor;
   private lastId = 0;
   private readonly awaits: Awaits;
   private readonly meetings: OwnMeetings;
 
-  constructor(socket: Socket, services: SessionServices, users: Tally, token: string | undefined) {
+  constructor(socket: Socket, services: SessionServices, users: Tally, visitor: Visitor) {
     this.services = services;
-    this.token = token;
+    this.visitor = visitor;
     const { limits } = services.config;
     const { subscribesPerSecond: rate, shapesPerConnection } = limits;
     this.subscribes = new Rate(rate, Math.max(rate * 10, shapesPerConnection * 2));
@@ -135,7 +135,6 @@ export class Session {
     this.meetings.close();
     for (const lane of this.lanes.values()) lane.end({ mayReturn: true });
     this.lanes.clear();
-    this.services.vetting.forget(this);
     this.services.hub.disconnected(this.feed);
   }
 
@@ -207,7 +206,7 @@ export class Session {
 
   private async greet(hello: Hello): Promise<void> {
     this.phase = "verifying";
-    if (!(await this.credentials.take(hello.token ?? this.token))) return;
+    if (!(await this.credentials.take(hello.token ?? this.visitor.token))) return;
     clearTimeout(this.helloTimer);
     const { epoch, position } = hello;
     const from = epoch === undefined || position === undefined ? undefined : parseLsn(position);
@@ -286,14 +285,17 @@ export class Session {
   }
 
   private subscribe({ id, shape: request, changes = false, identity, load, shown }: Subscribe): void {
+    const { address } = this.visitor;
+    const asker: Asker = { address };
     const lane = this.openLane(id, identity, {
       changes,
       shown,
       resolve: async (auth) => {
-        const shape = await shapeFor(this.services, request, auth, changes, this);
+        const shape = await shapeFor(this.services, request, auth, changes, asker);
         this.budget.take(id, request, shape);
         return shape;
       },
+      onOver: () => this.services.vetting.forget(asker),
     });
     if (lane && identity === undefined) void lane.load(load);
   }
@@ -320,7 +322,7 @@ export class Session {
   private openLane(
     id: number,
     identity: string | undefined,
-    options: Pick<LaneOptions, "changes" | "shown" | "resolve">,
+    options: Pick<LaneOptions, "changes" | "shown" | "resolve" | "onOver">,
   ): Lane | undefined {
     if (id <= this.lastId)
       throw new WalcastError(

@@ -4,7 +4,7 @@ import { constants, setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 import { WalcastError } from "../errors.ts";
 import { loadParser, vetWhere } from "../shapes/where.ts";
-import type { Answer, Question } from "./vetting.ts";
+import type { Answer, Question, Verdict } from "./vetting.ts";
 
 assert(parentPort, "this runs as a thread");
 const port = parentPort;
@@ -13,7 +13,14 @@ if (process.platform === "linux") setPriority(constants.priority.PRIORITY_BELOW_
 await loadParser();
 port.on("message", (question: Question) => port.postMessage(answerTo(question)));
 
-function answerTo({ where, params, table, readable }: Question): Answer {
+function answerTo(question: Question): Answer {
+  const before = process.threadCpuUsage();
+  const verdict = verdictOn(question);
+  const { user, system } = process.threadCpuUsage(before);
+  return { ...verdict, cpuMs: (user + system) / 1000 };
+}
+
+function verdictOn({ where, params, table, readable }: Question): Verdict {
   const isVisible = (position: number): boolean => !readable || readable.includes(table.columns[position]!.name);
   try {
     return { kind: "passed", vetted: vetWhere(where, params, table, isVisible) };

@@ -10,6 +10,7 @@ import { WalcastError } from "../errors.ts";
 import { type Commit, type Lsn, parseLsn, type ShapeRequest } from "../protocol.ts";
 import { digestOf } from "../shapes/digest.ts";
 import type { Shape } from "../shapes/shape.ts";
+import type { Asker } from "../sockets/access.ts";
 import { encodeEvent } from "../sockets/event-stream.ts";
 import type { Guest } from "../sockets/guest.ts";
 import { Replay } from "./replay.ts";
@@ -34,17 +35,26 @@ export async function serveStream(guest: Guest, services: StreamServices): Promi
   const [table = "", ...rest] = guest.parts;
   if (rest.length > 0) throw new WalcastError("malformed_message", "read a request: expected a table and no more");
   const request = requestOf(table, guest.query, ["offset", "live", "cursor"]);
-  const shape = await services.watches.resolve(request, guest.auth, guest.signal, true);
-  await new Stream(guest, services, request, shape).serve(guest.query.get("offset") ?? "-1");
+  const asker = services.watches.asker(guest.signal, guest.address);
+  const shape = await services.watches.resolve(request, guest.auth, asker, true);
+  await new Stream({ guest, services, request, asker }, shape).serve(guest.query.get("offset") ?? "-1");
 }
 
 /** A table may change while it is read. */
 const attempts = 5;
 
+interface StreamOptions {
+  readonly guest: Guest;
+  readonly services: StreamServices;
+  readonly request: ShapeRequest;
+  readonly asker: Asker;
+}
+
 class Stream {
   private readonly guest: Guest;
   private readonly services: StreamServices;
   private readonly request: ShapeRequest;
+  private readonly asker: Asker;
   private readonly live: string | null;
   private shape!: Shape;
   private meaning!: string;
@@ -54,10 +64,11 @@ class Stream {
   /** Up to where the reader was told. */
   private place!: Place;
 
-  constructor(guest: Guest, services: StreamServices, request: ShapeRequest, shape: Shape) {
+  constructor({ guest, services, request, asker }: StreamOptions, shape: Shape) {
     this.guest = guest;
     this.services = services;
     this.request = request;
+    this.asker = asker;
     this.live = guest.query.get("live");
     this.take(shape);
   }
@@ -118,12 +129,12 @@ class Stream {
   /** As they are now, in the form that the table has now. */
   private async rows(): Promise<{ rows: readonly Row[]; position: Lsn }> {
     const { watches, epoch } = this.services;
-    const { auth, signal } = this.guest;
+    const { auth, address } = this.guest;
     for (let attempt = 1; attempt <= attempts; attempt++) {
-      const seed = await seedOf(watches, epoch, { rows: this.request }, auth);
+      const seed = await seedOf(watches, epoch, { rows: this.request }, auth, address);
       const { table, rows } = seed.shapes.rows;
       if (table.version !== this.shape.table.version)
-        this.take(await watches.resolve(this.request, auth, signal, true));
+        this.take(await watches.resolve(this.request, auth, this.asker, true));
       if (table.version === this.shape.table.version) return { rows, position: parseLsn(seed.position) };
     }
     throw elsewhere();

@@ -2,6 +2,7 @@
 import type { Auth } from "../authenticate.ts";
 import { WalcastError } from "../errors.ts";
 import { selectSql } from "../shapes/shape.ts";
+import type { Asker } from "../sockets/access.ts";
 import { type Follow, states, type StatesOptions } from "./iteration.ts";
 import type { Queries } from "./queries.ts";
 import {
@@ -50,23 +51,21 @@ function followOf(
     return (changed, signal) => queries.follow(() => statement, changed, signal);
   }
   if (query.orderBy === undefined && query.limit === undefined) return followTable(watches, query, rights);
-  return (changed, signal) => queries.follow(() => orderedStatement(watches, query, rights, signal), changed, signal);
+  return (changed, signal) => {
+    const asker = watches.asker(signal);
+    return queries.follow(() => orderedStatement(watches, query, rights, asker), changed, signal);
+  };
 }
 
 function followTable(watches: Watches, query: TableQuery, rights: Rights): Follow<Rows<unknown>> {
   return (changed, signal) => {
     const take = (watch: Watch): void => changed(() => (watch.isOver ? undefined : resultOf(watch)));
-    return watches.follow([query], rights, { onState: take, onCommit: take }, signal);
+    return watches.follow([query], rights, { onState: take, onCommit: take }, signal, watches.asker(signal));
   };
 }
 
-async function orderedStatement(
-  watches: Watches,
-  query: TableQuery,
-  rights: Rights,
-  signal: AbortSignal,
-): Promise<Statement> {
-  const shape = await watches.resolve(query, rights, signal);
+async function orderedStatement(watches: Watches, query: TableQuery, rights: Rights, asker: Asker): Promise<Statement> {
+  const shape = await watches.resolve(query, rights, asker);
   return { text: ordered(selectSql(shape), query), values: [] };
 }
 

@@ -13,15 +13,17 @@ import type { Watches } from "./watches.ts";
 const attempts = 5;
 const passing: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["schema_changed", "access_changed", "snapshot_failed"]);
 
+/** `address`: of whom it is for, where that is known. */
 export async function seedOf<Name extends string>(
   watches: Watches,
   epoch: () => string,
   shapes: Readonly<Record<Name, ShapeRequest>>,
   auth: Auth,
+  address?: string,
 ): Promise<Seed<Name>> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await readSeed(watches, epoch, shapes, auth);
+      return await readSeed(watches, epoch, shapes, auth, address);
     } catch (error) {
       if (!(error instanceof WalcastError) || !passing.has(error.code) || attempt === attempts) throw error;
     }
@@ -29,18 +31,20 @@ export async function seedOf<Name extends string>(
 }
 
 async function readSeed<Name extends string>(
-  { services, resolve }: Watches,
+  watches: Watches,
   epoch: () => string,
   shapes: Readonly<Record<Name, ShapeRequest>>,
   auth: Auth,
+  address: string | undefined,
 ): Promise<Seed<Name>> {
-  const { hub, config, vetting } = services;
-  const asking = new AbortController();
+  const { hub, config } = watches.services;
+  const leaving = new AbortController();
+  const asker = watches.asker(leaving.signal, address);
   const names = Object.keys(shapes) as Name[];
   const whole = Promise.withResolvers<Seed<Name>>();
   const reader: Reader = new Reader(
     hub,
-    names.map((name) => () => resolve(shapes[name], auth, asking.signal)),
+    names.map((name) => () => watches.resolve(shapes[name], auth, asker)),
     {
       onLoading: () => reader.bytes > config.limits.watchBytes && whole.reject(tooLarge(config.limits.watchBytes)),
       onReady: () => whole.resolve(seedFrom(reader, epoch(), shapes)),
@@ -56,8 +60,7 @@ async function readSeed<Name extends string>(
     return await whole.promise;
   } finally {
     reader.close();
-    asking.abort();
-    vetting.forget(asking.signal);
+    leaving.abort();
   }
 }
 

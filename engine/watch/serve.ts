@@ -16,20 +16,18 @@ import type { Watches } from "./watches.ts";
 
 /** `/v1/watch/:table`, `/v1/watch/:table/:key`. Ends when the guest is gone. */
 export async function serveWatch(guest: Guest, watches: Watches): Promise<void> {
-  guest.signal.addEventListener("abort", () => watches.services.vetting.forget(guest.signal), { once: true });
+  const asker = watches.asker(guest.signal, guest.address);
   const [table = "", ...key] = guest.parts;
   const request = requestOf(table, guest.query, ["key"]);
   const keys = key.length > 0 ? [key] : guest.query.getAll("key");
   // Refused before the answer begins, so that it has a status.
-  const shape = await watches.resolve(request, guest.auth, guest.signal);
+  const shape = await watches.resolve(request, guest.auth, asker);
   const requests = keys.length === 0 ? [request] : requestsOf(request, shape, keys, watches);
   const shapes =
-    keys.length === 0
-      ? [shape]
-      : await Promise.all(requests.map((one) => watches.resolve(one, guest.auth, guest.signal)));
+    keys.length === 0 ? [shape] : await Promise.all(requests.map((one) => watches.resolve(one, guest.auth, asker)));
   if (guest.signal.aborted) return;
   const sink = new Sink(guest.events(), keys.length === 0 ? changes : { state: key.length > 0 ? rowEvent : rowsEvent });
-  await watches.follow(requests, guest.auth, sink, guest.signal, shapes);
+  await watches.follow(requests, guest.auth, sink, guest.signal, asker, shapes);
 }
 
 const changes: Encode = { state: stateEvent, commit: commitEvents };

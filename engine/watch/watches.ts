@@ -10,7 +10,7 @@ import type { Config } from "../config.ts";
 import { type ErrorCode, WalcastError } from "../errors.ts";
 import type { ShapeRequest } from "../protocol.ts";
 import type { Shape } from "../shapes/shape.ts";
-import { shapeFor, shapeForServer } from "../sockets/access.ts";
+import { type Asker, shapeFor, shapeForServer } from "../sockets/access.ts";
 import type { Hub } from "../sockets/hub.ts";
 import type { Vetting } from "../sockets/vetting.ts";
 import { type Follower, Watch } from "./watch.ts";
@@ -48,8 +48,15 @@ export class Watches {
     for (const watch of [...this.shared.values()]) watch.end(reason);
   }
 
-  /** As these rights have it. Throws where they have it not. `asker`: aborted when nobody asks any more. */
-  readonly resolve = (request: ShapeRequest, rights: Rights, asker: AbortSignal, changes = false): Promise<Shape> =>
+  /** What asks until the signal. */
+  asker(signal: AbortSignal, address?: string): Asker {
+    const asker = { address };
+    signal.addEventListener("abort", () => this.services.vetting.forget(asker), { once: true });
+    return asker;
+  }
+
+  /** As these rights have it. Throws where they have it not.*/
+  readonly resolve = (request: ShapeRequest, rights: Rights, asker: Asker, changes = false): Promise<Shape> =>
     rights === "server"
       ? shapeForServer(this.services, request)
       : shapeFor(this.services, request, rights, changes, asker);
@@ -60,13 +67,14 @@ export class Watches {
     rights: Rights,
     follower: Follower,
     signal: AbortSignal,
+    asker: Asker,
     shapes?: readonly Shape[],
   ): Promise<void> {
     let seen: readonly Shape[] | undefined;
     let fresh = shapes;
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        seen = fresh ?? (await this.resolveAll(requests, rights, seen, signal));
+        seen = fresh ?? (await this.resolveAll(requests, rights, seen, signal, asker));
         fresh = undefined;
         const told: Follower = {
           onState: (watch) => {
@@ -75,7 +83,7 @@ export class Watches {
           },
           onCommit: (watch, commit) => follower.onCommit(watch, commit),
         };
-        const reason = await this.share(requests, seen, rights).follow(told, signal);
+        const reason = await this.share(requests, seen, rights, asker).follow(told, signal);
         if (reason && !passing.has(reason.code)) throw reason;
       } catch (error) {
         if (!isPostgresAway(error)) throw error;
@@ -90,9 +98,10 @@ export class Watches {
     rights: Rights,
     seen: readonly Shape[] | undefined,
     signal: AbortSignal,
+    asker: Asker,
   ): Promise<readonly Shape[]> {
     const resolve = (): Promise<Shape[]> =>
-      Promise.all(requests.map((request) => this.resolve(request, rights, signal)));
+      Promise.all(requests.map((request) => this.resolve(request, rights, asker)));
     try {
       return await resolve();
     } catch (error) {
@@ -104,22 +113,27 @@ export class Watches {
     }
   }
 
-  private share(requests: readonly ShapeRequest[], shapes: readonly Shape[], rights: Rights): Watch {
+  private share(
+    requests: readonly ShapeRequest[],
+    shapes: readonly Shape[],
+    rights: Rights,
+    { address }: Asker,
+  ): Watch {
     const key = shapes.map((shape) => shape.key).join(" ");
     const known = this.shared.get(key);
     if (known) return known;
-    const asking = new AbortController();
+    const leaving = new AbortController();
+    const asker = this.asker(leaving.signal, address);
     const watch: Watch = new Watch({
       hub: this.services.hub,
       resolve: shapes.map((shape, i) => async () => {
-        const now = await this.resolve(requests[i]!, rights, asking.signal);
+        const now = await this.resolve(requests[i]!, rights, asker);
         if (now.key === shape.key) return now;
         throw new WalcastError("schema_changed", "watch: the table, or what may be read of it, changed");
       }),
       weigh: (bytes) => this.weigh(bytes),
       onOver: () => {
-        asking.abort();
-        this.services.vetting.forget(asking.signal);
+        leaving.abort();
         if (this.shared.get(key) === watch) this.shared.delete(key);
       },
     });

@@ -75,8 +75,8 @@ async function imports(folder: string): Promise<void> {
 /** What it says of a condition that is none shows that it runs. */
 async function thread(folder: string): Promise<void> {
   const script = `const { Vetting } = await import("./node_modules/@walcast/engine/dist/engine/sockets/vetting.js");
-    const vetting = new Vetting({ warn: console.log });
-    await vetting.vet({}, { table: "t", where: ")" }, { columns: [] }).catch(({ code }) => console.log(code));
+    const vetting = new Vetting({ log: { warn: console.log }, msPerMinute: 500 });
+    await vetting.vet({ client: 1, asker: {} }, { table: "t", where: ")" }, { columns: [] }).catch(({ code }) => console.log(code));
     await vetting.close();`;
   const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", script], { cwd: folder });
   assert.equal(stdout.trim(), "where_syntax");

@@ -56,6 +56,7 @@ describe("hostile input", () => {
           subscribesPerSecond: perSecond,
           whereBytesPerConnection: 70_000,
           comparisonsPerConnection: 500,
+          whereMsPerMinute: 100,
         },
       },
       `create table orders (id int primary key, tenant text, name text, salary int, tags text[], hidden_note text default 's3cr3t-hidden');
@@ -84,9 +85,9 @@ describe("hostile input", () => {
     return client;
   }
 
-  async function greeted(): Promise<RawClient> {
+  async function greeted(sub = "mallory"): Promise<RawClient> {
     const client = await attacker();
-    await client.greet(await token("mallory"));
+    await client.greet(await token(sub));
     return client;
   }
 
@@ -382,7 +383,8 @@ describe("hostile input", () => {
     ["asked of every change", "comparisonsPerConnection", (n) => many(150, " or ", (i) => `tags @> '{${n + i}}'`)],
   ] satisfies [string, string, (n: number) => string][]) {
     test(`one connection has so many conditions that are ${what}`, async () => {
-      const client = await greeted();
+      // Who has not had anything read.
+      const client = await greeted(limit);
       const shape = (n: number): ShapeRequest => ({ table, columns: ["id"], where: where(n) });
       await client.load(1, shape(1));
       client.subscribe(2, shape(2));
@@ -395,6 +397,31 @@ describe("hostile input", () => {
       await done(client);
     });
   }
+
+  test("who has much read has a share of the engine's time, on all connections together, and others wait for none of it", async () => {
+    const crowd: RawClient[] = [];
+    for (let i = 0; i < perUser; i++) {
+      crowd.push(await greeted("hoarder"));
+      for (let id = 1; id <= shapes; id++)
+        crowd[i]!.subscribe(id, {
+          table,
+          where: `id in (${many(9_000, ",", (n) => String(n + id))}) or nothing = ${i}`,
+        });
+    }
+    const waiting = (): Promise<number> => server.metric('walcast_conditions_waiting{for="share"}');
+    await until(async () => (await waiting()) > 0);
+    assert.equal((await crowd[0]!.refused(1)).code, "unknown_column");
+    const where = `id in (${many(1_000, ",", (i) => `9${i}`)})`;
+    assert.deepEqual(rowsOf((await witness.load(2, { table, columns: ["id"], where })).lines), []);
+    witness.send({ kind: "unsubscribe", id: 2 });
+    await witness.control("unsubscribed");
+    // What nobody waits for any more is not read.
+    const last = crowd.pop()!;
+    for (let id = 1; id <= shapes; id++) last.send({ kind: "unsubscribe", id });
+    await done(...crowd);
+    await until(async () => (await waiting()) === 0);
+    await done(last);
+  });
 
   test("text that looks like SQL is text", async () => {
     const client = await greeted();

@@ -1,20 +1,24 @@
 import assert from "node:assert/strict";
-import { afterEach, before, test } from "node:test";
+import { afterEach, before, mock, test } from "node:test";
 import { pino } from "pino";
 import { compileVetted, compileWhere, loadParser, type Predicate, vetWhere } from "../../engine/shapes/where.ts";
 import { FairQueue } from "../../engine/sockets/fair-queue.ts";
+import { Shares } from "../../engine/sockets/shares.ts";
 import { Vetting } from "../../engine/sockets/vetting.ts";
 import { Conditions, Random, type SampleColumn, tupleOf } from "../shapes/generate.ts";
 import { column, tableOf } from "../shapes/table.ts";
 
 const table = tableOf([column("id", "int4"), column("secret", "text")]);
 const log = pino({ level: "silent" });
-const asker = {};
+const asker = { client: "a", asker: {} };
 const long = `id IN (${Array.from({ length: 8_000 }, (_, i) => i).join()})`;
 
 const opened: Vetting[] = [];
-function vetting(bounds?: ConstructorParameters<typeof Vetting>[1]): Vetting {
-  const one = new Vetting(log, bounds);
+function vetting(
+  bounds?: ConstructorParameters<typeof Vetting>[1],
+  { msPerMinute = 60_000, now }: { msPerMinute?: number; now?: () => number } = {},
+): Vetting {
+  const one = new Vetting({ log, msPerMinute, ...(now ? { now } : {}) }, bounds);
   opened.push(one);
   return one;
 }
@@ -70,14 +74,17 @@ test("what takes more memory or time than it may is refused, and the next is rea
 test("who has most waiting is refused first, and who is gone waits for nothing", async () => {
   const one = vetting({ waitingMax: 2 });
   const request = { table: "orders", where: long };
-  const [greedy, other] = [{}, {}];
+  const [greedy, other] = [
+    { client: "greedy", asker: {} },
+    { client: "other", asker: {} },
+  ];
   const asked = [greedy, greedy, greedy, other].map((asker) =>
     one.vet(asker, request, table, undefined).then(
       () => "passed",
       ({ code }: { code: string }) => code,
     ),
   );
-  one.forget(greedy);
+  one.forget(greedy.asker);
   assert.deepEqual(await Promise.all(asked), ["passed", "going_away", "too_many", "passed"]);
 });
 
@@ -148,10 +155,58 @@ function verdict(predicate: Predicate, row: ReturnType<typeof tupleOf>): unknown
 
 test("turns go round", () => {
   const queue = new FairQueue<string, number>(5);
-  for (const [i, asker] of ["a", "a", "a", "b", "c"].entries()) assert.equal(queue.add(asker, i), undefined);
+  for (const [i, client] of ["a", "a", "a", "b", "c"].entries()) assert.equal(queue.add(client, i), undefined);
   assert.equal(queue.add("d", 5), 2);
   assert.equal(queue.next(), 0);
   queue.add("b", 6);
-  assert.deepEqual(queue.remove("c"), [4]);
+  queue.remove("c", 4);
+  assert.deepEqual(queue.sizes, new Map(Object.entries({ b: 2, d: 1, a: 1 })));
   assert.deepEqual([queue.next(), queue.next(), queue.next(), queue.next(), queue.next()], [3, 5, 1, 6, undefined]);
+});
+
+test("who may not have a turn keeps it, and is in nobody's way", () => {
+  const queue = new FairQueue<string, number>(5);
+  for (const [i, client] of ["a", "a", "b"].entries()) queue.add(client, i);
+  const butA = (client: string): boolean => client !== "a";
+  assert.deepEqual([queue.next(butA), queue.next(butA), queue.next(), queue.removeAll()], [2, undefined, 0, [1]]);
+});
+
+test("a share of each minute may be taken at once, and what was taken beyond it is waited for", () => {
+  const shares = new Shares<string>(500);
+  const mayAt = (client: string): number => Math.max(shares.nextAt(client), 0);
+  shares.charge("a", 400, 1_000);
+  assert.equal(mayAt("a"), 0, "there is some left");
+  shares.charge("a", 200, 1_000);
+  assert.deepEqual([mayAt("a"), mayAt("b")], [1_000 + 100 * 120, 0]);
+  shares.charge("a", 10, 13_000);
+  assert.equal(mayAt("a"), 13_000 + 10 * 120, "then as much as comes back");
+  shares.charge("a", 501, 1e6);
+  assert.equal(mayAt("a"), 1e6 + 120, "nothing more is saved up");
+  shares.charge("b", 1, 2e6);
+  assert.equal(shares.size, 1, "who has all of it again is not known any more");
+});
+
+test("who has had its share waits for more, on every connection, until it is gone or the time has come; others do not", async (t) => {
+  t.after(() => mock.timers.reset());
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let nowMs = 1_000;
+  const one = vetting({}, { msPerMinute: 1, now: () => nowMs });
+  const request = { table: "orders", where: long };
+  const ask = (client: string, asker = {}): Promise<string> => one.vet({ client, asker }, request, table, undefined);
+  await ask("greedy");
+  const leaving = {};
+  const [left, waited] = [assert.rejects(ask("greedy", leaving), { code: "going_away" }), ask("greedy")];
+  let isRead = false;
+  void waited.then(() => (isRead = true));
+  await ask("other");
+  assert.deepEqual([isRead, ...one.waits], [false, ["turn", 0], ["share", 2]]);
+  one.forget(leaving);
+  await left;
+  // Some ten milliseconds were taken, each of which is a minute's share.
+  mock.timers.tick(60_000);
+  await ask("a third");
+  assert.equal(isRead, false);
+  nowMs += 24 * 3_600_000;
+  mock.timers.tick(60_000);
+  await waited;
 });
