@@ -1,11 +1,13 @@
 /**
  * What a browser makes of it: a table's first rows in its own file system, a read by key through the worker that has them, and how long
- * a page takes until it shows rows, with a store from an earlier visit and without. Beside it a bare PGlite in the same browser.
+ * a page takes until it shows rows: with a store from an earlier visit, without one, and when the tab that had the store has ended. Beside it
+ * a bare PGlite in the same browser.
  */
 import assert from "node:assert/strict";
 import { type Bench, type Figure, figure, type Progress } from "./bench.ts";
 import type { ContenderName } from "./browser/contender.ts";
 import { onScene, type PageGlobals, type Scene, type Visit } from "./browser/scene.ts";
+import { type TakeoverParameters, takeovers } from "./browser/takeovers.ts";
 import { inTurn, median, percentile } from "./measure.ts";
 
 interface Parameters {
@@ -22,14 +24,36 @@ interface Parameters {
   readonly visits: number;
 }
 
-export const browser: Bench<Parameters> = {
+type AllParameters = Parameters & TakeoverParameters;
+
+export const browser: Bench<AllParameters> = {
   name: "browser",
   question:
-    "In Chromium, with a replica in its file system: how fast does a table come in, how long does a read by key take, and a page until it shows rows?",
+    "In Chromium, with a replica in its file system: how fast does a table come in, how long does a read by key take, a page until it shows rows, and a tab until it has taken over?",
   notMeasured:
-    "A network, other browsers, several tabs. Postgres, the engine and the browser share the machine's cores. The floor is a bare PGlite in a worker: one COPY of the same bytes and the primary key after it; a page that opens as many rows and selects; and for a read an answer of a worker that reads nothing. The peer is PGliteWorker.",
-  real: { rounds: 3, rows: 100_000, reads: 2_000, shownRows: 12_000, firstVisits: 3, visits: 7 },
-  small: { rounds: 1, rows: 500, reads: 3, shownRows: 50, firstVisits: 1, visits: 1 },
+    "A network, other browsers, more than two tabs. Postgres, the engine and the browser share the machine's cores. The floor is a bare PGlite in a worker: one COPY of the same bytes and the primary key after it; a page that opens as many rows and selects, for a takeover one whose worker has waited with PGlite compiled; and for a read an answer of a worker that reads nothing. The peer is PGliteWorker.",
+  real: {
+    rounds: 3,
+    rows: 100_000,
+    reads: 2_000,
+    shownRows: 12_000,
+    firstVisits: 3,
+    visits: 7,
+    closes: 3,
+    crashes: 3,
+    readyMs: 2_500,
+  },
+  small: {
+    rounds: 1,
+    rows: 500,
+    reads: 3,
+    shownRows: 50,
+    firstVisits: 1,
+    visits: 1,
+    closes: 0,
+    crashes: 1,
+    readyMs: 0,
+  },
   run,
 };
 
@@ -37,13 +61,19 @@ const loadedTable = "bench_orders";
 const shownTable = "shown_orders";
 const peer = "PGliteWorker";
 
-function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
+function run({ closes, crashes, readyMs, ...parameters }: AllParameters, progress: Progress): Promise<Figure[]> {
   const { rows, shownRows } = parameters;
   return onScene({ [loadedTable]: rows, [shownTable]: shownRows }, async (scene) => {
     const { postgres, browser } = scene;
     const conditions = { postgres, browser, ...parameters };
-    const turns = [...(await loads(scene, parameters, progress)), ...(await shows(scene, parameters, progress))];
-    return turns.map(({ name, unit, ours, floor, ...rest }) =>
+    const stores = { ours: "", bare: "" };
+    const turns = [
+      ...(await loads(scene, parameters, progress)),
+      ...(await shows(scene, stores, parameters, progress)),
+    ];
+    const ended = await takeovers(scene, shownTable, stores, { closes, crashes, readyMs }, progress);
+    const own = { postgres, browser, shownRows, closes, crashes, readyMs };
+    const visited = turns.map(({ name, unit, ours, floor, ...rest }) =>
       figure(
         name,
         unit,
@@ -52,6 +82,7 @@ function run(parameters: Parameters, progress: Progress): Promise<Figure[]> {
         rest.peer === undefined ? { conditions } : { peer: rest.peer, conditions: { ...conditions, peer } },
       ),
     );
+    return [...visited, ...ended.map(({ name, ours, floor }) => figure(name, "ms", ours, floor, { conditions: own }))];
   });
 }
 
@@ -113,8 +144,13 @@ function loaded(scene: Scene, contender: ContenderName, keys: readonly number[])
 
 // ── A page shows rows ────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function shows(scene: Scene, { visits, firstVisits }: Parameters, progress: Progress): Promise<Measured[]> {
-  const stores: { [Name in ContenderName]?: string } = {};
+/** Leaves a store of each behind. */
+async function shows(
+  scene: Scene,
+  stores: Record<"ours" | "bare", string>,
+  { visits, firstVisits }: Parameters,
+  progress: Progress,
+): Promise<Measured[]> {
   const first = (contender: "ours" | "bare") => () => {
     progress(`first visit: ${contender}`);
     const store = (stores[contender] = `shown-${++storeCount}`);
@@ -122,7 +158,7 @@ async function shows(scene: Scene, { visits, firstVisits }: Parameters, progress
   };
   const again = (contender: "ours" | "bare") => () => {
     progress(`visit: ${contender}`);
-    return shown(scene, { contender, store: stores[contender]!, table: shownTable, show: "" });
+    return shown(scene, { contender, store: stores[contender], table: shownTable, show: "" });
   };
   const firsts = await inTurn(firstVisits, { ours: first("ours"), floor: first("bare") }, { warmUp: false });
   const others = await inTurn(visits, { ours: again("ours"), floor: again("bare") }, { warmUp: false });

@@ -15,7 +15,9 @@ async function answer(command: Command): Promise<unknown> {
   switch (command.kind) {
     case "open":
       ({ table } = command);
-      pglite = await PGlite.create(`opfs-ahp://${command.store}`, await emptyFiles(command.isPrepared));
+      if (command.isReady) await (await PGlite.create()).close();
+      await locked(command.store);
+      pglite = await openedWhenFree(`opfs-ahp://${command.store}`, await emptyFiles(command.isPrepared));
       return run(messages.query("set timezone = 'UTC'"));
     case "load":
       await run(messages.query(createTable(table)));
@@ -31,6 +33,27 @@ async function answer(command: Command): Promise<unknown> {
       return (await pglite.query<{ digest: string }>(digestOf(table))).rows[0]!.digest;
     case "close":
       return pglite.close();
+  }
+}
+
+/** For as long as the worker lives. */
+function locked(store: string): Promise<void> {
+  return new Promise((resolve) => {
+    void navigator.locks.request(`bare/${store}`, () => {
+      resolve();
+      return new Promise(() => {});
+    });
+  });
+}
+
+/** A page that has crashed gives its files back a moment later than its locks. */
+async function openedWhenFree(dataDir: string, files: { loadDataDir?: Blob }): Promise<PGlite> {
+  for (;;) {
+    try {
+      return await PGlite.create(dataDir, files);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+    }
   }
 }
 

@@ -1,18 +1,25 @@
 /** The floor: a bare PGlite in a worker, which gets one message for whatever it is to do, and answers with one. */
-import { type Contender, timed, timedEach } from "./contender.ts";
+import { type Successor, timed, timedEach } from "./contender.ts";
 
 export type Command =
-  | { readonly kind: "open"; readonly store: string; readonly table: string; readonly isPrepared: boolean }
+  | {
+      readonly kind: "open";
+      readonly store: string;
+      readonly table: string;
+      readonly isPrepared: boolean;
+      readonly isReady: boolean;
+    }
   | { readonly kind: "load"; readonly lines: Uint8Array }
   /** Gives as much as a row is. */
   | { readonly kind: "echo" }
   | { readonly kind: "firstRows" | "digest" | "close" };
 
-export function create(query: URLSearchParams): Contender {
+export function create(query: URLSearchParams): Successor {
   const table = query.get("table")!;
   const worker = new Worker(new URL("./bare-worker.ts", import.meta.url), { type: "module" });
   const isPrepared = query.has("empty") && query.has("prepared");
-  const opened = ask({ kind: "open", store: query.get("store")!, table, isPrepared });
+  const isReady = query.has("ready");
+  const opened = ask({ kind: "open", store: query.get("store")!, table, isPrepared, isReady });
   const lines = query.has("empty") ? rowsOf(table) : undefined;
 
   function ask(command: Command, transfer: Transferable[] = []): Promise<unknown> {
@@ -36,6 +43,11 @@ export function create(query: URLSearchParams): Contender {
       return timed(() => ask({ kind: "load", lines: bytes }, [bytes.buffer]));
     },
     read: (keys) => timedEach(keys, () => ask({ kind: "echo" })),
+    async shows() {
+      await opened;
+      const rows = (await ask({ kind: "firstRows" })) as unknown[];
+      if (rows.length === 0) throw new Error("the store has no rows");
+    },
     digest: async () => (await ask({ kind: "digest" })) as string,
     close: async () => {
       await ask({ kind: "close" });

@@ -18,6 +18,12 @@ export async function emptyFiles(isPrepared: boolean): Promise<{ loadDataDir?: B
   return isPrepared ? { loadDataDir: await (await fetch("/empty")).blob() } : {};
 }
 
+/** One that may be the next to have a store that all tabs share. */
+export interface Successor extends Contender {
+  /** Resolves when the newest rows are in the page, as of when one had this note; the floor knows none, and gives those that it has. */
+  shows(note: string): Promise<void>;
+}
+
 /** What a page shows first. */
 export function newestOf(table: string): string {
   return `select * from ${table} order by id desc limit 50`;

@@ -26,6 +26,8 @@ export interface Visit {
   readonly store: string;
   /** There is nothing in the store. */
   readonly empty?: "";
+  /** It gets ready ahead for the store that another page has. */
+  readonly ready?: "";
   /** It shows rows at once. */
   readonly show?: "";
 }
@@ -35,11 +37,17 @@ const headers = { "cross-origin-opener-policy": "same-origin", "cross-origin-emb
 
 const emptyReplica = fileURLToPath(new URL("../../client-sdk/storage/empty.tar.gz", import.meta.url));
 
+/** With a word to the page's code, or without. */
+export type Ending = "close" | "crash";
+
 export interface Scene {
   readonly postgres: string;
   readonly browser: string;
   /** What a replica of the table has to hold, as digestOf says it. */
   digest(table: string): string;
+  commit(sql: string): Promise<void>;
+  open(visit: Visit): Promise<Page>;
+  end(page: Page, how: Ending): Promise<void>;
   /** Gives what the contender does, in a page of its own. */
   visit<Result>(visit: Visit, work: (page: Page) => Promise<Result>): Promise<Result>;
 }
@@ -83,15 +91,22 @@ async function build(rowsByTable: Readonly<Record<string, number>>, t: Releasing
     launchWithProfile(t),
     servePage(t, { root: new URL(".", import.meta.url), headers, files }),
   ]);
+  const open = async (visit: Visit): Promise<Page> => {
+    const page = await context.newPage();
+    const query = new URLSearchParams({ ...visit, server, ...(isSmall() && { prepared: "" }) });
+    await page.goto(`${address}/?${query.toString()}`);
+    return page;
+  };
   return {
     postgres: postgres.version,
     browser: await versionOf(context),
     digest: (table) => digests.get(table)!,
+    commit: async (sql) => void (await postgres.query(sql)),
+    open,
+    end: (page, how) => (how === "close" ? page.close({ runBeforeUnload: false }) : crash(context, page)),
     async visit(visit, work) {
-      const page = await context.newPage();
+      const page = await open(visit);
       try {
-        const query = new URLSearchParams({ ...visit, server, ...(isSmall() && { prepared: "" }) });
-        await page.goto(`${address}/?${query.toString()}`);
         return await work(page);
       } finally {
         await page.close();
@@ -109,6 +124,12 @@ async function digest({ query }: BenchPostgres, table: string): Promise<string> 
   await query("set timezone = 'UTC'");
   const [row] = await query<{ digest: string }>(digestOf(table));
   return row!.digest;
+}
+
+async function crash(context: BrowserContext, page: Page): Promise<void> {
+  const session = await context.newCDPSession(page);
+  // It cannot answer.
+  await Promise.race([session.send("Page.crash").catch(() => {}), page.waitForEvent("crash")]);
 }
 
 async function versionOf(context: BrowserContext): Promise<string> {
