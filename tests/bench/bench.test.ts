@@ -9,6 +9,7 @@ import test, { after } from "node:test";
 import { benches } from "../../bench/benches.ts";
 import { inTurn, median, percentile } from "../../bench/measure.ts";
 import type { ReportedFigure } from "../../bench/bench.ts";
+import { processFlags } from "../support/processes.ts";
 
 /** All in one process: to start another costs as much as most of them do. */
 async function smallRun(): Promise<{ figures: string; stdout: string }> {
@@ -114,9 +115,7 @@ function assertShape(figure: ReportedFigure): void {
 
 async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const file = join(import.meta.dirname, "..", "..", "bench", "run.ts");
-  // Many processes run WebAssembly for a moment: V8 would spend more on making it faster than it takes.
-  const flags = ["--liftoff-only", "--conditions=@walcast/source"];
-  const child = spawn(process.execPath, [...flags, file, ...args], {
+  const child = spawn(process.execPath, [...processFlags, file, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const [stdout, stderr, [code]] = await Promise.all([

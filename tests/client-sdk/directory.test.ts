@@ -13,6 +13,7 @@ import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "../../client-sdk/index.ts";
 import { Lock } from "../../client-sdk/lock.ts";
+import { processFlags } from "../support/processes.ts";
 import { emptyReplicaIn } from "../support/replica.ts";
 import { orders } from "./clients.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
@@ -53,7 +54,7 @@ test("a process that is killed while commits arrive leaves a state that was true
   for (let round = 0; round < 4; round++) {
     const child = spawn(
       process.execPath,
-      ["--conditions=@walcast/source", fileURLToPath(new URL("killed.ts", import.meta.url)), peer.url, replica],
+      [...processFlags, fileURLToPath(new URL("killed.ts", import.meta.url)), peer.url, replica],
       { stdio: ["ignore", "pipe", "inherit"] },
     );
     t.after(() => child.kill("SIGKILL"));

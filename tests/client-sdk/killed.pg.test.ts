@@ -9,6 +9,7 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import { type Running, running } from "../sockets/running.ts";
+import { processFlags } from "../support/processes.ts";
 import { emptyReplicaIn } from "../support/replica.ts";
 import type { State } from "./witness.ts";
 
@@ -80,7 +81,7 @@ async function oneLife(
   { diesEarly, isLast }: { diesEarly: boolean; isLast: boolean },
 ): Promise<State[]> {
   const script = fileURLToPath(new URL("witness.ts", import.meta.url));
-  const child = spawn(process.execPath, ["--conditions=@walcast/source", script, world.engine.url, replica], {
+  const child = spawn(process.execPath, [...processFlags, script, world.engine.url, replica], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => child.kill("SIGKILL"));

@@ -10,6 +10,7 @@ import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { processFlags } from "../support/processes.ts";
 import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
 import { isNewest } from "../versions/programs.ts";
 
@@ -267,7 +268,7 @@ function spawnCli(args: readonly string[], cwd: string): ChildProcessByStdio<nul
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith("WALCAST_") && name !== "NODE_TEST_CONTEXT"),
   );
-  return spawn(process.execPath, ["--conditions=@walcast/source", cli, ...args], {
+  return spawn(process.execPath, [...processFlags, cli, ...args], {
     cwd,
     env,
     stdio: ["ignore", "pipe", "pipe"],

@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { WalcastConfig } from "../../engine/config.ts";
+import { processFlags } from "../support/processes.ts";
 import type { Target } from "./wire.ts";
 
 const program = fileURLToPath(new URL("./engine-process.ts", import.meta.url));
@@ -97,7 +98,7 @@ export class EngineProcess {
   }
 
   private spawn(): ChildProcess {
-    const flags = ["--conditions=@walcast/source", ...this.flags];
+    const flags = [...processFlags, ...this.flags];
     return spawn(process.execPath, [...flags, program, JSON.stringify(this.configs)], {
       stdio: ["pipe", "pipe", "pipe"],
     });

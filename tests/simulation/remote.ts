@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
+import { processFlags } from "../support/processes.ts";
 import type { Access, Asked } from "./filter.ts";
 import type { Observation, ObservedTable } from "./observer.ts";
 import type { Refetch, Watching } from "./watching.ts";
@@ -82,7 +83,7 @@ export class RemoteWatcher implements Watching {
     this.possible = [...this.possible, access];
     this.shapes = shapes;
     this.isComplete = false;
-    const child = spawn(process.execPath, ["--conditions=@walcast/source", program, JSON.stringify(task)], {
+    const child = spawn(process.execPath, [...processFlags, program, JSON.stringify(task)], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child = child;

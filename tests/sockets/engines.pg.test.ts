@@ -10,6 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { type LeftOff, RawClient, shownCommits } from "./raw-client.ts";
+import { processFlags } from "../support/processes.ts";
 import type { TestDatabase } from "../support/postgres.ts";
 import { type Running, running } from "./running.ts";
 
@@ -210,11 +211,9 @@ async function returned(url: string, left: LeftOff, identity: string): Promise<R
 
 async function startProcess(config: object, signal: AbortSignal): Promise<{ url: string; kill(): Promise<void> }> {
   const script = join(import.meta.dirname, "../splice/engine-process.ts");
-  const child: ChildProcess = spawn(
-    process.execPath,
-    ["--conditions=@walcast/source", script, JSON.stringify(config)],
-    { stdio: ["ignore", "pipe", "inherit"] },
-  );
+  const child: ChildProcess = spawn(process.execPath, [...processFlags, script, JSON.stringify(config)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   signal.addEventListener("abort", () => child.kill("SIGKILL"));
   const closed = once(child, "close");
   const [url] = (await once(createInterface({ input: child.stdout! }), "line")) as [string];

@@ -12,6 +12,7 @@ import { createInterface } from "node:readline";
 import { after, before, test, type TestContext } from "node:test";
 import type { Engine } from "../../engine/main.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
+import { processFlags } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { Audience } from "./audience.ts";
 import { reserved } from "./bank.ts";
@@ -227,7 +228,7 @@ async function startEngineProcess(t: TestContext, slot: string, dataDir?: string
   dataDir ??= await stage.directory();
   const config = JSON.stringify({ ...stage.engineConfig, slot, dataDir });
   const script = new URL("engine-process.ts", import.meta.url).pathname;
-  const child = spawn(process.execPath, ["--conditions=@walcast/source", script, config], {
+  const child = spawn(process.execPath, [...processFlags, script, config], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => child.kill("SIGKILL"));
