@@ -20,7 +20,7 @@ interface Parameters {
   /** That the shapes are subscribed from. */
   readonly sockets: number;
   readonly backlogTransactions: number;
-  /** Before anything is read: V8 gives back what a burst needed some eight seconds after it. */
+  /** Before anything is read: The engine gives back what a burst needed some seconds after it. */
   readonly restMs: number;
 }
 

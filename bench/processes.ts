@@ -10,7 +10,7 @@ import { basename } from "node:path";
 const silentMsMax = 60_000;
 
 /** An engine runs as the program `walcast` does. */
-const engineFlags = ["--liftoff-only", "--optimize-for-size", "--max-semi-space-size=4"];
+const engineFlags = ["--liftoff-only", "--max-semi-space-size=4", "--expose-gc"];
 
 export class Part {
   private readonly child: ChildProcess;

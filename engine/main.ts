@@ -11,6 +11,7 @@
 import path from "node:path";
 import type { Logger } from "pino";
 import type { Auth } from "./authenticate.ts";
+import { Calm } from "./calm.ts";
 import { Claim } from "./changes/claim.ts";
 import { openPool, type Pool } from "./changes/connection.ts";
 import { giveWay, snapshotApplication } from "./changes/give-way.ts";
@@ -95,6 +96,7 @@ const checkpointEveryMs = 1_000;
 /** After a flush; the next one within this time goes along. */
 const acknowledgeAfterMs = 100;
 const catalogPollMs = 5_000;
+const calmEveryMs = 1_000;
 /** DDL that waits for a snapshot makes everybody wait who uses the table: not for long. */
 const giveWayMs = 500;
 const controlConnections = 4;
@@ -318,6 +320,8 @@ class RunningEngine implements Engine {
       const versions = new Map([...snapshots.versions(), ...hub.live.versions()]);
       for (const oid of await tables.moved(versions)) hub.tableChanged(oid);
     });
+    const calm = new Calm();
+    this.timers.every(calmEveryMs, () => calm.tick());
     this.timers.every(giveWayMs, () => giveWay(this.control, giveWayMs, this.log));
   }
 
