@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
+import type { Engine } from "../../engine/main.ts";
 import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
 import { until } from "../support/until.ts";
@@ -98,22 +99,38 @@ test("a failover that lost a commit is another history, and the row that never w
   const { primary, standby, failOver } = await pair(t);
   const shop = await engines(primary.url, "shop", t);
   const engine = await shop.start();
+  const streamed = await streamedSince(engine, "-1");
   const early = await visit(engine);
   await query(standby.url, "alter system set primary_conninfo = ''");
   await query(standby.url, "select pg_reload_conf()");
   await until(async () => (await query(standby.url, "select from pg_stat_wal_receiver")).length === 0);
   await query(primary.url, "insert into items values (2)");
   assert.deepEqual(await goesOn(engine, early, 1), [["2"]]);
+  const told = await streamedSince(engine, streamed.next);
+  assert.deepEqual([streamed.events, told.events], [["insert 1"], ["insert 2"]]);
   const visited = await visit(engine);
   await failOver();
   await healthSays(engine.url, /"live"/);
+  const moved = await streamedSince(engine, told.next);
+  assert.deepEqual(moved.events, ["delete 2", "insert 1"], "a durable stream's reader is told what is not so");
   const { cause, rows } = await startsAnew(engine, visited);
   assert.deepEqual([cause.code, rows], ["history_changed", [["1"]]]);
   await query(primary.url, "insert into items values (3)");
   assert.deepEqual((await startsAnew(engine, visited)).rows, [["1"], ["3"]]);
+  assert.deepEqual((await streamedSince(engine, moved.next)).events, ["insert 3"]);
   // The timeline tells, whatever the engine still knows.
   await engine.close();
   await rm(shop.dataDir, { recursive: true });
   const fresh = await startsAnew(await shop.start(), visited);
   assert.deepEqual([fresh.cause.code, fresh.rows], ["history_changed", [["1"], ["3"]]]);
 });
+
+/** What a reader of the table's durable stream is told, and where it goes on. */
+async function streamedSince({ url }: Engine, offset: string): Promise<{ events: readonly string[]; next: string }> {
+  const response = await fetch(`${url}/v1/stream/items?offset=${offset}`);
+  const events = (await response.json()) as { key: string; headers: { operation: string } }[];
+  return {
+    events: events.map(({ key, headers }) => `${headers.operation} ${key}`),
+    next: response.headers.get("stream-next-offset")!,
+  };
+}

@@ -4,9 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compile } from "svelte/compiler";
-import type { Plugin } from "vite";
 import type { Client } from "../../client-sdk/index.ts";
+import { svelte } from "../../examples/frameworks/vite.config.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
@@ -153,10 +152,3 @@ async function subscribedTwice(server: PeerConnection) {
   assert.equal((await server.message("unsubscribe")).id, first.id);
   return server.message("subscribe");
 }
-
-/** Compiles what ends in .svelte. */
-const svelte: Plugin = {
-  name: "svelte",
-  transform: (code, id) =>
-    id.endsWith(".svelte") ? compile(code, { filename: id, generate: "client", dev: false }).js : undefined,
-};

@@ -2,18 +2,26 @@ import { once } from "node:events";
 import { type AddressInfo, connect as netConnect, createServer, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 
+interface Network {
+  readonly url: string;
+  cut(): void;
+  cutAfter(bytes: number): void;
+  /** Nobody gets through while this is done. */
+  away(work: () => Promise<unknown>): Promise<void>;
+  end(): void;
+}
+
 /** A network that breaks when it is told to. */
-export async function cuttable(
-  t: TestContext,
-  to: string,
-): Promise<{ url: string; cut(): void; cutAfter(bytes: number): void; end(): void }> {
+export async function cuttable(t: TestContext, to: string): Promise<Network> {
   const sockets = new Set<Socket>();
   let left = Infinity;
+  let isAway = false;
   const cut = (): void => {
     left = Infinity;
     for (const socket of sockets) socket.destroy();
   };
   const server = createServer((near) => {
+    if (isAway) return void near.destroy();
     const far = netConnect(Number(new URL(to).port), "127.0.0.1");
     for (const [one, other] of [
       [near, far],
@@ -33,5 +41,16 @@ export async function cuttable(
   };
   t.after(end);
   const { port } = server.address() as AddressInfo;
-  return { url: `ws://127.0.0.1:${port}`, cut, cutAfter: (bytes) => void (left = bytes), end };
+  return {
+    url: `ws://127.0.0.1:${port}`,
+    cut,
+    cutAfter: (bytes) => void (left = bytes),
+    async away(work) {
+      isAway = true;
+      cut();
+      await work();
+      isAway = false;
+    },
+    end,
+  };
 }

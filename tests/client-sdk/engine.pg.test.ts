@@ -82,6 +82,24 @@ test("a transaction that the first rows contain is there when it was waited for,
   await world.transaction("UPDATE orders SET note = 'note 500' WHERE id = 500");
 });
 
+test("a wait outlives its connection, and ends when the transaction has committed", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url, shapes: { orders: { table: "orders" } } });
+  await client.preload();
+  const writer = await world.db.pool.connect();
+  await writer.query("BEGIN");
+  const { rows } = await writer.query<{ xid: string }>(
+    "UPDATE orders SET note = 'waited for' WHERE id = 499 RETURNING pg_current_xact_id()::text AS xid",
+  );
+  const wait = client.awaitPosition({ xid: rows[0]!.xid });
+  // The server has it by then.
+  await client.awaitPosition({ xid: await world.transaction("SELECT pg_current_xact_id()") });
+  await network.away(() => writer.query("UPDATE orders SET note = 'note 499' WHERE id = 499; COMMIT"));
+  writer.release();
+  await wait;
+  assert.deepEqual(await client.query("SELECT note FROM orders WHERE id = 499"), [{ note: "note 499" }]);
+});
+
 test("every column is on the replica as it is in Postgres", async (t) => {
   const client = await connect(t, { shapes: { orders: { table: "orders" } } });
   await client.preload();
@@ -170,7 +188,8 @@ test("while writers are at work, every state of overlapping shapes conserves wha
 });
 
 test("a TanStack DB collection is what its shape is, one commit at a time, and its live queries follow", async (t) => {
-  const client = await connect(t);
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url });
   // Somebody else's rows of the same table are none of the collection's.
   await client.sync({ table: "orders", where: "id <= 3" }).ready;
   const shape = { table: "orders", where: "id > $1 AND id < 600", params: [498] };
@@ -205,6 +224,11 @@ test("a TanStack DB collection is what its shape is, one commit at a time, and i
     notes.toArray.map(({ id, note }) => [id, note]),
     [[501, "one more"]],
   );
+  await network.away(() =>
+    world.transaction("DELETE FROM orders WHERE id = 501", "INSERT INTO orders (id) VALUES (503)"),
+  );
+  await client.awaitPosition({ xid: await world.transaction("DELETE FROM orders WHERE id = 601") });
+  assert.deepEqual([batches.slice(1), client.inspect().refetches], [[["delete 501", "insert 503"]], 0]);
   assert.throws(() => orders.insert({ id: 502, status: "new", note: null }), /onInsert/);
   assert.equal((await upstream("SELECT FROM orders WHERE id = 502")).length, 0);
 

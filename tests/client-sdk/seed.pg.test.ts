@@ -6,6 +6,7 @@ import { type Client, type ClientOptions, createClient, rowsOfSeed, type Seed } 
 import { type Auth, sql } from "../../engine/index.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
+import { cuttable } from "./cuttable.ts";
 import { until } from "../support/until.ts";
 import { emptied } from "./emptied.ts";
 
@@ -100,6 +101,25 @@ test("a client goes on from a seed: what it holds is not sent again, and nothing
     "delete from orders where id = 4",
     "update orders set status = 'new', tags = '{a,NULL}' where id = 1",
   );
+});
+
+test("a connection that is lost while a client goes on from its seed costs no snapshot and no row", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  for (const bytes of [0, 150, 300, 600, 1_200]) {
+    const seed = await seedFor(ada);
+    await world.transaction(`update orders set note = '${bytes} bytes' where id = 2`);
+    const { snapshotsTotal } = world.engine.stats();
+    network.cutAfter(bytes);
+    const client = await open(t, seed, { url: network.url });
+    const seen = new Set<number>();
+    client.live<{ id: number }>(all).subscribe((rows) => seen.add(rows.length));
+    await client.awaitPosition({ xid: await world.transaction("select pg_current_xact_id()") });
+    assert.deepEqual(await client.query("select note from orders where id = 2"), [{ note: `${bytes} bytes` }]);
+    assert.deepEqual([[...seen], client.inspect().refetches], [[2], 0]);
+    assert.equal(world.engine.stats().snapshotsTotal, snapshotsTotal);
+    await client.close();
+  }
+  await world.transaction("update orders set note = null where id = 2");
 });
 
 test("its rows are there before anything else, as the replica will have them, and safe in HTML", async (t) => {

@@ -428,6 +428,28 @@ test("who listens to keys is told of those that are named, once a commit, and of
   assert.equal(others.length, 3);
 });
 
+test("keys that were named while a client was away are told when it is back, each commit's once", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  const client = await connect(t, { url: network.url, token: "ann", backoff: { baseMs: 1, maxMs: 5 } });
+  const heard: string[][] = [];
+  const errors: string[] = [];
+  client.onRevalidate(
+    ["posts", "users", "table:orders"],
+    ({ keys, missed }) => heard.push([...keys, ...(missed ? [missed.code] : [])].sort()),
+    ({ code }) => errors.push(code),
+  );
+  await listens(client, () => heard.length > 0);
+  heard.length = 0;
+  await network.away(async () => {
+    for (const key of ["posts", "posts", "elsewhere"]) await world.engine.revalidate([key]);
+    await world.engine.revalidate(["users"], { scopes: ["user:bob"] });
+    await world.db.query("BEGIN; SELECT walcast.revalidate('{users}'); ROLLBACK");
+    await world.db.query("INSERT INTO orders VALUES (3000)");
+  });
+  await settled(client);
+  assert.deepEqual([heard, errors], [[["posts"], ["posts"], ["table:orders"]], []]);
+});
+
 test("a table's key is for those who may read the table, and refuses no other key", async (t) => {
   const client = await connect(t, { token: "ann" });
   const errors: string[] = [];

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createStateSchema, createStreamDB } from "@durable-streams/state/db";
+import { cuttable } from "../client-sdk/cuttable.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { until } from "../support/until.ts";
 import { EventReader, type ReadEvent } from "./event-reader.ts";
@@ -24,10 +25,10 @@ describe("a durable stream", () => {
   });
   after(() => server.close());
 
-  function streamDb(live: true | "long-poll" | "sse" = true) {
+  function streamDb(live: true | "long-poll" | "sse" = true, url = server.engine.url) {
     return createStreamDB({
       streamOptions: {
-        url: `${server.engine.url}/v1/stream/orders`,
+        url: `${url}/v1/stream/orders`,
         contentType: "application/json",
         warnOnHttp: false,
       },
@@ -145,6 +146,23 @@ describe("a durable stream", () => {
     reader.close();
     assert.deepEqual(await operations(await read(`offset=${offsetOf(head)}`)), [["update", "1", "now"]]);
   });
+
+  for (const live of ["long-poll", "sse"] as const)
+    test(`the protocol's own client goes on after its connection was lost, commit by commit, by ${live}`, async (t) => {
+      await server.transaction("truncate orders", "insert into orders values (1, 'new'), (2, 'new')");
+      const network = await cuttable(t, server.engine.url);
+      const db = streamDb(live, network.url.replace("ws:", "http:"));
+      t.after(() => db.close());
+      await db.preload();
+      const states = new Set<string>();
+      db.collections.orders.subscribeChanges(() => states.add(shownOf(db)));
+      await network.away(async () => {
+        await server.transaction("delete from orders where id = 1", "insert into orders values (3, 'new')");
+        await server.transaction("update orders set status = 'paid'");
+      });
+      await until(() => shownOf(db) === "2 paid,3 paid");
+      assert.ok(!states.has(""), "rows that stay were there all the time");
+    });
 
   for (const live of ["long-poll", "sse"] as const)
     test(`where the log cannot say which rows are gone the protocol's own client is told all the same, by ${live}`, async (t) => {

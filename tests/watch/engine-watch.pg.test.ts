@@ -155,6 +155,30 @@ describe("engine.watch", () => {
     await server.transaction("update orders set amount = 10 where id = 1");
   });
 
+  test("Postgres away is waited for, and then comes the current state", async () => {
+    const slow = "select customer, pg_sleep(0.1)::text from vips";
+    const rows = server.engine.watch<{ customer: string }>({ table: "vips" })[Symbol.asyncIterator]();
+    const results = server.engine.watch<{ customer: string }>(slow)[Symbol.asyncIterator]();
+    const shown = async (next: Promise<IteratorResult<readonly { customer: string }[]>>): Promise<string> =>
+      [...((await next).value as { customer: string }[])].map(({ customer }) => customer).join();
+    const endThose = async (which: string): Promise<number> => {
+      const { rowCount } = await server.db.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and ${which}`,
+      );
+      return rowCount!;
+    };
+    assert.deepEqual([await shown(rows.next()), await shown(results.next())], ["Ada", "Ada"]);
+    await server.transaction("update vips set customer = 'Zoe'");
+    const asked = [rows.next(), results.next()];
+    await until(async () => (await endThose(`state = 'active' and query = '${slow}'`)) > 0);
+    await endThose("application_name <> ''");
+    assert.deepEqual(await Promise.all(asked.map(shown)), ["Zoe", "Zoe"]);
+    await server.transaction("update vips set customer = 'Ada'");
+    assert.deepEqual(await Promise.all([rows, results].map((states) => shown(states.next()))), ["Ada", "Ada"]);
+    await Promise.all([rows.return!(), results.return!()]);
+    await nothingLeft();
+  });
+
   test("a signal ends it, and lets go of everything", async () => {
     const aborting = new AbortController();
     const all = Array.fromAsync(server.engine.watch({ table: "vips" }, { signal: aborting.signal }));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { jwt, sql } from "../../engine/index.ts";
+import { type Auth, jwt, sql } from "../../engine/index.ts";
 import { SignJWT } from "jose";
 import { until } from "../support/until.ts";
 import { EventReader, type ReadEvent } from "./event-reader.ts";
@@ -195,7 +195,11 @@ const secret = "a-secret-of-at-least-thirty-two-bytes";
 describe("streams of current states, by rights", () => {
   let server: Running;
   const config = {
-    tables: { items: { read: (auth: { claims: { sub?: unknown } }) => sql`name = ${String(auth.claims.sub)}` } },
+    tables: {
+      items: {
+        read: ({ claims }: Auth) => (claims["sub"] === "nobody" ? false : sql`name = ${String(claims["sub"])}`),
+      },
+    },
     auth: jwt({ secret }),
     origins: ["https://shop.example"],
     tokenCookie: "session",
@@ -228,6 +232,24 @@ describe("streams of current states, by rights", () => {
     const inUrl = await open(`items?token=${await token("Ada")}`);
     assert.equal(inUrl.response.status, 401);
     for (const one of [byHeader, byCookie, foreign]) one.close();
+  });
+
+  test("a durable stream has what the rule gives, and an offset is for whom it was given", async () => {
+    const read = async (query: string, sub?: string): Promise<Response> => {
+      const headers: Record<string, string> = sub === undefined ? {} : { authorization: `Bearer ${await token(sub)}` };
+      return fetch(`${server.engine.url}/v1/stream/items?${query}`, { headers });
+    };
+    const names = async (response: Response): Promise<string[]> =>
+      ((await response.json()) as { value: { name: string } }[]).map(({ value }) => value.name);
+    const first = await read("offset=-1", "Ada");
+    const offset = first.headers.get("stream-next-offset");
+    assert.deepEqual(await names(first), ["Ada"]);
+    await server.transaction("update items set done = not done");
+    assert.deepEqual(await names(await read(`offset=${offset}`, "Ada")), ["Ada"]);
+    for (const query of ["offset=-1", "offset=now", `offset=${offset}`])
+      assert.deepEqual([(await read(query)).status, (await read(query, "nobody")).status], [401, 403]);
+    assert.equal((await read(`offset=${offset}`, "Bob")).status, 410);
+    assert.equal((await open("items", { authorization: `Bearer ${await token("nobody")}` })).response.status, 403);
   });
 
   test("pages of other origins are refused, and those that the config names may send cookies", async () => {
