@@ -9,9 +9,10 @@ import type { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
 import { Advice } from "./live/advice.ts";
 import { attempt } from "./live/attempt.ts";
+import { type IsCheaperToFollow, isCheaperToFollow } from "./live/costs.ts";
 import { follow } from "./live/follow.ts";
 import { Plans } from "./live/plans.ts";
-import { Query } from "./live/query.ts";
+import { Query, type Shared } from "./live/query.ts";
 
 /** `loading` until the shapes of its tables are complete, or until its tables exist. */
 export type LiveStatus = "loading" | "ready" | "error";
@@ -87,9 +88,15 @@ export class LiveQueries {
   private readonly opened: Promise<unknown>;
   private readonly hooks: LiveHooks;
   private readonly queries = new Set<Query>();
-  private readonly shared = { plans: new Plans(), advice: new Advice() };
+  private readonly shared: Shared;
 
-  constructor(database: Database, opened: Promise<unknown>, hooks: LiveHooks) {
+  constructor(
+    database: Database,
+    opened: Promise<unknown>,
+    hooks: LiveHooks,
+    isCheaper: IsCheaperToFollow = isCheaperToFollow,
+  ) {
+    this.shared = { plans: new Plans(), advice: new Advice(), isCheaper };
     this.database = database;
     this.opened = opened;
     this.hooks = hooks;

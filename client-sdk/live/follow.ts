@@ -36,7 +36,7 @@ interface Reached {
   readonly keys: ReadonlyMap<string, Key>;
 }
 
-/** Those whose keys are known, and few. */
+/** Those whose keys are known, and few enough. */
 function reachedFrom(database: Database, queries: readonly Query[], changed: Changed): Reached[] {
   const reaches = queries.flatMap((query) => {
     const reach = query.reach(changed);
@@ -47,13 +47,13 @@ function reachedFrom(database: Database, queries: readonly Query[], changed: Cha
   let taken = 0;
   return reaches.flatMap(({ query, keys, runs: { length } }) => {
     const own = results?.slice(taken, (taken += length)) ?? [];
+    if (length === 0) return [{ query, keys }];
     const all = own.length === length ? union(keys, own) : undefined;
-    return all ? [{ query, keys: all }] : [];
+    return all && query.isCheaperToFollow(all.size) ? [{ query, keys: all }] : [];
   });
 }
 
 function union(keys: ReadonlyMap<string, Key>, results: readonly RawResult[]): ReadonlyMap<string, Key> | undefined {
-  if (results.length === 0) return keys;
   const all = new Map(keys);
   for (const result of results) for (const key of keysIn(result)) all.set(keyText(key), key);
   return all.size > REACHED_MAX ? undefined : all;

@@ -13,6 +13,7 @@ import type { Row } from "../row.ts";
 import { type RawResult, type RowDecoder, rowDecoder } from "../rows.ts";
 import type { ResultColumn } from "../wire.ts";
 import type { Advice } from "./advice.ts";
+import type { IsCheaperToFollow } from "./costs.ts";
 import { onNextFrame } from "./frame.ts";
 import { Incremental, type Reach } from "./incremental.ts";
 import { isPlan, namesMoments } from "./plan.ts";
@@ -26,6 +27,7 @@ const notYetStates = new Set(["42P01", "3F000", "42704"]);
 export interface Shared {
   readonly plans: Plans;
   readonly advice: Advice;
+  readonly isCheaper: IsCheaperToFollow;
 }
 
 interface Listener {
@@ -40,8 +42,7 @@ export class Query implements LiveQuery<Row> {
   private readonly sql: string;
   private readonly params: readonly unknown[];
   private readonly coalesces: boolean;
-  private readonly plans: Plans;
-  private readonly advice: Advice;
+  private readonly shared: Shared;
   private readonly hooks: LiveHooks;
   private readonly leave: () => void;
   private readonly isReady = new Deferred<readonly Row[]>();
@@ -65,14 +66,15 @@ export class Query implements LiveQuery<Row> {
   private runCount = 0;
   private mergeCount = 0;
   private lastMs = 0;
+  /** Of the last time that all of it ran. */
+  private whole = { ms: 0, isFirst: true };
   private totalMs = 0;
 
-  constructor({ sql, params, coalesce }: LiveRequest, { plans, advice }: Shared, hooks: LiveHooks, leave: () => void) {
+  constructor({ sql, params, coalesce }: LiveRequest, shared: Shared, hooks: LiveHooks, leave: () => void) {
     this.sql = sql;
     this.params = params;
     this.coalesces = coalesce === "frame";
-    this.plans = plans;
-    this.advice = advice;
+    this.shared = shared;
     this.hooks = hooks;
     this.leave = leave;
   }
@@ -138,7 +140,13 @@ export class Query implements LiveQuery<Row> {
   reach(changed: Changed): Reach | undefined {
     if (this.incremental?.isJoin && changed.isWhole(this.tables)) this.tables = undefined;
     if (!this.tables || !this.incremental || this.latest || this.status !== "ready") return undefined;
-    return this.incremental.reach(changed);
+    const reach = this.incremental.reach(changed);
+    return reach && reach.runs.length > 0 && !this.isCheaperToFollow(reach.keys.size + 1) ? undefined : reach;
+  }
+
+  /** Beside running again, where rows are joined. */
+  isCheaperToFollow(keys: number): boolean {
+    return this.shared.isCheaper(keys, { ...this.whole, rows: this.shown.rows.length });
   }
 
   /** These rows alone. Undefined where running again is better. */
@@ -166,6 +174,7 @@ export class Query implements LiveQuery<Row> {
     if (!this.hasColumnsOf(result)) return false;
     // Rows that stay as they are keep the bytes that they came in: not all the others'.
     this.found(database, { ...result, bytes: result.bytes.slice() });
+    this.whole = { ms, isFirst: false };
     this.ran(database, ms);
     return true;
   }
@@ -174,7 +183,9 @@ export class Query implements LiveQuery<Row> {
     const started = performance.now();
     try {
       const kept = this.tables && database.query(this.sql, this.params);
-      this.found(database, kept && this.hasColumnsOf(kept) ? kept : this.runAndFindTables(database));
+      const again = kept && this.hasColumnsOf(kept) ? kept : undefined;
+      this.found(database, again ?? this.runAndFindTables(database));
+      this.whole = { ms: performance.now() - started, isFirst: !again };
     } catch (error) {
       this.failure =
         error instanceof WalcastError
@@ -227,7 +238,7 @@ export class Query implements LiveQuery<Row> {
     const values = database.encode(statement, this.params);
     const plan = namesMoments(values, statement.parameterTypes)
       ? { why: "a parameter is a moment that is another one each time" }
-      : this.plans.of(database, statement, tables);
+      : this.shared.plans.of(database, statement, tables);
     const decode = rowDecoder(statement.columns, database.arrayTypes);
     if (this.incremental) this.shown = this.incremental.reset(this.shown);
     this.incremental = isPlan(plan) ? new Incremental(plan, values, decode) : undefined;
@@ -244,7 +255,7 @@ export class Query implements LiveQuery<Row> {
   private ran(database: Database, ms: number): void {
     this.runCount++;
     this.took(ms);
-    if (!this.failure) this.advice.consider(database, this.sql, this.params, this.runCount);
+    if (!this.failure) this.shared.advice.consider(database, this.sql, this.params, this.runCount);
   }
 
   private took(ms: number): void {
