@@ -18,6 +18,8 @@ const firstBufferBytes = 4 * 1024;
 const bufferBytesMax = 256 * 1024;
 // Of many transactions that are open at once, each with a buffer that is not full: above this they go to disk all the same.
 const heldBytesMax = 8 * 1024 * 1024;
+/** Buffers that are kept for what comes next: one that is dropped goes on taking memory until V8 collects it. */
+const spareBuffersMax = 8;
 
 export class Staging {
   private readonly directory: string;
@@ -25,6 +27,8 @@ export class Staging {
   private readonly bodies = new Set<StagedBody>();
   private readonly discarding = new Set<Promise<void>>();
   private made: Promise<unknown> | undefined;
+  /** Of the largest size that is used again. */
+  private readonly spare: Buffer[] = [];
   /** Given to the disk, and not written yet. */
   pendingBytes = 0;
   /** In buffers. */
@@ -39,6 +43,15 @@ export class Staging {
   /** Deletes what another connection left behind. */
   async open(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true });
+  }
+
+  buffer(): Buffer {
+    return this.spare.pop() ?? Buffer.allocUnsafeSlow(bufferBytesMax);
+  }
+
+  /** Nobody reads it any more. */
+  giveBack(buffer: Buffer): void {
+    if (buffer.length === bufferBytesMax && this.spare.length < spareBuffersMax) this.spare.push(buffer);
   }
 
   begin(xid: number): StagedBody {
@@ -145,7 +158,7 @@ export class StagedBody {
     if (needed <= bufferBytesMax) return this.grow(needed);
     this.flush();
     // A message that is larger than a buffer gets one of its own, and is copied just this once.
-    this.hold(Buffer.allocUnsafeSlow(Math.max(size, bufferBytesMax)));
+    this.hold(size > bufferBytesMax ? Buffer.allocUnsafeSlow(size) : this.staging.buffer());
   }
 
   private grow(needed: number): void {
@@ -167,12 +180,13 @@ export class StagedBody {
 
   private flush(): void {
     if (this.used === 0) return;
-    const chunk = this.buffer.subarray(0, this.used);
+    const { buffer } = this;
+    const chunk = buffer.subarray(0, this.used);
     this.crc = crc32(chunk, this.crc);
     this.filed += chunk.length;
     this.staging.pendingBytes += chunk.length;
     this.drop();
-    this.writes = this.writes.then(() => this.write(chunk));
+    this.writes = this.writes.then(() => this.write(chunk)).then(() => this.staging.giveBack(buffer));
     this.writes.catch((error: unknown) => this.staging.failed(error));
   }
 
