@@ -7,12 +7,12 @@
  * as fast as it can be taken: within one there is always more.
  */
 import { messageTags } from "./pgoutput.ts";
+import { XLOG_HEADER_BYTES } from "./replication-protocol.ts";
 
 // A walsender that keeps up sends within a millisecond of the commit; with synchronous_commit = off it may take
 // wal_writer_delay (200 ms), and then pooling costs little of what there is.
 const behindUs = 20_000;
 
-export const XLOG_HEADER_BYTES = 25;
 const SENT_AT = 17;
 const BEGIN_TIME_AT = XLOG_HEADER_BYTES + 9;
 const STREAM_COMMIT_TIME_AT = XLOG_HEADER_BYTES + 22;

@@ -12,16 +12,22 @@
  * A Stream lives for one connection: open, streaming, over. Whoever owns it opens the next one.
  * https://www.postgresql.org/docs/current/protocol-replication.html
  */
-import type { Socket } from "node:net";
 import pg from "pg";
-import { LogicalReplicationService, PgoutputPlugin } from "pg-logical-replication";
+import { LogicalReplicationService } from "pg-logical-replication";
 import { WalcastError } from "../errors.ts";
-import { type Lsn, lsnFromHalves, zeroLsn } from "../protocol.ts";
+import { type Lsn, zeroLsn } from "../protocol.ts";
 import { TransactionAssembler } from "./assembler.ts";
 import { CommitOrder } from "./commit-order.ts";
 import { breakOff, replicationConfig } from "./connection.ts";
 import { CopyMessages } from "./copy-messages.ts";
-import { Lag, XLOG_HEADER_BYTES } from "./lag.ts";
+import { DirectPlugin, type ReplicationConnection } from "./direct-plugin.ts";
+import { Lag } from "./lag.ts";
+import {
+  readReplicationMessage,
+  type ReplicationEvents,
+  statusUpdate,
+  XLOG_HEADER_BYTES,
+} from "./replication-protocol.ts";
 import { readInto } from "./replication-socket.ts";
 import { Staging } from "./staging.ts";
 import type { Transaction } from "./transaction.ts";
@@ -59,18 +65,9 @@ export interface StreamEvents {
   readonly pendingBytes: () => number;
 }
 
-const XLOG_DATA = 0x77; // 'w'
-const KEEPALIVE = 0x6b; // 'k'
-const MICROSECONDS_TO_2000 = 946_684_800_000_000n;
-
 // While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
 // one alone slows both sides. The same pause, again and again, while a disk has to catch up.
 const pauseMs = 1;
-
-// Before, a walsender that meets TRUNCATE, or a rewrite, in a transaction that is rolled back meanwhile often ends with "could
-// not map filenode", seen on 14 and 15. There a transaction comes whole, and is staged here as it comes. Newer versions do
-// so seldom; see `isDecodingFailure`.
-const streamingSafeSince = 160_000;
 
 const statusMsMax = 10_000;
 // Where the server never times out it is still expected to answer within this time.
@@ -91,6 +88,10 @@ export class Stream {
   private connection: ReplicationConnection | undefined;
   private received = zeroLsn;
   private readonly lag = new Lag();
+  private readonly replication: ReplicationEvents = {
+    onXLogData: (bytes, start, end) => this.receiveData(bytes, start, end),
+    onKeepalive: (walEnd, replyRequested) => this.receiveKeepalive(walEnd, replyRequested),
+  };
   private quietAt: Lsn | undefined;
   private silentTicks = 0;
   private statusTimer: NodeJS.Timeout | undefined;
@@ -182,7 +183,7 @@ export class Stream {
     const { stream } = connection;
     const [parse] = stream.listeners("data") as ((bytes: Buffer) => void)[];
     const messages = new CopyMessages({
-      onData: (bytes, start, end) => this.receive(bytes, start, end),
+      onData: (bytes, start, end) => readReplicationMessage(bytes, start, end, this.replication),
       // Errors, notices, and the beginning and the end of the stream are for pg's parser.
       onOther: (message) => parse!(message),
     });
@@ -232,31 +233,19 @@ export class Stream {
     else if (this.isHeldUp) this.pause();
   }
 
-  /** bytes[start … end) are one message of the replication protocol. */
-  private receive(bytes: Buffer, start: number, end: number): void {
-    const tag = start < end ? bytes[start] : undefined;
-    if (tag === XLOG_DATA) this.receiveData(bytes, start, end);
-    else if (tag === KEEPALIVE) this.receiveKeepalive(bytes, start);
-    else
-      throw new WalcastError(
-        "malformed_message",
-        `read the replication stream: expected XLogData or a keepalive, found tag ${tag}`,
-      );
-  }
-
+  /** bytes[start … end) are an XLogData, header included. */
   private receiveData(bytes: Buffer, start: number, end: number): void {
     this.lag.note(bytes, start);
     const transaction = this.assembler.receive(bytes, start + XLOG_HEADER_BYTES, end);
     if (transaction) this.completed.push(transaction);
   }
 
-  private receiveKeepalive(bytes: Buffer, start: number): void {
-    const walEnd = lsnFromHalves(bytes.readUInt32BE(start + 1), bytes.readUInt32BE(start + 5));
+  private receiveKeepalive(walEnd: Lsn, replyRequested: boolean): void {
     if (walEnd > this.received) this.received = walEnd;
     // Also where a transaction that still runs has been sent in part: it is sent again, whole, unless its commit is
     // acknowledged, and that will be further on.
     if (!this.assembler.inTransaction) this.quietAt = walEnd;
-    if (bytes[start + 17] === 1) this.sendStatus(false);
+    if (replyRequested) this.sendStatus(false);
   }
 
   private handOn(): void {
@@ -297,46 +286,6 @@ export class Stream {
   }
 }
 
-interface ReplicationConnection {
-  readonly stream: Socket;
-  once(event: "replicationStart", listener: () => void): unknown;
-  sendCopyFromChunk(chunk: Buffer): void;
-}
-
-/** Starts pgoutput and hands the connection over; it never gets to parse anything. */
-class DirectPlugin extends PgoutputPlugin {
-  private readonly committedOnly: boolean;
-  private readonly attach: (connection: ReplicationConnection) => void;
-
-  constructor(
-    { publication, committedOnly = false }: StreamOptions,
-    attach: (connection: ReplicationConnection) => void,
-  ) {
-    super({ protoVersion: 2, publicationNames: [publication] });
-    this.committedOnly = committedOnly;
-    this.attach = attach;
-  }
-
-  /** The package would not ask for transactions to be streamed while they run. */
-  override async start(client: pg.Client, slot: string, lsn: string): Promise<unknown> {
-    const { rows } = await client.query<{ server_version_num: string }>("show server_version_num");
-    const isSafe = !this.committedOnly && Number(rows[0]!.server_version_num) >= streamingSafeSince;
-    const streaming = isSafe ? "on" : "off";
-    this.attach((client as unknown as { connection: ReplicationConnection }).connection);
-    // Names in publication_names are identifiers inside a literal: both kinds of quotes are doubled.
-    const publication = `"${this.options.publicationNames[0]!.replaceAll('"', '""').replaceAll("'", "''")}"`;
-    const options = `proto_version '2', publication_names '${publication}', messages 'true', streaming '${streaming}'`;
-    return client.query(`START_REPLICATION SLOT "${slot}" LOGICAL ${lsn} (${options})`);
-  }
-
-  override parse(): never {
-    throw new WalcastError(
-      "invariant",
-      "pg-logical-replication handed a message to the plugin although its listener was taken off",
-    );
-  }
-}
-
 /**
  * The walsender came upon what cannot be, as error class XX tells. Of a transaction that runs, it sees the catalog as it is in
  * the middle of it, and on 18 too a TRUNCATE and a rollback to a savepoint in one transaction may end with "could not map
@@ -344,16 +293,4 @@ class DirectPlugin extends PgoutputPlugin {
  */
 export function isDecodingFailure(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code?.startsWith("XX") === true;
-}
-
-/** Standby status update. Written and flushed are told apart, so that the server's view of our lag is true. */
-export function statusUpdate(received: Lsn, acknowledged: Lsn, replyRequested: boolean): Buffer {
-  const message = Buffer.alloc(34);
-  message[0] = 0x72; // 'r'
-  message.writeBigUInt64BE(received > acknowledged ? received : acknowledged, 1);
-  message.writeBigUInt64BE(acknowledged, 9);
-  message.writeBigUInt64BE(acknowledged, 17);
-  message.writeBigInt64BE(BigInt(Date.now()) * 1000n - MICROSECONDS_TO_2000, 25);
-  message[33] = replyRequested ? 1 : 0;
-  return message;
 }

@@ -1,7 +1,7 @@
 /** What a break of the connection to Postgres costs: nothing, or, where rows may be missing, everybody's start anew. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { statusUpdate } from "../../engine/changes/stream.ts";
+import { statusUpdate } from "../../engine/changes/replication-protocol.ts";
 import { decodeCommits, type Frame, type Lsn } from "../../engine/protocol.ts";
 import { RawClient, rowsOf } from "../sockets/raw-client.ts";
 import { running } from "../sockets/running.ts";
