@@ -45,11 +45,11 @@ export class Backlog {
     if (!this.isWorking) void this.work();
   }
 
-  /** Before anything else that waits. */
+  /** Before anything else that waits, but not before who reads what is there already. */
   pushFirst(work: Work): void {
     if (this.closed) return;
     this.queue.unshift(work);
-    if (!this.isWorking) void this.work();
+    if (!this.isWorking) void this.work(nextTask());
   }
 
   /** Nothing more is done on the replica, save what is being done right now: it may be another client's soon. */
@@ -58,10 +58,11 @@ export class Backlog {
     for (const work of this.queue.splice(0)) abandon(work, error);
   }
 
-  private async work(): Promise<void> {
+  private async work(begin?: Promise<void>): Promise<void> {
     this.isWorking = true;
     try {
       const replica = await this.replica;
+      await begin;
       while (this.queue.length > 0) {
         await this.turn(replica).catch((error: unknown) => this.giveUpStream(error));
         if (this.taskBytes >= TASK_BYTES_MAX) await this.nextTask();

@@ -27,6 +27,7 @@ import type { ClientOptions, ClientStatus } from "./index.ts";
 import { Lanes } from "./lanes.ts";
 import { LiveQueries } from "./live.ts";
 import type { Meetings } from "./meetings.ts";
+import { nextTask } from "./next-task.ts";
 import { Owner } from "./owner.ts";
 import { Patience } from "./patience.ts";
 import type { Token } from "./renewal.ts";
@@ -95,11 +96,14 @@ export class Flow {
     this.liveQueries = this.createLiveQueries();
   }
 
-  /** Where an earlier process may have left a position, or a page brought one, the server has to be told of it. */
+  /**
+   * Where an earlier process may have left a position, or a page brought one, the server has to be told of it. What it left is shown
+   * first: the first WebSocket of a Node process takes fifty milliseconds to load.
+   */
   start(): void {
     if (this.database.isFresh && !this.seed) return this.connection.start();
     const start = (): void => this.connection.start();
-    this.opened.then(start, () => {});
+    this.opened.then(nextTask).then(start, () => {});
   }
 
   get status(): Exclude<ClientStatus, "closed"> {
