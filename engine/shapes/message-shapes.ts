@@ -4,7 +4,7 @@ import { decodeMessage, Message } from "../changes/pgoutput.ts";
 import type { SchemaChange, Transaction } from "../changes/transaction.ts";
 import { TEXT_VALUE, Tuple } from "../changes/tuple.ts";
 import type { MessageShape } from "./message-shape.ts";
-import { PayloadWriter } from "./payload.ts";
+import { beginPayloads } from "./payload.ts";
 import { type Findings, ShapeEntry } from "./table-shapes.ts";
 
 type Entry<Subscriber> = ShapeEntry<Subscriber, MessageShape>;
@@ -111,7 +111,7 @@ export class MessageShapes<Subscriber> {
   ): void {
     if (this.skip > 0) return void this.skip--;
     if (!entry.writer) {
-      entry.writer = new PayloadWriter(entry.shape.columns, [], this.payloadBytesMax);
+      entry.writer = beginPayloads(entry.shape.columns, [], this.payloadBytesMax);
       touched.push(entry);
     }
     this.tuple.reset(text, 1);

@@ -13,6 +13,7 @@ import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";
 import { Leaves, Rearranged } from "./partitions.ts";
 import { MessageShape } from "./message-shape.ts";
 import { MessageShapes } from "./message-shapes.ts";
+import { finishPayloads } from "./payload.ts";
 import type { Shape } from "./shape.ts";
 import { Findings, type ShapeEntry, TableShapes } from "./table-shapes.ts";
 
@@ -227,7 +228,7 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
 }
 
 function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
-  const changed: { entry: Wanted<Subscriber>; payloads: Payload[] }[] = [];
+  const changed: { entry: Wanted<Subscriber>; payloads: readonly Payload[] }[] = [];
   for (const entry of touched) changed.push({ entry, payloads: finished(entry) });
   if (broken.size === 0 && failed.size === 0) return { changed, broken: none, failed: none };
   const ended = new Set<unknown>([...broken, ...failed.keys()]);
@@ -241,8 +242,8 @@ function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): 
 
 const none: readonly never[] = [];
 
-function finished(entry: ShapeEntry<unknown, unknown>): Payload[] {
-  const payloads = entry.writer!.finish();
+function finished(entry: ShapeEntry<unknown, unknown>): readonly Payload[] {
+  const payloads = finishPayloads(entry.writer!);
   entry.writer = undefined;
   return payloads;
 }

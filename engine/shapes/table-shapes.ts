@@ -11,7 +11,7 @@ import { WalcastError } from "../protocol.ts";
 import type { Candidate } from "./index/bucket.ts";
 import { type Few, withOne, withoutOne } from "./index/few.ts";
 import type { RowChange } from "./partitions.ts";
-import { PayloadWriter } from "./payload.ts";
+import { beginPayloads, type PayloadWriter } from "./payload.ts";
 import { qualifiedName } from "./name.ts";
 import { PredicateIndex } from "./predicate-index.ts";
 import type { MessageShape } from "./message-shape.ts";
@@ -206,7 +206,7 @@ export class TableShapes<Subscriber> {
 
   private writer(entry: ShapeEntry<Subscriber>, { touched }: Findings<Subscriber>): PayloadWriter {
     if (!entry.writer) {
-      entry.writer = new PayloadWriter(entry.shape.columns, this.key, this.payloadBytesMax);
+      entry.writer = beginPayloads(entry.shape.columns, this.key, this.payloadBytesMax);
       touched.push(entry);
     }
     return entry.writer;

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import { NULL_VALUE, TEXT_VALUE, Tuple, UNCHANGED_TOAST } from "../../engine/changes/tuple.ts";
 import { type Commit, crc32, decodeCommits, type Lsn, type Operation, type Value } from "../../engine/protocol.ts";
-import { PayloadWriter } from "../../engine/shapes/payload.ts";
+import { beginPayloads, finishPayloads, PayloadWriter } from "../../engine/shapes/payload.ts";
 
 function tupleOf(values: readonly Value[]): Tuple {
   const tuple = new Tuple();
@@ -132,4 +132,33 @@ test("a payload exceeds its size by one operation at most", () => {
   const payloads = writer.finish();
   assert.ok(payloads.length > 20);
   for (const { bytes } of payloads) assert.ok(bytes.length <= 1_000 + 29 + 3 + 45, String(bytes.length));
+});
+
+test("writers that take turns, and are used again, write each its own", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ to: fc.nat({ max: 3 }), n: fc.nat({ max: 2 }), change: changes }), { maxLength: 40 }),
+      fc.integer({ min: 1, max: 100_000 }),
+      (turns, bytesMax) => {
+        const lines = Array.from({ length: 4 }, () => ({
+          writer: beginPayloads(columns, key, bytesMax),
+          written: [] as Operation[],
+        }));
+        const transactions = [0, 1, 2].map(transaction);
+        for (const { to, n, change } of turns) {
+          const { writer, written } = lines[to]!;
+          written.push(write(writer, transactions[n]!, change));
+        }
+        const finished = lines.map(({ writer, written }) => ({ payloads: finishPayloads(writer), written }));
+        for (const { payloads, written } of finished) {
+          for (const { bytes, crc } of payloads) assert.equal(crc32(bytes), crc);
+          const commits = payloads.flatMap(({ bytes }) => decodeCommits(bytes));
+          assert.deepEqual(
+            commits.flatMap(({ operations }) => operations),
+            written,
+          );
+        }
+      },
+    ),
+  );
 });
