@@ -3,14 +3,15 @@ import { messagesOid, parsePublished, type PublishedMessage } from "../changes/m
 import { decodeMessage, Message } from "../changes/pgoutput.ts";
 import type { SchemaChange, Transaction } from "../changes/transaction.ts";
 import { TEXT_VALUE, Tuple } from "../changes/tuple.ts";
+import { ShapeEntry } from "./entry.ts";
+import type { Findings } from "./findings.ts";
 import type { MessageShape } from "./message-shape.ts";
-import { beginPayloads } from "./payload.ts";
-import { type Findings, ShapeEntry } from "./table-shapes.ts";
+import { Numbered } from "./numbered.ts";
 
 type Entry<Subscriber> = ShapeEntry<Subscriber, MessageShape>;
 
 export class MessageShapes<Subscriber> {
-  private readonly payloadBytesMax: number;
+  private readonly numbered: Numbered<Subscriber, MessageShape>;
   /** By digest. */
   private readonly entries = new Map<string, Entry<Subscriber>>();
   private readonly byTopic = new Audiences<Entry<Subscriber>>();
@@ -24,7 +25,7 @@ export class MessageShapes<Subscriber> {
   skip = 0;
 
   constructor(payloadBytesMax: number) {
-    this.payloadBytesMax = payloadBytesMax;
+    this.numbered = new Numbered([], payloadBytesMax);
   }
 
   get isEmpty(): boolean {
@@ -35,6 +36,7 @@ export class MessageShapes<Subscriber> {
     let entry = this.entries.get(shape.digest);
     if (!entry) {
       this.entries.set(shape.digest, (entry = new ShapeEntry(shape)));
+      this.numbered.add(entry, shape);
       for (const [audiences, name] of this.places(shape)) audiences.add(name, shape.scopes, entry);
       for (const oid of shape.keysByOid.keys()) this.byOid.set(oid, (this.byOid.get(oid) ?? new Set()).add(entry));
     }
@@ -46,6 +48,7 @@ export class MessageShapes<Subscriber> {
     entry?.delete(subscriber);
     if (!entry?.isIdle) return;
     this.entries.delete(shape.digest);
+    this.numbered.delete(entry);
     for (const [audiences, name] of this.places(shape)) audiences.delete(name, shape.scopes, entry);
     for (const oid of shape.keysByOid.keys()) {
       const others = this.byOid.get(oid)!;
@@ -105,20 +108,16 @@ export class MessageShapes<Subscriber> {
 
   private write(
     transaction: Transaction,
-    entry: Entry<Subscriber>,
+    { number }: Entry<Subscriber>,
     text: Buffer,
-    { touched }: Findings<Subscriber>,
+    found: Findings<Subscriber>,
   ): void {
     if (this.skip > 0) return void this.skip--;
-    if (!entry.writer) {
-      entry.writer = beginPayloads(entry.shape.columns, [], this.payloadBytesMax);
-      touched.push(entry);
-    }
     this.tuple.reset(text, 1);
     this.tuple.kinds[0] = TEXT_VALUE;
     this.tuple.starts[0] = 0;
     this.tuple.ends[0] = text.length;
-    entry.writer.insert(transaction, this.tuple);
+    this.numbered.writer(number, found).insert(transaction, this.tuple);
   }
 
   private places({ topic, keys }: MessageShape): [Audiences<Entry<Subscriber>>, string][] {

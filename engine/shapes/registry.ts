@@ -10,15 +10,17 @@ import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
 import { oidsOf, type Table } from "../changes/table.ts";
 import type { Part, SchemaChange, Transaction } from "../changes/transaction.ts";
 import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";
+import type { ShapeEntry } from "./entry.ts";
+import { Findings } from "./findings.ts";
 import { Leaves, Rearranged } from "./partitions.ts";
 import { MessageShape } from "./message-shape.ts";
 import { MessageShapes } from "./message-shapes.ts";
 import { finishPayloads } from "./payload.ts";
 import type { Shape } from "./shape.ts";
-import { Findings, type ShapeEntry, TableShapes } from "./table-shapes.ts";
+import { TableShapes } from "./table-shapes.ts";
 
 /** A shape, of rows or of messages, with those who want it. */
-type Wanted<Subscriber> = Pick<ShapeEntry<Subscriber>, "subscribers">;
+type Wanted<Subscriber> = Pick<ShapeEntry<Subscriber, unknown>, "subscribers">;
 
 export interface Routed<Subscriber> {
   /** Shapes that these transactions changed, each with its payloads in order. */
@@ -26,12 +28,12 @@ export interface Routed<Subscriber> {
   /** Shapes whose table is not any more what it was: nothing of these transactions may be shown, they must be loaded anew. */
   readonly broken: readonly ShapeEntry<Subscriber, Pick<Shape, "table" | "key">>[];
   /** Shapes whose predicate failed for a row: they are over. */
-  readonly failed: readonly { readonly entry: ShapeEntry<Subscriber>; readonly failure: WalcastError }[];
+  readonly failed: readonly { readonly entry: ShapeEntry<Subscriber, Shape>; readonly failure: WalcastError }[];
 }
 
 /** A shape whose table has another form from a transaction on, and what old rows have in columns that are new to it. */
 export interface Altered<Subscriber> {
-  readonly entry: ShapeEntry<Subscriber>;
+  readonly entry: ShapeEntry<Subscriber, Shape>;
   readonly added: readonly AddedColumn[];
 }
 
@@ -90,7 +92,7 @@ export class Registry<Subscriber> {
   }
 
   /** All shapes of a table, and of those that it is a partition of. */
-  entriesOf(oid: number): ShapeEntry<Subscriber>[] {
+  entriesOf(oid: number): ShapeEntry<Subscriber, Shape>[] {
     const own = this.tables.get(oid);
     const all = [...(own ? [own] : []), ...this.leaves.of(oid).map(({ root }) => root)];
     return all.flatMap((shapes) => [...shapes.entries.values()]);
@@ -227,9 +229,8 @@ function isIn({ table, columns }: Shape): (added: AddedColumn) => boolean {
   return ({ name }) => columns.some((column) => table.columns[column]!.name === name);
 }
 
-function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
-  const changed: { entry: Wanted<Subscriber>; payloads: readonly Payload[] }[] = [];
-  for (const entry of touched) changed.push({ entry, payloads: finished(entry) });
+function routed<Subscriber>({ touched, writers, broken, failed }: Findings<Subscriber>): Routed<Subscriber> {
+  const changed = touched.map((entry, i) => ({ entry, payloads: finishPayloads(writers[i]!) }));
   if (broken.size === 0 && failed.size === 0) return { changed, broken: none, failed: none };
   const ended = new Set<unknown>([...broken, ...failed.keys()]);
   const over = [...failed].filter(([entry]) => !broken.has(entry));
@@ -241,9 +242,3 @@ function routed<Subscriber>({ touched, broken, failed }: Findings<Subscriber>): 
 }
 
 const none: readonly never[] = [];
-
-function finished(entry: ShapeEntry<unknown, unknown>): readonly Payload[] {
-  const payloads = finishPayloads(entry.writer!);
-  entry.writer = undefined;
-  return payloads;
-}

@@ -11,6 +11,7 @@ import { type Access, accessTo } from "./access.ts";
 import { digestOf } from "./digest.ts";
 import { isLong, keepNode, keptNode, longKey } from "./long.ts";
 import { qualifiedName, quoteIdentifier } from "./name.ts";
+import type { Sent } from "./numbered.ts";
 import { Recent } from "./recent.ts";
 import type { Node } from "./where/node.ts";
 import {
@@ -81,6 +82,11 @@ export class Shape {
   /** Whole old rows in changes, and no rows first. */
   get changes(): boolean {
     return this.access.changes;
+  }
+
+  /** Both of these: one object for all shapes that have it in common. */
+  get sent(): Sent {
+    return this.access;
   }
 
   get predicate(): Predicate {

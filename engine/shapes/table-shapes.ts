@@ -8,74 +8,43 @@ import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import { must, noteBreach } from "../invariants.ts";
 import { WalcastError } from "../protocol.ts";
+import { ShapeEntry } from "./entry.ts";
+import type { Findings } from "./findings.ts";
 import type { Candidate } from "./index/bucket.ts";
-import { type Few, withOne, withoutOne } from "./index/few.ts";
-import type { RowChange } from "./partitions.ts";
-import { beginPayloads, type PayloadWriter } from "./payload.ts";
 import { qualifiedName } from "./name.ts";
+import { Numbered } from "./numbered.ts";
+import { Numbers } from "./numbers.ts";
+import type { RowChange } from "./partitions.ts";
 import { PredicateIndex } from "./predicate-index.ts";
-import type { MessageShape } from "./message-shape.ts";
 import type { Shape } from "./shape.ts";
 import { EvaluationFailed } from "./where.ts";
-
-/** A shape in a registry, with those who want it. There may be a million: while nothing of it changes it holds nothing else. */
-export class ShapeEntry<Subscriber, Of = Shape> {
-  readonly shape: Of;
-  /** While transactions are routed that change it. */
-  writer: PayloadWriter | undefined = undefined;
-  private wanting: Few<Subscriber> = undefined;
-  /** The number of the change whose old row was found to match: spares a set per change. */
-  matchedOld = 0;
-
-  constructor(shape: Of) {
-    this.shape = shape;
-  }
-
-  get subscribers(): Iterable<Subscriber> {
-    if (this.wanting instanceof Set) return this.wanting;
-    return this.wanting === undefined ? [] : [this.wanting];
-  }
-
-  /** Nobody wants it any more. */
-  get isIdle(): boolean {
-    return this.wanting === undefined;
-  }
-
-  add(subscriber: Subscriber): void {
-    this.wanting = withOne(this.wanting, subscriber);
-  }
-
-  delete(subscriber: Subscriber): void {
-    this.wanting = withoutOne(this.wanting, subscriber);
-  }
-}
-
-/** What routing found: shapes that changed, that have to be loaded anew, and that cannot say for some row whether it is theirs. */
-export class Findings<Subscriber> {
-  /** Those that have a writer, each once. */
-  readonly touched: ShapeEntry<Subscriber, unknown>[] = [];
-  readonly broken = new Set<ShapeEntry<Subscriber, Shape | MessageShape>>();
-  readonly failed = new Map<ShapeEntry<Subscriber>, WalcastError>();
-}
 
 /** As much of a key's value as a message tells. */
 const keyValueMax = 100;
 
 export class TableShapes<Subscriber> {
   /** By digest: all are of one version. */
-  readonly entries = new Map<string, ShapeEntry<Subscriber>>();
+  readonly entries = new Map<string, ShapeEntry<Subscriber, Shape>>();
   readonly signature: string;
   readonly version: string;
   readonly table: Table;
-  private readonly index = new PredicateIndex<ShapeEntry<Subscriber>>();
+  private readonly numbered: Numbered<Subscriber, Shape>;
+  /** By their numbers. */
+  private readonly index = new PredicateIndex<number>();
   private readonly key: readonly number[];
   private readonly columns: number;
   /** Columns that an old tuple is sure to carry. */
   private readonly carried: ReadonlySet<number>;
   private readonly payloadBytesMax: number;
   private change = 0;
-  private readonly leaving: ShapeEntry<Subscriber>[] = [];
+  /** Whose the new row is, and whose the old one was. */
+  private readonly matching = new Numbers();
+  private readonly matched = new Numbers();
   private readonly merged = new Tuple();
+  // What `find` is about: a function for each row would be one more thing to make for it.
+  private row = this.merged;
+  private into = this.matching;
+  private found: Findings<Subscriber> | undefined = undefined;
 
   constructor(table: Table, payloadBytesMax: number) {
     this.table = table;
@@ -85,6 +54,7 @@ export class TableShapes<Subscriber> {
     this.key = table.key;
     this.columns = table.columns.length;
     this.carried = new Set(table.identityColumns);
+    this.numbered = new Numbered(table.key, payloadBytesMax);
   }
 
   get unindexed(): number {
@@ -97,7 +67,8 @@ export class TableShapes<Subscriber> {
     if (!entry) {
       entry = new ShapeEntry(shape);
       this.entries.set(shape.digest, entry);
-      this.index.add(shape.predicate, entry);
+      this.numbered.add(entry, shape.sent);
+      this.index.add(shape.predicate, entry.number);
     }
     entry.add(subscriber);
   }
@@ -120,17 +91,18 @@ export class TableShapes<Subscriber> {
     entry.delete(subscriber);
     if (entry.isIdle) {
       this.entries.delete(shape.digest);
-      this.index.delete(entry.shape.predicate, entry);
+      this.index.delete(entry.shape.predicate, entry.number);
+      this.numbered.delete(entry);
     }
     return this.entries.size === 0;
   }
 
-  breakInto(broken: Set<ShapeEntry<Subscriber, Shape | MessageShape>>): void {
+  breakInto(broken: Findings<Subscriber>["broken"]): void {
     for (const entry of this.entries.values()) broken.add(entry);
   }
 
   truncate(transaction: Transaction, found: Findings<Subscriber>): void {
-    for (const entry of this.entries.values()) this.writer(entry, found).truncate(transaction);
+    for (const entry of this.entries.values()) this.numbered.writer(entry.number, found).truncate(transaction);
   }
 
   route(transaction: Transaction, message: RowChange, found: Findings<Subscriber>): void {
@@ -150,80 +122,87 @@ export class TableShapes<Subscriber> {
   }
 
   private insert(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    this.eachMatch(row, found, (entry) => this.writer(entry, found).insert(transaction, row));
+    const { matching, numbered } = this;
+    this.find(row, found, matching);
+    for (let i = 0; i < matching.count; i++) numbered.writer(matching.at(i), found).insert(transaction, row);
   }
 
   private delete_(transaction: Transaction, old: Tuple, found: Findings<Subscriber>): void {
-    this.eachMatch(old, found, (entry) => this.leave(transaction, entry, old, found));
+    const { matched } = this;
+    this.find(old, found, matched);
+    for (let i = 0; i < matched.count; i++) this.leave(transaction, matched.at(i), old, found);
   }
 
   /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
   private updateInPlace(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    this.eachMatch(row, found, (entry) => this.writer(entry, found).update(transaction, row, undefined));
+    const { matching, numbered } = this;
+    this.find(row, found, matching);
+    for (let i = 0; i < matching.count; i++) numbered.writer(matching.at(i), found).update(transaction, row, undefined);
   }
 
   private update(transaction: Transaction, old: Tuple, row: Tuple, found: Findings<Subscriber>): void {
+    const { matched, matching, numbered } = this;
     const change = ++this.change;
-    this.leaving.length = 0;
-    this.eachMatch(old, found, (entry) => {
-      entry.matchedOld = change;
-      this.leaving.push(entry);
-    });
+    this.find(old, found, matched);
+    for (let i = 0; i < matched.count; i++) numbered.note(matched.at(i), change);
     const oldKey = this.sameKey(old, row) ? undefined : old;
-    this.eachMatch(row, found, (entry) => {
-      if (entry.matchedOld === change) this.stay(transaction, entry, old, row, oldKey, found);
-      else if (isWhole(row, entry.shape.columns)) this.writer(entry, found).insert(transaction, row);
-      // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
-      else found.broken.add(entry);
-      entry.matchedOld = -change;
-    });
-    for (const entry of this.leaving) if (entry.matchedOld === change) this.leave(transaction, entry, old, found);
+    this.find(row, found, matching);
+    for (let i = 0; i < matching.count; i++) {
+      const number = matching.at(i);
+      if (numbered.noted(number) === change) this.stay(transaction, number, old, row, oldKey, found);
+      else this.enter(transaction, number, row, found);
+      numbered.note(number, -change);
+    }
+    for (let i = 0; i < matched.count; i++)
+      if (numbered.noted(matched.at(i)) === change) this.leave(transaction, matched.at(i), old, found);
+  }
+
+  private enter(transaction: Transaction, number: number, row: Tuple, found: Findings<Subscriber>): void {
+    const { numbered } = this;
+    if (isWhole(row, numbered.sentOf(number).columns)) numbered.writer(number, found).insert(transaction, row);
+    // Values stored out of line did not travel, and this shape has never had them: only a new snapshot does.
+    else found.broken.add(numbered.entry(number));
   }
 
   private stay(
     transaction: Transaction,
-    entry: ShapeEntry<Subscriber>,
+    number: number,
     old: Tuple,
     row: Tuple,
     oldKey: Tuple | undefined,
     found: Findings<Subscriber>,
   ): void {
-    const writer = this.writer(entry, found);
-    if (entry.shape.changes) writer.updateWhole(transaction, row, old);
+    const writer = this.numbered.writer(number, found);
+    if (this.numbered.sentOf(number).changes) writer.updateWhole(transaction, row, old);
     else writer.update(transaction, row, oldKey);
   }
 
-  private leave(
-    transaction: Transaction,
-    entry: ShapeEntry<Subscriber>,
-    old: Tuple,
-    found: Findings<Subscriber>,
-  ): void {
-    const writer = this.writer(entry, found);
-    if (entry.shape.changes) writer.deleteWhole(transaction, old);
+  private leave(transaction: Transaction, number: number, old: Tuple, found: Findings<Subscriber>): void {
+    const writer = this.numbered.writer(number, found);
+    if (this.numbered.sentOf(number).changes) writer.deleteWhole(transaction, old);
     else writer.delete(transaction, old);
   }
 
-  private writer(entry: ShapeEntry<Subscriber>, { touched }: Findings<Subscriber>): PayloadWriter {
-    if (!entry.writer) {
-      entry.writer = beginPayloads(entry.shape.columns, this.key, this.payloadBytesMax);
-      touched.push(entry);
-    }
-    return entry.writer;
+  /** Whose predicates hold for the row. */
+  private find(row: Tuple, found: Findings<Subscriber>, into: Numbers): void {
+    into.clear();
+    this.row = row;
+    this.into = into;
+    this.found = found;
+    this.index.candidates(row, this.take);
+    this.found = undefined;
   }
 
-  private eachMatch(row: Tuple, found: Findings<Subscriber>, visit: (entry: ShapeEntry<Subscriber>) => void): void {
-    this.index.candidates(row, (candidate) => {
-      if (!candidate.needsCheck || this.holds(candidate, row, found)) visit(candidate.value);
-    });
-  }
+  private readonly take = (candidate: Candidate<number>): void => {
+    if (!candidate.needsCheck || this.holds(candidate, this.row, this.found!)) this.into.add(candidate.value);
+  };
 
-  private holds(candidate: Candidate<ShapeEntry<Subscriber>>, row: Tuple, { failed }: Findings<Subscriber>): boolean {
+  private holds(candidate: Candidate<number>, row: Tuple, { failed }: Findings<Subscriber>): boolean {
     try {
       return candidate.holds(row);
     } catch (error) {
       if (!(error instanceof EvaluationFailed)) throw error;
-      failed.set(candidate.value, this.failureOf(error, row));
+      failed.set(this.numbered.entry(candidate.value), this.failureOf(error, row));
       return false;
     }
   }
