@@ -24,6 +24,8 @@ export class Tables {
   private readonly found = new InTurn<number>();
   private readonly ready = new Map<number, Promise<void>>();
   private readonly described = new Map<number, Promise<Table>>();
+  /** What `get` gave, by name, for as long as it is kept. */
+  private readonly latest = new Map<string, Table>();
 
   constructor(pool: pg.Pool, options: TablesOptions) {
     this.pool = pool;
@@ -44,14 +46,21 @@ export class Tables {
       const isAnother = table.schema !== schema || table.name !== name;
       // Nobody shows a table without a key, so nobody would hear that it has one now.
       if (isAnother || table.key.length === 0 || !this.options.isNoted()) this.forget(oid);
+      else if (this.described.has(oid)) this.latest.set(known, table);
       if (!isAnother) return table;
     }
+  }
+
+  /** What was found last under this name, if it is still thought to be so: without asking Postgres. */
+  known(schema: string, name: string): Table | undefined {
+    return this.latest.get(qualifiedName(schema, name));
   }
 
   /** Its schema changed, or may have, or it may not be ready any more. */
   forget(oid: number): void {
     this.described.delete(oid);
     this.ready.delete(oid);
+    for (const [name, table] of this.latest) if (table.oid === oid) this.latest.delete(name);
   }
 
   /**
@@ -79,6 +88,7 @@ export class Tables {
   forgetAll(): void {
     this.described.clear();
     this.ready.clear();
+    this.latest.clear();
   }
 
   private async describe(oid: number, schema: string, name: string): Promise<Table> {

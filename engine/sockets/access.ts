@@ -12,6 +12,7 @@ import { parseTableName, type TableName } from "../shapes/name.ts";
 import { isLonger } from "../shapes/long.ts";
 import { readRule, resolveShape, ruleFailed, type Shape, takesLong } from "../shapes/shape.ts";
 import type { Sql } from "../sql.ts";
+import { Rate } from "./bounds.ts";
 import { userOf } from "./credentials.ts";
 import type { Vetting } from "./vetting.ts";
 
@@ -39,15 +40,43 @@ export async function shapeFor(
   if (!rule) throw unknownTable(name.schema, name.name);
   requireShort(request, config.limits.whereBytes);
   const allowed = await allowedBy(rule, name, auth);
-  const current = (): Promise<Table> => tables.get(name.schema, name.name, rule.replicaIdentity !== "keep");
-  const table = await current();
-  if (!takesLong(request, table, allowed, rule.columns, changes))
-    return resolveShape(request, table, allowed, rule.columns, changes);
-  const vetted = await vetting.vet({ client: clientOf(auth, asker), asker }, request, table, rule.columns);
-  const now = await current();
-  const isSame = now.oid === table.oid && now.version === table.version;
-  return resolveShape(request, now, allowed, rule.columns, changes, isSame ? vetted : undefined);
+  const find = (): Promise<Table> => tables.get(name.schema, name.name, rule.replicaIdentity !== "keep");
+  const isLong = (table: Table): boolean => takesLong(request, table, allowed, rule.columns, changes);
+  const read = async (table: Table): Promise<Shape> => {
+    const asking = { client: clientOf(auth, asker), asker };
+    const vetted = isLong(table) ? await vetting.vet(asking, request, table, rule.columns) : undefined;
+    return resolveShape(request, table, allowed, rule.columns, changes, vetted);
+  };
+  const known = tables.known(name.schema, name.name);
+  const table = known ?? (await find());
+  // It is as it was found when nobody has waited since.
+  return known || isLong(table) ? readAsFound(table, read, find) : read(table);
 }
+
+/**
+ * Reads before it asks Postgres which table has the name: of what is refused, most never asks, as somebody who is refused a hundred times
+ * a second would be felt by all who wait for Postgres.
+ */
+async function readAsFound(
+  known: Table,
+  read: (table: Table) => Promise<Shape>,
+  find: () => Promise<Table>,
+): Promise<Shape> {
+  for (let table = known; ;) {
+    const reading = read(table);
+    const isRefused = await reading.then(
+      () => false,
+      (error: unknown) => error instanceof WalcastError,
+    );
+    if (isRefused && !doubts.take(performance.now())) return reading;
+    const now = await find();
+    if (now.oid === table.oid && now.version === table.version) return reading;
+    table = now;
+  }
+}
+
+/** Refusals after which it is looked whether the table that has the name is another one by now, which the stream would tell soon. */
+const doubts = new Rate(2, 100);
 
 /** Of whom no more is known than an address is told apart by that, and the program by what it asks. */
 function clientOf(auth: Auth, asker: Asker): unknown {

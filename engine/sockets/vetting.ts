@@ -1,8 +1,7 @@
 /**
- * Long conditions are read in a thread of their own first, which takes milliseconds in which nobody else would be served; not
- * those that their tokens alone refuse. What the thread refuses costs nobody else anything; of what it lets pass it has done
- * nearly all. It starts when it is first needed, and anew should it end: what it was at is refused then, as it would end
- * it again.
+ * Long conditions are read in a thread of their own first, which takes milliseconds in which nobody else would be served. What the
+ * thread refuses costs nobody else anything; of what it lets pass it has done nearly all. It starts when it is first needed, and
+ * anew should it end: what it was at is refused then, as it would end it again.
  *
  * The cores are everybody's, and the thread's work is felt by those who wait for a change: so a client has it for a share of each minute, and what
  * it asks for beyond that waits until it has some again.
@@ -13,7 +12,6 @@ import type { Logger } from "pino";
 import type { Table } from "../changes/table.ts";
 import { type ErrorJson, type ShapeRequest, WalcastError } from "../protocol.ts";
 import { FairQueue } from "./fair-queue.ts";
-import { checkLimits } from "../shapes/where.ts";
 import { Shares } from "./shares.ts";
 
 export interface Question {
@@ -91,7 +89,6 @@ export class Vetting {
     table: Table,
     readable: readonly string[] | undefined,
   ): Promise<string> {
-    checkLimits(where);
     const verdict = await this.ask(asking, { where, params, table, readable });
     if (verdict.kind === "failed") throw new Error(verdict.message);
     if (verdict.kind === "refused") throw new WalcastError(verdict.error.code, verdict.error.message, verdict.error);

@@ -33,6 +33,9 @@ describe("a table", () => {
     assert.deepEqual([found.oid, found.name], [secret.oid, "open_to_all"]);
     await assert.rejects(tables.get("public", "secret", false), { code: "unknown_table" });
     assert.equal((await tables.get("public", "other", false)).oid, open.oid);
+    assert.equal(tables.known("public", "open_to_all"), found);
+    tables.forget(found.oid);
+    assert.equal(tables.known("public", "open_to_all"), undefined);
   });
 
   const refresh = (): void => tables.forgetAll();

@@ -166,6 +166,26 @@ describe("a client with a token", () => {
     await client.close();
   });
 
+  test("is refused without Postgres where that happens a hundred times and more", async () => {
+    const client = await server.greeted(await token("ada"));
+    const refused = async (first: number, last: number): Promise<void> => {
+      for (let id = first; id <= last; id++) client.subscribe(id, { table: "orders", where: "absent = 1" });
+      assert.equal((await client.refused(last)).code, "unknown_column");
+    };
+    await client.load(1, { table: "orders" });
+    await refused(2, 110);
+    const holder = await server.db.pool.connect();
+    try {
+      // Whoever looks for a table by its name waits.
+      await holder.query("begin; lock table pg_catalog.pg_inherits in access exclusive mode");
+      await refused(111, 120);
+    } finally {
+      await holder.query("rollback");
+      holder.release();
+    }
+    await client.close();
+  });
+
   test("finds a table that is not served exactly as absent as one that does not exist", async () => {
     const client = await server.greeted(await token("ada"));
     const told: string[] = [];

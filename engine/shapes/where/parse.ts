@@ -27,12 +27,6 @@ export function parseWhere(where: string): ParsedWhere {
   return recent.get(where, () => parse(where));
 }
 
-/** Refuses what is too long, too deep or no condition, as `parseWhere` does, in less than a millisecond. */
-export function checkLimits(where: string): void {
-  checkText(where);
-  checkTokens(where);
-}
-
 /** What another thread made of this text, as JSON. */
 export function parsedElsewhere(where: string, expression: string): ParsedWhere {
   return parsedAs(JSON.parse(expression) as Raw, where);
@@ -42,7 +36,8 @@ export function parsedElsewhere(where: string, expression: string): ParsedWhere 
 const recent = new Recent<ParsedWhere>(200);
 
 function parse(where: string): ParsedWhere {
-  checkLimits(where);
+  checkText(where);
+  checkTokens(where);
   const expression = onlyWhereClause(parseStatement(where));
   if (!expression) throw new WalcastError("where_syntax", "read a where: expected one condition and nothing after it");
   return parsedAs(expression, where);
