@@ -1,9 +1,10 @@
 /**
  * What a connection has received and the replica has not yet taken, in order. Working it off is a loop that takes all
  * whole transactions waiting (within a bound) as one local transaction, lets the live queries look at that state, and
- * only then tells anybody.
+ * only then tells anybody. Until the replica is open, what needs none is done ahead of that (see ahead.ts).
  */
-import type { WalcastError } from "../engine/protocol.ts";
+import type { Lsn, WalcastError } from "../engine/protocol.ts";
+import { Ahead } from "./ahead.ts";
 import type { Load } from "./joins.ts";
 import type { Lane } from "./lane.ts";
 import { asReplicaFailure } from "./query-errors.ts";
@@ -13,6 +14,8 @@ import { nextTask } from "./next-task.ts";
 import { abandon, outlastsStream, spilledIn, type Transaction, type Work } from "./work.ts";
 
 export interface BacklogHooks extends TurnHooks {
+  /** Nobody wants rows, and everything else up to here was told. */
+  told(position: Lsn): void;
   /** The stream cannot be trusted or applied any more: begin again. */
   breach(error: WalcastError): void;
 }
@@ -26,6 +29,9 @@ const TASK_BYTES_MAX = 1 << 18;
 export class Backlog {
   private readonly replica: Promise<Replica>;
   private readonly hooks: BacklogHooks;
+  private readonly ahead: Ahead;
+  /** What comes is worked off on the replica. */
+  isOpen = false;
   private queue: Work[] = [];
   /** Those that have joined, until their rows stand in their table. */
   private readonly joined = new Map<Load, Lane>();
@@ -37,12 +43,24 @@ export class Backlog {
   constructor(replica: Promise<Replica>, hooks: BacklogHooks) {
     this.replica = replica;
     this.hooks = hooks;
+    this.ahead = new Ahead({
+      rest: (work) => this.enqueue(work),
+      told: (position) => hooks.told(position),
+      awaited: (id) => hooks.awaited(id),
+      changed: () => hooks.changed(),
+      failed: (error) => this.giveUpStream(error),
+    });
+  }
+
+  /** Somebody wants rows: there will be a replica. */
+  want(): void {
+    this.ahead.want();
   }
 
   push(work: Work): void {
     if (this.closed) return abandon(work, this.closed);
-    this.queue.push(work);
-    if (!this.isWorking) void this.work();
+    if (this.isOpen) this.enqueue(work);
+    else this.ahead.push(work);
   }
 
   /** Before anything else that waits, but not before who reads what is there already. */
@@ -55,7 +73,14 @@ export class Backlog {
   /** Nothing more is done on the replica, save what is being done right now: it may be another client's soon. */
   close(error: WalcastError): void {
     this.closed = error;
-    for (const work of this.queue.splice(0)) abandon(work, error);
+    for (const work of [...this.queue.splice(0), ...this.ahead.close()]) abandon(work, error);
+  }
+
+  private enqueue(work: Work): void {
+    // One position is as good as many while nobody looks.
+    if (!this.isOpen && isMerePosition(work) && isMerePosition(this.queue.at(-1))) this.queue.pop();
+    this.queue.push(work);
+    if (!this.isWorking) void this.work();
   }
 
   private async work(begin?: Promise<void>): Promise<void> {
@@ -63,6 +88,8 @@ export class Backlog {
     try {
       const replica = await this.replica;
       await begin;
+      this.ahead.finish();
+      this.isOpen = true;
       while (this.queue.length > 0) {
         await this.turn(replica).catch((error: unknown) => this.giveUpStream(error));
         if (this.taskBytes >= TASK_BYTES_MAX) await this.nextTask();
@@ -135,4 +162,8 @@ export class Backlog {
     this.taskBytes += bytes;
     return batch;
   }
+}
+
+function isMerePosition(work: Work | undefined): boolean {
+  return work?.kind === "transaction" && work.segments.length === 0 && work.joins.length === 0;
 }

@@ -3,7 +3,7 @@
  * done with it comes later (see instance.ts).
  */
 import type { PGlite } from "@electric-sql/pglite";
-import { WalcastError } from "../engine/protocol.ts";
+import { type Seed, WalcastError } from "../engine/protocol.ts";
 import { Directory } from "./directory.ts";
 import { checkPlace, parsePlace, type Place } from "./storage/place.ts";
 
@@ -25,6 +25,11 @@ export function claim(replica: string | PGlite = "memory://"): Claim {
 export function release(claimed: Claim): void {
   if (claimed.kind === "given") inUse.delete(claimed.pglite);
   if (claimed.kind === "directory") claimed.directory.release();
+}
+
+/** Neither an earlier process nor the page has left anything in it. */
+export function isBlank({ kind }: Claim, seed: Seed | undefined): boolean {
+  return kind === "memory" && seed === undefined;
 }
 
 function claimGiven(pglite: PGlite): Claim {

@@ -1,6 +1,7 @@
 /**
- * The client: the public face of what runs behind it (see flow.ts), whose code comes with PGlite's, behind one `import()`. What a
- * page loads before its first rows can be there is this. What is asked for until then waits.
+ * The client: the public face of what runs behind it (see flow.ts), whose code is loaded behind an `import()`; and behind another,
+ * when somebody wants rows, the replica's with PGlite. What a page loads before its first rows can be there is this. What is asked
+ * for until then waits.
  */
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
@@ -8,7 +9,7 @@ import type { Kysely } from "kysely";
 import { formatLsn, type Lsn, parseLsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
-import { type Claim, claim, release } from "./claim.ts";
+import { type Claim, claim, isBlank, release } from "./claim.ts";
 import type { Flow } from "./flow.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
 import { inspectShape } from "./inspection.ts";
@@ -17,6 +18,7 @@ import type { Subscriber } from "./lane.ts";
 import { Listeners } from "./listeners.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
 import type { LiveOptions, LiveQuery } from "./live.ts";
+import type { Local } from "./local.ts";
 import { PendingQueries } from "./live/pending.ts";
 import { type EphemeralTopic, Meetings } from "./meetings.ts";
 import { checkOptions } from "./options.ts";
@@ -37,10 +39,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   readonly shapes: Shapes<DB, Name>;
   readonly kysely: Kysely<DB>;
   private readonly place: Claim;
-  /** Rejects where there is no replica. */
-  private readonly opened: Promise<Flow>;
+  private readonly loaded: Promise<Flow>;
   /** Undefined until its code is there. */
   private flow: Flow | undefined;
+  /** Undefined until somebody wants rows. Rejects where there is no replica. */
+  private opened: Promise<Local> | undefined;
   /** Before there is a flow. */
   private readonly waiting = new Set<Subscriber>();
   private readonly pending = new PendingQueries();
@@ -68,14 +71,13 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   constructor(options: ClientOptions<Name>) {
     checkOptions(options);
     this.place = claim(options.replica);
-    this.opened = this.open(options).catch((error: unknown) => this.openFailed(error));
-    this.opened.catch(() => {});
-    const database = this.opened.then((flow) => flow.database);
-    database.catch(() => {});
-    this.kysely = createKysely<DB>(database);
+    this.loaded = this.load(options).catch((error: unknown) => this.openFailed(error));
+    this.loaded.catch(() => {});
+    if (!isBlank(this.place, options.seed)) this.want();
+    this.kysely = createKysely<DB>(async () => (await this.open()).database);
     this.awaitedPglite = pgliteToCome(
-      database.then(({ pglite }) => pglite),
-      () => this.flow?.database.pglite,
+      async () => (await this.open()).database.pglite,
+      () => this.flow?.local?.database.pglite,
     );
     this.meetings = new Meetings((message) => this.flow?.send(message));
     this.revalidations = new Revalidations(this.messageHooks());
@@ -95,7 +97,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   /** Until there is one, what waits for it. */
   get pglite(): PGlite {
-    return this.place.kind === "given" ? this.place.pglite : (this.flow?.database.pglite ?? this.awaitedPglite);
+    return this.place.kind === "given" ? this.place.pglite : (this.flow?.local?.database.pglite ?? this.awaitedPglite);
   }
 
   get status(): ClientStatus {
@@ -123,6 +125,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   sync(options: ShapeOptions): Shape {
     this.refuseIfClosed("sync a shape");
     const ttlMs = ttlOf(options);
+    this.want();
     const warm = this.warm.take(keptAs(options));
     const handle = warm ?? this.syncNew(options);
     return warm || ttlMs > 0 ? new ShapeLease(handle, () => this.warm.keep(handle, ttlMs)) : handle;
@@ -134,7 +137,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   async query<R extends object = Row>(sql: string, params: readonly unknown[] = []): Promise<R[]> {
     this.refuseIfClosed("run a query");
-    const { database } = await this.opened;
+    const { database } = await this.open();
     return (await database.select(sql, params)) as R[];
   }
 
@@ -144,7 +147,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     options: LiveOptions = {},
   ): LiveQuery<R> {
     this.refuseIfClosed("start a live query");
-    const queries = this.flow?.liveQueries ?? this.pending;
+    this.want();
+    const queries = this.flow?.local?.liveQueries ?? this.pending;
     if (typeof query === "string") return queries.add<R>(query, params, options);
     const { sql, parameters } = query(this.kysely).compile();
     return queries.add<R>(sql, parameters, options);
@@ -197,8 +201,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   /** Resolves when what is shown now outlives the process; rejects where there is no room for it. */
   async flush(): Promise<void> {
-    const { database } = await this.opened;
-    await database.flush();
+    const local = await this.opened;
+    await local?.database.flush();
   }
 
   wake(): void {
@@ -225,12 +229,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       serverPosition: formatLsn(serverPosition),
       epoch: flow?.epoch,
       ...this.trace.inspect(),
-      storage: flow?.database.inspect() ?? alwaysCurrent(this.place.kind),
+      storage: flow?.local?.database.inspect() ?? alwaysCurrent(this.place.kind),
       shapes: Array.from(this.handles, (shape) =>
-        inspectShape(shape, flow?.sizes.of(shape.member), this.lsn, serverPosition),
+        inspectShape(shape, flow?.local?.sizes.of(shape.member), this.lsn, serverPosition),
       ),
       channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
-      live: flow?.liveQueries.list() ?? [],
+      live: flow?.local?.liveQueries.list() ?? [],
     };
   }
 
@@ -242,9 +246,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private async open(options: ClientOptions): Promise<Flow> {
+  private async load(options: ClientOptions): Promise<Flow> {
     const { Flow: Behind } = await import("./flow.ts");
-    if (this.isClosed) throw new WalcastError("closed", "open the replica: the client was closed");
+    this.refuseIfClosed("open the replica");
     const flow = new Behind({ ...options, ...this.newToken }, this.place, {
       shapes: this.handles,
       isNewToken: this.newToken !== undefined,
@@ -253,15 +257,34 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       meetings: this.meetings,
       changed: () => this.updateStatus(),
       moved: () => this.moved(),
+      reading: (liveQueries) => this.pending.attach(liveQueries),
       crashed: (error) => this.replicaFailed(error),
     });
     this.flow = flow;
+    if (this.opened) flow.lanes.want();
     for (const subscriber of this.waiting) flow.lanes.add(subscriber);
     this.waiting.clear();
-    this.pending.attach(flow.liveQueries);
     flow.start();
-    await flow.opened;
     return flow;
+  }
+
+  /** Somebody wants rows. */
+  private want(): void {
+    void this.open();
+  }
+
+  private open(): Promise<Local> {
+    if (this.opened) return this.opened;
+    this.flow?.lanes.want();
+    this.opened = this.openLocal().catch((error: unknown) => this.openFailed(error));
+    this.opened.catch(() => {});
+    return this.opened;
+  }
+
+  private async openLocal(): Promise<Local> {
+    const [flow, code] = await Promise.all([this.loaded, import("./local.ts")]);
+    this.refuseIfClosed("open the replica");
+    return flow.open(code.Local);
   }
 
   private syncDeclared(shapes: ClientOptions<Name>["shapes"]): Record<Name, Shape> {
@@ -274,7 +297,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private syncNew(options: ShapeOptions): ShapeHandle {
     const handle = new ShapeHandle(options, {
       leave: (shape) => this.unsync(shape),
-      describe: async ({ member }) => (await this.opened).replica.descriptionOf(member),
+      describe: async ({ member }) => (await this.open()).replica.descriptionOf(member),
       position: () => this.lsn,
     });
     this.handles.add(handle);
@@ -311,7 +334,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   }
 
   private openFailed(cause: unknown): never {
-    if (cause instanceof WalcastError && cause.code === "closed") throw cause;
+    if (cause === this.failure || (cause instanceof WalcastError && cause.code === "closed")) throw cause;
     const error = new WalcastError(
       "replica_failed",
       `open the replica: ${cause instanceof Error ? cause.message : String(cause)}`,
@@ -355,7 +378,6 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private messageHooks(): MessageHooks {
     return {
       epoch: () => this.flow?.epoch,
-      position: () => this.lsn,
       add: (subscriber) => this.listen(subscriber),
       remove: (subscriber) => this.unlisten(subscriber),
     };
@@ -398,8 +420,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.failureListeners.clear();
     await disconnected;
     // Not in the middle of its opening.
-    await this.opened.catch(() => {});
-    if (this.flow) await this.flow.database.close().catch(() => {});
+    await Promise.allSettled([this.loaded, this.opened]);
+    const local = this.flow?.local;
+    if (local) await local.database.close().catch(() => {});
     else release(this.place);
   }
 

@@ -15,6 +15,7 @@ export const oids = {
   timestamp: 1114,
   timestamptz: 1184,
   jsonb: 3802,
+  box: 603,
 } as const;
 
 const decoders = new Map<number, DecodeValue>([
@@ -39,10 +40,19 @@ export type ArrayTypes = ReadonlyMap<number, number>;
 /** How to read values of a type; undefined where they stay text. */
 export function decoderOf(typeOid: number, arrayTypes: ArrayTypes): DecodeValue | undefined {
   const element = arrayTypes.get(typeOid);
-  if (element === undefined) return decoders.get(typeOid);
+  return element === undefined ? decoderOfType(typeOid) : arrayDecoder(element);
+}
+
+/** The same of a type that is no array's. */
+export function decoderOfType(typeOid: number): DecodeValue | undefined {
+  return decoders.get(typeOid);
+}
+
+/** By the type of the elements. */
+export function arrayDecoder(element: number): DecodeValue {
   const decodeElement = decoders.get(element);
   // box is the one type whose arrays are separated by semicolons.
-  return (text) => decodeArray(text, decodeElement, element === 603 ? ";" : ",");
+  return (text) => decodeArray(text, decodeElement, element === oids.box ? ";" : ",");
 }
 
 function decodeInt8(text: string): number | bigint {
@@ -95,9 +105,13 @@ function decodeDate(text: string): Date | number | string {
   return date;
 }
 
-/** `[0:1]={1,NULL,"a\"b"}` → nested arrays; the bounds are not kept. https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO */
-function decodeArray(text: string, decode: DecodeValue | undefined, delimiter: string): unknown[] {
+/**
+ * `[0:1]={1,NULL,"a\"b"}` → nested arrays; the bounds are not kept. https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+ * int2vector and oidvector count as arrays, but are written otherwise: they stay text.
+ */
+function decodeArray(text: string, decode: DecodeValue | undefined, delimiter: string): unknown[] | string {
   let at = text.indexOf("{");
+  if (at < 0) return text;
   const readArray = (): unknown[] => {
     const values: unknown[] = [];
     at++;

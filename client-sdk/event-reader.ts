@@ -1,11 +1,15 @@
 /** What a channel makes of a table's changes. */
 import { type Commit, formatLsn, type Operation, type TableDescription, type Value } from "../engine/protocol.ts";
 import type { ChangeEvent } from "./channel.ts";
+import { columnDecoders } from "./column-decoders.ts";
 import { dateOf } from "./commit-time.ts";
-import type { Database } from "./database.ts";
-import { type DecodeValue, decoderOf } from "./decoders.ts";
+import type { DecodeValue } from "./decoders.ts";
 import { keyColumnsOf } from "./reduce.ts";
 import { type Row, setField } from "./row.ts";
+
+export function readerOf(table: TableDescription): EventReader {
+  return new EventReader(table);
+}
 
 /** Operations → events, for one description of the table. */
 export class EventReader {
@@ -13,10 +17,10 @@ export class EventReader {
   private readonly keyColumns: readonly number[];
   private readonly decoders: readonly (DecodeValue | undefined)[];
 
-  constructor(table: TableDescription, database: Database) {
+  constructor(table: TableDescription) {
     this.table = table;
     this.keyColumns = keyColumnsOf(table);
-    this.decoders = decodersFor(table, database);
+    this.decoders = columnDecoders(table);
   }
 
   /** Undefined for TRUNCATE: there are no rows to speak of. */
@@ -60,13 +64,4 @@ export class EventReader {
     const decode = this.decoders[column];
     return value === null || !decode ? value : decode(value);
   }
-}
-
-/** By the types' names: a channel makes nothing on the replica. Types it does not have stay text. */
-function decodersFor({ columns }: TableDescription, database: Database): (DecodeValue | undefined)[] {
-  const query = `SELECT coalesce(nullif(t.typbasetype, 0), t.oid) AS oid
-    FROM unnest($1::text[]) WITH ORDINALITY u(name, n) LEFT JOIN pg_type t ON t.oid = to_regtype(u.name)::oid ORDER BY n`;
-  return database
-    .rows(query, [columns.map(({ type }) => type)])
-    .map(({ oid }) => decoderOf(Number(oid ?? 0), database.arrayTypes));
 }

@@ -1,15 +1,15 @@
 /**
- * What runs behind a client, and everything that only PGlite has a use for: loaded together with it.
+ * What runs behind a client: loaded by itself, and, when somebody wants rows, with everything that PGlite is for (see local.ts).
  *
  *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed keys─▶ LiveQueries
+ *                                      └─ before there is a replica ─▶ channels, topics, keys
  *
- * Connecting and opening the replica go on at the same time; what arrives early waits in the lanes. Only where an earlier
- * process may have left rows, the replica is opened first: the server has to be told where it is.
+ * Connecting and opening the replica go on at the same time; what arrives early for it waits in the lanes. Only where an
+ * earlier process may have left rows, the replica is opened first: the server has to be told where it is.
  */
 import {
   type ClientMessage,
   type Lsn,
-  type Seed,
   type ServerMessage,
   WalcastError,
   formatLsn,
@@ -17,24 +17,22 @@ import {
 } from "../engine/protocol.ts";
 import type { Awaits } from "./awaits.ts";
 import type { Backoff } from "./backoff.ts";
-import { Changed } from "./changed.ts";
-import type { Claim } from "./claim.ts";
+import type { Changed } from "./changed.ts";
+import { type Claim, isBlank } from "./claim.ts";
 import { tokenFailed } from "./connection-errors.ts";
 import { Connection } from "./connection.ts";
 import { isOpen } from "./connection-state.ts";
-import { Database } from "./database.ts";
 import type { ClientOptions, ClientStatus } from "./index.ts";
 import { Lanes } from "./lanes.ts";
-import { LiveQueries } from "./live.ts";
+import type { LiveQueries } from "./live.ts";
+import type { Local, LocalHooks } from "./local.ts";
 import type { Meetings } from "./meetings.ts";
 import { nextTask } from "./next-task.ts";
 import { Owner } from "./owner.ts";
 import { Patience } from "./patience.ts";
 import type { Token } from "./renewal.ts";
-import { Replica } from "./replica.ts";
-import { seeded } from "./seed.ts";
+import type { Replica } from "./replica.ts";
 import type { ShapeHandle } from "./shape.ts";
-import { Sizes } from "./sizes.ts";
 import type { Trace } from "./trace.ts";
 import { onWake } from "./wake.ts";
 
@@ -50,6 +48,8 @@ export interface FlowHooks {
   changed(): void;
   /** The position may be another. */
   moved(): void;
+  /** Live queries can be started. */
+  reading(liveQueries: LiveQueries): void;
   /** Nothing can be read or written any more. */
   crashed(error: WalcastError): void;
 }
@@ -58,17 +58,16 @@ export interface FlowHooks {
 const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
 
 export class Flow {
-  readonly database: Database;
-  readonly opened: Promise<Replica>;
   readonly lanes: Lanes;
-  readonly liveQueries: LiveQueries;
-  readonly sizes: Sizes;
   epoch: string | undefined;
+  /** Once somebody has wanted rows, and its code is there. */
+  local: Local | undefined;
+  private readonly options: ClientOptions;
+  private readonly place: Claim;
   private readonly hooks: FlowHooks;
   private readonly trace: Trace;
-  private readonly seed: Seed | undefined;
-  private current: Replica | undefined;
   private readonly connection: Connection;
+  private readonly replica = Promise.withResolvers<Replica>();
   private isNewToken: boolean;
   private isClosed = false;
   private readonly sleep: () => void;
@@ -76,24 +75,17 @@ export class Flow {
   private readonly patience: Patience;
 
   constructor(options: ClientOptions, place: Claim, hooks: FlowHooks) {
+    this.options = options;
+    this.place = place;
     this.hooks = hooks;
     this.trace = hooks.trace;
     this.isNewToken = hooks.isNewToken;
-    this.seed = options.seed;
-    this.database = new Database(place, {
-      troubled: (error) => (this.trace.lastError = error),
-      crashed: (error) => hooks.crashed(error),
-      wrote: () => this.wroteOwn(),
-    });
-    this.sizes = new Sizes(this.database);
     this.patience = new Patience(backoffOf(options));
-    if (!this.database.isFresh) this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
-    this.opened = this.open(openTimeoutOf(options));
-    this.opened.catch(() => {});
+    if (place.kind !== "memory") this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
     this.connection = this.createConnection(options);
     this.sleep = onWake(() => this.wake());
+    this.replica.promise.catch(() => {});
     this.lanes = this.createLanes();
-    this.liveQueries = this.createLiveQueries();
   }
 
   /**
@@ -101,9 +93,25 @@ export class Flow {
    * first: the first WebSocket of a Node process takes fifty milliseconds to load.
    */
   start(): void {
-    if (this.database.isFresh && !this.seed) return this.connection.start();
     const start = (): void => this.connection.start();
-    this.opened.then(nextTask).then(start, () => {});
+    if (isBlank(this.place, this.options.seed)) start();
+    else this.replica.promise.then(nextTask).then(start, () => {});
+  }
+
+  /** Somebody wants rows. */
+  async open(create: typeof Local): Promise<Local> {
+    const { place, options, hooks } = this;
+    const owner = (): Promise<string | undefined> => this.findOwner(openTimeoutOf(options));
+    try {
+      const local = new create({ place, seed: options.seed, owner, shapes: hooks.shapes }, this.localHooks());
+      this.local = local;
+      hooks.reading(local.liveQueries);
+      this.replica.resolve(await local.opened);
+      return local;
+    } catch (error) {
+      this.replica.reject(error);
+      throw error;
+    }
   }
 
   get status(): Exclude<ClientStatus, "closed"> {
@@ -115,18 +123,15 @@ export class Flow {
   }
 
   get position(): Lsn {
-    return this.current?.position ?? zeroLsn;
+    const { local, lanes } = this;
+    const applied = local?.position ?? zeroLsn;
+    return applied > lanes.told ? applied : lanes.told;
   }
 
   /** What the server was last heard to have. */
   get serverPosition(): Lsn {
     const { serverPosition } = this.lanes;
     return serverPosition > this.position ? serverPosition : this.position;
-  }
-
-  /** Once it is open. */
-  get replica(): Replica {
-    return this.current!;
   }
 
   send(message: ClientMessage): void {
@@ -146,7 +151,7 @@ export class Flow {
 
   /** Somebody wants to know what the shapes hold. */
   look(): void {
-    if (this.current) this.sizes.refresh(this.current, [...this.hooks.shapes], this.trace.counts.transactions);
+    this.local?.look(this.trace.counts.transactions);
   }
 
   /** For ever. */
@@ -159,27 +164,29 @@ export class Flow {
     this.isClosed = true;
     this.sleep();
     this.patience.close();
-    this.liveQueries.close(error);
+    this.local?.liveQueries.close(error);
     return this.disconnect();
   }
 
   // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private async open(timeoutMs: number): Promise<Replica> {
-    const [owner] = await Promise.all([this.findOwner(timeoutMs), this.database.open()]);
-    const replica = await this.database.exclusive(() => {
-      const found = new Replica(this.database, owner);
-      if (found.isPurged) this.trace.counts.purges++;
-      return seeded(found, this.seed, owner);
-    });
-    this.current = replica;
-    this.epoch = replica.epoch;
-    const damage = this.database.damage ?? replica.emptied;
-    if (damage !== undefined) this.trace.lastError = emptied(damage);
-    await this.database.committed();
-    this.database.admit();
-    this.lanes.restore(replica);
-    return replica;
+  private localHooks(): LocalHooks {
+    return {
+      troubled: (error) => (this.trace.lastError = error),
+      crashed: (error) => this.hooks.crashed(error),
+      found: (replica, damage) => {
+        if (replica.isPurged) this.trace.counts.purges++;
+        if (damage !== undefined) this.trace.lastError = emptied(damage);
+      },
+      restore: (replica) => {
+        this.epoch ??= replica.epoch;
+        this.lanes.restore(replica);
+      },
+      isLoading: (tables) =>
+        this.hooks.shapes.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
+      failureOf: (tables) => this.failureOf(tables),
+      position: () => this.position,
+    };
   }
 
   /** Nothing is shown as long as it is not known whose it is. */
@@ -222,23 +229,15 @@ export class Flow {
   }
 
   private createLanes(): Lanes {
-    return new Lanes(this.opened, {
+    return new Lanes(this.replica.promise, {
       send: (message) => this.connection.send(message),
       breach: (error) => this.breach(error),
       applied: (changed) => this.applied(changed),
       awaited: (id) => this.hooks.awaits.answered(id),
       changed: () => this.lanesChanged(),
+      moved: () => this.hooks.moved(),
       position: () => this.position,
       counted: (what) => void this.trace.counts[what]++,
-    });
-  }
-
-  private createLiveQueries(): LiveQueries {
-    return new LiveQueries(this.database, this.opened, {
-      isLoading: (tables) =>
-        this.hooks.shapes.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
-      failureOf: (tables) => this.failureOf(tables),
-      position: () => this.position,
     });
   }
 
@@ -287,23 +286,16 @@ export class Flow {
 
   private applied(changed: Changed): () => void {
     this.trace.transaction(formatLsn(this.position), changed);
-    const settle = this.liveQueries.applied(changed);
+    const settle = this.local?.liveQueries.applied(changed);
     return () => {
-      settle();
+      settle?.();
       this.hooks.moved();
     };
   }
 
-  /** The application, into tables that no shape has. Into which is not known. */
-  private wroteOwn(): () => void {
-    const synced = new Set(Array.from(this.hooks.shapes, ({ tableName }) => tableName));
-    const read = this.liveQueries.list().flatMap(({ tables }) => tables);
-    return this.liveQueries.applied(new Changed(read.filter((table) => !synced.has(table))));
-  }
-
   private lanesChanged(): void {
     this.hooks.changed();
-    this.liveQueries.settle();
+    this.local?.liveQueries.settle();
     this.hooks.moved();
   }
 

@@ -2,7 +2,7 @@
 import { type Frame, type Lsn, type SectionIn, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import type { Backlog } from "./backlog.ts";
 import { type Lane, unexpected } from "./lane.ts";
-import { type Alteration, Pile, type Spill, spillsOf } from "./pile.ts";
+import { type Alteration, Pile, spillsOf } from "./pile.ts";
 import type { Transaction } from "./work.ts";
 
 interface LaneStates {
@@ -67,12 +67,12 @@ export class Incoming {
     const lane = this.expect(section, "loading");
     if (!lane) return;
     lane.part = undefined;
-    this.spill(lane.catchUp.add(lane, section.payload));
+    this.pile(lane.catchUp, lane, section.payload);
   }
 
   private stage(section: SectionIn): void {
     const lane = this.expect(section, "joined");
-    if (lane) this.spill(this.staged.add(lane, section.payload));
+    if (lane) this.pile(this.staged, lane, section.payload);
   }
 
   private boundary(position: Lsn, joining: readonly SectionIn[]): void {
@@ -97,12 +97,12 @@ export class Incoming {
     if (!lane) return undefined;
     lane.stage = "joined";
     lane.part = undefined;
-    this.spill(lane.catchUp.add(lane, section.payload));
+    this.pile(lane.catchUp, lane, section.payload);
     return { lane, segments: lane.catchUp.take().segments };
   }
 
-  private spill(spills: readonly Spill[]): void {
-    for (const spill of spills) this.backlog.push({ kind: "spill", spill });
+  private pile(pile: Pile, lane: Lane, payload: Uint8Array): void {
+    for (const spill of pile.add(lane, payload, this.backlog.isOpen)) this.backlog.push({ kind: "spill", spill });
   }
 
   private unspill(numbers: readonly number[]): void {

@@ -17,10 +17,11 @@ import {
 
 import type { Database } from "./database.ts";
 
-export function createKysely<DB>(opened: Promise<Database>): Kysely<DB> {
+/** `open`: called when it is used. */
+export function createKysely<DB>(open: () => Promise<Database>): Kysely<DB> {
   const dialect: Dialect = {
     createAdapter: () => new PostgresAdapter(),
-    createDriver: () => new ReplicaDriver(opened),
+    createDriver: () => new ReplicaDriver(open),
     createIntrospector: (db) => new PostgresIntrospector(db),
     createQueryCompiler: () => new PostgresQueryCompiler(),
   };
@@ -28,18 +29,18 @@ export function createKysely<DB>(opened: Promise<Database>): Kysely<DB> {
 }
 
 class ReplicaDriver implements Driver {
-  private readonly opened: Promise<Database>;
+  private readonly open: () => Promise<Database>;
 
-  constructor(opened: Promise<Database>) {
-    this.opened = opened;
+  constructor(open: () => Promise<Database>) {
+    this.open = open;
   }
 
   async init(): Promise<void> {
-    await this.opened;
+    await this.open();
   }
 
   async acquireConnection(): Promise<DatabaseConnection> {
-    return new ReplicaConnection(await this.opened);
+    return new ReplicaConnection(await this.open());
   }
 
   async beginTransaction(connection: DatabaseConnection, { isolationLevel }: TransactionSettings): Promise<void> {

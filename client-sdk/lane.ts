@@ -1,6 +1,7 @@
 /** A subscription's way on a connection: who subscribes, and how far its rows have come. */
 import {
   type Commit,
+  type Lsn,
   type MessagesRequest,
   type ShapeRequest,
   type TableDescription,
@@ -30,7 +31,8 @@ export interface Subscriber {
   /** Inside the replica's turn. What it returns is called once everything before has been told. */
   altered(table: TableDescription, readerOf: MakeReader): () => void;
   progressed(rows: number, bytes: number): void;
-  joined(): void;
+  /** What it is told, or shows, is from there on. */
+  joined(position: Lsn): void;
   committed(commits: readonly Commit[]): void;
   failed(error: WalcastError): void;
 }

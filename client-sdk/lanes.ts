@@ -34,10 +34,12 @@ import type { Replica } from "./replica.ts";
 import { Withdrawals } from "./withdrawals.ts";
 import type { EpochKeeps } from "./work.ts";
 
-export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited"> {
+export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited" | "told"> {
   send(message: ClientMessage): void;
-  /** What the replica shows. */
+  /** What is shown, and where nobody wants rows, told. */
   position(): Lsn;
+  /** That may be another. */
+  moved(): void;
   counted(what: keyof LaneCounts): void;
 }
 
@@ -68,6 +70,8 @@ export class Lanes {
   private replica: Replica | undefined;
   private readonly incoming: Incoming;
   private epoch: string | undefined;
+  /** Up to where everything was told before anybody wanted rows. */
+  told = zeroLsn;
   /** Where the server was when it resumed us: until then we are behind. */
   private target = zeroLsn;
   private readonly withdrawals: Withdrawals;
@@ -80,6 +84,7 @@ export class Lanes {
       audited: (lane, matches) => this.audited(lane, matches),
       awaited: (id) => hooks.awaited(id),
       changed: () => hooks.changed(),
+      told: (position) => this.toldUntil(position),
       failed: (lane, error) => this.giveUp(lane, error),
     });
     this.withdrawals = new Withdrawals(this.backlog, () => hooks.changed());
@@ -104,6 +109,11 @@ export class Lanes {
   greeting(): { epoch?: string; position?: string } {
     if (this.epoch === undefined || this.incoming.position === zeroLsn) return {};
     return { epoch: this.epoch, position: formatLsn(this.incoming.position) };
+  }
+
+  /** Somebody wants rows: what comes for a replica is kept for it. */
+  want(): void {
+    this.backlog.want();
   }
 
   /** The replica is open, with what an earlier process left. Before the first connection, where there can be such a thing. */
@@ -134,6 +144,7 @@ export class Lanes {
       this.hooks.send({ kind: "unsubscribe", id: lane.id });
     if (lane) this.end(lane);
     this.lanes.delete(subscriber);
+    if (subscriber.changes) return Promise.resolve();
     const { promise, resolve: done, reject: failed } = new Deferred<void>();
     this.backlog.push({ kind: "remove", member: subscriber.member, done, failed });
     return promise;
@@ -261,6 +272,7 @@ export class Lanes {
     const isNew = this.epoch !== undefined && this.epoch !== epoch;
     const keeps: EpochKeeps = resumed ? "everything" : isNew ? "nothing" : "shown";
     this.epoch = epoch;
+    if (isNew) this.told = zeroLsn;
     if (!resumed) this.incoming.position = zeroLsn;
     this.backlog.push({ kind: "epoch", epoch, keeps });
   }
@@ -395,12 +407,12 @@ export class Lanes {
       lane.subscriber.failed(error);
       this.hooks.changed();
     };
-    if (revoking.has(error.code)) this.withdrawals.add({ member: lane.subscriber.member, isPurge: false, done: tell });
-    else {
-      lane.subscriber.member.isOver = true;
-      this.backlog.push({ kind: "place" });
-      tell();
-    }
+    const { member, changes } = lane.subscriber;
+    if (changes) return tell();
+    if (revoking.has(error.code)) return this.withdrawals.add({ member, isPurge: false, done: tell });
+    member.isOver = true;
+    this.backlog.push({ kind: "place" });
+    tell();
   }
 
   /** Nothing of what was received can be gone on from. */
@@ -437,10 +449,21 @@ export class Lanes {
     const settle = this.hooks.applied(changed);
     return () => {
       settle();
-      if (!wasBehind || this.hooks.position() < this.target) return;
-      this.target = zeroLsn;
-      this.hooks.changed();
+      if (wasBehind) this.arrived();
     };
+  }
+
+  private toldUntil(position: Lsn): void {
+    if (position > this.told) this.told = position;
+    this.hooks.moved();
+    if (this.target !== zeroLsn) this.arrived();
+  }
+
+  /** Perhaps. */
+  private arrived(): void {
+    if (this.hooks.position() < this.target) return;
+    this.target = zeroLsn;
+    this.hooks.changed();
   }
 
   private audited(lane: Lane, matches: boolean): void {

@@ -16,8 +16,6 @@ import type { Member } from "./local-tables.ts";
 export interface MessageHooks {
   /** The history that the connection is in. */
   epoch(): string | undefined;
-  /** What the replica shows. */
-  position(): Lsn;
   add(subscriber: MessageSubscriber): void;
   remove(subscriber: MessageSubscriber): Promise<void>;
 }
@@ -63,9 +61,8 @@ export abstract class MessageSubscriber implements Subscriber {
 
   loading(): void {}
 
-  joined(): void {
+  joined(position: Lsn): void {
     const { cause } = this;
-    const position = this.hooks.position();
     this.cause = undefined;
     const isOther = cause?.code === "history_changed";
     this.reached = latest(isOther ? undefined : this.reached, position);

@@ -1,7 +1,7 @@
 /**
  * What has come and may not be shown yet, in order: of the connection since its last boundary, or of a lane that is
  * loading. Beyond a bound the payloads move to the replica's disk (see staging.ts), and only their places stay here, so
- * a transaction of any size passes through a client without being held in JavaScript.
+ * a transaction of any size passes through a client without being held in JavaScript. Where there is no replica it is held.
  */
 import type { AddedColumn, TableDescription } from "../engine/protocol.ts";
 import type { Lane } from "./lane.ts";
@@ -39,13 +39,13 @@ export class Pile {
   /** Of payloads in memory. */
   bytes = 0;
 
-  /** What has to be put aside now, if anything. */
-  add(lane: Lane, payload: Uint8Array): readonly Spill[] {
+  /** What has to be put aside now, if anything. `hasDisk`: there is a replica to put it. */
+  add(lane: Lane, payload: Uint8Array, hasDisk: boolean): readonly Spill[] {
     const last = this.segments.at(-1);
     if (last?.kind === "payloads") last.parts.push({ lane, payload });
     else this.segments.push({ kind: "payloads", parts: [{ lane, payload }] });
     this.bytes += payload.length;
-    return this.bytes > HELD_BYTES_MAX ? this.spill() : [];
+    return hasDisk && this.bytes > HELD_BYTES_MAX ? this.spill() : [];
   }
 
   alter(alteration: Alteration): void {

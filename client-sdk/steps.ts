@@ -3,10 +3,10 @@
  * channels are told afterwards. What was put aside comes back part by part, inside that same transaction.
  */
 import { type Commit, decodeCommits } from "../engine/protocol.ts";
-import type { Lane } from "./lane.ts";
 import type { Database } from "./database.ts";
-import { EventReader } from "./event-reader.ts";
-import type { Part, Segment } from "./pile.ts";
+import { readerOf } from "./event-reader.ts";
+import type { Lane } from "./lane.ts";
+import type { Alteration, Part, Segment } from "./pile.ts";
 import type { Operation } from "../engine/protocol.ts";
 import type { Change, Step } from "./replica.ts";
 import { readSpilled } from "./staging.ts";
@@ -29,13 +29,34 @@ export function* stepsOf(segments: readonly Segment[], database: Database, telli
         break;
       case "altered": {
         const { lane, table, added } = segment.alteration;
-        if (lane.subscriber.changes) {
-          const tell = lane.subscriber.altered(table, (form) => new EventReader(form, database));
-          tellings.push({ kind: "altered", tell });
-        } else if (lane.isApplied) yield { kind: "altered", member: lane.subscriber.member, description: table, added };
+        if (lane.subscriber.changes) tellings.push(alterationOf(segment.alteration));
+        else if (lane.isApplied) yield { kind: "altered", member: lane.subscriber.member, description: table, added };
       }
     }
   }
+}
+
+/** What channels are told of it where nothing was put aside. */
+export function tellingsOf(segments: readonly Segment[]): Telling[] {
+  const tellings: Telling[] = [];
+  for (const segment of segments) {
+    if (segment.kind === "payloads") changesOf(segment.parts, tellings);
+    if (segment.kind === "altered") tellings.push(alterationOf(segment.alteration));
+  }
+  return tellings;
+}
+
+export function tellNow(telling: Telling): void {
+  if (telling.kind === "altered") telling.tell();
+  if (telling.kind === "commits") tellCommits(telling.lane, telling.commits);
+}
+
+export function tellCommits(lane: Lane, commits: readonly Commit[]): void {
+  if (lane.stage !== "over") lane.subscriber.committed(commits);
+}
+
+function alterationOf({ lane, table }: Alteration): Telling {
+  return { kind: "altered", tell: lane.subscriber.altered(table, readerOf) };
 }
 
 /** What happened to rows that are being loaded, in portions. */

@@ -2,17 +2,17 @@
  * One turn on the replica, in which a piece of what was received is worked off. Whatever that leads to is told after the
  * turn, when the replica is free again.
  */
-import { type Commit, decodeCommits, type Lsn, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import { decodeCommits, type Lsn, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
-import { EventReader } from "./event-reader.ts";
+import { readerOf } from "./event-reader.ts";
 import type { Join, Load, Placed } from "./joins.ts";
 import { type Lane, unexpected } from "./lane.ts";
 import type { Segment } from "./pile.ts";
 import { asReplicaFailure } from "./query-errors.ts";
 import type { Replica } from "./replica.ts";
 import { deleteSpilled, readSpilled } from "./staging.ts";
-import { operationsOf, stepsOf, type Telling } from "./steps.ts";
+import { operationsOf, stepsOf, tellCommits, type Telling, tellNow } from "./steps.ts";
 import { spilledIn, type Transaction, type Withdrawal, type Work } from "./work.ts";
 
 export interface TurnHooks {
@@ -111,7 +111,7 @@ export class Turn {
       lane.load = this.replica.describe(lane.subscriber.member, table);
       this.tell.push(this.hooks.applied(new Changed()));
     }
-    lane.subscriber.described(table, estimatedRows, (form) => new EventReader(form, this.replica.database));
+    lane.subscriber.described(table, estimatedRows, readerOf);
   }
 
   private remove(work: Extract<Work, { kind: "remove" }>): void {
@@ -191,19 +191,20 @@ export class Turn {
   }
 
   private prepareTypes(segment: Segment): void {
-    if (segment.kind === "altered" && segment.alteration.lane.isApplied)
-      this.replica.ensureTypes(segment.alteration.table.types);
+    if (segment.kind !== "altered") return;
+    const { lane, table } = segment.alteration;
+    if (lane.isApplied && !lane.subscriber.changes) this.replica.ensureTypes(table.types);
   }
 
   /** Its changes are applied from now on, though its rows may have to wait for others to be seen. */
   private join(lane: Lane): void {
     lane.isApplied = true;
     if (lane.load) this.joined.set(lane.load, lane);
-    else lane.subscriber.joined();
+    else lane.subscriber.joined(this.replica.position);
   }
 
   private settle({ loads, failed }: Placed): void {
-    for (const load of loads) this.takeJoined(load).subscriber.joined();
+    for (const load of loads) this.takeJoined(load).subscriber.joined(this.replica.position);
     for (const { load, error } of failed) {
       const lane = this.takeJoined(load);
       lane.isApplied = false;
@@ -277,13 +278,4 @@ function joinsOf(joins: Transaction["joins"], database: Database): Join[] {
 
 function isSpilled({ kind }: Telling): boolean {
   return kind === "spilled";
-}
-
-function tellNow(telling: Telling): void {
-  if (telling.kind === "altered") telling.tell();
-  if (telling.kind === "commits") tellCommits(telling.lane, telling.commits);
-}
-
-function tellCommits(lane: Lane, commits: readonly Commit[]): void {
-  if (lane.stage !== "over") lane.subscriber.committed(commits);
 }

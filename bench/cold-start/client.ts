@@ -6,7 +6,7 @@ import { newestOf, type Shown } from "./shown.ts";
 const [directory = "", table = "", port = ""] = process.argv.slice(2);
 
 // createClient loads it by itself; but the floor has its PGlite loaded, too.
-await import("../../client-sdk/flow.ts");
+await Promise.all([import("../../client-sdk/flow.ts"), import("../../client-sdk/local.ts")]);
 
 const started = performance.now();
 const client = createClient({ url: `ws://127.0.0.1:${port}`, replica: directory, shapes: { shown: { table } } });

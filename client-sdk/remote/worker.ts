@@ -8,6 +8,7 @@ const scope = globalThis as unknown as WorkerScope;
 
 // Who takes over when the network is gone must have all it needs by then.
 import("../flow.ts").catch(() => {});
+import("../local.ts").catch(() => {});
 
 let contender: Contender | undefined;
 

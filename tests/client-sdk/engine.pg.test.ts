@@ -131,6 +131,35 @@ test("a shape with a predicate sees rows enter, change and leave; a channel sees
   await audited(client);
 });
 
+test("a client without a replica hears of every commit once, over a drop too, and of no rollback", async (t) => {
+  const network = await cuttable(t, world.engine.url);
+  const client = createClient({ url: network.url, backoff: { baseMs: 10, maxMs: 200 } });
+  t.after(() => Promise.all([client.close(), world.db.query("DELETE FROM items")]));
+  const seen: unknown[] = [];
+  const channel = client
+    .channel("items", { where: "order_id = $1", params: [7_000], columns: ["order_id", "line", "amount"] })
+    .on("*", ({ type, row, old }) => seen.push([type, row, old]))
+    .subscribe();
+  await channel.ready;
+  await world.transaction("INSERT INTO items VALUES (7000, 1, 1.5), (7001, 1, 2)");
+  await assert.rejects(world.transaction("INSERT INTO items VALUES (7000, 2, 2)", "SELECT 1 / 0"));
+  let xid = await world.transaction("UPDATE items SET amount = 2.5 WHERE order_id = 7000");
+  await client.awaitPosition({ xid });
+  await network.away(async () => {
+    await world.transaction("UPDATE items SET order_id = 7000, line = 3 WHERE order_id = 7001");
+    xid = await world.transaction("DELETE FROM items WHERE order_id = 7000 AND line = 1");
+  });
+  await client.awaitPosition({ xid });
+  const item = (line: number, amount: string): object => ({ order_id: 7000, line, amount });
+  assert.deepEqual(seen, [
+    ["INSERT", item(1, "1.50"), undefined],
+    ["UPDATE", item(1, "2.50"), item(1, "1.50")],
+    ["INSERT", item(3, "2.00"), undefined],
+    ["DELETE", undefined, item(1, "2.50")],
+  ]);
+  assert.equal(client.inspect().resumes, 1);
+});
+
 test("a column added upstream comes to the replica, and no state mixes the two", async (t) => {
   const client = await connect(t);
   await client.sync({ table: "items" }).ready;

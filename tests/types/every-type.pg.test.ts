@@ -84,6 +84,38 @@ test("what UPDATE brought reads on the replica as it does in Postgres, many rows
   await assertSame();
 });
 
+test("an event has the values that a query gives, with a replica and without", async () => {
+  const bare = createClient({ url: world.engine.url });
+  const told = [client, bare].map((one) => {
+    const rows: object[] = [];
+    return {
+      rows,
+      channel: one
+        .channel("all_types")
+        .on("INSERT", ({ row }) => rows.push(row!))
+        .subscribe(),
+    };
+  });
+  try {
+    await Promise.all(told.map(({ channel }) => channel.ready));
+    const xid = await world.transaction(`insert into all_types ${rows(5_000, 4)}`);
+    await Promise.all([client, bare].map((one) => one.awaitPosition({ xid })));
+    const expected = await client.query("select * from public.all_types where id >= 5000 order by id");
+    assert.equal(expected.length, rowCount + 1);
+    for (const { rows: found } of told)
+      found.forEach((row, i) => {
+        for (const [name, value] of Object.entries(row))
+          assert.deepEqual(value, expected[i]![name], `${types[Number(name.slice(1))] ?? name} in row ${i}`);
+      });
+    assert.deepEqual(
+      told.map((one) => one.rows.length),
+      [expected.length, expected.length],
+    );
+  } finally {
+    await Promise.all([bare.close(), told[0]!.channel.unsubscribe()]);
+  }
+});
+
 test("what a shape says of its columns is how they are on the replica, and why some are text", async () => {
   const { columns } = await shape.describe();
   const names = columns.map(({ name }) => name);
