@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { prepareEmptyReplica } from "./support/empty-replica.ts";
 import { startSharedCluster } from "./support/postgres.ts";
+import { processFlags } from "./support/processes.ts";
 
 const isMajor = (argument: string): boolean => argument.startsWith("--postgres=");
 const major = process.argv.findLast(isMajor)?.split("=")[1];
@@ -17,7 +18,7 @@ const named = process.argv.slice(2).filter((argument) => !isMajor(argument));
 const files = named.some((argument) => !argument.startsWith("-")) ? named : [...named, "tests/**/*.test.ts"];
 // A test that hangs is a failure with a name, not a run that never ends. A third of the time a file waits for something: three
 // of them at once keep two cores busy.
-const flags = ["--conditions=@walcast/source", "--test", "--test-timeout=120000", "--test-concurrency=3"];
+const flags = [...processFlags, "--test", "--test-timeout=120000", "--test-concurrency=3"];
 
 prepareEmptyReplica();
 const cluster = await startSharedCluster();

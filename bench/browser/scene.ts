@@ -88,7 +88,7 @@ async function build(rowsByTable: Readonly<Record<string, number>>, t: Releasing
   t.after(() => engine.stop());
   const server = `ws://127.0.0.1:${await engine.says<number>()}`;
   const [context, address] = await Promise.all([
-    launchWithProfile(t),
+    launchWithProfile(t, { measures: !isSmall() }),
     servePage(t, { root: new URL(".", import.meta.url), headers, files }),
   ]);
   const open = async (visit: Visit): Promise<Page> => {

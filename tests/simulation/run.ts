@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { processFlags } from "../support/processes.ts";
 
 const { seed, seconds } = parseArgs({
   options: { seed: { type: "string" }, seconds: { type: "string", default: "600" } },
 }).values;
 const file = fileURLToPath(new URL("../simulation.test.ts", import.meta.url));
-const child = spawn(process.execPath, ["--conditions=@walcast/source", "--test", "--test-reporter=spec", file], {
+const child = spawn(process.execPath, [...processFlags, "--test", "--test-reporter=spec", file], {
   stdio: "inherit",
   env: {
     ...process.env,
