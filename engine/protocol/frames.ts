@@ -50,8 +50,9 @@ export function encodeFrameHeader(
   bytes[2] = sections.length >>> 8;
   bytes[3] = sections.length;
   uint32(bytes, 4, head.number);
-  uint32(bytes, 12, Number(head.position >> 32n));
-  uint32(bytes, 16, Number(head.position & 0xffff_ffffn));
+  if (head.position !== halved) halve(head.position);
+  uint32(bytes, 12, high);
+  uint32(bytes, 16, low);
   let at = HEADER_BYTES;
   for (const { subscription, payload } of sections) {
     uint32(bytes, at, subscription);
@@ -62,6 +63,17 @@ export function encodeFrameHeader(
   const checksum = checksumOf(bytes, at, previousChecksum);
   uint32(bytes, 8, checksum);
   return checksum;
+}
+
+/** The position of the frame before, mostly that of this one, too: a bigint in halves is two more of them. */
+let halved: Lsn | undefined;
+let high = 0;
+let low = 0;
+
+function halve(position: Lsn): void {
+  halved = position;
+  high = Number(position >> 32n);
+  low = Number(position & 0xffff_ffffn);
 }
 
 function uint32(bytes: Uint8Array, at: number, value: number): void {

@@ -8,19 +8,53 @@ import type { Lane } from "./lane.ts";
 /** What one connection gets of one commit, or of several: the last of its frames carries the boundary. */
 export type FrameSections = readonly SectionOut[];
 
-export type FramesByFeed = ReadonlyMap<Feed, readonly FrameSections[]>;
+/** What one connection gets, frame by frame. Those that get the same have the same lists. */
+export interface Outgoing {
+  readonly feed: Feed;
+  readonly frames: readonly FrameSections[];
+}
 
-export function framesByFeed(changed: Routed<Lane>["changed"], frameBytes: number): FramesByFeed {
-  const sections = new Map<Feed, SectionOut[]>();
-  for (const { entry, payloads } of changed)
-    for (const { feed, id } of entry.subscribers) {
-      let list = sections.get(feed);
-      if (!list) sections.set(feed, (list = []));
-      for (const payload of payloads) list.push({ subscription: id, payload });
+interface Gathered {
+  readonly feed: Feed;
+  sections: SectionOut[];
+  isShared: boolean;
+}
+
+export function framesByFeed(changed: Routed<Lane>["changed"], frameBytes: number): readonly Outgoing[] {
+  let sections: readonly SectionOut[] | undefined;
+  let frames: readonly FrameSections[] = [];
+  return gather(changed).map((one) => {
+    if (one.sections !== sections) frames = cut((sections = one.sections), frameBytes);
+    return { feed: one.feed, frames };
+  });
+}
+
+let rounds = 0;
+
+/**
+ * The sections of each connection. Thousands may have the same shape, mostly under the same number: to them goes one list. So where a
+ * connection is among those found is noted in itself, which is quicker than to look it up.
+ */
+function gather(changed: Routed<Lane>["changed"]): readonly Gathered[] {
+  const round = ++rounds;
+  const found: Gathered[] = [];
+  for (const { entry, payloads } of changed) {
+    let number: number | undefined;
+    let sections: SectionOut[] = [];
+    for (const { feed, id: subscription } of entry.subscribers) {
+      if (subscription !== number) sections = payloads.map((payload) => ({ subscription, payload }));
+      number = subscription;
+      if (feed.isFirstIn(round, found.length)) found.push({ feed, sections, isShared: true });
+      else add(found[feed.place]!, sections);
     }
-  const frames = new Map<Feed, readonly FrameSections[]>();
-  for (const [feed, list] of sections) frames.set(feed, cut(list, frameBytes));
-  return frames;
+  }
+  return found;
+}
+
+function add(one: Gathered, sections: readonly SectionOut[]): void {
+  if (one.isShared) one.sections = [...one.sections];
+  one.isShared = false;
+  for (const section of sections) one.sections.push(section);
 }
 
 function cut(sections: readonly SectionOut[], frameBytes: number): readonly FrameSections[] {

@@ -35,6 +35,9 @@ export class Feed {
   private unalteredAt: Lsn = zeroLsn;
   private home: Registry<Lane> | undefined;
   private waiting: (() => void)[] = [];
+  private round = 0;
+  /** Where it is among those that were found in the present round of routing. */
+  place = 0;
 
   constructor(frames: Frames) {
     this.frames = frames;
@@ -47,6 +50,14 @@ export class Feed {
   /** Whether changes of this subscription may be sent: what was withdrawn has joined no more. */
   shows(subscription: number): boolean {
     return this.shown.has(subscription);
+  }
+
+  /** Whether it has not been found before in this round; if so, it takes that place. */
+  isFirstIn(round: number, place: number): boolean {
+    if (this.round === round) return false;
+    this.round = round;
+    this.place = place;
+    return true;
   }
 
   join(lane: Lane, shape: Shape | MessageShape): void {

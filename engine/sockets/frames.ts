@@ -33,6 +33,10 @@ const joinedBytesMax = 16 * 1024;
 
 /** What is put together leaves, or is copied by the library, before the call that sends it returns: all connections share it. */
 const outgoing = new Uint8Array(joinedBytesMax);
+/** As much of it as the frame before had: whoever comes next mostly gets one of the same size, */
+let whole = outgoing;
+/** and the same payloads, which lie behind the header already. */
+let lying: readonly SectionOut[] = [];
 
 /** Bulk rows are sent only while less than this waits in the socket, so that live frames do not queue behind megabytes. */
 const windowBytesMax = 512 * 1024;
@@ -118,8 +122,10 @@ export class Frames {
     );
     this.sentBytes += size;
     if (bytes !== outgoing) return void this.socket.cork(() => this.writeFragments(bytes, sections));
-    join(bytes, headerBytes, sections);
-    this.sent(this.socket.send(bytes.subarray(0, size), true, false));
+    if (sections !== lying) join(outgoing, headerBytes, sections);
+    lying = sections;
+    if (whole.length !== size) whole = outgoing.subarray(0, size);
+    this.sent(this.socket.send(whole, true, false));
   }
 
   /** Takes effect with the boundary of the transaction that it comes before. */

@@ -197,7 +197,7 @@ export class Hub {
     this.resync(broken);
     this.fail(failed);
     const end = transactions.at(-1)!.commitEnd;
-    for (const [feed, frames] of framesByFeed(changed, this.frameBytes)) this.send(feed, frames, before, end);
+    for (const { feed, frames } of framesByFeed(changed, this.frameBytes)) this.send(feed, frames, before, end);
     for (const { frames } of altered) if (frames.insideCommit) frames.frame("commits", true, end, []);
   }
 
@@ -248,7 +248,8 @@ export class Hub {
 
 /** False where it does not fit into the budget: a part may have been sent, without a boundary. */
 function sendAtOnce({ frames }: Feed, list: readonly FrameSections[], end: Lsn): boolean {
-  for (const [i, sections] of list.entries()) {
+  for (let i = 0; i < list.length; i++) {
+    const sections = list[i]!;
     if (!frames.takes(sectionBytes(sections))) return false;
     const isLast = i === list.length - 1;
     frames.frame("commits", isLast, isLast ? end : frames.position, sections);

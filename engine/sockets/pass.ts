@@ -12,7 +12,7 @@ import { oidsOf } from "../changes/table.ts";
 import { type Transaction, touches } from "../changes/transaction.ts";
 import { type Lsn, WalcastError } from "../protocol.ts";
 import { Registry, type Routed } from "../shapes/registry.ts";
-import { alter, framesByFeed, type FramesByFeed, runs } from "./delivery.ts";
+import { alter, framesByFeed, type Outgoing, runs } from "./delivery.ts";
 import type { Feed } from "./feed.ts";
 import type { Hub } from "./hub.ts";
 import type { Lane } from "./lane.ts";
@@ -219,7 +219,7 @@ export class Pass {
     }
   }
 
-  private route(work: () => Routed<Lane>): FramesByFeed {
+  private route(work: () => Routed<Lane>): readonly Outgoing[] {
     const { changed, broken, failed } = work();
     // First: no client may take a shape that misses these transactions for one that has reached their position.
     this.hub.resync(broken);
@@ -230,12 +230,12 @@ export class Pass {
   // ── At the sockets' pace ────────────────────────────────────────────────────────────────────────────────────────────
 
   /** `end`: where the boundary is that the last frame carries; without one, they are fragments. */
-  private async sendAll(frames: FramesByFeed, end: Lsn | undefined): Promise<void> {
+  private async sendAll(all: readonly Outgoing[], end: Lsn | undefined): Promise<void> {
     const slow: Sending[] = [];
     let since = performance.now();
-    for (const [feed, list] of frames) {
+    for (const { feed, frames } of all) {
       if (!this.feeds.has(feed) || feed.isOver) continue;
-      const sending = new Sending(feed, list, end);
+      const sending = new Sending(feed, frames, end);
       if (!sending.sendWhatFits()) slow.push(sending);
       if (performance.now() - since < turnMs) continue;
       await nextTurn();
@@ -285,7 +285,7 @@ export class Pass {
     const rest = this.lastStretch();
     if (!rest) return false;
     const end = this.hub.position;
-    const frames = this.route(() => this.registry.route(rest));
+    const frames = new Map(this.route(() => this.registry.route(rest)).map((one) => [one.feed, one.frames]));
     for (const feed of [...this.feeds]) {
       const sending = new Sending(feed, frames.get(feed) ?? [], end);
       if (sending.sendWhatFits()) this.goLive(feed);
