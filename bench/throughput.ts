@@ -16,6 +16,8 @@ interface Parameters {
   readonly rounds: number;
   /** A first round that does not count. */
   readonly warmUp: boolean;
+  /** At the beginning of each round, with the same load. */
+  readonly settleMs: number;
   readonly ms: number;
   readonly writers: number;
   readonly workloads: readonly WorkloadName[];
@@ -33,13 +35,23 @@ export const throughput: Bench<Parameters> = {
   real: {
     rounds: 5,
     warmUp: true,
+    settleMs: 1_000,
     ms: 2_000,
     writers: 4,
     workloads: ["uniform", "hot row", "skewed tenants", "TPC-B"],
     sweepWriters: 16,
     sweep: [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2],
   },
-  small: { rounds: 1, warmUp: false, ms: 50, writers: 2, workloads: ["TPC-B"], sweepWriters: 3, sweep: [0.5] },
+  small: {
+    rounds: 1,
+    warmUp: false,
+    settleMs: 0,
+    ms: 50,
+    writers: 2,
+    workloads: ["TPC-B"],
+    sweepWriters: 3,
+    sweep: [0.5],
+  },
   run,
 };
 
@@ -73,12 +85,12 @@ async function measure(
   parameters: Parameters,
   progress: Progress,
 ): Promise<Figure[]> {
-  const { rounds, warmUp, ms, writers, workloads } = parameters;
+  const { rounds, warmUp, settleMs, ms, writers, workloads } = parameters;
   progress(`${workload}: ${writers} writers as fast as they can`);
-  const conditions = { postgres: stage.version, workload, writers, rounds, ms };
+  const conditions = { postgres: stage.version, workload, writers, rounds, settleMs, ms };
   const contenders = {
-    ours: () => stage.write("ours", { ms, writers, perSecond: 0 }),
-    floor: () => stage.write("floor", { ms, writers, perSecond: 0 }),
+    ours: () => stage.write("ours", { ms, writers, perSecond: 0 }, settleMs),
+    floor: () => stage.write("floor", { ms, writers, perSecond: 0 }, settleMs),
   };
   const { ours, floor } = await inTurn(rounds, contenders, { warmUp });
   const rate = (all: readonly Measured[]): number => median(all.map(({ perSecond }) => perSecond));
@@ -94,7 +106,7 @@ async function measure(
 async function rates(
   stage: Stage,
   perSecond: number,
-  { ms, sweepWriters: writers, sweep }: Parameters,
+  { settleMs, ms, sweepWriters: writers, sweep }: Parameters,
   besides: Figure["conditions"],
   progress: Progress,
 ): Promise<Figure[]> {
@@ -104,7 +116,7 @@ async function rates(
   for (const share of sweep) {
     const wanted = Math.round(perSecond * share);
     progress(`${wanted} transactions per second`);
-    const found = await stage.write("ours", { ms, writers, perSecond: wanted });
+    const found = await stage.write("ours", { ms, writers, perSecond: wanted }, settleMs);
     if (isFollowed(found, wanted)) kept.push(found.perSecond);
     const at = { ...conditions, share };
     figures.push(

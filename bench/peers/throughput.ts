@@ -55,7 +55,7 @@ export async function throughputFigures(
 }
 
 async function ourRound(stage: Stage, order: Order): Promise<Followed> {
-  const { perSecond, lagAtEndMs } = await stage.write("ours", order);
+  const { perSecond, lagAtEndMs } = await stage.write("ours", order, 0);
   return followed((perSecond * order.ms) / 1_000, order.ms, lagAtEndMs);
 }
 

@@ -1,6 +1,6 @@
 /**
  * The one subscribed client, as cheap as can be: it keeps what its socket brings, and when, and looks into nothing while writers write.
- * Told a position, it says when each frame came and how many operations were in them, once the position is passed.
+ * Told a position, it says when each frame came since it was told the last, and how many operations were in them, once the position is passed.
  */
 import { decodeCommits, frameHeaderBytes, frameKinds } from "../../engine/protocol.ts";
 import { RawSocket } from "../catch-up/raw-socket.ts";
@@ -23,7 +23,7 @@ const final = 0x80;
 const opcodes = { continuation: 0, binary: 2 } as const;
 
 const [port = "", ...tables] = process.argv.slice(2);
-const arrivals: Arrival[] = [];
+let arrivals: Arrival[] = [];
 let chunks: { readonly data: Buffer; readonly ns: number }[] = [];
 let target: bigint | undefined;
 let left: Buffer = Buffer.alloc(0);
@@ -65,6 +65,8 @@ function answer(): void {
   if ((arrivals.at(-1)?.position ?? 0n) <= target) return;
   target = undefined;
   say({ arrivals, operations } satisfies Read);
+  arrivals = [];
+  operations = 0;
 }
 
 function look(data: Buffer, ns: number): void {

@@ -48,16 +48,22 @@ export class Stage {
     return this.writers.stop();
   }
 
-  async write(who: "ours" | "floor", order: Order): Promise<Measured> {
+  /** `settleMs`: for so long the same is done before it counts, as whoever has just started still compiles itself. */
+  async write(who: "ours" | "floor", order: Order, settleMs: number): Promise<Measured> {
     const listening = who === "ours" ? await this.engine() : await this.floor();
     try {
-      this.writers.tell(order);
-      const written = await this.writers.says<Written>();
-      listening.part.tell(String(written.probes.at(-1)!.before));
-      return this.measured(written, await listening.part.says<Read>());
+      if (settleMs > 0) await this.follow(listening, { ...order, ms: settleMs });
+      return await this.follow(listening, order);
     } finally {
       await listening.stop();
     }
+  }
+
+  private async follow({ part: listener }: Listening, order: Order): Promise<Measured> {
+    this.writers.tell(order);
+    const written = await this.writers.says<Written>();
+    listener.tell(String(written.probes.at(-1)!.before));
+    return this.measured(written, await listener.says<Read>());
   }
 
   private measured({ transactions, ms, probes }: Written, { arrivals, operations }: Read): Measured {
