@@ -51,6 +51,16 @@ test("nothing is known before the first Begin, nor after a reset until the next 
   assert.equal(lag.isBehind, true);
 });
 
+test("a transaction that has been sent for 3 ms and is not over is behind, and over it is not", () => {
+  const lag = lagAfter(message(noon + 300, noon), message(noon + 3_300));
+  assert.equal(lag.isBehind, false);
+  lag.note(message(noon + 3_301), 0);
+  assert.equal(lag.isBehind, true);
+  lag.note(aroundBlock("C"), 0);
+  lag.note(message(noon + 60 * second + 300, noon + 60 * second), 0);
+  assert.equal(lag.isBehind, false);
+});
+
 /** An XLogData message of a block, or around it: only its tag says anything. */
 function aroundBlock(tag: string, committed?: number): Buffer {
   const chunk = message(noon + 60 * second);
