@@ -5,6 +5,7 @@ import { type Claim, release } from "./claim.ts";
 import { BrowserStorage } from "./storage/browser-storage.ts";
 import { DirectoryStorage } from "./storage/directory-storage.ts";
 import { distrust } from "./storage/empty.ts";
+import { growFaster } from "./storage/growing-files.ts";
 import { MemoryStorage } from "./storage/memory-storage.ts";
 import { alwaysCurrent, type Storage, type StorageInspection } from "./storage/storage.ts";
 
@@ -31,6 +32,7 @@ export class Instance {
   async ready(): Promise<void> {
     try {
       await this.pglite.waitReady;
+      if (!this.storage) growFaster(this.pglite);
     } catch (error) {
       if (!this.storage || error instanceof WalcastError) throw error;
       const wasEmpty = this.storage.isNew;

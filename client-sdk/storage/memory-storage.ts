@@ -2,6 +2,7 @@
 import { PGlite } from "@electric-sql/pglite";
 import { EmscriptenBuiltinFilesystem } from "@electric-sql/pglite/basefs";
 import { beginEmpty, expectEmpty } from "./empty.ts";
+import { growFaster } from "./growing-files.ts";
 import { alwaysCurrent, type Storage, type StorageInspection } from "./storage.ts";
 
 /**
@@ -50,30 +51,11 @@ export class MemoryStorage implements Storage {
 
 class MemoryFiles extends EmscriptenBuiltinFilesystem {
   override async initialSyncFs(): Promise<void> {
-    const fs = this.pg!.Module.FS;
-    growFaster((fs as unknown as { root: { mount: { type: MemoryFileSystem } } }).root.mount.type);
-    await beginEmpty(fs);
+    growFaster(this.pg!);
+    await beginEmpty(this.pg!.Module.FS);
   }
 
   override async closeFs(): Promise<void> {
     this.pg!.Module.FS.quit();
   }
-}
-
-/** As much of Emscripten's MEMFS as is needed. */
-interface MemoryFileSystem {
-  expandFileStorage?(file: { readonly contents: { readonly length: number } }, bytes: number): void;
-}
-
-// The most that a file has more than it needs, where Emscripten itself would not leave more.
-const SPARE_BYTES_MAX = 8 << 20;
-
-/** By half, where Emscripten makes a file anew for each eighth: a table that is loaded would be copied a dozen times. */
-function growFaster(fs: MemoryFileSystem): void {
-  const expand = fs.expandFileStorage?.bind(fs);
-  if (!expand) return;
-  fs.expandFileStorage = (file, bytes) => {
-    const { length } = file.contents;
-    expand(file, bytes <= length ? bytes : Math.max(bytes, length + Math.min(length >>> 1, SPARE_BYTES_MAX)));
-  };
 }
