@@ -8,6 +8,7 @@ import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import { must, noteBreach } from "../invariants.ts";
 import { WalcastError } from "../protocol.ts";
+import { ByDigest } from "./by-digest.ts";
 import { ShapeEntry } from "./entry.ts";
 import type { Findings } from "./findings.ts";
 import type { Candidate } from "./index/bucket.ts";
@@ -23,8 +24,8 @@ import { EvaluationFailed } from "./where.ts";
 const keyValueMax = 100;
 
 export class TableShapes<Subscriber> {
-  /** By digest: all are of one version. */
-  readonly entries = new Map<string, ShapeEntry<Subscriber, Shape>>();
+  /** All are of one version. */
+  readonly entries = new ByDigest<ShapeEntry<Subscriber, Shape>>();
   readonly signature: string;
   readonly version: string;
   readonly table: Table;
@@ -66,7 +67,7 @@ export class TableShapes<Subscriber> {
     let entry = this.entries.get(shape.digest);
     if (!entry) {
       entry = new ShapeEntry(shape);
-      this.entries.set(shape.digest, entry);
+      this.entries.add(shape.digest, entry);
       this.numbered.add(entry, shape.sent);
       this.index.add(shape.predicate, entry.number);
     }

@@ -1,31 +1,24 @@
 /**
- * A map from keys to V. At a million keys the time goes into fetching memory, so a look-up touches little of it: a slot, which has
- * the key itself in it where that is short, and the value, whose place follows from the slot's and does not wait for it. Grows
- * as JavaScript's own Map does, by doubling; collisions go to the next free slot.
+ * A map from keys to V that grows in small steps, as adding a key must not wait for a million others. It consists of tables, each
+ * with the keys whose hashes have some bits in common. One that is full is divided in two, by one more bit, which takes about a
+ * tenth of a millisecond: extendible hashing.
  */
 import { randomInt } from "node:crypto";
+import { KeyTable, type Words } from "./key-table.ts";
 
-/** A key: the first `count` words. No key is the beginning of another one, and none begins with `isElsewhere` or has 0 for all words. */
-export interface Words {
-  readonly words: Int32Array;
-  readonly count: number;
-}
-
-// Of each slot: the key's hash, 0 where the slot is empty, and the key with zeros behind it; or, of a longer key, `isElsewhere`,
-// where it begins in `long` and how many words it has. A slot is half a line of the processor's cache.
-const slotSize = 8;
-const shortMax = slotSize - 1;
-const isElsewhere = -1;
 const slotsAtFirst = 8;
+/** A table's slots are found by the bits of a hash below it, and tables by those from it on. */
+const firstBit = 12;
+const bitsMax = 18;
+/** Of one table. */
+const slotsMax = 1 << firstBit;
 
 export class KeyMap<V> {
-  private slots = new Int32Array(slotsAtFirst * slotSize);
-  private values: (V | undefined)[] = emptyValues(slotsAtFirst);
-  private mask = slotsAtFirst - 1;
-  private long = new Int32Array(16);
-  private longEnd = 0;
-  /** Words in `long` whose key is gone. */
-  private longLost = 0;
+  /** By as many bits as any table has in common: one with fewer stands in several places. */
+  private tables = [new KeyTable<V>(slotsAtFirst)];
+  private mask = 0;
+  /** How many bits the keys of each table have in common. */
+  private readonly bits = new Map([[this.tables[0]!, 0]]);
   private count = 0;
 
   get size(): number {
@@ -33,121 +26,42 @@ export class KeyMap<V> {
   }
 
   get(key: Words): V | undefined {
-    return this.values[this.find(key, hashOf(key))];
+    const hash = hashOf(key);
+    return this.table(hash).get(key, hash);
   }
 
   set(key: Words, value: V): void {
     const hash = hashOf(key);
-    const slot = this.find(key, hash);
-    this.values[slot] = value;
-    if (this.slots[slot * slotSize] !== 0) return;
-    this.write(slot * slotSize, hash, key);
-    if (++this.count * 3 > this.mask * 2) this.double();
+    const table = this.table(hash);
+    if (!table.set(key, hash, value)) return;
+    this.count++;
+    if (table.isCrowded) this.makeRoom(table, hash);
   }
 
   delete(key: Words): void {
-    const slot = this.find(key, hashOf(key));
-    const at = slot * slotSize;
-    if (this.slots[at] === 0) return;
-    if (this.slots[at + 1] === isElsewhere) this.longLost += this.slots[at + 3]!;
-    this.count--;
-    this.closeGap(slot);
+    const hash = hashOf(key);
+    if (this.table(hash).delete(key, hash)) this.count--;
   }
 
-  /** The key's slot, or the empty one where it would go. There is always one. */
-  private find(key: Words, hash: number): number {
-    const { slots, mask } = this;
-    let slot = hash & mask;
-    for (;;) {
-      const at = slot * slotSize;
-      const found = slots[at];
-      if (found === 0 || (found === hash && this.hasKey(at + 1, key))) return slot;
-      slot = (slot + 1) & mask;
-    }
+  private table(hash: number): KeyTable<V> {
+    return this.tables[(hash >>> firstBit) & this.mask]!;
   }
 
-  /** Zeros behind a shorter key need no look: the longer one would begin with it. */
-  private hasKey(at: number, { words, count }: Words): boolean {
-    const { slots } = this;
-    if (count > shortMax)
-      return slots[at] === isElsewhere && this.hasLongKey(slots[at + 1]!, slots[at + 2]!, words, count);
-    for (let i = 0; i < count; i++) if (slots[at + i] !== words[i]) return false;
-    return true;
+  private makeRoom(table: KeyTable<V>, hash: number): void {
+    const bits = this.bits.get(table)!;
+    if (table.slotCount < slotsMax || bits === bitsMax) table.double();
+    else this.divide(table, bits, hash >>> firstBit);
   }
 
-  private hasLongKey(from: number, length: number, words: Int32Array, count: number): boolean {
-    const { long } = this;
-    if (length !== count) return false;
-    for (let i = 0; i < count; i++) if (long[from + i] !== words[i]) return false;
-    return true;
+  private divide(table: KeyTable<V>, bits: number, place: number): void {
+    const bit = 1 << bits;
+    if (this.tables.length === bit) this.tables = [...this.tables, ...this.tables];
+    this.mask = this.tables.length - 1;
+    const [without, having] = table.divided(firstBit + bits);
+    for (let i = place & (bit - 1); i < this.tables.length; i += bit) this.tables[i] = i & bit ? having : without;
+    this.bits.delete(table);
+    this.bits.set(without, bits + 1).set(having, bits + 1);
   }
-
-  private write(at: number, hash: number, { words, count }: Words): void {
-    const { slots } = this;
-    slots[at] = hash;
-    if (count <= shortMax) for (let i = 0; i < shortMax; i++) slots[at + 1 + i] = i < count ? words[i]! : 0;
-    else this.writeLong(at + 1, words, count);
-  }
-
-  private writeLong(at: number, words: Int32Array, count: number): void {
-    if (this.longEnd + count > this.long.length) this.makeRoom(count);
-    for (let i = 0; i < count; i++) this.long[this.longEnd + i] = words[i]!;
-    this.slots[at] = isElsewhere;
-    this.slots[at + 1] = this.longEnd;
-    this.slots[at + 2] = count;
-    this.longEnd += count;
-  }
-
-  /** Copies the long keys that are left into an array with as much room again. */
-  private makeRoom(more: number): void {
-    const kept = new Int32Array((this.longEnd - this.longLost + more) * 2);
-    let end = 0;
-    for (let at = 0; at < this.slots.length; at += slotSize) {
-      if (this.slots[at] === 0 || this.slots[at + 1] !== isElsewhere) continue;
-      const from = this.slots[at + 2]!;
-      kept.set(this.long.subarray(from, from + this.slots[at + 3]!), end);
-      this.slots[at + 2] = end;
-      end += this.slots[at + 3]!;
-    }
-    this.long = kept;
-    this.longEnd = end;
-    this.longLost = 0;
-  }
-
-  private double(): void {
-    const { slots, values } = this;
-    this.mask = this.mask * 2 + 1;
-    this.slots = new Int32Array(slots.length * 2);
-    this.values = emptyValues(values.length * 2);
-    for (let slot = 0; slot < values.length; slot++)
-      if (slots[slot * slotSize] !== 0) this.move(slots, slot * slotSize, values[slot]);
-  }
-
-  private move(from: Int32Array, at: number, value: V | undefined): void {
-    let slot = from[at]! & this.mask;
-    while (this.slots[slot * slotSize] !== 0) slot = (slot + 1) & this.mask;
-    for (let i = 0; i < slotSize; i++) this.slots[slot * slotSize + i] = from[at + i]!;
-    this.values[slot] = value;
-  }
-
-  /** A look-up ends at the first empty slot, so those behind a new gap move into it where their own place allows. */
-  private closeGap(gap: number): void {
-    const { mask, slots, values } = this;
-    for (let slot = (gap + 1) & mask; slots[slot * slotSize] !== 0; slot = (slot + 1) & mask) {
-      const home = slots[slot * slotSize]! & mask;
-      const isBetween = gap < slot ? home > gap && home <= slot : home > gap || home <= slot;
-      if (isBetween) continue;
-      slots.copyWithin(gap * slotSize, slot * slotSize, (slot + 1) * slotSize);
-      values[gap] = values[slot];
-      gap = slot;
-    }
-    slots[gap * slotSize] = 0;
-    values[gap] = undefined;
-  }
-}
-
-function emptyValues<V>(count: number): (V | undefined)[] {
-  return Array.from<V | undefined>({ length: count }).fill(undefined);
 }
 
 // Clients choose the values; they shall not be able to choose ones that collide.

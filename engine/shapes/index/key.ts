@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
 import { type AnyColumn, isReadable, type ReadColumn } from "../where/column.ts";
 import type { Point } from "./cover.ts";
-import type { Words } from "./key-map.ts";
+import type { Words } from "./key-table.ts";
 
 /** Until the zero behind it, which no text of Postgres contains. */
 const TEXT = 1;
