@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, BrowserContextOptions, Locator, Page } from "playwright-core";
 import { pino } from "pino";
+import type { WalcastConfig } from "../../engine/config.ts";
 import { createEngine, type Engine } from "../../engine/main.ts";
 import { createApp } from "../../examples/order-dashboard/server/app.ts";
 import { buildPage, builtPage } from "../../examples/order-dashboard/server/build.ts";
@@ -21,8 +22,8 @@ export interface Dashboard {
   open(options?: BrowserContextOptions): Promise<Window>;
   /** Stops the engine: every socket closes. */
   stopEngine(): Promise<void>;
-  /** Starts it again where it was. */
-  startEngine(): Promise<void>;
+  /** Starts it again where it was, perhaps with other rules. */
+  startEngine(rules?: WalcastConfig): Promise<void>;
   /** Between the windows and the engine nothing passes any more, and nobody is told. */
   cutNetwork(): void;
   mendNetwork(): void;
@@ -52,7 +53,8 @@ export async function openDashboard(t: Releasing): Promise<Dashboard> {
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
   const app = createApp(db.pool, new Traffic(db.pool));
   const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, ...readable, limits, staticDir, app };
-  const start = (): Promise<Engine> => createEngine(config, pino({ level: "silent" }));
+  const start = (rules: WalcastConfig = {}): Promise<Engine> =>
+    createEngine({ ...config, ...rules }, pino({ level: "silent" }));
   let engine = await start();
   const { url } = engine;
   t.after(async () => {
@@ -81,7 +83,7 @@ export async function openDashboard(t: Releasing): Promise<Dashboard> {
       return samples.reduce((sum, [, value]) => sum + Number(value), 0);
     },
     stopEngine: () => engine.close(),
-    startEngine: async () => void (engine = await start()),
+    startEngine: async (rules) => void (engine = await start(rules)),
     transaction: (statements) => transaction(db, statements),
   };
 }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Client } from "../../client-sdk/index.ts";
+import { readable } from "../../examples/order-dashboard/server/readable.ts";
 import { until } from "../support/until.ts";
 import { type Dashboard, openDashboard, type Window } from "./dashboard.ts";
 
@@ -337,6 +338,28 @@ describe("the order dashboard in a browser", () => {
     await dashboard.startEngine();
     await window.page.locator(".connection[data-status=live]").waitFor();
     await window.shows(11_970, "€1,970.25");
+  });
+
+  test("who may not see the orders any more is told so, and is shown no row, by a page that is opened anew neither", async () => {
+    const { page } = window;
+    await dashboard.stopEngine();
+    await dashboard.startEngine({ tables: { ...readable.tables, orders: { read: () => false } } });
+    for (const isAnew of [false, true]) {
+      if (isAnew) await page.reload();
+      const said = page.getByRole("alert", { name: "You may not see this shop" });
+      await said.getByText("sync public.orders: the table's read rule refuses this client").waitFor();
+      assert.equal(await page.locator("[data-order-id], .total, [role=progressbar]").count(), 0);
+      assert.deepEqual(await page.evaluate(() => walcast.query("SELECT * FROM orders").catch(() => [])), []);
+    }
+  });
+
+  test("who is not let in is told so as well", async () => {
+    const { page } = window;
+    await dashboard.stopEngine();
+    await dashboard.startEngine({ auth: () => undefined });
+    await page.reload();
+    await page.getByRole("alert", { name: "You may not see this shop" }).waitFor();
+    assert.equal(await page.locator("[data-order-id], .total, [role=progressbar]").count(), 0);
   });
 });
 

@@ -43,14 +43,7 @@ export function Loading({ sync }: { readonly sync: FirstSync }) {
 
 const bars = [34, 52, 41, 63, 48, 72, 58, 44, 67, 80, 61, 49, 74, 88, 66, 53, 70, 59, 82, 64, 47, 68, 76, 55];
 
-function FirstSyncBar({ sync: { rows, estimatedRows, error } }: { readonly sync: FirstSync }) {
-  if (error) {
-    return (
-      <p className="notice" role="alert">
-        {error}
-      </p>
-    );
-  }
+function FirstSyncBar({ sync: { rows, estimatedRows } }: { readonly sync: FirstSync }) {
   const isCopying = estimatedRows > 0;
   const progress = isCopying && { "aria-valuenow": rows, "aria-valuemin": 0, "aria-valuemax": estimatedRows };
   return (
