@@ -1,4 +1,4 @@
-/** How long a client in a fresh process takes until it shows what an earlier one has left in a directory. */
+/** How long a client in a fresh process takes until it shows what an earlier one has left in a directory; and without a replica, until an event. */
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -20,9 +20,10 @@ interface Parameters {
 
 export const coldStart: Bench<Parameters> = {
   name: "cold-start",
-  question: "How long does a fresh process take until it shows rows that an earlier one has stored?",
+  question:
+    "How long does a fresh process take until it shows rows that an earlier one has stored, and without a replica until a first event?",
   notMeasured:
-    "The start of Node and the loading of the client's own code, and the system's cache being cold. It is the time from createClient to the first callback of a live query of the newest 50; browsers are in the bench browser. The floor is a bare PGlite that opens such a directory, and one query.",
+    "The start of Node and the loading of the client's own code, and the system's cache being cold. It is the time from createClient to the first callback of a live query of the newest 50; browsers are in the bench browser. The floor is a bare PGlite that opens such a directory, and one query. The event is of a commit that is made when the channel says that it listens; its floor is a bare WebSocket.",
   real: { rounds: 5, rows: 100_000, warmUp: true },
   small: { rounds: 1, rows: 500, warmUp: false },
   run,
@@ -61,8 +62,14 @@ async function measure(
       floor: () => shown(progress, "bare.ts", rows, bare),
     };
     const results = await inTurn(rounds, contenders, { warmUp });
+    const update = () => query(`update ${table} set note = 'told' where id = 1`);
+    const told = (file: string) => () => heard(progress, file, [table, ours[2]!], update);
+    const events = await inTurn(rounds, { ours: told("listener.ts"), floor: told("bare-listener.ts") }, { warmUp });
     const conditions = { postgres: version, rounds, rows };
-    return [figure("first_rows_ms", "ms", median(results.ours), median(results.floor), { conditions })];
+    return [
+      figure("first_rows_ms", "ms", median(results.ours), median(results.floor), { conditions }),
+      figure("first_event_ms", "ms", median(events.ours), median(events.floor), { conditions }),
+    ];
   } finally {
     await engine.stop();
   }
@@ -75,6 +82,24 @@ async function shown(progress: Progress, file: string, rows: number, args: reado
     const { ms, newest } = await part.says<Shown>();
     assert.equal(newest, rows);
     return ms;
+  } finally {
+    await part.stop();
+  }
+}
+
+async function heard(
+  progress: Progress,
+  file: string,
+  args: readonly string[],
+  update: () => Promise<unknown>,
+): Promise<number> {
+  progress(file);
+  const part = new Part(join(import.meta.dirname, "cold-start", file), ...args);
+  try {
+    assert.equal(await part.says<string>(), "listens");
+    const ms = part.says<number>();
+    await update();
+    return await ms;
   } finally {
     await part.stop();
   }

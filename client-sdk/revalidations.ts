@@ -9,7 +9,7 @@ import { type MessageHooks, MessageSubscriber } from "./listening.ts";
 export interface Revalidated {
   /** Those of the listener's keys that were named. */
   readonly keys: readonly string[];
-  /** What the replica shows by then. */
+  /** Of the commit. Ready shapes show it by then. */
   readonly position: string;
   /** Undefined, or why nobody knows which of its keys were named in between: it is told all of them. */
   readonly missed: WalcastError | undefined;

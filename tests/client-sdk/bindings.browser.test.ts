@@ -8,6 +8,7 @@ import type { Client } from "../../client-sdk/index.ts";
 import { svelte } from "../../examples/frameworks/vite.config.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
+import { until } from "../support/until.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 
 const orders = table("orders", ["id integer", "status text"]);
@@ -58,8 +59,13 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
     assert.deepEqual([shapes, channels, live], [[], [], []]);
   };
 
+  let programs = 0;
+  page.on("request", (request) => void (programs += Number(/\.wasm\b/.test(request.url()))));
+
   // Greeted after the second mounting: what the first one began must not be asked for.
   await page.goto(`${url}/?server=${encodeURIComponent(peer.url)}`);
+  await until(() => peer.openCount === 1);
+  assert.equal(programs, 0, "nobody wants rows yet: no PGlite");
   await mount("react");
   await shows("true | connecting | loading | loading | |");
   const server = await peer.greeted();
@@ -72,6 +78,7 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
   await shows("true | live | ready | ready | 2 paid,3 new | 2,3");
   await setLeast(3);
   await shows("true | live | ready | ready | 3 new | 3");
+  assert.ok(programs > 0);
   await unmounted(server, ids);
   const renders = await page.evaluate(() => [...new Set((globalThis as unknown as PageGlobals).renders)]);
   assert.deepEqual(renders.sort(), ["1 and 1", "2 and 2", "3 and 3"]);

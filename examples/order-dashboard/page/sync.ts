@@ -22,8 +22,7 @@ export interface Refusal {
 const denying = new Set<ErrorCode>(["forbidden", "unauthenticated", "token_expired"]);
 
 export function useFirstSync(): FirstSync {
-  // Always the same tables in the same order, as hooks require.
-  const shapes = tables.map((table) => useShape(table));
+  const shapes = useShapes();
   const isReady = shapes.every(({ status }) => status === "ready" || status === "resyncing");
   // Who is not let in at all is not told of any table, and asks again and again.
   const status = useStatus();
@@ -35,6 +34,11 @@ export function useFirstSync(): FirstSync {
     estimatedRows: sum(shapes.map(({ progress }) => Math.max(progress.rows, progress.estimatedRows))),
     refusal: error && refusalOf(error),
   };
+}
+
+/** Always the same tables in the same order, as hooks require. */
+function useShapes() {
+  return tables.map((table) => useShape(table));
 }
 
 interface Said {
