@@ -144,6 +144,27 @@ test("events are of rows that may be read, and who waits for a transaction is sh
   await assert.rejects(client.query("select * from salaries"), { code: "query_failed" });
 });
 
+test("a client without a replica hears of what it may read, and with another token of what that may", async (t) => {
+  const client = createClient({
+    url: world.engine.url,
+    token: await token("ada"),
+    backoff: { baseMs: 10, maxMs: 100 },
+  });
+  t.after(() => client.close());
+  const seen: unknown[] = [];
+  const channel = client.channel<{ id: number }>("notes").on("*", ({ type, row }) => seen.push([type, row?.id]));
+  await channel.subscribe().ready;
+  await assert.rejects(client.channel("salaries").subscribe().ready, { code: "forbidden" });
+  const touch = async (v: string): Promise<void> =>
+    client.awaitPosition({ xid: await world.transaction(`update notes set v = '${v}' where id in (1, 2)`) });
+  await touch("y");
+  assert.deepEqual(seen.splice(0), [["UPDATE", 2]]);
+  client.setToken(await token("bob"));
+  await until(() => client.inspect().authentications === 1 && client.status === "live");
+  await touch("z");
+  assert.deepEqual(seen.splice(0), [["UPDATE", 1]]);
+});
+
 test("a new token of the same user loads nothing anew, and loses nothing that happens meanwhile", async (t) => {
   const { client, states, as } = await watching(t, "ada");
   const returning = as("ada");
