@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, type TestContext, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import type { ClientOptions, Inspection } from "../../client-sdk/index.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchWithProfile } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 
 import { until } from "../support/until.ts";
@@ -19,15 +19,17 @@ const shapes = { orders: { table: "orders" }, items: { table: "items" } };
 const IN_TIME_MS = 60_000;
 
 const releases: (() => unknown)[] = [];
-let browser: Browser;
-let url: string;
+let context: BrowserContext;
+let port: string;
 
 before(async () => {
   const releasing = { after: (release: () => unknown) => void releases.push(release) };
-  [browser, url] = await Promise.all([
-    launchBrowser(releasing),
+  const [opened, address] = await Promise.all([
+    launchWithProfile(releasing),
     servePage(releasing, { root: new URL("storage", import.meta.url) }),
   ]);
+  context = opened;
+  ({ port } = new URL(address));
 });
 after(async () => {
   for (const release of releases.reverse()) await release();
@@ -72,17 +74,30 @@ class Remote {
 
   /** As when a tab is closed or the browser crashes. */
   async kill(): Promise<void> {
-    if (this.where === "inPage") await this.page.goto(url);
+    if (this.where === "inPage") await this.page.goto(this.page.url());
     else await this.page.evaluate(() => (globalThis as unknown as PageGlobals).killWorker());
   }
 }
 
-async function newPage(t: TestContext): Promise<Page> {
-  const context = await browser.newContext();
-  t.after(() => context.close());
-  const page = await context.newPage();
+let sites = 0;
+
+/** Of a site of its own: its files are nobody else's. */
+function newPage(t: TestContext): Promise<Page> {
+  return pageOf(t, `http://site-${++sites}.localhost:${port}/`);
+}
+
+async function pageOf(t: TestContext, url: string, profile = context): Promise<Page> {
+  const page = await profile.newPage();
+  t.after(() => page.close());
   await page.goto(url);
   return page;
+}
+
+/** Where the browser is asked at each access, and may say no: who has a profile goes on with files that are gone. */
+async function newIncognitoPage(t: TestContext): Promise<Page> {
+  const incognito = await context.browser()!.newContext();
+  t.after(() => incognito.close());
+  return pageOf(t, `http://localhost:${port}/`, incognito);
 }
 
 function options(peer: Peer, replica: string, rest: Partial<ClientOptions> = {}): ClientOptions {
@@ -266,15 +281,14 @@ test("opfs-ahp:// in a page is refused; in a worker that gets too few files it i
 test("files that their last owner still has open are waited for; where nothing is prepared, there are enough for Postgres' own", async (t) => {
   const peer = await Peer.start(t);
   const page = await newPage(t);
-  await page.context().route(/empty/, (route) => route.abort());
+  await context.route(/empty/, (route) => route.abort());
+  t.after(() => context.unroute(/empty/));
   const first = new Remote(page, "inWorker");
   await first.call("open", options(peer, "opfs-ahp://shop"));
   const connection = await peer.greeted();
   connection.commits(17n, insertAt(await load(connection), 17n));
   await first.call("awaitPosition", text(17n));
-  const other = await page.context().newPage();
-  await other.goto(url);
-  const second = new Remote(other, "inWorker");
+  const second = new Remote(await pageOf(t, page.url()), "inWorker");
   // As whoever has robbed the first of its lock, and comes before the files are free.
   await second.call("open", options(peer, "opfs-ahp://shop"));
   await until(async () => (await second.call("refusals")) > 0);
@@ -286,7 +300,7 @@ test("files that their last owner still has open are waited for; where nothing i
 
 test("files that are deleted while they are in use: that is said, nothing hangs, and the next client loads them again", async (t) => {
   const peer = await Peer.start(t);
-  const client = new Remote(await newPage(t), "inWorker");
+  const client = new Remote(await newIncognitoPage(t), "inWorker");
   await client.call("open", options(peer, "opfs-ahp://shop"));
   const connection = await peer.greeted();
   const subscriptions = await load(connection);
@@ -294,7 +308,7 @@ test("files that are deleted while they are in use: that is said, nothing hangs,
   await client.call("flush");
   // By the browser, as when somebody clears the site's data: a script may not delete what is open.
   const session = await client.page.context().newCDPSession(client.page);
-  await session.send("Storage.clearDataForOrigin", { origin: url, storageTypes: "all" });
+  await session.send("Storage.clearDataForOrigin", { origin: originOf(client.page), storageTypes: "all" });
   let at = 16n;
   await client.shows("files that are gone", ({ lastError }) => {
     connection.commits(++at, insertAt(subscriptions, at));
@@ -311,7 +325,7 @@ test("files that are deleted while they are in use: that is said, nothing hangs,
 
 test("files for which there is no room are not written into, and are when there is", async (t) => {
   const peer = await Peer.start(t);
-  const client = new Remote(await newPage(t), "inWorker");
+  const client = new Remote(await newIncognitoPage(t), "inWorker");
   const quota = await quotaOf(client.page);
   await client.call("open", options(peer, "opfs-ahp://shop"));
   const connection = await peer.greeted();
@@ -365,6 +379,10 @@ async function quotaOf(page: Page): Promise<(bytes?: number) => Promise<void>> {
   const session = await page.context().newCDPSession(page);
   return async (bytes) => {
     const size = bytes === undefined ? {} : { quotaSize: bytes };
-    await session.send("Storage.overrideQuotaForOrigin", { origin: url, ...size });
+    await session.send("Storage.overrideQuotaForOrigin", { origin: originOf(page), ...size });
   };
+}
+
+function originOf(page: Page): string {
+  return new URL(page.url()).origin;
 }
