@@ -1,4 +1,5 @@
 /** How figures are taken: contenders in turn, so that whatever else the machine does meets them all, and then medians. */
+import { isSmall } from "./small.ts";
 
 /**
  * Runs A B C A B C …; gives each contender's results in order, without those of a first round, which warms up. Contenders
@@ -10,7 +11,7 @@ export async function inTurn<Results extends Readonly<Record<string, unknown>>>(
   { warmUp = true } = {},
 ): Promise<{ [Name in keyof Results]: Results[Name][] }> {
   const results = {} as { [Name in keyof Results]: Results[Name][] };
-  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
+  for (let round = warmUp && !isSmall() ? -1 : 0; round < rounds; round++) {
     for (const name in contenders) {
       const result = await contenders[name]();
       if (round >= 0) (results[name] ??= []).push(result);

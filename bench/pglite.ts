@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import type { PGlite, PGliteOptions } from "@electric-sql/pglite";
 import { preparedFile } from "../client-sdk/storage/empty.ts";
+import { isSmall } from "./small.ts";
 
 /** Runs messages of the frontend/backend protocol to their end and gives the replies. */
 export function execute(pglite: PGlite, messages: Uint8Array): Buffer {
@@ -25,15 +26,4 @@ export function prepared(): Pick<PGliteOptions, "loadDataDir"> {
 /** It makes its files itself, which is most of what a run with small parameters would do: there it begins with the others', too. */
 export function asItComes(): Pick<PGliteOptions, "loadDataDir"> {
   return isSmall() ? prepared() : {};
-}
-
-/** Parts, which are processes of their own, are told by the environment. */
-const small = "WALCAST_BENCH_SMALL";
-
-export function runSmall(): void {
-  process.env[small] = "1";
-}
-
-export function isSmall(): boolean {
-  return process.env[small] !== undefined;
 }

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../engine/embedded/postgres.ts";
+import { emptyCluster } from "../tests/support/cluster.ts";
 
 export interface BenchPostgres {
   readonly url: string;
@@ -25,13 +26,13 @@ export async function benchPostgres(): Promise<BenchPostgres> {
  * worth nothing: it keeps nothing safe. Gives how to end it.
  */
 export async function sharePostgres(): Promise<() => Promise<void>> {
-  const { postgres, end } = await started({ fsync: "off", full_page_writes: "off" });
+  const { postgres, end } = await started(await emptyCluster(), { fsync: "off", full_page_writes: "off" });
   shared = postgres;
   return end;
 }
 
 async function ownServer(): Promise<BenchPostgres> {
-  const { postgres, end } = await started({});
+  const { postgres, end } = await started(await newDirectory(), {});
   const client = await connected(postgres.url);
   const stop = async (): Promise<void> => {
     await client.end();
@@ -62,12 +63,17 @@ async function dropDatabase(admin: Client, name: string): Promise<void> {
   await admin.query(`drop database ${name} with (force)`);
 }
 
+async function newDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "walcast-bench-"));
+  // Where we are root, Postgres runs as somebody else, who has to get in.
+  await chmod(directory, 0o755);
+  return directory;
+}
+
 async function started(
+  dataDir: string,
   flags: Readonly<Record<string, string>>,
 ): Promise<{ postgres: EmbeddedPostgres; end: () => Promise<void> }> {
-  const dataDir = await mkdtemp(join(tmpdir(), "walcast-bench-"));
-  // Where we are root, Postgres runs as somebody else, who has to get in.
-  await chmod(dataDir, 0o755);
   const postgres = await startPostgres({ dataDir, port: lowPort(), flags });
   const end = async (): Promise<void> => {
     await postgres.stop();

@@ -10,9 +10,9 @@ import type { Bench, Progress, ReportedFigure } from "./bench.ts";
 import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
 import { writeReport } from "./plots.ts";
-import { runSmall } from "./pglite.ts";
 import { sharePostgres } from "./postgres.ts";
 import { conditionsLine, heading, line } from "./report.ts";
+import { runSmall } from "./small.ts";
 
 const { values, positionals } = commandLine();
 const chosen = choose(positionals);

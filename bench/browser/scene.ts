@@ -9,9 +9,9 @@ import { servePage } from "../../tests/support/page.ts";
 import type { Releasing } from "../../tests/support/postgres.ts";
 import { copyOut } from "../first-sync/copy-out.ts";
 import { addKey, createTable, digestOf, insertRows } from "../first-sync/rows.ts";
-import { isSmall } from "../pglite.ts";
 import { type BenchPostgres, benchPostgres } from "../postgres.ts";
 import { Part } from "../processes.ts";
+import { isSmall } from "../small.ts";
 import type { Contender, ContenderName } from "./contender.ts";
 
 /** What page.ts leaves for us to reach. */

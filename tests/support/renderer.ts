@@ -2,15 +2,20 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 
-const BURN_MS = 200;
+const BURN_MS = 100;
+/** Hundredths of a second that it must have had before all others: on a busy machine it has little of the time that it burns. */
+const ticksAhead = 10;
 
 export async function processOf(page: Page): Promise<number> {
   const before = new Map(renderers().map(({ pid, ticks }) => [pid, ticks]));
-  await page.evaluate((ms) => {
-    for (const end = performance.now() + ms; performance.now() < end;);
-  }, BURN_MS);
-  const used = renderers().map(({ pid, ticks }) => ({ pid, ticks: ticks - (before.get(pid) ?? ticks) }));
-  return used.reduce((most, one) => (one.ticks > most.ticks ? one : most)).pid;
+  for (;;) {
+    await page.evaluate((ms) => {
+      for (const end = performance.now() + ms; performance.now() < end;);
+    }, BURN_MS);
+    const used = renderers().map(({ pid, ticks }) => ({ pid, ticks: ticks - (before.get(pid) ?? ticks) }));
+    const [most, next] = used.sort((a, b) => b.ticks - a.ticks);
+    if (most && most.ticks >= 2 * (next?.ticks ?? 0) + ticksAhead) return most.pid;
+  }
 }
 
 /** All of it: the page, its workers, and what Chromium does for them. Returns what lets it go on. */
