@@ -38,6 +38,8 @@ export interface Run {
   readonly values: readonly (string | null)[];
   /** pg_type.oid, for parameters whose type does not show. */
   readonly parameterTypes?: readonly number[];
+  /** Postgres finds by itself that one plan is right for all values. */
+  readonly isPlannedOnce?: boolean;
 }
 
 /**
@@ -391,6 +393,7 @@ export class Database {
 
   /** The same by plans that are made once: right for looking up keys; for anything else Postgres may prefer to plan for the values of each run. */
   lookUps(runs: readonly Run[]): RawResult[] | undefined {
+    if (runs.every(({ isPlannedOnce }) => isPlannedOnce)) return this.together(runs);
     return this.together([genericPlans, ...runs, ownPlans])?.slice(1, -1);
   }
 

@@ -14,8 +14,10 @@ export interface KeyColumn {
   readonly type: string;
 }
 
-// With several columns a key is a condition of its own. One text per count, or each would have to be planned.
+// One text per count of keys, or each would have to be planned. One key is by far the most frequent.
 const slotCounts = [1, 8, 64];
+/** Any number of keys of one column, as an array. */
+const AMONG = 0;
 
 export class Restriction {
   private readonly sql: string;
@@ -35,13 +37,15 @@ export class Restriction {
 
   /** Throws where Postgres would not run it. */
   prepare(database: Database): void {
-    database.prepare(this.textFor(slotCounts[0]!), this.parameterTypes);
+    database.prepare(this.textFor(1), this.parameterTypes);
+    if (this.key.length === 1) database.prepare(this.textFor(AMONG), this.parameterTypes);
   }
 
   /** Undefined for more keys than one statement is made for. `values`: of the query's own parameters. */
   to(keys: readonly Key[], values: readonly (string | null)[]): Run | undefined {
     const texts = keys.map((key) => key.map((value) => value ?? null));
-    if (this.key.length === 1) return this.run(1, [...values, encodeTextArray(texts.map(([text]) => text!))]);
+    if (this.key.length === 1 && keys.length > 1)
+      return this.run(AMONG, [...values, encodeTextArray(texts.map(([text]) => text!))]);
     const slots = slotCounts.find((count) => count >= keys.length);
     if (slots === undefined) return undefined;
     const filled = Array.from({ length: slots }, (_, slot) => texts[slot] ?? texts[0] ?? noKey(this.key));
@@ -49,14 +53,14 @@ export class Restriction {
   }
 
   private run(slots: number, values: readonly (string | null)[]): Run {
-    return { sql: this.textFor(slots), values, parameterTypes: this.parameterTypes };
+    return { sql: this.textFor(slots), values, parameterTypes: this.parameterTypes, isPlannedOnce: slots === 1 };
   }
 
   private textFor(slots: number): string {
     const known = this.texts.get(slots);
     if (known !== undefined) return known;
     const names = Array.from({ length: this.columnCount }, (_, i) => nameOf(i)).join(", ");
-    const condition = this.key.length === 1 ? this.isAmong() : this.isOneOf(slots);
+    const condition = slots === AMONG ? this.isAmong() : this.isOneOf(slots);
     const text = `SELECT * FROM (${this.sql}\n) AS walcast (${names}) WHERE ${condition}`;
     this.texts.set(slots, text);
     return text;

@@ -326,6 +326,43 @@ test("queries that run again do so in one round trip, where each can", async (t)
   for (const live of all) live.close();
 });
 
+test("the row of one key is looked up in one round trip, by a plan that Postgres keeps", async (t) => {
+  const tables = [1, 2].map((n) => `"public"."kept_${n}"`);
+  const table = { keyTypes: ["int4"], valueTypes: ["int4"] };
+  await database.exclusive(() => {
+    for (const name of tables)
+      database.script(
+        `BEGIN READ WRITE; CREATE TABLE ${name} (k0 int4 PRIMARY KEY, v0 int4);
+        INSERT INTO ${name} SELECT i, i FROM generate_series(1, 500) i; COMMIT`,
+      );
+  });
+  const [orders, customers] = tables;
+  const all = [
+    queries.add(`SELECT * FROM ${orders} ORDER BY v0 DESC LIMIT 10`, []),
+    queries.add(`SELECT * FROM ${orders} WHERE v0 > $1 ORDER BY v0, k0`, [100]),
+    queries.add(
+      `SELECT o.*, c.v0 AS name FROM ${orders} o LEFT JOIN ${customers} c ON c.k0 = o.v0 WHERE o.v0 < $1`,
+      [90],
+    ),
+  ];
+  await Promise.all(all.map(({ ready }) => ready));
+  const trips = t.mock.method(database.pglite, "execProtocolRawStream");
+  for (let run = 0; run < 8; run++) {
+    const settle = await database.exclusive(() => {
+      const changed = apply(orders!, table, { isWhole: false, changes: [{ key: [run], row: [run] }] });
+      trips.mock.resetCalls();
+      return queries.applied(changed);
+    });
+    settle();
+    assert.equal(trips.mock.callCount(), 1);
+  }
+  const plans = database.rows(
+    "SELECT generic_plans::int AS kept, custom_plans::int AS own FROM pg_prepared_statements WHERE statement LIKE '%kept_1%AS walcast%= $%' AND custom_plans > 0",
+  );
+  assert.deepEqual(plans, Array(3).fill({ kept: 3, own: 5 }));
+  for (const live of all) live.close();
+});
+
 let count = 0;
 const modes = new Map<string, number>();
 
