@@ -9,6 +9,7 @@ import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
 import { claim } from "./claim.ts";
+import { attempt } from "./live/attempt.ts";
 import { Instance } from "./instance.ts";
 import { OwnWrites } from "./own-writes.ts";
 import { excerpt, failed, isStalePlan } from "./query-errors.ts";
@@ -85,6 +86,8 @@ export class Database {
   private readonly instance: Instance;
   private ownWrites: OwnWrites | undefined;
   private readonly messages = new Messages();
+  /** What was looked up behind the last transaction, until anything else is done. */
+  private lookedUp: { readonly runs: readonly Run[]; readonly results: RawResult[] } | undefined;
   private readonly statements = new Statements();
   private readonly arrays = new Map<number, number>();
   private readonly labels = new Map<number, ReadonlyMap<string, number>>();
@@ -231,6 +234,7 @@ export class Database {
   exec(messages: Messages): Uint8Array {
     // It would never answer again: each of its steps fails, and is followed by the next.
     if (this.crash) throw this.crash;
+    this.lookedUp = undefined;
     const chunks: Uint8Array[] = [];
     // The stream form, because execProtocolRaw parses every reply as well and keeps the parsed ones for ever. It runs
     // to its end before it returns its promise, which only reports; an in-memory replica has no file system to sync.
@@ -384,15 +388,13 @@ export class Database {
   /** Several queries in one round trip. Undefined if one of them failed. */
   together(runs: readonly Run[]): RawResult[] | undefined {
     const statements = runs.map(({ sql, parameterTypes }) => this.prepare(sql, parameterTypes));
-    runs.forEach(({ values }, i) => this.messages.run(statements[i]!.name, values));
-    const bytes = this.exec(this.messages.sync());
-    if (findError(bytes)) return undefined;
-    const results = completedIn(bytes);
-    return statements.map((statement, i) => ({ bytes: results[i]!, statement }));
+    const bytes = this.exec(this.runEach(statements, runs).sync());
+    return findError(bytes) ? undefined : resultsOf(statements, bytes);
   }
 
   /** The same by plans that are made once: right for looking up keys; for anything else Postgres may prefer to plan for the values of each run. */
   lookUps(runs: readonly Run[]): RawResult[] | undefined {
+    if (this.lookedUp?.runs === runs) return this.lookedUp.results;
     if (runs.every(({ isPlannedOnce }) => isPlannedOnce)) return this.together(runs);
     return this.together([genericPlans, ...runs, ownPlans])?.slice(1, -1);
   }
@@ -406,20 +408,42 @@ export class Database {
     return findNotice(bytes)?.detail ?? "";
   }
 
-  /** Several runs in one round trip, all or nothing, in a transaction of their own. Throws `replica_failed`. */
-  pipeline(runs: readonly Run[]): void {
+  /**
+   * Several runs in one round trip, all or nothing, in a transaction of their own. Throws `replica_failed`. Behind it, in the same
+   * round trip, what `lookUps` is going to be asked for next; where that fails, it is asked for again.
+   */
+  pipeline(runs: readonly Run[], next: readonly Run[] = []): void {
     const begin = this.prepare("BEGIN READ WRITE");
     const commit = this.prepare("COMMIT");
     // Preparing is a round trip of its own, and must not find its statement trimmed again: all before the first run.
     const names = runs.map(({ sql }) => this.prepare(sql).name);
+    const statements = this.prepareAll(next);
     this.messages.run(begin.name, []);
     runs.forEach(({ values }, i) => this.messages.run(names[i]!, values));
-    const bytes = this.exec(this.messages.run(commit.name, []).sync());
-    const error = findError(bytes);
-    if (!error) return;
+    this.messages.run(commit.name, []).sync();
+    if (statements) this.runEach(statements, next).sync();
+    const bytes = this.exec(this.messages);
+    const end = endOfFirst(bytes);
+    const error = findError(bytes.subarray(0, end));
+    if (!error) return statements && this.noteLookedUp(next, statements, bytes.subarray(end));
     // Everything up to the Sync was skipped, the COMMIT too.
     this.exec(this.messages.query("ROLLBACK"));
     throw failed("replica_failed", "apply a transaction", error);
+  }
+
+  private noteLookedUp(runs: readonly Run[], statements: readonly Statement[], bytes: Uint8Array): void {
+    if (!findError(bytes)) this.lookedUp = { runs, results: resultsOf(statements, bytes) };
+  }
+
+  /** Undefined for none, and where one of them cannot be. */
+  private prepareAll(runs: readonly Run[]): Statement[] | undefined {
+    if (runs.length === 0) return undefined;
+    return attempt(() => runs.map(({ sql, parameterTypes }) => this.prepare(sql, parameterTypes)));
+  }
+
+  private runEach(statements: readonly Statement[], runs: readonly Run[]): Messages {
+    runs.forEach(({ values }, i) => this.messages.run(statements[i]!.name, values));
+    return this.messages;
   }
 
   /** Statements refer to tables by name and survive their replacement, but not a change of their columns' types. */
@@ -483,6 +507,18 @@ function rowsCopied(bytes: Uint8Array): number {
     if (count !== undefined) return Number(count);
   }
   throw new WalcastError("invariant", "copy rows: expected PGlite to say how many they were, found that it does not");
+}
+
+function resultsOf(statements: readonly Statement[], bytes: Uint8Array): RawResult[] {
+  const results = completedIn(bytes);
+  return statements.map((statement, i) => ({ bytes: results[i]!, statement }));
+}
+
+/** Where the replies up to the first Sync end. */
+function endOfFirst(bytes: Uint8Array): number {
+  const replies = new Replies(bytes);
+  while (replies.next() && replies.tag !== replyTags.ready);
+  return replies.end;
 }
 
 /** What came of each statement. */

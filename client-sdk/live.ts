@@ -6,11 +6,11 @@
  */
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import type { Changed } from "./changed.ts";
-import type { Database } from "./database.ts";
+import type { Database, Run } from "./database.ts";
 import { Advice } from "./live/advice.ts";
 import { attempt } from "./live/attempt.ts";
 import { type IsCheaperToFollow, isCheaperToFollow } from "./live/costs.ts";
-import { follow } from "./live/follow.ts";
+import { follow, foresee, type Wanted } from "./live/follow.ts";
 import { Plans } from "./live/plans.ts";
 import { Query, type Shared } from "./live/query.ts";
 
@@ -89,6 +89,8 @@ export class LiveQueries {
   private readonly hooks: LiveHooks;
   private readonly queries = new Set<Query>();
   private readonly shared: Shared;
+  /** What `changed` will have looked up, once it is applied. */
+  private foreseen: { readonly changed: Changed; readonly wanted: Wanted } | undefined;
 
   constructor(
     database: Database,
@@ -109,10 +111,20 @@ export class LiveQueries {
     return query as unknown as LiveQuery<R>;
   }
 
+  /** In the replica's turn, before a transaction: what is going to be looked up after it. */
+  foresee(changed: Changed): readonly Run[] {
+    const affected = changed.isEmpty ? [] : this.affectedBy(changed);
+    const wanted = foresee(affected, changed);
+    this.foreseen = wanted && { changed, wanted };
+    return wanted?.runs ?? [];
+  }
+
   /** In the replica's turn, after a transaction. Returns what tells the subscribers when the turn is over. */
   applied(changed: Changed): () => void {
-    const affected = [...this.queries].filter((query) => query.reads(changed));
-    const followed = follow(this.database, affected, changed);
+    const affected = this.affectedBy(changed);
+    const wanted = this.foreseen?.changed === changed ? this.foreseen.wanted : undefined;
+    this.foreseen = undefined;
+    const followed = follow(this.database, affected, changed, wanted);
     this.runAll(affected.filter((query) => !followed.has(query)));
     return () => this.settle();
   }
@@ -129,6 +141,10 @@ export class LiveQueries {
   close(error: WalcastError): void {
     for (const query of this.queries) query.abandon(error);
     this.queries.clear();
+  }
+
+  private affectedBy(changed: Changed): Query[] {
+    return [...this.queries].filter((query) => query.reads(changed));
   }
 
   private runAll(queries: readonly Query[]): void {

@@ -72,6 +72,7 @@ export class Local {
       return seeded(left, seed, whose);
     });
     this.current = replica;
+    replica.foresee = (changed) => this.liveQueries.foresee(changed);
     await this.database.committed();
     this.database.admit();
     this.hooks.restore(replica);

@@ -74,6 +74,8 @@ export class Replica {
   position: Lsn;
   /** Where the rows are as the server counts; behind `position` only while a server catches up with an earlier one. */
   reached: Lsn;
+  /** What is going to be looked up right after these changes: it goes along with them. */
+  foresee: (changed: Changed) => readonly Run[] = () => [];
   private readonly types: LocalTypes;
   private readonly tables: LocalTables;
   private readonly leftovers: Leftovers;
@@ -167,9 +169,10 @@ export class Replica {
     const changed = new Changed(position === this.reached ? [] : this.leftovers.stayBehind());
     const pending = this.pendingOf(steps);
     const text = formatLsn(position);
-    if (joins.length === 0 && pending.rest === undefined && !pending.first.some(mayBeCopied))
-      this.database.pipeline(this.positionWrites.after(this.runsOfAll(pending.first, changed), text));
-    else
+    if (joins.length === 0 && pending.rest === undefined && !pending.first.some(mayBeCopied)) {
+      const runs = this.positionWrites.after(this.runsOfAll(pending.first, changed), text);
+      this.database.pipeline(runs, this.foresee(changed));
+    } else
       this.tables.transaction(() => {
         this.write(pending.first, changed);
         for (const step of pending.rest ?? []) this.take(step, changed);

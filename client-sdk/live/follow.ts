@@ -1,6 +1,7 @@
 /**
  * Brings live queries up to date by changed rows alone, all of them together: in one round trip where keys of the tables
- * that they follow have changed, in two where these have to be found first, from keys of the tables that are joined to them.
+ * that they follow have changed, which is that of the changes themselves; in two where these have to be found first, from keys of
+ * the tables that are joined to them.
  */
 import type { Changed, Key } from "../changed.ts";
 import type { Database, Run } from "../database.ts";
@@ -11,18 +12,53 @@ import { attempt } from "./attempt.ts";
 import type { Query } from "./query.ts";
 import { REACHED_MAX } from "./routes.ts";
 
+interface Reached {
+  readonly query: Query;
+  readonly keys: ReadonlyMap<string, Key>;
+}
+
+/** What is asked for, and for whom. */
+export interface Wanted {
+  readonly rows: readonly Reached[];
+  /** For each of them. */
+  readonly runs: readonly Run[];
+}
+
+/**
+ * What will be asked for after these changes, so that it can go along with them. Undefined where that is not known before,
+ * or is not for a few rows.
+ */
+export function foresee(queries: readonly Query[], changed: Changed): Wanted | undefined {
+  const reached: Reached[] = [];
+  for (const query of queries) {
+    const reach = query.reach(changed);
+    if (reach && reach.runs.length > 0) return undefined;
+    if (reach) reached.push({ query, keys: reach.keys });
+  }
+  const wanted = wantedOf(reached);
+  return wanted.runs.every(({ isPlannedOnce }) => isPlannedOnce) ? wanted : undefined;
+}
+
 /** Those for which that was enough. */
-export function follow(database: Database, queries: readonly Query[], changed: Changed): Set<Query> {
+export function follow(database: Database, queries: readonly Query[], changed: Changed, foreseen?: Wanted): Set<Query> {
   const started = performance.now();
-  const wanted = reachedFrom(database, queries, changed).flatMap(({ query, keys }) => {
-    const run = query.restrictedTo(keys);
-    return run ? [{ query, keys, run }] : [];
-  });
-  const runs = wanted.map(({ run }) => run);
+  const { rows, runs } = foreseen ?? wantedOf(reachedFrom(database, queries, changed));
   const results = together(database, runs);
-  const ms = (performance.now() - started) / wanted.length;
-  const merged = wanted.filter(({ query, keys }, i) => results?.[i] && query.merge(keys, results[i], ms));
+  const ms = (performance.now() - started) / rows.length;
+  const merged = rows.filter(({ query, keys }, i) => results?.[i] && query.merge(keys, results[i], ms));
   return new Set(merged.map(({ query }) => query));
+}
+
+function wantedOf(reached: readonly Reached[]): Wanted {
+  const rows: Reached[] = [];
+  const runs: Run[] = [];
+  for (const one of reached) {
+    const run = one.query.restrictedTo(one.keys);
+    if (!run) continue;
+    rows.push(one);
+    runs.push(run);
+  }
+  return { rows, runs };
 }
 
 function together(database: Database, runs: readonly Run[]): readonly RawResult[] | undefined {
@@ -30,11 +66,6 @@ function together(database: Database, runs: readonly Run[]): readonly RawResult[
 }
 
 // ── From joined tables ───────────────────────────────────────────────────────────────────────────────────────────────
-
-interface Reached {
-  readonly query: Query;
-  readonly keys: ReadonlyMap<string, Key>;
-}
 
 /** Those whose keys are known, and few enough. */
 function reachedFrom(database: Database, queries: readonly Query[], changed: Changed): Reached[] {

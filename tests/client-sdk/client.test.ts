@@ -273,6 +273,31 @@ test("a live query may come before its tables, and sees through views", async (t
   assert.deepEqual(live.rows, [{ count: 2 }]);
 });
 
+test("a transaction and what live queries look up after it are one call of PGlite; where the latter fails, the former stays", async (t) => {
+  const { client, server, id } = await synced(t);
+  const fragile = client.live("select id, 1 / (id - 3) as share from orders order by id");
+  const live = client.live(all);
+  await Promise.all([fragile.ready, live.ready]);
+  const put = async (position: bigint, status: string, key = "1"): Promise<void> => {
+    server.commits(position, { [id]: [commit(position, { kind: "insert", row: [key, status] })] });
+    await client.awaitPosition(text(position));
+  };
+  await put(24n, "paid");
+  const trips = t.mock.method(client.pglite, "execProtocolRawStream");
+  await put(32n, "sent");
+  assert.equal(trips.mock.callCount(), 1);
+  assert.deepEqual(live.rows, [
+    { id: 1, status: "sent" },
+    { id: 2, status: "new" },
+  ]);
+  await put(40n, "new", "3");
+  assert.match(String(fragile.error), /division by zero/);
+  assert.deepEqual(live.rows.at(-1), { id: 3, status: "new" });
+  assert.deepEqual(await client.query(all), live.rows);
+  const [first, second] = client.inspect().live.map(({ mode, runs }) => ({ mode, runs }));
+  assert.deepEqual([first!.mode, second], ["incremental", { mode: "incremental", runs: 2 }]);
+});
+
 test("live queries follow what the application writes into tables of its own, and only what is committed", async (t) => {
   const { client } = await synced(t);
   const { pglite } = client;

@@ -359,7 +359,10 @@ test("the row of one key is looked up in one round trip, by a plan that Postgres
   const plans = database.rows(
     "SELECT generic_plans::int AS kept, custom_plans::int AS own FROM pg_prepared_statements WHERE statement LIKE '%kept_1%AS walcast%= $%' AND custom_plans > 0",
   );
-  assert.deepEqual(plans, Array(3).fill({ kept: 3, own: 5 }));
+  assert.deepEqual(
+    plans,
+    Array.from({ length: 3 }, () => ({ kept: 3, own: 5 })),
+  );
   for (const live of all) live.close();
 });
 
