@@ -408,8 +408,8 @@ describe("hostile input", () => {
           where: `id in (${many(9_000, ",", (n) => String(n + id))}) or nothing = ${i}`,
         });
     }
-    const waiting = (): Promise<number> => server.metric('walcast_conditions_waiting{for="share"}');
-    await until(async () => (await waiting()) > 0);
+    const waiting = (what: string): Promise<number> => server.metric(`walcast_conditions_waiting{for="${what}"}`);
+    await until(async () => (await waiting("share")) > 0);
     assert.equal((await crowd[0]!.refused(1)).code, "unknown_column");
     const where = `id in (${many(1_000, ",", (i) => `9${i}`)})`;
     assert.deepEqual(rowsOf((await witness.load(2, { table, columns: ["id"], where })).lines), []);
@@ -419,7 +419,7 @@ describe("hostile input", () => {
     const last = crowd.pop()!;
     for (let id = 1; id <= shapes; id++) last.send({ kind: "unsubscribe", id });
     await done(...crowd);
-    await until(async () => (await waiting()) === 0);
+    await until(async () => (await waiting("share")) + (await waiting("turn")) === 0);
     await done(last);
   });
 
