@@ -22,7 +22,8 @@ export interface Limits {
   readonly comparisonsPerConnection: number;
   /**
    * Of processor time for reading conditions longer than 512 characters, for each user, or address where the token names nobody: so
-   * much in a minute, all of it at once if need be. What a client asks for beyond it waits; 60,000 is as good as no bound.
+   * much in a minute, all of it at once if need be. Shorter ones count where they are refused. What a client asks for beyond it waits if it is long;
+   * 60,000 is as good as no bound.
    */
   readonly whereMsPerMinute: number;
   /** The largest message a client may send. */

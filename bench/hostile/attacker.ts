@@ -26,6 +26,12 @@ const long = `id in (${Array.from({ length: 2_000 }, (_, i) => i).join()})`;
 /** Only who has read it all knows that it must be refused. */
 const costly = `${long} or nothing = 1`;
 
+/** Not the same twice, so that it has to be read each time. */
+const everNew = (): unknown => {
+  const parts = Array.from({ length: 24 }, () => `id = ${Math.floor(Math.random() * 1e9)}`);
+  return subscribe(`${parts.join(" or ")} or nothing = 1`);
+};
+
 /** As the first message, or after a greeting. */
 const messages: readonly { readonly greets: boolean; readonly message: unknown }[] = [
   { greets: false, message: "no object" },
@@ -35,6 +41,7 @@ const messages: readonly { readonly greets: boolean; readonly message: unknown }
   { greets: true, message: subscribe("pg_sleep(10) is null") },
   { greets: true, message: subscribe(`${long} or (select true)`) },
   { greets: true, message: subscribe(costly) },
+  { greets: true, message: everNew },
   { greets: true, message: subscribe(`${"(".repeat(3_000)}true${")".repeat(3_000)}`) },
   { greets: true, message: subscribe(`${"not ".repeat(2_000)}id = 1`) },
   { greets: true, message: subscribe("status ~ '(a+)+$'") },
@@ -73,7 +80,8 @@ async function useUp(): Promise<void> {
   socket.socket.destroy();
 }
 
-async function attempt({ greets, message }: (typeof messages)[number]): Promise<void> {
+async function attempt({ greets, message: given }: (typeof messages)[number]): Promise<void> {
+  const message = given === everNew ? everNew() : given;
   await refusal(await (greets ? greeted() : RawSocket.open(Number(port))), message);
   refused++;
   if (refused === 1) say("ready");

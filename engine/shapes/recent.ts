@@ -7,6 +7,10 @@ export class Recent<V extends object | string> {
     this.max = max;
   }
 
+  has(key: string): boolean {
+    return this.values.has(key);
+  }
+
   get(key: string, make: () => V): V {
     if (key.length > keyLengthMax) return make();
     const value = this.values.get(key) ?? make();

@@ -14,7 +14,7 @@ import { parsedElsewhere, parseWhere } from "./where/parse.ts";
 import { resolve, resolveVetted } from "./where/resolve.ts";
 
 export { EvaluationFailed } from "./where/numeric.ts";
-export { loadParser } from "./where/parse.ts";
+export { loadParser, wasParsed } from "./where/parse.ts";
 
 export interface Predicate {
   /** Equal for predicates that our normalisation finds equal; values of parameters are part of it. */

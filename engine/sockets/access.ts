@@ -44,8 +44,10 @@ export async function shapeFor(
   const isLong = (table: Table): boolean => takesLong(request, table, allowed, rule.columns, changes);
   const read = async (table: Table): Promise<Shape> => {
     const asking = { client: clientOf(auth, asker), asker };
-    const vetted = isLong(table) ? await vetting.vet(asking, request, table, rule.columns) : undefined;
-    return resolveShape(request, table, allowed, rule.columns, changes, vetted);
+    const resolve = (vetted?: string): Shape => resolveShape(request, table, allowed, rule.columns, changes, vetted);
+    return isLong(table)
+      ? resolve(await vetting.vet(asking, request, table, rule.columns))
+      : vetting.vetShort(asking, request, table, rule.columns, resolve);
   };
   const known = tables.known(name.schema, name.name);
   const table = known ?? (await find());

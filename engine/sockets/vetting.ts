@@ -4,13 +4,15 @@
  * anew should it end: what it was at is refused then, as it would end it again.
  *
  * The cores are everybody's, and the thread's work is felt by those who wait for a change: so a client has it for a share of each minute, and what
- * it asks for beyond that waits until it has some again.
+ * it asks for beyond that waits until it has some again. Short ones that are refused take of it, too, so that nobody has the engine itself read
+ * ever new ones.
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { Logger } from "pino";
 import type { Table } from "../changes/table.ts";
 import { type ErrorJson, type ShapeRequest, WalcastError } from "../protocol.ts";
+import { wasParsed } from "../shapes/where.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { Shares } from "./shares.ts";
 
@@ -30,9 +32,7 @@ export type Verdict =
   | { readonly kind: "refused"; readonly error: ErrorJson }
   | { readonly kind: "failed"; readonly message: string };
 
-interface Job {
-  readonly client: unknown;
-  readonly asker: object;
+interface Job extends Asking {
   readonly question: Question;
   readonly resolve: (verdict: Verdict) => void;
   readonly reject: (error: WalcastError) => void;
@@ -42,6 +42,8 @@ interface Job {
 export interface Asking {
   readonly client: unknown;
   readonly asker: object;
+  /** It takes nothing of a share, and waits for none. */
+  readonly isFree?: boolean;
 }
 
 export interface VettingServices {
@@ -95,6 +97,34 @@ export class Vetting {
     return verdict.vetted;
   }
 
+  /**
+   * A short condition is read here, by `read`, and what is refused takes of its client's share. Of a client that has none left, it is
+   * read in the thread first, without waiting for a share: unless its text was read before, which takes next to no time.
+   */
+  async vetShort<Result>(
+    { client, asker }: Asking,
+    request: ShapeRequest,
+    table: Table,
+    readable: readonly string[] | undefined,
+    read: () => Result,
+  ): Promise<Result> {
+    if (this.may(client)) return this.charged(client, read);
+    if (request.where !== undefined && !wasParsed(request.where))
+      await this.vet({ client: `short, of ${String(client)}`, asker, isFree: true }, request, table, readable);
+    return read();
+  }
+
+  private charged<Result>(client: unknown, read: () => Result): Result {
+    const before = this.now();
+    try {
+      return read();
+    } catch (error) {
+      const now = this.now();
+      this.shares.charge(client, now - before, now);
+      throw error;
+    }
+  }
+
   /** It is not there any more: what it waits for is over. */
   forget(asker: object): void {
     for (const job of this.byAsker.get(asker) ?? []) {
@@ -122,10 +152,10 @@ export class Vetting {
     await this.thread?.terminate();
   }
 
-  private ask({ client, asker }: Asking, question: Question): Promise<Verdict> {
+  private ask(asking: Asking, question: Question): Promise<Verdict> {
     const { promise, resolve, reject } = Promise.withResolvers<Verdict>();
     if (this.closed) reject(goneAway());
-    else this.add({ client, asker, question, resolve, reject });
+    else this.add({ ...asking, question, resolve, reject });
     this.next();
     return promise;
   }
@@ -192,7 +222,7 @@ export class Vetting {
     this.current = undefined;
     if (current) {
       const now = this.now();
-      this.shares.charge(current.job.client, cpuMs ?? now - current.since, now);
+      if (!current.job.isFree) this.shares.charge(current.job.client, cpuMs ?? now - current.since, now);
       end(current.job);
     }
     this.next();

@@ -61,7 +61,7 @@ for (const [where, params, code, position] of refusals) {
 }
 
 test("what takes more memory or time than it may is refused, and the next is read", async () => {
-  for (const bounds of [{ heapMiB: 12 }, { readMsMax: 1 }]) {
+  for (const bounds of [{ heapMiB: 10 }, { readMsMax: 1 }]) {
     const one = vetting(bounds);
     const request = { table: "orders", where: `greatest(${"x,".repeat(32_000)}x) = 1` };
     await assert.rejects(one.vet(asker, request, table, undefined), {
@@ -88,6 +88,25 @@ test("who has most waiting is refused first, and who is gone waits for nothing",
   );
   one.forget(greedy.asker);
   assert.deepEqual(await Promise.all(asked), ["passed", "going_away", "too_many", "passed"]);
+});
+
+test("who has nothing left of its share has short conditions read elsewhere, at once, if nobody asked for the same", async () => {
+  let time = 0;
+  const one = vetting({}, { msPerMinute: 1, now: () => (time += 2) });
+  let here = 0;
+  const ask = (where: string): Promise<string> =>
+    one.vetShort(asker, { table: "orders", where }, table, undefined, () => {
+      here++;
+      return compileWhere(where, [], table).sql;
+    });
+  await assert.rejects(ask("nothing = 1"), { code: "unknown_column" });
+  assert.equal(here, 1);
+  await assert.rejects(ask("nothing = 2"), { code: "unknown_column" });
+  assert.equal(here, 1, "it is the thread that refuses");
+  assert.equal(await ask("id = 31"), compileWhere("id = 31", [], table).sql);
+  await one.close();
+  assert.equal(await ask("id = 31"), compileWhere("id = 31", [], table).sql);
+  await assert.rejects(ask("id = 32"), { code: "going_away" });
 });
 
 test("nothing is read after the end", async () => {

@@ -27,6 +27,11 @@ export function parseWhere(where: string): ParsedWhere {
   return recent.get(where, () => parse(where));
 }
 
+/** Whether this very text was read lately, so that reading it again takes next to no time. */
+export function wasParsed(where: string): boolean {
+  return recent.has(where);
+}
+
 /** What another thread made of this text, as JSON. */
 export function parsedElsewhere(where: string, expression: string): ParsedWhere {
   return parsedAs(JSON.parse(expression) as Raw, where);
