@@ -10,6 +10,8 @@ import { measureRegistry } from "./match/registry.ts";
 export interface Parameters {
   readonly shapes: readonly number[];
   readonly changes: number;
+  /** How many are routed at a time. */
+  readonly readChanges: number;
   readonly subscriptions: number;
   readonly rounds: number;
 }
@@ -19,8 +21,14 @@ export const match: Bench<Parameters> = {
   question: "How long does it take to find the shapes of one changed row among many, and what does each of them cost?",
   notMeasured:
     "Receiving the row, and sending what was found. Each row belongs to one shape. The floor of a change is one look-up in a Map by a string that is already there; that of a subscription, adding such a string and deleting it.",
-  real: { shapes: [10, 1_000, 100_000, 1_000_000], changes: 100_000, subscriptions: 20_000, rounds: 5 },
-  small: { shapes: [10, 1_000], changes: 500, subscriptions: 100, rounds: 1 },
+  real: {
+    shapes: [10, 1_000, 100_000, 1_000_000],
+    changes: 100_000,
+    readChanges: 1_000,
+    subscriptions: 20_000,
+    rounds: 5,
+  },
+  small: { shapes: [10, 1_000], changes: 500, readChanges: 100, subscriptions: 100, rounds: 1 },
   run,
 };
 

@@ -23,25 +23,53 @@ export async function measureRegistry(shapes: number, parameters: Parameters): P
   const conditions = { shapes, kind: "two columns =" };
   return [
     { figure: "bytes_per_shape", value: bytes, unit: "bytes", conditions },
-    await measureRouting(registry, shapes, parameters),
+    ...(await measureRouting(registry, shapes, parameters)),
     await measureSubscribing(registry, shapes, parameters),
   ];
 }
 
-async function measureRouting(registry: Registry<object>, shapes: number, parameters: Parameters): Promise<Figure> {
-  const { changes, rounds } = parameters;
+async function measureRouting(registry: Registry<object>, shapes: number, parameters: Parameters): Promise<Figure[]> {
+  const { changes, readChanges, rounds } = parameters;
   const byKey = new Map(Array.from({ length: shapes }, (_, n) => [keyOf(n), n]));
   const rows = new Rows(changes, shapes);
   const transaction = insertOf(rows);
-  const touched = new Set(rows.keys).size;
+  const [reads, whole] = [partsOf(transaction, readChanges), partsOf(transaction, changes)];
+  const touched = [touchedBy(rows, readChanges), touchedBy(rows, changes)];
   const seconds = await inTurn(rounds, {
-    ours: () => secondsOf(() => assert.equal(registry.route([transaction]).changed.length, touched)),
+    inReads: () => secondsOf(() => assert.equal(changedBy(registry, reads), touched[0])),
+    atOnce: () => secondsOf(() => assert.equal(changedBy(registry, whole), touched[1])),
     floor: () => secondsOf(() => assert.equal(lookedUp(byKey, rows.keys), changes)),
   });
   const nanoseconds = (name: keyof typeof seconds): number => (median(seconds[name]) / changes) * 1e9;
-  return figure("routed_ns_per_change", "ns", nanoseconds("ours"), nanoseconds("floor"), {
-    conditions: { shapes, kind: "two columns =", changes },
-  });
+  const conditions = { shapes, kind: "two columns =", changes };
+  return [
+    figure("routed_ns_per_change", "ns", nanoseconds("inReads"), nanoseconds("floor"), {
+      conditions: { ...conditions, readChanges },
+    }),
+    figure("routed_at_once_ns_per_change", "ns", nanoseconds("atOnce"), nanoseconds("floor"), { conditions }),
+  ];
+}
+
+/** Shapes that are told of something, in all. */
+function changedBy(registry: Registry<object>, reads: readonly Transaction[]): number {
+  let count = 0;
+  for (const read of reads) count += registry.route([read]).changed.length;
+  return count;
+}
+
+function touchedBy({ keys }: Rows, readChanges: number): number {
+  let count = 0;
+  for (let from = 0; from < keys.length; from += readChanges)
+    count += new Set(keys.slice(from, from + readChanges)).size;
+  return count;
+}
+
+/** As if so many rows of it each were a transaction. */
+function partsOf(transaction: Transaction, rows: number): Transaction[] {
+  const parts: Transaction[] = [];
+  for (let from = 0; from + 1 < transaction.starts.length; from += rows)
+    parts.push({ ...transaction, starts: transaction.starts.slice(from, from + rows + 1) });
+  return parts;
 }
 
 /** From the request to the registry and out of it again, beside all the others. */

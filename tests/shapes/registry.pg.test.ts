@@ -277,6 +277,38 @@ describe("the registry", () => {
     );
   });
 
+  test("shapes that come and go between transactions get their own columns, and what is theirs alone", async () => {
+    const registry = new Registry<string>(1 << 20);
+    const transaction = await postgres.transaction("insert into orders values (91, 'new', 2, 'a note')");
+    const told = (): Record<string, unknown> =>
+      Object.fromEntries(
+        registry.route([transaction]).changed.map(({ entry, payloads }) => {
+          const commits = payloads.flatMap(({ bytes }) => decodeCommits(bytes));
+          return [[...entry.subscribers].join(), commits.flatMap((commit) => commit.operations)];
+        }),
+      );
+    const status = await shapeOf("orders", undefined, { columns: ["id", "status"] });
+    const cheap = { table: "orders", where: "amount < 3", columns: ["id", "status"] };
+    const same = resolveShape(cheap, status.table, true, undefined, false);
+    const [amount, note, other] = [
+      await shapeOf("orders", "id = 91", { columns: ["id", "amount"] }),
+      await shapeOf("orders", "status = 'new'", { columns: ["id", "note"] }),
+      await shapeOf("orders", "status = 'paid'"),
+    ];
+    const row = (...values: string[]): unknown => [{ kind: "insert", row: values }];
+    registry.add(status, "status");
+    registry.add(same, "same");
+    registry.add(amount, "amount");
+    assert.deepEqual(told(), { status: row("91", "new"), same: row("91", "new"), amount: row("91", "2.00") });
+    registry.delete(status, "status");
+    registry.add(note, "note");
+    assert.deepEqual(told(), { note: row("91", "a note"), same: row("91", "new"), amount: row("91", "2.00") });
+    registry.delete(amount, "amount");
+    registry.add(other, "other");
+    registry.add(status, "status");
+    assert.deepEqual(told(), { note: row("91", "a note"), same: row("91", "new"), status: row("91", "new") });
+  });
+
   test("several transactions come in one payload, in commit order, each with its position, time and xid", async () => {
     const registry = new Registry<string>(1 << 20);
     registry.add(await shapeOf("orders"), "a");
