@@ -10,6 +10,10 @@ const MiB = 1 << 20;
 
 describe("a slow client", () => {
   let server: Running;
+  // Another one: under load, a client that only is slow may also answer late.
+  let impatient: Running;
+  let silent: RawClient;
+  let quiet: RawClient;
   const backlogBytesPerConnection = 256 * 1024;
   const frameBytes = 4096;
   before(
@@ -20,7 +24,14 @@ describe("a slow client", () => {
          create table bulk (id int primary key, v text); create table quiet (id int primary key)`,
       )),
   );
-  after(() => server.close());
+  // Its time passes while the others are tested.
+  before(async () => {
+    impatient = await running({ limits: { idleMs: 8_000 } });
+    [silent, quiet] = [await impatient.greeted(), await impatient.greeted()];
+    // It hears the pings, and answers none.
+    silent.socket.pong = () => {};
+  });
+  after(() => Promise.all([server.close(), impatient.close()]));
 
   const behind = (): Promise<number> => server.metric("walcast_slow_consumers_total");
 
@@ -221,6 +232,12 @@ describe("a slow client", () => {
     ]);
     assert.ok(typeof closed === "bigint" || closed.code === 4429 || closed.code === 1006);
     await client.close();
+  });
+
+  test("that is silent though it is pinged is gone after idleMs; who has nothing to say but answers stays", async () => {
+    assert.equal((await silent.closed).code, 1006);
+    quiet.send({ kind: "ping" });
+    await quiet.control("pong");
   });
 });
 
