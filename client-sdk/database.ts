@@ -413,11 +413,12 @@ export class Database {
    * round trip, what `lookUps` is going to be asked for next; where that fails, it is asked for again.
    */
   pipeline(runs: readonly Run[], next: readonly Run[] = []): void {
+    // Preparing is a round trip of its own, and may let go of a statement that was prepared before: so all of it comes before the
+    // first run, and what may fail before what must not.
+    const statements = this.prepareAll(next);
     const begin = this.prepare("BEGIN READ WRITE");
     const commit = this.prepare("COMMIT");
-    // Preparing is a round trip of its own, and must not find its statement trimmed again: all before the first run.
     const names = runs.map(({ sql }) => this.prepare(sql).name);
-    const statements = this.prepareAll(next);
     this.messages.run(begin.name, []);
     runs.forEach(({ values }, i) => this.messages.run(names[i]!, values));
     this.messages.run(commit.name, []).sync();

@@ -298,6 +298,23 @@ test("a transaction and what live queries look up after it are one call of PGlit
   assert.deepEqual([first!.mode, second], ["incremental", { mode: "incremental", runs: 2 }]);
 });
 
+test("a transaction is applied though more live queries look something up after it than statements are kept", async (t) => {
+  const { client, server, id } = await synced(t);
+  const all = Array.from({ length: 260 }, (_, i) =>
+    client.live<{ id: number; n: number; status: string }>(`select id, status, ${i} as n from orders order by id`),
+  );
+  await Promise.all(all.map(({ ready }) => ready));
+  for (const [position, status] of [
+    [24n, "paid"],
+    [32n, "sent"],
+  ] as const) {
+    server.commits(position, { [id]: [commit(position, { kind: "insert", row: ["1", status] })] });
+    await client.awaitPosition(text(position));
+    for (const [n, { rows }] of all.entries()) assert.deepEqual(rows[0], { id: 1, status, n });
+  }
+  assert.equal(client.inspect().lastError, undefined);
+});
+
 test("live queries follow what the application writes into tables of its own, and only what is committed", async (t) => {
   const { client } = await synced(t);
   const { pglite } = client;
