@@ -8,30 +8,19 @@
 import type { PGlite } from "@electric-sql/pglite";
 
 import { WalcastError } from "../engine/protocol.ts";
+import { attempt } from "./attempt.ts";
 import { claim } from "./claim.ts";
-import { attempt } from "./live/attempt.ts";
 import { Instance } from "./instance.ts";
 import { OwnWrites } from "./own-writes.ts";
 import { excerpt, failed, isStalePlan } from "./query-errors.ts";
+import { described, endOfFirst, resultsOf, rowsCopied } from "./replies.ts";
 import type { Row } from "./row.ts";
 import { decodeRows, type RawResult } from "./rows.ts";
 import type { StorageInspection } from "./storage/storage.ts";
 import { type Statement, Statements } from "./statements.ts";
 import type { ArrayTypes } from "./decoders.ts";
 import { encodeParameter } from "./values.ts";
-import {
-  findError,
-  findNotice,
-  Messages,
-  readColumns,
-  readError,
-  readParameterTypes,
-  readText,
-  readTransactionStatus,
-  Replies,
-  replyTags,
-  type ResultColumn,
-} from "./wire.ts";
+import { findError, findNotice, Messages, readTransactionStatus, Replies, replyTags } from "./wire.ts";
 
 /** A statement and the values for one run of it, in text form. */
 export interface Run {
@@ -497,54 +486,6 @@ export class Database {
     const error = findError(bytes);
     if (error) throw failed("query_failed", `run ${excerpt(sql)}`, error);
   }
-}
-
-/** As the tag of COPY says, between those of BEGIN and COMMIT. https://www.postgresql.org/docs/current/protocol-message-formats.html */
-function rowsCopied(bytes: Uint8Array): number {
-  const replies = new Replies(bytes);
-  while (replies.next()) {
-    if (replies.tag !== replyTags.complete) continue;
-    const [, count] = /^COPY (\d+)/.exec(readText(bytes, replies.start, replies.end)) ?? [];
-    if (count !== undefined) return Number(count);
-  }
-  throw new WalcastError("invariant", "copy rows: expected PGlite to say how many they were, found that it does not");
-}
-
-function resultsOf(statements: readonly Statement[], bytes: Uint8Array): RawResult[] {
-  const results = completedIn(bytes);
-  return statements.map((statement, i) => ({ bytes: results[i]!, statement }));
-}
-
-/** Where the replies up to the first Sync end. */
-function endOfFirst(bytes: Uint8Array): number {
-  const replies = new Replies(bytes);
-  while (replies.next() && replies.tag !== replyTags.ready);
-  return replies.end;
-}
-
-/** What came of each statement. */
-function completedIn(bytes: Uint8Array): Uint8Array[] {
-  const results: Uint8Array[] = [];
-  const replies = new Replies(bytes);
-  let start = 0;
-  while (replies.next()) {
-    if (replies.tag !== replyTags.complete) continue;
-    results.push(bytes.subarray(start, replies.end));
-    start = replies.end;
-  }
-  return results;
-}
-
-function described(bytes: Uint8Array, sql: string): Pick<Statement, "parameterTypes" | "columns"> {
-  const replies = new Replies(bytes);
-  let parameterTypes: number[] = [];
-  let columns: ResultColumn[] = [];
-  while (replies.next()) {
-    if (replies.tag === replyTags.error) throw failed("query_failed", `prepare ${excerpt(sql)}`, readError(replies));
-    if (replies.tag === replyTags.parameterDescription) parameterTypes = readParameterTypes(replies);
-    if (replies.tag === replyTags.rowDescription) columns = readColumns(replies);
-  }
-  return { parameterTypes, columns };
 }
 
 function joined(chunks: readonly Uint8Array[]): Uint8Array {

@@ -5,10 +5,10 @@
  * together; the others run again, together as well.
  */
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
+import { attempt } from "./attempt.ts";
 import type { Changed } from "./changed.ts";
 import type { Database, Run } from "./database.ts";
 import { Advice } from "./live/advice.ts";
-import { attempt } from "./live/attempt.ts";
 import { type IsCheaperToFollow, isCheaperToFollow } from "./live/costs.ts";
 import { follow, foresee, type Wanted } from "./live/follow.ts";
 import { Plans } from "./live/plans.ts";
@@ -82,6 +82,12 @@ export interface LiveHooks {
   position(): Lsn;
 }
 
+interface Foreseen {
+  readonly changed: Changed;
+  readonly affected: readonly Query[];
+  readonly wanted: Wanted | undefined;
+}
+
 /** All live queries of a client. */
 export class LiveQueries {
   private readonly database: Database;
@@ -89,8 +95,8 @@ export class LiveQueries {
   private readonly hooks: LiveHooks;
   private readonly queries = new Set<Query>();
   private readonly shared: Shared;
-  /** What `changed` will have looked up, once it is applied. */
-  private foreseen: { readonly changed: Changed; readonly wanted: Wanted } | undefined;
+  /** Whom `changed` concerns, and what they will have looked up once it is applied. */
+  private foreseen: Foreseen | undefined;
 
   constructor(
     database: Database,
@@ -113,16 +119,17 @@ export class LiveQueries {
 
   /** In the replica's turn, before a transaction: what is going to be looked up after it. */
   foresee(changed: Changed): readonly Run[] {
-    const affected = changed.isEmpty ? [] : this.affectedBy(changed);
+    if (changed.isEmpty) return [];
+    const affected = this.affectedBy(changed);
     const wanted = foresee(affected, changed);
-    this.foreseen = wanted && { changed, wanted };
+    this.foreseen = { changed, affected, wanted };
     return wanted?.runs ?? [];
   }
 
   /** In the replica's turn, after a transaction. Returns what tells the subscribers when the turn is over. */
   applied(changed: Changed): () => void {
-    const affected = this.affectedBy(changed);
-    const wanted = this.foreseen?.changed === changed ? this.foreseen.wanted : undefined;
+    const { affected, wanted } =
+      this.foreseen?.changed === changed ? this.foreseen : { affected: this.affectedBy(changed), wanted: undefined };
     this.foreseen = undefined;
     const followed = follow(this.database, affected, changed, wanted);
     this.runAll(affected.filter((query) => !followed.has(query)));

@@ -3,6 +3,8 @@
  * bytes that come back. Pure; knows nothing of PGlite itself.
  * https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
+import { uint32 } from "../engine/protocol/uint32.ts";
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -96,7 +98,7 @@ export class Messages {
     const start = this.length;
     this.int32(0);
     this.text(value);
-    this.int32At(start, this.length - start - 4);
+    uint32(this.bytes, start, this.length - start - 4);
   }
 
   private begin(tag: number): number {
@@ -107,7 +109,7 @@ export class Messages {
   }
 
   private end(start: number): this {
-    this.int32At(start, this.length - start);
+    uint32(this.bytes, start, this.length - start);
     return this;
   }
 
@@ -142,15 +144,8 @@ export class Messages {
 
   private int32(value: number): void {
     this.reserve(4);
-    this.int32At(this.length, value);
+    uint32(this.bytes, this.length, value);
     this.length += 4;
-  }
-
-  private int32At(at: number, value: number): void {
-    this.bytes[at] = value >>> 24;
-    this.bytes[at + 1] = value >>> 16;
-    this.bytes[at + 2] = value >>> 8;
-    this.bytes[at + 3] = value;
   }
 
   /** Makes room at once for what would else grow step by step. */

@@ -44,6 +44,7 @@ export * from "./protocol/commits.ts";
 export { crc32 } from "./protocol/crc32.ts";
 export * from "./protocol/frames.ts";
 export * from "./protocol/lsn.ts";
+export { uint32 } from "./protocol/uint32.ts";
 export type { Seed, SeedShape } from "./protocol/seed.ts";
 export { WalcastError, type ErrorCode, type ErrorJson, errorCodes } from "./errors.ts";
 export type { TypeDescription } from "./changes/table.ts";

@@ -8,7 +8,7 @@ import type { Database, Run } from "../database.ts";
 import { keyText } from "../reduce.ts";
 import { type RawResult, textOf } from "../rows.ts";
 import { Replies, replyTags } from "../wire.ts";
-import { attempt } from "./attempt.ts";
+import { attempt } from "../attempt.ts";
 import type { Query } from "./query.ts";
 import { REACHED_MAX } from "./routes.ts";
 

@@ -3,6 +3,7 @@ import { WalcastError } from "../errors.ts";
 import { crc32 } from "./crc32.ts";
 import type { Lsn } from "./lsn.ts";
 import { malformed } from "./malformed.ts";
+import { uint32 } from "./uint32.ts";
 
 export const frameKinds = { commits: 1, copy: 2, catchUp: 3, join: 4, position: 5 } as const;
 export type FrameKind = keyof typeof frameKinds;
@@ -74,13 +75,6 @@ function halve(position: Lsn): void {
   halved = position;
   high = Number(position >> 32n);
   low = Number(position & 0xffff_ffffn);
-}
-
-function uint32(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 24;
-  bytes[at + 1] = value >>> 16;
-  bytes[at + 2] = value >>> 8;
-  bytes[at + 3] = value;
 }
 
 export interface SectionIn {

@@ -8,7 +8,7 @@
  */
 import type { Transaction } from "../changes/transaction.ts";
 import { NULL_VALUE, TEXT_VALUE, type Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
-import { crc32, oldKinds, type Payload, tags } from "../protocol.ts";
+import { crc32, oldKinds, type Payload, tags, uint32 } from "../protocol.ts";
 import { slab } from "./slab.ts";
 
 /** 'C', position, time, xid, count. */
@@ -218,13 +218,6 @@ function writeText(into: Buffer, at: number, from: Buffer, start: number, end: n
   if (end - start > 32) from.copy(into, at + 5, start, end);
   else for (let i = start, to = at + 5; i < end; i++) into[to++] = from[i]!;
   return at + 5 + end - start;
-}
-
-function uint32(into: Buffer, at: number, value: number): void {
-  into[at] = value >>> 24;
-  into[at + 1] = value >>> 16;
-  into[at + 2] = value >>> 8;
-  into[at + 3] = value;
 }
 
 function unchangedOnly(kind: number | undefined): number {

@@ -12,7 +12,7 @@ import { parseTableName, type TableName } from "../shapes/name.ts";
 import { isLonger } from "../shapes/long.ts";
 import { readRule, resolveShape, ruleFailed, type Shape, takesLong } from "../shapes/shape.ts";
 import type { Sql } from "../sql.ts";
-import { Rate } from "./bounds.ts";
+import type { Rate } from "./bounds.ts";
 import { userOf } from "./credentials.ts";
 import type { Vetting } from "./vetting.ts";
 
@@ -52,7 +52,7 @@ export async function shapeFor(
   const known = tables.known(name.schema, name.name);
   const table = known ?? (await find());
   // It is as it was found when nobody has waited since.
-  return known || isLong(table) ? readAsFound(table, read, find) : read(table);
+  return known || isLong(table) ? readAsFound(table, read, find, vetting.doubts) : read(table);
 }
 
 /**
@@ -63,6 +63,7 @@ async function readAsFound(
   known: Table,
   read: (table: Table) => Promise<Shape>,
   find: () => Promise<Table>,
+  doubts: Rate,
 ): Promise<Shape> {
   for (let table = known; ;) {
     const reading = read(table);
@@ -76,9 +77,6 @@ async function readAsFound(
     table = now;
   }
 }
-
-/** Refusals after which it is looked whether the table that has the name is another one by now, which the stream would tell soon. */
-const doubts = new Rate(2, 100);
 
 /** Of whom no more is known than an address is told apart by that, and the program by what it asks. */
 function clientOf(auth: Auth, asker: Asker): unknown {

@@ -13,6 +13,7 @@ import type { Logger } from "pino";
 import type { Table } from "../changes/table.ts";
 import { type ErrorJson, type ShapeRequest, WalcastError } from "../protocol.ts";
 import { wasParsed } from "../shapes/where.ts";
+import { Rate } from "./bounds.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { Shares } from "./shares.ts";
 
@@ -63,6 +64,8 @@ const bounds = {
 };
 
 export class Vetting {
+  /** Refusals after which it is looked whether the table that has the name is another one by now, which the stream would tell soon. */
+  readonly doubts = new Rate(2, 100);
   private readonly log: VettingServices["log"];
   private readonly now: () => number;
   private readonly bounds: typeof bounds;

@@ -1,4 +1,4 @@
-import { sqlStateOf } from "../query-errors.ts";
+import { sqlStateOf } from "./query-errors.ts";
 
 /** What several queries gave together. Whatever fails in it fails again where each of them runs by itself, and belongs to one of them. */
 export function attempt<Results>(work: () => Results | undefined): Results | undefined {
