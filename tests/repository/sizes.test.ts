@@ -46,7 +46,7 @@ interface Limit {
 }
 
 const limits: Readonly<Record<string, Limit>> = {
-  "@walcast/client": { file: "index.ts", first: 25, later: 50 },
+  "@walcast/client": { file: "index.ts", first: 25, later: 48 },
   "@walcast/client/stored": { file: "stored.ts", first: 12, later: 0 },
   "@walcast/client/react": { file: "bindings/react.ts", first: 3, later: 0 },
 };

@@ -51,6 +51,7 @@ const refusals: readonly (readonly [where: string, params: readonly unknown[], c
   ["id = ANY($1)", [Array.from({ length: 20_000 }, () => 1)], "where_unsupported", 9],
   [`${long} OR (SELECT true)`, [], "where_unsupported", long.length + 5],
   ["(".repeat(3_000), [], "where_unsupported", 200],
+  ["NOT ".repeat(2_000), [], "where_unsupported", 4_000],
   ["id * 2 = ANY($1)", [Array.from({ length: 2_000 }, (_, i) => i)], "where_unsupported", 7],
 ];
 for (const [where, params, code, position] of refusals) {
