@@ -141,8 +141,16 @@ export class StagedBody {
     await this.file!.close();
     const { path, filed: length, crc } = this;
     if (length <= largeBytes) return this.readBack(aborted);
+    const body = largeBody({ path, length, crc, aborted: [...aborted] });
+    if (aborted.size > 0 && (await isEmpty(body))) return this.forgotten();
     this.staging.release(this);
-    return largeBody({ path, length, crc, aborted: [...aborted] });
+    return body;
+  }
+
+  /** All of it was rolled back. */
+  private forgotten(): Part {
+    this.discard();
+    return { bytes: Buffer.alloc(0), starts: [0] };
   }
 
   private async readBack(aborted: ReadonlySet<number>): Promise<Part> {
@@ -207,4 +215,9 @@ export class StagedBody {
     await this.file?.close();
     if (this.filed > 0) await rm(this.path, { force: true });
   }
+}
+
+async function isEmpty(body: LargeBody): Promise<boolean> {
+  for await (const _ of body.parts()) return false;
+  return true;
 }

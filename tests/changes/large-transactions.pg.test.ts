@@ -88,6 +88,33 @@ test("two that run beside each other, savepoints rolled back within savepoints, 
   await streaming.stop();
 });
 
+test("what was rolled back to the last row is as nothing, however large it was: whether it is sent is chance", async (t) => {
+  const db = await testDatabase(t);
+  if (!(await streamsOn(db))) return t.skip("this Postgres sends whole transactions");
+  const streaming = new Streaming(db, { settings: streamedEarly, largeTransactionBytes: 10_000 });
+  await streaming.prepare(tables);
+  await streaming.start();
+  const writer = await db.pool.connect();
+  await writer.query(
+    "begin; savepoint a; insert into t0 select i, 'gone', repeat('x', 200) from generate_series(1, 3000) i",
+  );
+  await db.query("select pg_logical_emit_message(true, 'test', '')");
+  await until(async () => (await files(streaming)).length > 0);
+  await writer.query("rollback to a; commit");
+  writer.release();
+  await db.query("insert into t0 values (1, 'kept', '')");
+  await streaming.caughtUp();
+  const ofT0 = streaming.transactions.filter(({ relations }) => relations.some(({ name }) => name === "t0"));
+  assert.deepEqual(
+    streaming.transactions.filter(({ large }) => large),
+    [],
+  );
+  assert.equal(ofT0.length, 1);
+  assert.equal((await messagesOf(ofT0[0]!)).length, 1);
+  await until(async () => (await files(streaming)).length === 0);
+  await streaming.stop();
+});
+
 test("a schema change counts if its savepoint does, and rows are described as they are at their place", async (t) => {
   const db = await testDatabase(t);
   const streaming = new Streaming(db, { settings: streamedEarly });
