@@ -12,7 +12,9 @@ import type { Target } from "./wire.ts";
 
 const program = fileURLToPath(new URL("./engine-process.ts", import.meta.url));
 /** Enough of what an engine said last to see what it was doing. */
-const linesKept = 60;
+const linesKept = 200;
+/** At each start, of every table that may come to be: nothing is learned from it. */
+const isNoise = (line: string): boolean => line.includes('"msg":"there is no table');
 const startsMax = 8;
 
 export class EngineProcess {
@@ -141,7 +143,8 @@ export class EngineProcess {
   }
 
   private keep(line: string): void {
-    this.lines.push(line.slice(0, 600));
+    if (isNoise(line)) return;
+    this.lines.push(line.replace(/"stack":"(?:[^"\\]|\\.)*",?/, "").slice(0, 2_000));
     if (this.lines.length > linesKept) this.lines.shift();
   }
 }

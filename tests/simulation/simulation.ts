@@ -237,7 +237,7 @@ export class Simulation {
   private async report(): Promise<string> {
     const engines = this.stage.engines.map(async ({ engine }) => [
       `what ${engine.name} said last:`,
-      ...engine.said.split("\n").slice(-20),
+      ...engine.said.split("\n").slice(-40),
       `its counts: ${await engine.resyncs()}`,
       "",
     ]);
@@ -245,7 +245,7 @@ export class Simulation {
       `seed ${this.seed} failed. Again: node --conditions=@walcast/source tests/simulation/run.ts --seed ${this.seed} --seconds ${Math.ceil(this.elapsedMs / 1_000)}`,
       "",
       "what happened last:",
-      ...this.trace.slice(-25),
+      ...this.trace.slice(-60),
       "",
       ...this.stage.everybody.map((watcher) => watcher.describe()),
       "",
