@@ -4,7 +4,8 @@
  */
 import { once } from "node:events";
 import { WebSocket } from "ws";
-import { decodeMessage, Message } from "../../engine/changes/pgoutput.ts";
+import { decodeMessage } from "../../engine/changes/pgoutput.ts";
+import { Message } from "../../engine/changes/pgoutput-message.ts";
 import { Collection } from "../live/collection.ts";
 import { say, whenDismissed } from "../processes.ts";
 import { Arrivals } from "./arrivals.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { messageTags } from "../../engine/changes/pgoutput.ts";
+import { messageTags } from "../../engine/changes/pgoutput-message.ts";
 import { relationSignature, type Transaction } from "../../engine/changes/transaction.ts";
 import { NULL_VALUE, TEXT_VALUE } from "../../engine/changes/tuple.ts";
 import type { Lsn, ShapeRequest } from "../../engine/protocol.ts";

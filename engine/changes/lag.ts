@@ -9,7 +9,7 @@
  * A block of a transaction that still runs says nothing of commits. But nothing else comes before it is over, and it comes
  * as fast as it can be taken: within one there is always more.
  */
-import { messageTags } from "./pgoutput.ts";
+import { messageTags } from "./pgoutput-message.ts";
 import { XLOG_HEADER_BYTES } from "./replication-protocol.ts";
 
 // A walsender that keeps up sends within a millisecond of the commit; with synchronous_commit = off it may take

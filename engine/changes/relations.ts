@@ -3,7 +3,7 @@
  * the latter it says everything anew, and knows at the commit that everybody has heard it.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { Relation } from "./pgoutput.ts";
+import type { Relation } from "./pgoutput-message.ts";
 import { type DescribedRelation, relationSignature } from "./transaction.ts";
 
 interface Said {

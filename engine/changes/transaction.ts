@@ -3,7 +3,7 @@
  * pgoutput's, decoded by nobody beyond what is needed to know which tables it touches.
  */
 import type { Lsn } from "../protocol.ts";
-import type { Relation } from "./pgoutput.ts";
+import type { Relation } from "./pgoutput-message.ts";
 import type { Table } from "./table.ts";
 
 export interface Transaction {

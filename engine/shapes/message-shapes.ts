@@ -1,6 +1,7 @@
 /** Those of a registry who want messages, and the routing of a transaction's messages to them: by topic or key, then by scope. */
 import { messagesOid, parsePublished, type PublishedMessage } from "../changes/messages.ts";
-import { decodeMessage, Message } from "../changes/pgoutput.ts";
+import { decodeMessage } from "../changes/pgoutput.ts";
+import { Message } from "../changes/pgoutput-message.ts";
 import type { SchemaChange, Transaction } from "../changes/transaction.ts";
 import { TEXT_VALUE, Tuple } from "../changes/tuple.ts";
 import { ShapeEntry } from "./entry.ts";

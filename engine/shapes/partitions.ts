@@ -4,7 +4,7 @@
  * leaf of several roots, one within the other.
  */
 import type { Leaf, Table } from "../changes/table.ts";
-import type { Message } from "../changes/pgoutput.ts";
+import type { Message } from "../changes/pgoutput-message.ts";
 import { relationSignature } from "../changes/transaction.ts";
 import { Tuple } from "../changes/tuple.ts";
 

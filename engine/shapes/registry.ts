@@ -6,7 +6,8 @@
  * The live stream and a shape that catches up go through the same code: the latter through a registry of its own.
  */
 import { alteration } from "../changes/alter.ts";
-import { decodeMessage, Message, messageTags } from "../changes/pgoutput.ts";
+import { decodeMessage } from "../changes/pgoutput.ts";
+import { Message, messageTags } from "../changes/pgoutput-message.ts";
 import { oidsOf, type Table } from "../changes/table.ts";
 import type { Part, SchemaChange, Transaction } from "../changes/transaction.ts";
 import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";

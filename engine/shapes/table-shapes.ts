@@ -2,7 +2,7 @@
  * The shapes of one table in one form, with those who want each, and the routing of one row's change to them: by the old row
  * and the new one, through the index, into each shape's payload.
  */
-import { messageTags } from "../changes/pgoutput.ts";
+import { messageTags } from "../changes/pgoutput-message.ts";
 import type { Table } from "../changes/table.ts";
 import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import test from "node:test";
 import { inspect } from "node:util";
 import fc from "fast-check";
+import { decodeMessage } from "../../engine/changes/pgoutput.ts";
 import {
-  decodeMessage,
   Message,
   messageTags,
   NO_OLD_TUPLE,
@@ -14,7 +14,7 @@ import {
   type Relation,
   TRUNCATE_CASCADE,
   TRUNCATE_RESTART_IDENTITY,
-} from "../../engine/changes/pgoutput.ts";
+} from "../../engine/changes/pgoutput-message.ts";
 import { formatLsn } from "../../engine/protocol.ts";
 import { type Tuple, UNCHANGED_TOAST } from "../../engine/changes/tuple.ts";
 import { WalcastError } from "../../engine/errors.ts";
