@@ -1,7 +1,8 @@
 /**
  * What of the work can be done before there is a replica, and is done at once: channels, topics and keys have nothing on it.
  * They are told in the order in which everything came, and what comes after the replica's opening is told after this. The rest
- * waits for the replica, if anybody wants one; where nobody does, all that is known is where it would be.
+ * waits for the replica, if anybody wants one; where nobody does, all that is known is where it would be. So it is while a replica
+ * is being opened that may have a position of its own: what comes is not for it, if it has.
  */
 import type { Lsn, WalcastError } from "../engine/protocol.ts";
 import { readerOf } from "./event-reader.ts";
@@ -29,12 +30,14 @@ export class Ahead {
   private readonly hooks: AheadHooks;
   private waiting: Work[] = [];
   private isDue = false;
-  private isWanted = false;
+  private rows: "unwanted" | "opening" | "wanted";
   /** Where a replica that is opened later begins. */
   private epoch: Epoch | undefined;
   private last: Transaction | undefined;
 
-  constructor(hooks: AheadHooks) {
+  /** `isOpening`: rows are wanted, and it will be known where they are when the replica is open. */
+  constructor(isOpening: boolean, hooks: AheadHooks) {
+    this.rows = isOpening ? "opening" : "unwanted";
     this.hooks = hooks;
   }
 
@@ -46,13 +49,18 @@ export class Ahead {
     queueMicrotask(() => this.finish());
   }
 
-  /** Somebody wants rows: from now on all that is for the replica is kept for it. */
+  /** Somebody wants rows, and they begin where the connection is: from now on all that is for the replica is kept for it. */
   want(): void {
-    if (this.isWanted) return;
-    this.isWanted = true;
+    if (this.rows === "wanted") return;
     if (this.epoch) this.hooks.rest({ ...this.epoch, keeps: "everything" });
     if (this.last) this.hooks.rest(this.last);
-    this.epoch = this.last = undefined;
+    this.keepRest();
+  }
+
+  /** The same, but they are somewhere else. */
+  wantElsewhere(): void {
+    this.finish();
+    this.keepRest();
   }
 
   finish(): void {
@@ -63,6 +71,11 @@ export class Ahead {
   /** What is left is not done. */
   close(): Work[] {
     return this.waiting.splice(0);
+  }
+
+  private keepRest(): void {
+    this.rows = "wanted";
+    this.epoch = this.last = undefined;
   }
 
   private attempt(work: Work): void {
@@ -78,7 +91,7 @@ export class Ahead {
     if (work.kind === "transaction") return this.transaction(work);
     if ((work.kind === "described" || work.kind === "discard") && work.lane.subscriber.changes)
       return work.kind === "described" ? describe(work) : discard(work);
-    if (this.isWanted) this.hooks.rest(work);
+    if (this.rows === "wanted" || (this.rows === "opening" && work.kind !== "epoch")) this.hooks.rest(work);
     else this.forgo(work);
   }
 
@@ -94,11 +107,9 @@ export class Ahead {
       segments: partOf(work.segments, false),
       joins: work.joins.filter(({ lane }) => !lane.subscriber.changes),
     };
-    if (this.isWanted) this.hooks.rest(rest);
-    else {
-      this.last = rest;
-      this.hooks.told(work.position);
-    }
+    if (this.rows === "wanted") this.hooks.rest(rest);
+    else this.last = rest;
+    if (this.rows === "unwanted") this.hooks.told(work.position);
     if (joined.length > 0) this.hooks.changed();
   }
 

@@ -40,10 +40,11 @@ export class Backlog {
   private taskBytes = 0;
   private closed: WalcastError | undefined;
 
-  constructor(replica: Promise<Replica>, hooks: BacklogHooks) {
+  /** `isOpening`: there will be a replica, perhaps with a position of its own. */
+  constructor(replica: Promise<Replica>, isOpening: boolean, hooks: BacklogHooks) {
     this.replica = replica;
     this.hooks = hooks;
-    this.ahead = new Ahead({
+    this.ahead = new Ahead(isOpening, {
       rest: (work) => this.enqueue(work),
       told: (position) => hooks.told(position),
       awaited: (id) => hooks.awaited(id),
@@ -52,9 +53,14 @@ export class Backlog {
     });
   }
 
-  /** Somebody wants rows: there will be a replica. */
+  /** There will be a replica, or there is one, and it begins where the connection is. */
   want(): void {
     this.ahead.want();
+  }
+
+  /** It goes on from a position of its own: what came until now was for others, and they are told all of it. */
+  wantElsewhere(): void {
+    this.ahead.wantElsewhere();
   }
 
   push(work: Work): void {

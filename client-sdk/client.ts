@@ -169,7 +169,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   topic<P = unknown>(name: string, options?: TopicOptions): Topic<P>;
   topic(name: string, options: TopicOptions | EphemeralOptions = {}): Topic | EphemeralTopic {
     this.refuseIfClosed("listen to a topic");
-    if ("ephemeral" in options) return this.meetings.topic(name);
+    if ("ephemeral" in options) return this.meet(name);
     checkTopic(name, options);
     return new TopicHandle(name, options, this.messageHooks());
   }
@@ -373,6 +373,11 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.channels.delete(channel);
     // It has no rows that could stay.
     await this.remove(channel).catch(() => {});
+  }
+
+  private meet(name: string): EphemeralTopic {
+    this.flow?.listen();
+    return this.meetings.topic(name);
   }
 
   private messageHooks(): MessageHooks {

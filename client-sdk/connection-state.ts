@@ -42,6 +42,8 @@ export type ConnectionEvent =
   /** The wait is over. */
   | { readonly kind: "elapsed" }
   | { readonly kind: "tokenChanged" }
+  /** What the greeting said is not where the client goes on from. */
+  | { readonly kind: "moved" }
   | { readonly kind: "close" };
 
 export type TimerKind = "attempt" | "silence" | "answer" | "backoff";
@@ -98,6 +100,8 @@ function to(kind: "asking" | "opening" | "greeting" | "open" | "doubted") {
   return ({ attempt }: Attempting<string>): ConnectionState => ({ kind, attempt });
 }
 
+const unlessSlow = (state: StateOf<"waiting">): ConnectionState => (state.slow ? state : to("asking")(state));
+
 /** Total: a pair that is missing does not compile. */
 const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in ConnectionEvent["kind"]]: Move<S, E> } } = {
   idle: {
@@ -111,6 +115,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: stay,
     elapsed: stay,
     tokenChanged: stay,
+    moved: stay,
     close,
   },
   asking: {
@@ -124,6 +129,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: lose,
     elapsed: stay,
     tokenChanged: begin,
+    moved: stay,
     close,
   },
   opening: {
@@ -137,6 +143,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: lose,
     elapsed: stay,
     tokenChanged: begin,
+    moved: stay,
     close,
   },
   greeting: {
@@ -150,6 +157,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: lose,
     elapsed: stay,
     tokenChanged: begin,
+    moved: to("asking"),
     close,
   },
   // The token of an open connection is exchanged on it: renewal.ts.
@@ -164,6 +172,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: lose,
     elapsed: stay,
     tokenChanged: stay,
+    moved: to("asking"),
     close,
   },
   doubted: {
@@ -177,6 +186,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: lose,
     elapsed: stay,
     tokenChanged: stay,
+    moved: to("asking"),
     close,
   },
   waiting: {
@@ -187,10 +197,11 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     heard: stay,
     quiet: stay,
     // A server that said no says it again, however awake we are.
-    wake: (state) => (state.slow ? state : to("asking")(state)),
+    wake: unlessSlow,
     lost: stay,
     elapsed: to("asking"),
     tokenChanged: begin,
+    moved: unlessSlow,
     close,
   },
   closed: {
@@ -204,6 +215,7 @@ const moves: { readonly [S in ConnectionState["kind"]]: { readonly [E in Connect
     lost: stay,
     elapsed: stay,
     tokenChanged: stay,
+    moved: stay,
     close: stay,
   },
 };

@@ -105,6 +105,11 @@ export class Connection {
     this.step({ kind: "wake" });
   }
 
+  /** The place to go on from is another one: what is connected, or greeted, ends, and the next greeting says so. */
+  move(): void {
+    this.step({ kind: "moved" });
+  }
+
   /** What came cannot be right, or could not be applied. */
   breach(error: WalcastError): void {
     const now = this.edge.now();

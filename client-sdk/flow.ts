@@ -4,8 +4,9 @@
  *     Connection ─messages, frames─▶ Lanes ─transactions─▶ Replica ─changed keys─▶ LiveQueries
  *                                      └─ before there is a replica ─▶ channels, topics, keys
  *
- * Connecting and opening the replica go on at the same time; what arrives early for it waits in the lanes. Only where an
- * earlier process may have left rows, the replica is opened first: the server has to be told where it is.
+ * Connecting and opening the replica go on at the same time; what arrives early for it waits in the lanes. Where an earlier process may
+ * have left rows, the server has to be told where they are: until the replica is open, the connection is for channels and the like
+ * alone, if there are any, and then there is another one, which goes on from there.
  */
 import {
   type ClientMessage,
@@ -69,6 +70,10 @@ export class Flow {
   private readonly connection: Connection;
   private readonly replica = Promise.withResolvers<Replica>();
   private isNewToken: boolean;
+  /** Of a replica that may have rows at a position of their own. */
+  private isOpening: boolean;
+  /** The server has said meanwhile that its rows must leave. */
+  private isPurgeDue = false;
   private isClosed = false;
   private readonly sleep: () => void;
   private readonly owner: Owner | undefined;
@@ -80,6 +85,7 @@ export class Flow {
     this.hooks = hooks;
     this.trace = hooks.trace;
     this.isNewToken = hooks.isNewToken;
+    this.isOpening = !isBlank(place, options.seed);
     this.patience = new Patience(backoffOf(options));
     if (place.kind !== "memory") this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
     this.connection = this.createConnection(options);
@@ -93,9 +99,17 @@ export class Flow {
    * first: the first WebSocket of a Node process takes fifty milliseconds to load.
    */
   start(): void {
-    const start = (): void => this.connection.start();
-    if (isBlank(this.place, this.options.seed)) start();
-    else this.replica.promise.then(nextTask).then(start, () => {});
+    if (!this.isOpening || !this.hooks.meetings.isEmpty) this.listen();
+    else
+      this.replica.promise.then(nextTask).then(
+        () => this.listen(),
+        () => {},
+      );
+  }
+
+  /** Somebody wants what needs no replica, or there is one. */
+  listen(): void {
+    this.connection.start();
   }
 
   /** Somebody wants rows. */
@@ -118,6 +132,7 @@ export class Flow {
     if (this.patience.isWaiting) return "offline";
     const { state } = this.connection;
     if (state.kind === "waiting" || state.kind === "closed") return "offline";
+    if (this.isOpening) return "connecting";
     if (!isOpen(state) || !this.lanes.isOnline) return "connecting";
     return this.lanes.areCurrent ? "live" : "catching-up";
   }
@@ -135,7 +150,8 @@ export class Flow {
   }
 
   send(message: ClientMessage): void {
-    this.connection.send(message);
+    // What waits for rows asks again when there are some.
+    if (!this.isOpening || message.kind !== "await") this.connection.send(message);
   }
 
   setToken(token: Token): void {
@@ -178,15 +194,23 @@ export class Flow {
         if (replica.isPurged) this.trace.counts.purges++;
         if (damage !== undefined) this.trace.lastError = emptied(damage);
       },
-      restore: (replica) => {
-        this.epoch ??= replica.epoch;
-        this.lanes.restore(replica);
-      },
+      restore: (replica) => this.restore(replica),
       isLoading: (tables) =>
         this.hooks.shapes.values().some(({ tableName, status }) => tables.has(tableName) && status === "loading"),
       failureOf: (tables) => this.failureOf(tables),
       position: () => this.position,
     };
+  }
+
+  private restore(replica: Replica): void {
+    const isElsewhere = replica.reached !== zeroLsn;
+    if (this.isOpening && isElsewhere) this.connection.move();
+    this.isOpening = false;
+    this.epoch ??= replica.epoch;
+    this.lanes.restore(replica);
+    if (this.isPurgeDue) this.lanes.purge();
+    if (!isElsewhere && this.lanes.isOnline) this.hooks.awaits.askAgain();
+    this.hooks.changed();
   }
 
   /** Nothing is shown as long as it is not known whose it is. */
@@ -229,7 +253,9 @@ export class Flow {
   }
 
   private createLanes(): Lanes {
-    return new Lanes(this.replica.promise, {
+    const options = { replica: this.replica.promise, hasPosition: this.isOpening };
+    return new Lanes(options, {
+      listens: () => this.listen(),
       send: (message) => this.connection.send(message),
       breach: (error) => this.breach(error),
       applied: (changed) => this.applied(changed),
@@ -245,20 +271,23 @@ export class Flow {
 
   private welcomed(welcome: Extract<ServerMessage, { kind: "welcome" }>): void {
     this.epoch = welcome.epoch;
-    if (this.isNewToken) this.lanes.removeUnclaimed();
-    this.isNewToken = false;
     this.trace.counts.connections++;
     if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
+    this.decided();
     this.lanes.online(welcome);
-    this.owner?.settled();
     this.hooks.meetings.online();
-    this.hooks.awaits.askAgain();
+    if (!this.isOpening) this.hooks.awaits.askAgain();
   }
 
   private authenticated(isNewest: boolean): void {
     this.trace.counts.authentications++;
     this.lanes.decided();
-    if (!isNewest) return;
+    if (isNewest) this.decided();
+  }
+
+  /** The server has said what the newest token allows; of a replica that is not open yet it was asked for nothing. */
+  private decided(): void {
+    if (this.isOpening) return;
     if (this.isNewToken) this.lanes.removeUnclaimed();
     this.isNewToken = false;
     this.owner?.settled();
@@ -277,7 +306,12 @@ export class Flow {
     this.trace.lastError = error;
     if (error.code === "frame_out_of_order" || error.code === "checksum_mismatch" || error.code === "malformed_message")
       this.trace.counts.breaches++;
-    if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.lanes.purge();
+    if (error.code === "forbidden" || (this.isNewToken && refusals.has(error.code))) this.purge();
+  }
+
+  private purge(): void {
+    if (this.isOpening) this.isPurgeDue = true;
+    else this.lanes.purge();
   }
 
   private breach(error: WalcastError): void {

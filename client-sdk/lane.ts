@@ -5,6 +5,7 @@ import {
   type MessagesRequest,
   type ShapeRequest,
   type TableDescription,
+  type Told,
   WalcastError,
 } from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
@@ -47,6 +48,8 @@ export interface Lane {
   stage: "asked" | "loading" | "interrupted" | "joined" | "held" | "resuming" | "over";
   /** What has come of its first rows, while another connection could go on with them. */
   part: { readonly id: string; frames: number } | undefined;
+  /** Of a channel that did not end with its connection: the changes that it has been told. Those that follow are asked for. */
+  told: Told | undefined;
   /** What the server called these rows, as of the last boundary. */
   identity: string | undefined;
   /** On the replica, from when `described` has been worked off until its rows stand in their table. */
@@ -66,6 +69,7 @@ export function newLane(subscriber: Subscriber): Lane {
     stage: "asked",
     identity: undefined,
     part: undefined,
+    told: undefined,
     load: undefined,
     isApplied: false,
     catchUp: new Pile(),

@@ -4,7 +4,7 @@
  * its connection: the next one goes on with it where the server can.
  *
  *             ┌──── interrupted ◀─ connection lost
- *             ▼             │ (with what has come of its first rows)
+ *             ▼             │ (with what has come of its first rows, or with what a channel was told)
  *     asked ─described─▶ loading ─join─▶ joined ─connection lost─▶ held ─welcome that resumes─▶ resuming ─resumed─▶ joined
  *       ▲                                  │                        │                             │
  *       └──────────── resync ──────────────┴─ (without `resumes`: over, and a new lane is asked) ─┘
@@ -24,6 +24,7 @@ import {
   WalcastError,
   zeroLsn,
 } from "../engine/protocol.ts";
+import { asking } from "./asking.ts";
 import { Backlog, type BacklogHooks } from "./backlog.ts";
 import type { Changed } from "./changed.ts";
 import { isShown, type Lane, newLane, type Subscriber, unexpected, wasComplete } from "./lane.ts";
@@ -36,6 +37,8 @@ import type { EpochKeeps } from "./work.ts";
 
 export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited" | "told"> {
   send(message: ClientMessage): void;
+  /** Somebody wants what needs no replica. */
+  listens(): void;
   /** What is shown, and where nobody wants rows, told. */
   position(): Lsn;
   /** That may be another. */
@@ -54,6 +57,12 @@ export interface LaneCounts {
   readonly refetches: number;
 }
 
+interface LanesOptions {
+  readonly replica: Promise<Replica>;
+  /** It may have a position of its own. Until it is open, shapes are not asked for, and the connection is there for the others. */
+  readonly hasPosition: boolean;
+}
+
 /** Errors after which a client must not go on showing the rows it has. */
 const revoking = new Set(["forbidden", "unauthenticated", "token_expired", "unknown_table", "unknown_column"]);
 
@@ -68,6 +77,7 @@ export class Lanes {
   private nextId = 1;
   isOnline = false;
   private replica: Replica | undefined;
+  private isOpening: boolean;
   private readonly incoming: Incoming;
   private epoch: string | undefined;
   /** Up to where everything was told before anybody wanted rows. */
@@ -76,9 +86,10 @@ export class Lanes {
   private target = zeroLsn;
   private readonly withdrawals: Withdrawals;
 
-  constructor(replica: Promise<Replica>, hooks: LanesHooks) {
+  constructor({ replica, hasPosition }: LanesOptions, hooks: LanesHooks) {
     this.hooks = hooks;
-    this.backlog = new Backlog(replica, {
+    this.isOpening = hasPosition;
+    this.backlog = new Backlog(replica, hasPosition, {
       breach: (error) => this.breach(error),
       applied: (changed) => this.applied(changed),
       audited: (lane, matches) => this.audited(lane, matches),
@@ -113,13 +124,16 @@ export class Lanes {
 
   /** Somebody wants rows: what comes for a replica is kept for it. */
   want(): void {
-    this.backlog.want();
+    if (!this.isOpening) this.backlog.want();
   }
 
-  /** The replica is open, with what an earlier process left. Before the first connection, where there can be such a thing. */
+  /** The replica is open, with what an earlier process left. If it has a position, there is no connection, and the next one goes on from there. */
   restore(replica: Replica): void {
     this.replica = replica;
-    if (replica.reached === zeroLsn) return;
+    this.isOpening = false;
+    if (replica.reached === zeroLsn) return this.beginHere();
+    this.backlog.wantElsewhere();
+    for (const lane of this.lanes.values()) this.takeAlong(lane);
     this.epoch = replica.epoch;
     this.incoming.position = replica.reached;
     for (const subscriber of this.subscribers) this.claim(subscriber, replica);
@@ -128,7 +142,31 @@ export class Lanes {
   add(subscriber: Subscriber): void {
     this.subscribers.add(subscriber);
     if (this.replica) this.claim(subscriber, this.replica);
-    if (this.isOnline) this.ask(subscriber);
+    if (subscriber.changes) this.hooks.listens();
+    if (this.isOnline && this.mayAsk(subscriber)) this.ask(subscriber);
+  }
+
+  private mayAsk({ changes }: Subscriber): boolean {
+    return changes || !this.isOpening;
+  }
+
+  private beginHere(): void {
+    this.backlog.want();
+    if (this.isOnline) this.askForNew();
+  }
+
+  /** To a connection that goes on from elsewhere: what it was told stays told, and what follows that is asked for. */
+  private takeAlong(lane: Lane): void {
+    const { stage, identity, subscriber } = lane;
+    if (stage === "held" && !subscriber.messages && this.epoch !== undefined && identity !== undefined) {
+      this.discard(lane);
+      lane.told = { identity, epoch: this.epoch, position: formatLsn(this.incoming.position) };
+      lane.stage = "interrupted";
+    } else if (!lane.told) {
+      // Messages know by themselves.
+      this.end(lane);
+      this.lanes.delete(subscriber);
+    }
   }
 
   /** Nothing that has come is applied any more. */
@@ -206,13 +244,14 @@ export class Lanes {
     this.target = resumed ? parseLsn(position) : zeroLsn;
     const isNewEpoch = this.epoch !== epoch;
     this.enterEpoch(epoch, resumed);
-    if (!resumed) this.dropLanes((lane) => lane.stage === "interrupted" && !isNewEpoch);
+    if (!resumed)
+      this.dropLanes(({ stage, told }) => stage === "interrupted" && (told ? told.epoch === epoch : !isNewEpoch));
     this.isOnline = true;
     for (const lane of this.lanes.values()) if (lane.stage === "held") this.askToResume(lane);
     if (resumes) this.hooks.send({ kind: "resume" });
     if (resumed) this.hooks.counted("resumes");
     for (const lane of this.lanes.values()) if (lane.stage === "interrupted") this.askForRest(lane);
-    for (const subscriber of this.subscribers) if (!this.lanes.has(subscriber)) this.ask(subscriber);
+    this.askForNew();
     this.hooks.changed();
   }
 
@@ -223,7 +262,7 @@ export class Lanes {
     this.incoming.unstage();
     for (const lane of this.lanes.values()) {
       if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
-      else if (lane.part) lane.stage = "interrupted";
+      else if (lane.part || lane.told) this.interrupt(lane);
       else if (lane.stage !== "held") this.end(lane);
       if (lane.stage === "over") this.lanes.delete(lane.subscriber);
     }
@@ -277,6 +316,17 @@ export class Lanes {
     this.backlog.push({ kind: "epoch", epoch, keeps });
   }
 
+  /** What came of changes between those that were told and the join comes again. */
+  private interrupt(lane: Lane): void {
+    if (lane.told) this.incoming.forget(lane);
+    lane.stage = "interrupted";
+  }
+
+  private askForNew(): void {
+    for (const subscriber of this.subscribers)
+      if (!this.lanes.has(subscriber) && this.mayAsk(subscriber)) this.ask(subscriber);
+  }
+
   private ask(subscriber: Subscriber): void {
     const lane = this.open(newLane(subscriber));
     subscriber.loading();
@@ -293,8 +343,7 @@ export class Lanes {
   private askForRest(lane: Lane): void {
     this.open(lane);
     lane.stage = "asked";
-    const message = asking(lane);
-    this.say(lane, message.kind === "listen" ? message : { ...message, load: { ...lane.part! } });
+    this.say(lane, asking(lane));
   }
 
   /** What the server would not take is the end of this one, and of no other. */
@@ -439,7 +488,7 @@ export class Lanes {
   }
 
   private discard(lane: Lane, done: () => void = () => {}): void {
-    lane.part = undefined;
+    lane.part = lane.told = undefined;
     this.incoming.forget(lane);
     this.backlog.push({ kind: "discard", lane, done });
   }
@@ -482,21 +531,6 @@ export class Lanes {
   }
 }
 
-function asking({ id, subscriber }: Lane): Asking {
-  const messages = subscriber.messages?.();
-  if (messages) return { kind: "listen", id, messages };
-  const { request, changes } = subscriber;
-  return { kind: "subscribe", id, shape: request, ...(changes ? { changes: true } : {}), ...inSight(subscriber) };
-}
-
-type Asking = Extract<ClientMessage, { kind: "subscribe" | "listen" }>;
 type Listening = Extract<ServerMessage, { kind: "listening" }>;
-
 type Described = Extract<ServerMessage, { kind: "described" }>;
-/** Whose the rows are that it shows. */
-function inSight({ member: { access } }: Subscriber): Pick<Subscribe, "shown"> {
-  return access === undefined ? {} : { shown: access };
-}
-
-type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
 type WalcastErrorJson = Extract<ServerMessage, { kind: "error" }>["error"];

@@ -71,6 +71,10 @@ export class Meetings {
     return meeting;
   }
 
+  get isEmpty(): boolean {
+    return this.meetings.size === 0;
+  }
+
   /** A connection was welcomed: it knows nothing of what was before. */
   online(): void {
     this.isOnline = true;

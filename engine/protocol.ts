@@ -99,6 +99,13 @@ export interface LoadPart {
   readonly frames: number;
 }
 
+/** Up to where changes were told, in which history, and of what: as the last `described` or `altered` named it. */
+export interface Told {
+  readonly identity: string;
+  readonly epoch: string;
+  readonly position: string;
+}
+
 export type ClientMessage =
   /** `epoch` and `position`: the history and the place in it that this client has reached, if it wants to go on from there. */
   | { readonly kind: "hello"; readonly token?: string; readonly epoch?: string; readonly position?: string }
@@ -112,7 +119,7 @@ export type ClientMessage =
    * `identity`: the client has this shape at the position of its hello, and the server called it so. Only between a
    * welcome that says `resumes` and `resume`.
    * `load`: what the client has of the first rows of an earlier connection, which it lost before they were complete.
-   * `shown`: it has rows of it in sight, described with this `access`.
+   * `shown`: it has rows of it in sight, described with this `access`. `after`: with `changes`, those that it was told end there.
    */
   | {
       readonly kind: "subscribe";
@@ -122,6 +129,7 @@ export type ClientMessage =
       readonly identity?: string;
       readonly load?: LoadPart;
       readonly shown?: string;
+      readonly after?: Told;
     }
   /** A subscription to messages; ids are those of `subscribe`. Answered by `listening`, or by `resumed` with an `identity`. */
   | { readonly kind: "listen"; readonly id: number; readonly messages: MessagesRequest; readonly identity?: string }

@@ -44,6 +44,13 @@ export interface LaneOptions {
   readonly onEnded: () => void;
 }
 
+/** What the client has of it from an earlier connection. */
+export interface Had {
+  readonly part?: LoadPart | undefined;
+  /** Changes up to there; those that follow come first. */
+  readonly told?: { readonly identity: string; readonly after: Lsn } | undefined;
+}
+
 export class Lane {
   readonly id: number;
   readonly feed: Feed;
@@ -80,10 +87,10 @@ export class Lane {
     return this.over;
   }
 
-  /** `has`: rows of an earlier connection. Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
-  load(has?: LoadPart): Promise<void> {
+  /** Ends when the lane has joined, or is over. Never rejects: what goes wrong is told to the client. */
+  load(had: Had = {}): Promise<void> {
     const load = (this.current = {});
-    return this.run(() => this.keepLoading(() => this.over || this.current !== load, has));
+    return this.run(() => this.keepLoading(() => this.over || this.current !== load, had));
   }
 
   /** Of messages: the same, from there on. */
@@ -92,13 +99,16 @@ export class Lane {
     if (!this.over) void this.load();
   }
 
-  private async keepLoading(isOver: () => boolean, has: LoadPart | undefined): Promise<void> {
+  private async keepLoading(isOver: () => boolean, first: Had): Promise<void> {
+    let had = first;
     for (let attempt = 0; !isOver(); attempt++) {
       try {
-        return await this.loadOnce(isOver, attempt === 0 ? has : undefined);
+        return await this.loadOnce(isOver, had);
       } catch (error) {
         if (isOver()) return;
         if (!mayRetry(error)) return this.fail(error);
+        // Once it is described, changes may have been sent.
+        had = this.described ? {} : { told: had.told };
         if (this.shape) this.hub.forget(this.shape.table.oid);
         this.announceResync(causeOf(error));
         await delay(backoffMs(attempt));
@@ -253,7 +263,7 @@ export class Lane {
     this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
   }
 
-  private async loadOnce(isOver: () => boolean, has: LoadPart | undefined): Promise<void> {
+  private async loadOnce(isOver: () => boolean, { part, told }: Had): Promise<void> {
     const shape = await this.resolveVisible();
     if (isOver()) return;
     this.shape = shape;
@@ -263,10 +273,11 @@ export class Lane {
     try {
       await this.frames.room();
       if (isOver()) return;
-      const continues = !isOthers && has?.id === snapshot.id;
+      const continues = !isOthers && part?.id === snapshot.id;
       this.describe(shape, snapshot, continues);
-      const load = new Load(this.hub, this.loading(isOver), shape, snapshot);
-      await load.run(continues ? has.frames : 0, (position, rest) => this.join(shape, position, rest));
+      const after = told?.identity === shape.key ? told.after : undefined;
+      const load = new Load(this.hub, this.loading(isOver), { shape, snapshot, after });
+      await load.run(continues ? part.frames : 0, (position, rest) => this.join(shape, position, rest));
     } finally {
       snapshot.release({ mayReturn: this.mayReturn });
     }

@@ -21,15 +21,24 @@ const lastStretchBytes = 1 << 20;
 /** Whoever loads. Once it is over nothing more is sent for it. */
 export type Loading = Pick<Lane, "id" | "feed" | "changes" | "isOver">;
 
+export interface LoadOptions {
+  readonly shape: Shape;
+  readonly snapshot: Snapshot;
+  /** Who wants changes only was told those up to here; undefined: what was committed before the join is no news to them. */
+  readonly after: Lsn | undefined;
+}
+
 export class Load {
   private readonly hub: Hub;
   private readonly lane: Loading;
   private readonly feed: Feed;
   private readonly snapshot: Snapshot;
+  private readonly after: Lsn | undefined;
   private readonly alone: Registry<Loading>;
   private readonly tables: ReadonlySet<number>;
 
-  constructor(hub: Hub, lane: Loading, shape: Shape, snapshot: Snapshot) {
+  constructor(hub: Hub, lane: Loading, { shape, snapshot, after }: LoadOptions) {
+    this.after = after;
     this.hub = hub;
     this.lane = lane;
     this.feed = lane.feed;
@@ -62,7 +71,9 @@ export class Load {
    * is behind is waited for, as it has one position for all that has joined.
    */
   private async catchUp(join: (position: Lsn, rest: readonly Payload[]) => void): Promise<void> {
-    let after = this.snapshot.pin.from;
+    let after = this.after ?? this.snapshot.pin.from;
+    // Another engine was further.
+    if (after > this.hub.position) await this.hub.reached(after, this.feed);
     while (!this.lane.isOver) {
       await this.feed.live();
       // That may have taken long, and somebody who is not subscribed any more joins nothing.
@@ -84,7 +95,7 @@ export class Load {
   private async readOn(after: Lsn): Promise<Lsn> {
     let end = after;
     for await (const batch of this.hub.tail.read(after, this.tables)) {
-      for (const run of runs(batch.transactions.filter(({ xid }) => !sees(this.snapshot.token, xid)))) {
+      for (const run of runs(batch.transactions.filter((one) => this.isMissing(one)))) {
         if (run[0]!.large) await this.replayLarge(run[0]!);
         else await this.send(this.replayed(this.alone.route(run)));
       }
@@ -114,15 +125,18 @@ export class Load {
 
   private replayed({ changed, broken, failed }: Routed<Loading>): readonly Payload[] {
     if (broken.length > 0) throw new TableMoved();
-    // What was committed before the join is no news to those who want changes only.
-    if (this.lane.changes) return [];
+    if (this.lane.changes && this.after === undefined) return [];
     if (failed[0]) throw failed[0].failure;
     return changed[0]?.payloads ?? [];
   }
 
   private unseen(transactions: readonly Transaction[] | undefined): readonly Transaction[] | undefined {
-    const { token } = this.snapshot;
-    return transactions?.filter((transaction) => touches(transaction, this.tables) && !sees(token, transaction.xid));
+    return transactions?.filter((transaction) => touches(transaction, this.tables) && this.isMissing(transaction));
+  }
+
+  /** Changes are in the log's order, whatever a snapshot sees of them. */
+  private isMissing({ xid }: Transaction): boolean {
+    return this.after !== undefined || !sees(this.snapshot.token, xid);
   }
 
   private section(payload: Payload): SectionOut {

@@ -1,6 +1,13 @@
 /** What clients send, parsed once at the edge: JSON text → ClientMessage, or `malformed_message`. */
 import { WalcastError } from "../errors.ts";
-import { type ClientMessage, type LoadPart, type MessagesRequest, parseLsn, type ShapeRequest } from "../protocol.ts";
+import {
+  type ClientMessage,
+  type LoadPart,
+  type MessagesRequest,
+  parseLsn,
+  type ShapeRequest,
+  type Told,
+} from "../protocol.ts";
 
 const clientKinds = [
   "hello",
@@ -81,7 +88,7 @@ export class MalformedSubscription extends WalcastError {
 function asSubscription(
   id: number,
   message: Record<string, unknown>,
-): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity" | "load" | "shown"> {
+): Pick<Extract<ClientMessage, { kind: "subscribe" }>, "shape" | "changes" | "identity" | "load" | "shown" | "after"> {
   try {
     return {
       shape: asShape(message["shape"]),
@@ -89,6 +96,7 @@ function asSubscription(
       ...optional("identity", message["identity"], asText),
       ...optional("load", message["load"], asLoad),
       ...optional("shown", message["shown"], asText),
+      ...optional("after", message["after"], asTold),
     };
   } catch (error) {
     throw error instanceof WalcastError ? new MalformedSubscription(id, error) : error;
@@ -136,6 +144,15 @@ function asLoad(value: unknown): LoadPart {
   if (!Number.isSafeInteger(frames) || (frames as number) < 0)
     throw malformed(`expected load.frames as a whole number, found ${shown(frames)}`);
   return { id: asText(load["id"], "load.id"), frames: frames as number };
+}
+
+function asTold(value: unknown): Told {
+  const { identity, epoch, position } = asObject(value, "after");
+  return {
+    identity: asText(identity, "after.identity"),
+    epoch: asText(epoch, "after.epoch"),
+    position: asLsn(position, "after.position"),
+  };
 }
 
 function parseJson(text: string, depthMax: number): unknown {

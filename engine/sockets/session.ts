@@ -17,6 +17,7 @@ import {
   type MessagesRequest,
   parseLsn,
   type ServerMessage,
+  type Told,
   WalcastError,
 } from "../protocol.ts";
 import type { MessageShape } from "../shapes/message-shape.ts";
@@ -284,7 +285,7 @@ export class Session {
     if (this.phase !== "over") this.services.hub.catchUp.enter(this.feed);
   }
 
-  private subscribe({ id, shape: request, changes = false, identity, load, shown }: Subscribe): void {
+  private subscribe({ id, shape: request, changes = false, identity, load, shown, after }: Subscribe): void {
     const { address } = this.visitor;
     const asker: Asker = { address };
     const lane = this.openLane(id, identity, {
@@ -297,7 +298,16 @@ export class Session {
       },
       onOver: () => this.services.vetting.forget(asker),
     });
-    if (lane && identity === undefined) void lane.load(load);
+    if (!lane || identity !== undefined) return;
+    if (changes && after) void this.follow(lane, after);
+    else void lane.load({ part: load });
+  }
+
+  /** Where the log does not reach back to what the client was told, changes come from now on. */
+  private async follow(lane: Lane, { identity, epoch, position }: Told): Promise<void> {
+    const after = parseLsn(position);
+    const cause = await this.services.continues(epoch, after);
+    void lane.load(cause ? {} : { told: { identity, after } });
   }
 
   private listen({ id, messages, identity }: Listen): void {

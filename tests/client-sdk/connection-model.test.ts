@@ -23,7 +23,7 @@ type Event =
   | { readonly kind: "server"; readonly is: Server }
   | { readonly kind: "token function"; readonly is: TokenFunction }
   | { readonly kind: "set token"; readonly isValid: boolean }
-  | { readonly kind: "wake" | "cut" | "close" };
+  | { readonly kind: "wake" | "move" | "cut" | "close" };
 
 class Subject {
   readonly world = new World();
@@ -68,6 +68,7 @@ class Subject {
     if (event.kind === "token function") this.tokenFunction = event.is;
     if (event.kind === "set token") this.setToken(event.isValid);
     if (event.kind === "wake") this.hurry("wake", () => connection.wake());
+    if (event.kind === "move") this.hurry("wake", () => connection.move());
     if (event.kind === "cut") world.cutSilently();
     if (event.kind === "close") await this.close();
     await world.pass(0, () => this.check());
@@ -166,7 +167,7 @@ const servers: readonly Server[] = [
 const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 8, arbitrary: ms.map((time) => ({ kind: "pass", ms: time }) as const) },
   { weight: 4, arbitrary: fc.constantFrom(...servers).map((is) => ({ kind: "server", is }) as const) },
-  { weight: 2, arbitrary: fc.constantFrom("wake", "cut").map((kind) => ({ kind }) as const) },
+  { weight: 2, arbitrary: fc.constantFrom("wake", "move", "cut").map((kind) => ({ kind }) as const) },
   {
     weight: 1,
     arbitrary: fc.record({

@@ -28,6 +28,7 @@ const plain = [
   "wake",
   "elapsed",
   "tokenChanged",
+  "moved",
   "close",
 ] as const;
 const events: readonly ConnectionEvent[] = [lost, ...plain.map((kind) => ({ kind }))];

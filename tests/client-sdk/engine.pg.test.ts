@@ -10,6 +10,7 @@ import { follow } from "../../examples/tanstack-db/new-orders.ts";
 import { emptied } from "./emptied.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
+import { until } from "../support/until.ts";
 
 const shop = `
   CREATE TYPE order_status AS ENUM ('new', 'paid', 'shipped');
@@ -408,4 +409,51 @@ test("a load goes on where the connection broke, with what was written meanwhile
   assert.equal(world.engine.stats().snapshotsTotal - before, 1);
   await audited(client);
   assert.equal((await client.query("SELECT FROM cut_off")).length, 40_000);
+});
+
+test("a channel is told while its replica is still being opened, and nothing is lost or told twice when rows go on from where they are", async (t) => {
+  await world.db.query("CREATE TABLE beats (id int PRIMARY KEY)");
+  const network = await cuttable(t, world.engine.url);
+  const options = {
+    url: network.url,
+    replica,
+    shapes: { beats: { table: "beats" } },
+    backoff: { baseMs: 1, maxMs: 5 },
+  };
+  const first = await connect(t, options);
+  await first.preload();
+  await first.close();
+  let beats = 0;
+  const beat = (): Promise<string> => world.transaction(`INSERT INTO beats VALUES (${++beats})`);
+  for (let round = 0; round < 6; round++) {
+    await beat();
+    const opening = Promise.withResolvers<void>();
+    const held = replica.transaction(() => opening.promise);
+    const client = createClient(options);
+    t.after(() => client.close());
+    const events: number[] = [];
+    const channel = client.channel<{ id: number }>("beats").on("INSERT", ({ row }) => events.push(row!.id));
+    await channel.subscribe().ready;
+    const before = beats;
+    for (let i = 0; i < 3; i++) await beat();
+    await until(() => events.length === 3);
+    assert.deepEqual([client.status, client.shapes.beats.status], ["connecting", "loading"]);
+    client.onStatus((status) => {
+      // In the middle of it, too.
+      if (status === "catching-up" && round % 2 === 1 && client.inspect().connections < 4) network.cut();
+    });
+    opening.resolve();
+    do await beat();
+    while (client.status !== "live");
+    await client.awaitPosition({ xid: await beat() });
+    assert.deepEqual(
+      events,
+      Array.from({ length: beats - before }, (_, i) => before + 1 + i),
+    );
+    assert.deepEqual(await client.query("SELECT count(*)::int AS count FROM beats"), [{ count: beats }]);
+    const { refetches, resyncs } = client.inspect();
+    assert.deepEqual({ refetches, resyncs }, { refetches: 0, resyncs: 0 });
+    await client.close();
+    await held;
+  }
 });

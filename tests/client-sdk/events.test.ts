@@ -1,7 +1,10 @@
 /** Channels, topics and keys where there is no replica, or none yet. In a process of its own, where nothing else loads PGlite. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { registerHooks } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { mock, type TestContext, test } from "node:test";
 import type { Client, ClientOptions } from "../../client-sdk/index.ts";
 import type { Operation } from "../../engine/protocol.ts";
@@ -218,6 +221,142 @@ test("who wants rows later gets them, and the position never goes back", async (
   );
 });
 
+test("a replica that lasts is not waited for; then rows go on from where they are, and events after those that were told", async (t) => {
+  const { peer, replica } = await stored(t);
+  const opening = await gate(t);
+  const client = connect(t, peer, { replica, shapes: { orders: { table: "orders" } } });
+  const { ready, seen } = watch(client);
+  const news: unknown[] = [];
+  client.topic("news").subscribe({ onMessage: ({ payload }) => news.push(payload) });
+  const early = await peer.connection();
+  assert.equal((await early.message("hello")).position, undefined);
+  early.send({ kind: "welcome", epoch: "epoch", position: text(64n), positionEveryMs: 60_000 });
+  const channel = await served(early, 64n);
+  const { id: topic } = await early.message("listen");
+  early.send({ kind: "listening", id: topic, identity: "news", from: text(64n) });
+  early.join(64n, { [topic]: [] });
+  await ready;
+  early.commits(80n, { [channel]: [commit(80n, insert(8))] });
+  early.commits(96n, { [topic]: [commit(96n, { kind: "insert", row: ['"first"'] })] });
+  const waited = client.awaitPosition({ xid: 96n });
+  await until(() => news.length === 1);
+  assert.deepEqual([opening.count(), client.position, client.status], [1, text(0n), "connecting"]);
+  opening.open();
+  const { connection, hello } = await peer.resuming(128n);
+  assert.deepEqual([hello.epoch, hello.position], ["epoch", text(32n)]);
+  assert.deepEqual(await client.query("SELECT id FROM orders ORDER BY id"), [{ id: 1 }, { id: 2 }]);
+  const asked = [await connection.message("subscribe"), await connection.message("subscribe")];
+  const shape = asked.find(({ changes }) => !changes)!;
+  const again = asked.find(({ changes }) => changes)!;
+  assert.equal(shape.identity, "orders");
+  assert.deepEqual(again.after, { identity: "orders", epoch: "epoch", position: text(96n) });
+  const listened = await connection.message("listen");
+  assert.deepEqual(listened.messages, { topic: "news", since: text(96n), epoch: "epoch" });
+  const { id: awaited } = await connection.message("await");
+  connection.send({ kind: "resumed", id: shape.id });
+  for (const [row, position] of [
+    [7, 48n],
+    [8, 80n],
+    [9, 128n],
+  ] as const)
+    connection.commits(position, { [shape.id]: [commit(position, insert(row))] });
+  connection.describe(again.id, orders);
+  connection.send({ kind: "listening", id: listened.id, identity: "news", from: text(96n) });
+  connection.catchUp({ [again.id]: [commit(112n, insert(9))] });
+  connection.join(128n, { [again.id]: [commit(128n, insert(10))], [listened.id]: [] });
+  connection.send({ kind: "awaited", id: awaited, position: text(128n) });
+  await waited;
+  connection.commits(144n, { [again.id]: [commit(144n, insert(11))] });
+  await client.awaitPosition(text(144n));
+  assert.deepEqual(
+    seen.map(({ id }) => id),
+    [8, 9, 10, 11],
+  );
+  assert.deepEqual(await client.query("SELECT count(*)::int AS count FROM orders"), [{ count: 5 }]);
+  assert.equal(client.status, "live");
+});
+
+test("what a channel was told before its replica was open stays told, however often the next connection is lost", async (t) => {
+  const { peer, replica } = await stored(t);
+  const opening = await gate(t);
+  const client = connect(t, peer, { replica });
+  const { ready, seen } = watch(client);
+  const early = await peer.greeted(64n);
+  const channel = await served(early, 64n);
+  await ready;
+  early.commits(80n, { [channel]: [commit(80n, insert(1))] });
+  await until(() => seen.length === 1);
+  opening.open();
+  const after = { identity: "orders", epoch: "epoch", position: text(80n) };
+  const { connection } = await peer.resuming(128n);
+  const first = await connection.message("subscribe");
+  assert.deepEqual(first.after, after);
+  connection.describe(first.id, orders);
+  connection.catchUp({ [first.id]: [commit(96n, insert(2))] });
+  connection.socket.terminate();
+  // It cannot go on from where the replica is; from what was told it can.
+  const next = await peer.greeted(128n);
+  const second = await next.message("subscribe");
+  assert.deepEqual(second.after, after);
+  next.describe(second.id, orders);
+  next.catchUp({ [second.id]: [commit(96n, insert(2))] });
+  next.join(128n, { [second.id]: [] });
+  next.commits(144n, { [second.id]: [commit(144n, insert(3))] });
+  await until(() => seen.length === 3);
+  next.socket.terminate();
+  const { connection: last } = await peer.resuming(144n);
+  const third = await last.message("subscribe");
+  assert.deepEqual([third.after, third.identity], [undefined, "orders"]);
+  assert.deepEqual(
+    seen.map(({ id }) => id),
+    [1, 2, 3],
+  );
+});
+
+test("where nothing was stored the one connection stays, and rows begin where it is", async (t) => {
+  const opening = await gate(t);
+  const peer = await Peer.start(t);
+  const client = connect(t, peer, { replica: await directory(t), shapes: { orders: { table: "orders" } } });
+  const { ready, seen } = watch(client);
+  const server = await peer.greeted();
+  const channel = await served(server, 16n);
+  await ready;
+  server.commits(32n, { [channel]: [commit(32n, insert(1))] });
+  const waited = client.awaitPosition({ xid: 32n });
+  await until(() => seen.length === 1);
+  assert.deepEqual([client.position, client.status], [text(0n), "connecting"]);
+  opening.open();
+  const { id } = await server.message("subscribe");
+  const { id: awaited } = await server.message("await");
+  server.describe(id, orders);
+  server.copy(id, [["1", "new"]]);
+  server.join(40n, { [id]: [] });
+  server.send({ kind: "awaited", id: awaited, position: text(40n) });
+  await Promise.all([client.preload(), waited]);
+  server.commits(48n, { [channel]: [commit(48n, insert(2))], [id]: [commit(48n, insert(2))] });
+  await client.awaitPosition(text(48n));
+  assert.deepEqual(
+    seen.map((event) => event.id),
+    [1, 2],
+  );
+  assert.deepEqual(await client.query("SELECT id FROM orders ORDER BY id"), [{ id: 1 }, { id: 2 }]);
+  assert.equal(client.inspect().connections, 1);
+});
+
+test("a server that says no while a replica is being opened: its rows leave as soon as it is open", async (t) => {
+  const { peer, replica } = await stored(t);
+  const opening = await gate(t);
+  const client = connect(t, peer, { replica, shapes: { orders: { table: "orders" } } });
+  watch(client).ready.catch(() => {});
+  const early = await peer.connection();
+  await early.message("hello");
+  early.socket.close(4403, "forbidden");
+  await until(() => client.status === "offline");
+  opening.open();
+  await until(() => client.inspect().purges === 1);
+  await until(async () => (await client.query("SELECT FROM orders")).length === 0);
+});
+
 test("a client that is closed while PGlite starts closes with it, and nobody waits for it", async (t) => {
   const opening = await gate(t);
   const peer = await Peer.start(t);
@@ -231,6 +370,27 @@ test("a client that is closed while PGlite starts closes with it, and nobody wai
   await until(() => peer.openCount === 0);
   assert.equal(client.pglite.closed, true);
 });
+
+/** A directory in which an earlier client has left two rows, at 32. */
+async function stored(t: TestContext): Promise<{ peer: Peer; replica: string }> {
+  const peer = await Peer.start(t);
+  const replica = await directory(t);
+  const client = connect(t, peer, { replica, shapes: { orders: { table: "orders" } } });
+  const rows = [
+    ["1", "new"],
+    ["2", "new"],
+  ];
+  await (await peer.greeted()).serve(orders, rows, 32n);
+  await client.preload();
+  await client.close();
+  return { peer, replica };
+}
+
+async function directory(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), "walcast-test-"));
+  t.after(() => rm(path, { recursive: true, force: true }));
+  return join(path, "replica");
+}
 
 /** A real replica, whose opening waits for a word. */
 async function gate(t: TestContext): Promise<{ open(): void; count(): number }> {

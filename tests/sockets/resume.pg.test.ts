@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { jwt, sql } from "../../engine/index.ts";
-import { type Commit, decodeCommits, type Lsn, parseLsn, type ShapeRequest } from "../../engine/protocol.ts";
+import {
+  type Commit,
+  decodeCommits,
+  formatLsn,
+  type Lsn,
+  parseLsn,
+  type ShapeRequest,
+  type Told,
+} from "../../engine/protocol.ts";
 import { SignJWT } from "jose";
 import { until } from "../support/until.ts";
 import type { RawClient } from "./raw-client.ts";
@@ -28,6 +36,7 @@ describe("a client that returns", () => {
             items: { read: true },
             secrets: { read: (auth) => auth.claims.sub === "root" },
             narrow: { read: true, columns: ["id", "v"] },
+            told: { read: true },
             remade: { read: (auth) => sql`tenant = ${String(auth.claims.sub)}` },
           },
           positionEveryMs: 50,
@@ -36,6 +45,7 @@ describe("a client that returns", () => {
          create table items (id int primary key, v text);
          create table secrets (id int primary key);
          create table narrow (id int primary key, v text, hidden text);
+         create table told (id int primary key, v text);
          create table remade (id int primary key, tenant text);
          insert into notes select g, case when g % 2 = 0 then 'ada' else 'bob' end, 'v' from generate_series(1, 10) g;
          insert into secrets values (1)`,
@@ -50,9 +60,9 @@ describe("a client that returns", () => {
       .sign(new TextEncoder().encode(secret));
 
   /** Joined, then gone. Gives what it knows. */
-  async function visited(sub: string, shape: ShapeRequest): Promise<Visit> {
+  async function visited(sub: string, shape: ShapeRequest, changes = false): Promise<Visit> {
     const client = await server.greeted(await token(sub));
-    const { table } = await client.load(1, shape);
+    const { table } = await client.load(1, shape, changes);
     await client.close();
     return { left: client.left, identity: table.identity, access: table.access };
   }
@@ -101,6 +111,50 @@ describe("a client that returns", () => {
     assert.deepEqual(sections, []);
     await client.close();
     await other.close();
+  });
+
+  describe("and was told changes", () => {
+    const shape = { table: "told", where: "id > 0" };
+    let earlier: Visit;
+    let after: Told;
+    const missed: string[] = [];
+
+    before(async () => {
+      earlier = await visited("ada", shape);
+      await server.transaction("insert into told values (1, 'a')");
+      const { left, identity } = await visited("ada", shape, true);
+      after = { identity, epoch: left.epoch, position: formatLsn(left.position) };
+      missed.push(await server.transaction("insert into told values (2, 'a')", "insert into told values (-2, 'a')"));
+      missed.push(await server.transaction("update told set v = 'b' where id = 2"));
+    });
+
+    async function told(client: RawClient, since: Told): Promise<string[]> {
+      client.send({ kind: "subscribe", id: 1, shape, changes: true, after: since });
+      const { commits } = await client.joined(1);
+      const xid = await server.transaction("update told set v = 'c' where id = 1");
+      assert.equal(String((await client.commit(1)).xid), xid);
+      await client.close();
+      return commits.map((commit) => String(commit.xid));
+    }
+
+    test("goes on after the last of them, on a new connection and on one that goes on from elsewhere", async () => {
+      assert.deepEqual(await told(await server.greeted(await token("ada")), after), missed);
+      const client = await returned("ada", earlier.left);
+      client.send({ kind: "resume" });
+      const later = await told(client, after);
+      assert.deepEqual(later.slice(0, 2), missed);
+    });
+
+    test("of something else, or in another history, or in a form that is no more, goes on from now", async () => {
+      for (const other of [{ identity: earlier.identity + "x" }, { epoch: "another" }])
+        assert.deepEqual(await told(await server.greeted(await token("ada")), { ...after, ...other }), []);
+      await server.transaction("alter table told alter column v type varchar(10)");
+      assert.deepEqual(await told(await server.greeted(await token("ada")), after), []);
+      const client = await server.greeted(await token("ada"));
+      client.send({ kind: "subscribe", id: 1, shape, changes: true, after: { ...after, position: "1" } });
+      assert.equal((await client.refused(1)).code, "malformed_message");
+      await client.close();
+    });
   });
 
   test("that missed nothing is told that it is up to date, and goes on", async () => {
