@@ -18,6 +18,7 @@ import {
 import { formatLsn } from "../../engine/protocol.ts";
 import { type Tuple, UNCHANGED_TOAST } from "../../engine/changes/tuple.ts";
 import { WalcastError } from "../../engine/errors.ts";
+import { thorough } from "../support/thorough.ts";
 import type { Capture, CapturedMessage, CapturedTable, Scenario } from "./capture-pgoutput.ts";
 
 const capture = JSON.parse(readFileSync(join(import.meta.dirname, "pgoutput.json"), "utf8")) as Capture;
@@ -364,7 +365,7 @@ const tag = fc.constantFrom(...Object.values(messageTags));
 
 test("random bytes are decoded or refused, the same whatever lies around them", () => {
   const bytes = fc.tuple(tag, fc.uint8Array({ maxLength: 60 })).map(([first, rest]) => Buffer.from([first, ...rest]));
-  fc.assert(fc.property(bytes, fc.boolean(), assertAlone), { numRuns: 20_000 });
+  fc.assert(fc.property(bytes, fc.boolean(), assertAlone), { numRuns: thorough(20_000, 5_000) });
 });
 
 test("captured messages with bytes changed, cut out or put in are decoded or refused, the same whatever lies around them", () => {
@@ -372,7 +373,7 @@ test("captured messages with bytes changed, cut out or put in are decoded or ref
   const mutated = fc.tuple(fc.constantFrom(...everyMessage), fc.array(mutation, { minLength: 1, maxLength: 3 }));
   fc.assert(
     fc.property(mutated, ([{ bytes, streamed }, mutations]) => assertAlone(mutations.reduce(mutate, bytes), streamed)),
-    { numRuns: 20_000 },
+    { numRuns: thorough(20_000, 5_000) },
   );
 });
 

@@ -12,6 +12,7 @@ import { type LiveHooks, type LiveInspection, LiveQueries } from "../../client-s
 import { isCheaperToFollow } from "../../client-sdk/live/costs.ts";
 import { keyText, type NetChange } from "../../client-sdk/reduce.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
+import { thorough } from "../support/thorough.ts";
 import { type NamedTable, putRow } from "./live/put-row.ts";
 import { valueFor, valuesByType } from "./live/values.ts";
 import { type Question, Watched } from "./live/watched.ts";
@@ -390,30 +391,30 @@ let count = 0;
 const merges = new Map<string, number>();
 
 test("what is merged of a join is what running again would give", async () => {
-  await fc.assert(
-    fc.asyncProperty(scenes, async ({ tables: all, questions, steps: made }) => {
-      count++;
-      const names = all.map((_, i) => `"public"."t${count}_${i}"`);
-      await write(all.map((table, i) => definitionOf(all, table, names[i]!)).join("; "));
-      const named = (sql: string): string => sql.replaceAll(/TABLE(\d)/g, (_, number) => names[Number(number)]!);
-      const watched = questions.map(
-        (question) =>
-          new Watched(database, queries, { ...question, sql: named(question.sql), all: named(question.all) }),
-      );
-      try {
-        for (const one of watched) await one.isReady();
-        for (const step of made) {
-          const settle = await database.exclusive(() => queries.applied(apply(changesOf(step, all, names))));
-          settle();
-          await database.exclusive(() => watched.forEach((one) => one.check()));
-        }
-        for (const { mode, merges: some } of queries.list()) merges.set(mode, (merges.get(mode) ?? 0) + some);
-      } finally {
-        for (const { live } of watched) live.close();
-        await write(names.map((name) => `DROP TABLE ${name}`).join("; "));
-      }
-    }),
-    { numRuns: 50 },
-  );
-  for (const mode of ["incremental", "window"]) assert.ok(merges.get(mode)! > 20, `${mode} was tried`);
+  const isTried = (mode: string): boolean => (merges.get(mode) ?? 0) > thorough(20, 6);
+  // Of the joins that are drawn, few are merged without a window: sometimes none.
+  do await fc.assert(fc.asyncProperty(scenes, follow), { numRuns: thorough(50, 15) });
+  while (!["incremental", "window"].every(isTried));
 });
+
+async function follow({ tables: all, questions, steps: made }: Scene): Promise<void> {
+  count++;
+  const names = all.map((_, i) => `"public"."t${count}_${i}"`);
+  await write(all.map((table, i) => definitionOf(all, table, names[i]!)).join("; "));
+  const named = (sql: string): string => sql.replaceAll(/TABLE(\d)/g, (_, number) => names[Number(number)]!);
+  const watched = questions.map(
+    (question) => new Watched(database, queries, { ...question, sql: named(question.sql), all: named(question.all) }),
+  );
+  try {
+    for (const one of watched) await one.isReady();
+    for (const step of made) {
+      const settle = await database.exclusive(() => queries.applied(apply(changesOf(step, all, names))));
+      settle();
+      await database.exclusive(() => watched.forEach((one) => one.check()));
+    }
+    for (const { mode, merges: some } of queries.list()) merges.set(mode, (merges.get(mode) ?? 0) + some);
+  } finally {
+    for (const { live } of watched) live.close();
+    await write(names.map((name) => `DROP TABLE ${name}`).join("; "));
+  }
+}

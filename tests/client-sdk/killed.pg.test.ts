@@ -11,10 +11,11 @@ import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import { type Running, running } from "../sockets/running.ts";
 import { processFlags } from "../support/processes.ts";
 import { emptyReplicaIn } from "../support/replica.ts";
+import { thorough } from "../support/thorough.ts";
 import type { State } from "./witness.ts";
 
 /** Enough for each moment to be met by each replica: a process that opens one takes a second. */
-const KILLS = 8;
+const KILLS = thorough(8, 4);
 /** Of so many lives, one ends before it has shown anything, if it ends soon enough. */
 const EARLY_OF = 3;
 /** Replicas that live and die side by side. */

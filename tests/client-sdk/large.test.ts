@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import type { Operation } from "../../engine/protocol.ts";
+import { thorough } from "../support/thorough.ts";
 import { changes, orders, reached, start, synced } from "./clients.ts";
 import { commit, type PeerConnection, text } from "./peer.ts";
 
@@ -92,9 +93,11 @@ test("what a lane has to catch up with may be of any size as well", async (t) =>
   assert.deepEqual(await client.query(stagedRows), [{ count: 0 }]);
 });
 
-test("a row of 60 MB arrives, is changed, and keeps what an update leaves out", async (t) => {
+const mibOfRow = thorough(60, 15);
+
+test(`a row of ${mibOfRow} MiB arrives, is changed, and keeps what an update leaves out`, async (t) => {
   const { client, server, id } = await synced(t, []);
-  const huge = "ö0".repeat(20 << 20);
+  const huge = "ö0".repeat((mibOfRow / 3) << 20);
   server.commits(32n, { [id]: [commit(32n, { kind: "insert", row: ["1", huge] })] });
   server.commits(33n, { [id]: [commit(33n, { kind: "update", oldKey: ["1"], row: ["2", undefined] })] });
   await client.awaitPosition(text(33n), { timeoutMs: 60_000 });

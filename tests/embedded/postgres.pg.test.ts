@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { after, type TestContext, test } from "node:test";
 import { Client } from "pg";
 import { startPostgres } from "../../engine/embedded/postgres.ts";
+import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
 
 test("rows outlive a stop, and a stop leaves no process and no record", async (t) => {
@@ -43,14 +44,14 @@ test("a busy port makes way for the next free one", async (t) => {
   const squatter = createServer().listen(busy, "127.0.0.1");
   await once(squatter, "listening");
   t.after(() => void squatter.close());
-  const postgres = await startPostgres({ dataDir: await emptyDirectory(), port: busy });
+  const postgres = await startPostgres({ dataDir: await directoryWithCluster(), port: busy });
   t.after(() => postgres.stop());
   assert.ok(postgres.port > busy);
   assert.deepEqual(await query(postgres.url, "select 1 as one"), [{ one: 1 }]);
 });
 
 test("a second start on a data directory in use is refused by name", async (t) => {
-  const dataDir = await emptyDirectory();
+  const dataDir = await directoryWithCluster();
   const { child } = await startInChild(t, dataDir, lowPort());
   await assert.rejects(startPostgres({ dataDir, port: lowPort() }), {
     code: "database_unsuitable",
@@ -59,7 +60,7 @@ test("a second start on a data directory in use is refused by name", async (t) =
 });
 
 test("killing the process that started it ends Postgres too", async (t) => {
-  const { child, clusterDir } = await startInChild(t, await emptyDirectory(), lowPort());
+  const { child, clusterDir } = await startInChild(t, await directoryWithCluster(), lowPort());
   const supervisor = parentOf(await postmasterPid(clusterDir));
   child.kill("SIGKILL");
   await gone(supervisor);
@@ -67,7 +68,7 @@ test("killing the process that started it ends Postgres too", async (t) => {
 });
 
 test("a Postgres that was left behind is ended by the next start, with its rows", async (t) => {
-  const dataDir = await emptyDirectory();
+  const dataDir = await directoryWithCluster();
   const { child, clusterDir, url } = await startInChild(t, dataDir, lowPort());
   await query(url, "create table kept as select 42 as answer");
   const orphan = await postmasterPid(clusterDir);
@@ -85,7 +86,7 @@ test("a Postgres that was left behind is ended by the next start, with its rows"
 });
 
 test("a cluster of another major version is refused with what to do", async () => {
-  const dataDir = await emptyDirectory();
+  const dataDir = await directoryWithCluster();
   const postgres = await startPostgres({ dataDir, port: lowPort() });
   await postgres.stop();
   await writeFile(join(postgres.clusterDir, "PG_VERSION"), "16\n");
@@ -114,6 +115,13 @@ test(
 async function emptyDirectory(mode = 0o755): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "walcast-embedded-"));
   await chmod(directory, mode);
+  directories.push(directory);
+  return directory;
+}
+
+/** To make one takes longer than what most tests here do with it. */
+async function directoryWithCluster(): Promise<string> {
+  const directory = await emptyCluster();
   directories.push(directory);
   return directory;
 }

@@ -5,9 +5,10 @@ import { once } from "node:events";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { thorough } from "../support/thorough.ts";
 import { lsn, openLog, readAll, transactionAt } from "./support.ts";
 
-const kills = 12;
+const kills = thorough(12, 4);
 
 test("a writer that is killed, again and again, loses nothing that it called durable and invents nothing", async (t) => {
   const { directory, log, reopen } = await openLog(t, { segmentBytes: 64 * 1024 });
@@ -35,7 +36,7 @@ async function writeUntilKilled(directory: string, seed: number): Promise<bigint
   writer.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   await once(writer.stdout, "data");
   // Any moment will do: in the middle of a write, of a sync, of making a segment.
-  await delay(seed * 3);
+  await delay((seed * 36) / kills);
   const closed = once(writer, "close");
   writer.kill("SIGKILL");
   await closed;

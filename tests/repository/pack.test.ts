@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build, type Rolldown } from "vite";
+import { isThorough } from "../support/thorough.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const execute = promisify(execFile);
@@ -30,7 +31,8 @@ defineConfig({ port: "4437" });
 
 test(
   "both packages, packed and installed in an empty folder, import and type-check",
-  { timeout: 240_000 },
+  // As long as all else of this folder, and it concerns few changes.
+  { timeout: 240_000, skip: isThorough ? false : "npm run check does it" },
   async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "walcast-pack-"));
     t.after(() => rm(folder, { recursive: true, force: true }));

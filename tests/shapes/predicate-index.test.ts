@@ -13,6 +13,7 @@ import {
 import { and, test as testNode } from "../../engine/shapes/where/node.ts";
 import { PredicateIndex } from "../../engine/shapes/predicate-index.ts";
 import type { Tuple } from "../../engine/changes/tuple.ts";
+import { thorough } from "../support/thorough.ts";
 import { column, enumColumn, tableOf } from "./table.ts";
 import { Conditions, Random, type SampleColumn, tupleOf } from "./generate.ts";
 
@@ -215,7 +216,7 @@ for (const [kind, where] of Object.entries(kinds)) {
     const steps = fc.array(fc.oneof({ weight: 3, arbitrary: fc.nat(39) }, rows), { minLength: 20, maxLength: 120 });
     fc.assert(
       fc.property(fc.array(where, { minLength: 5, maxLength: 40 }), steps, (wheres, all) => follow(wheres, all)),
-      { numRuns: 60 },
+      { numRuns: thorough(60, 15) },
     );
   });
 }

@@ -12,13 +12,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { Random } from "../splice/random.ts";
 import { testCluster } from "../support/postgres.ts";
+import { thorough } from "../support/thorough.ts";
 import { EngineProcess } from "./engine.ts";
 import { Follower } from "./follower.ts";
 
-const databases = 20;
-const rounds = 10;
+const databases = thorough(20, 10);
+const rounds = thorough(10, 4);
 
-test("200 engines are killed 1 to 50 ms after a commit: nothing is lost, nothing comes twice, nothing is fetched again", async (t) => {
+test(`${databases * rounds} engines are killed 1 to 50 ms after a commit: nothing is lost, nothing comes twice, nothing is fetched again`, async (t) => {
   const random = Random.fromEnvironment();
   console.log(`WALCAST_SEED=${random.seed}`);
   const cluster = await testCluster({}, t);

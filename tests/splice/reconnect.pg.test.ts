@@ -13,6 +13,7 @@ import { after, before, test, type TestContext } from "node:test";
 import type { Engine } from "../../engine/main.ts";
 import { type Lsn, parseLsn } from "../../engine/protocol.ts";
 import { processFlags } from "../support/processes.ts";
+import { thorough } from "../support/thorough.ts";
 import { until } from "../support/until.ts";
 import { Audience } from "./audience.ts";
 import { reserved } from "./bank.ts";
@@ -34,7 +35,7 @@ before(async () => {
 after(() => stage.close());
 
 test("the replication connection breaks again and again, and nobody misses a row or gets one twice", async () => {
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < thorough(5, 3); i++) {
     await someJoin(2);
     const states = witness.client.states;
     await terminate("application_name = 'walcast'");
@@ -46,7 +47,7 @@ test("the replication connection breaks again and again, and nobody misses a row
 });
 
 test("sockets are cut at random, whatever their shapes are doing", async () => {
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < thorough(12, 6); i++) {
     await someJoin(1);
     await stage.load.after(random.integer(1, 15));
     const others = audience.clients.filter((client) => client !== witness.client);
@@ -56,7 +57,7 @@ test("sockets are cut at random, whatever their shapes are doing", async () => {
 });
 
 test("all connections of the engine break while shapes load", async () => {
-  for (let i = 0; i < 6; i++) {
+  for (let i = 0; i < thorough(6, 3); i++) {
     await someJoin(2);
     await terminate("application_name like 'walcast%'");
     await stage.load.after(20);
@@ -155,14 +156,15 @@ test("an engine that is killed is followed by one that misses nothing", async (t
   let url = "";
   let dataDir: string | undefined;
   const crowd = new Audience(() => url, random);
-  for (let i = 0; i < 3; i++) {
+  const kills = thorough(3, 2);
+  for (let i = 1; i <= kills; i++) {
     const engine = await startEngineProcess(t, "killed", dataDir);
     ({ url, dataDir } = engine);
     const { ledger } = await crowd.joinWithTotals();
     crowd.subscribeAtRandom(await crowd.join());
     await ledger.ready();
     await stage.load.after(60);
-    if (i === 2) await audit(crowd);
+    if (i === kills) await audit(crowd);
     await kill(engine, crowd);
   }
 });

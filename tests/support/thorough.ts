@@ -1,0 +1,10 @@
+/**
+ * How much of it: what draws cases, kills processes or goes in rounds does so many times in `npm test`, which somebody waits for, and more
+ * often in `npm run check`, which has the time. What is demanded of so many cases is given for both, too.
+ */
+export const isThorough = process.env.WALCAST_THOROUGH !== undefined;
+
+/** The count for this run: `many` in a thorough one. */
+export function thorough(many: number, few: number): number {
+  return isThorough ? many : few;
+}
