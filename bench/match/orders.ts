@@ -3,7 +3,7 @@
  * that no cache can guess, and are read as they come from the stream.
  */
 import type { Column, Table } from "../../engine/changes/table.ts";
-import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../engine/changes/tuple.ts";
+import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../engine/changes/tuple.ts";
 
 /** Order n: the only one that shape n is about, however it is written. */
 export const customer = (n: number): number => n >> 2;
@@ -16,12 +16,12 @@ function valuesOf(n: number): readonly (string | null)[] {
 }
 
 export class Rows {
-  readonly tuple = new Tuple();
   /** What tells the row's shape from the others. */
   readonly keys: readonly string[];
   readonly count: number;
   private readonly kinds: Uint8Array;
   private readonly starts: Int32Array;
+  private readonly bytes: Buffer;
 
   constructor(count: number, shapes: number) {
     this.count = count;
@@ -31,11 +31,11 @@ export class Rows {
     this.kinds = Uint8Array.from(values, (value) => (value === null ? NULL_VALUE : TEXT_VALUE));
     this.starts = new Int32Array(values.length + 1);
     values.forEach((value, i) => (this.starts[i + 1] = this.starts[i]! + (value?.length ?? 0)));
-    this.tuple.reset(Buffer.from(values.join("")), table.columns.length);
+    this.bytes = Buffer.from(values.join(""));
   }
 
-  show(row: number): void {
-    const { tuple } = this;
+  show(row: number, tuple: Tuple): void {
+    tuple.reset(this.bytes, table.columns.length);
     const first = row * tuple.count;
     for (let column = 0; column < tuple.count; column++) {
       tuple.kinds[column] = this.kinds[first + column]!;

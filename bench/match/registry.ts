@@ -4,7 +4,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { messageTags } from "../../engine/changes/pgoutput-message.ts";
 import { relationSignature, type Transaction } from "../../engine/changes/transaction.ts";
-import { NULL_VALUE, TEXT_VALUE } from "../../engine/changes/tuple.ts";
+import { NULL_VALUE, TEXT_VALUE, Tuple } from "../../engine/changes/tuple.ts";
 import type { Lsn, ShapeRequest } from "../../engine/protocol.ts";
 import { Registry } from "../../engine/shapes/registry.ts";
 import { resolveShape, type Shape } from "../../engine/shapes/shape.ts";
@@ -121,17 +121,17 @@ function insertOf(rows: Rows): Transaction {
 }
 
 function insertMessage(rows: Rows, row: number): Buffer {
-  rows.show(row);
-  const { tuple } = rows;
+  const tuple = new Tuple();
+  rows.show(row, tuple);
   const head = Buffer.alloc(8);
   head[0] = messageTags.insert;
   head.writeUInt32BE(table.oid, 1);
   head[5] = 0x4e;
   head.writeUInt16BE(tuple.count, 6);
-  return Buffer.concat([head, ...Array.from({ length: tuple.count }, (_, column) => valueOf(rows, column))]);
+  return Buffer.concat([head, ...Array.from({ length: tuple.count }, (_, column) => valueOf(tuple, column))]);
 }
 
-function valueOf({ tuple }: Rows, column: number): Buffer {
+function valueOf(tuple: Tuple, column: number): Buffer {
   if (tuple.kinds[column] === NULL_VALUE) return Buffer.from([NULL_VALUE]);
   const value = tuple.bytes.subarray(tuple.starts[column], tuple.ends[column]);
   const head = Buffer.from([TEXT_VALUE, 0, 0, 0, 0]);

@@ -5,6 +5,7 @@
  */
 import type { ShapeEntry } from "./entry.ts";
 import type { Findings } from "./findings.ts";
+import type { Numbers } from "./numbers.ts";
 import { beginPayloads, type PayloadWriter } from "./payload.ts";
 
 /** What is sent of a row, and how. Many shapes share one. */
@@ -25,6 +26,8 @@ export class Numbered<Subscriber, Of> {
   /** The number of the change whose old row was found to match: spares a set per change. */
   private changes = new Float64Array(8);
   private readonly free: number[] = [];
+  /** Of no use, but that it was fetched. */
+  fetched = 0;
 
   constructor(key: readonly number[], payloadBytesMax: number) {
     this.key = key;
@@ -59,6 +62,17 @@ export class Numbered<Subscriber, Of> {
   /** The change that was noted last. */
   noted(number: number): number {
     return this.changes[number]!;
+  }
+
+  /** What `writer` of these waits for is memory: here they wait together. */
+  fetch(numbers: Numbers): void {
+    const { entries, places, sent } = this;
+    let said = 0;
+    for (let i = 0; i < numbers.count; i++) {
+      const number = numbers.at(i);
+      said += places[number]! + (entries[number] === undefined ? 1 : 0) + (sent[number] === undefined ? 1 : 0);
+    }
+    this.fetched = said;
   }
 
   /** Where what these transactions change of it is written. */

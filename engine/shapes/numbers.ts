@@ -1,7 +1,9 @@
-/** A list of small numbers that is filled again and again: an Array that is emptied gives its memory away. */
+/** Lists of small numbers that are filled again and again, back to back: an Array that is emptied gives its memory away. */
 export class Numbers {
   count = 0;
   private numbers = new Int32Array(16);
+  private readonly ends: number[] = [];
+  private lists = 0;
 
   at(place: number): number {
     return this.numbers[place]!;
@@ -12,8 +14,21 @@ export class Numbers {
     this.numbers[this.count++] = number;
   }
 
+  /** What is added from here on belongs to the next list. */
+  endList(): void {
+    this.ends[this.lists++] = this.count;
+  }
+
+  startOf(list: number): number {
+    return list === 0 ? 0 : this.ends[list - 1]!;
+  }
+
+  endOf(list: number): number {
+    return this.ends[list]!;
+  }
+
   clear(): void {
-    this.count = 0;
+    this.count = this.lists = 0;
   }
 
   private double(): void {

@@ -60,7 +60,7 @@ export class PredicateIndex<T> {
       node,
       places.every((place, i) => covers(spots[i], place)),
     );
-    if (!residue && places.length === 1) return this.file(spots, value);
+    if (!residue && areApart(spots)) return this.file(spots, value);
     const entry = new Entry<T>(value, residue);
     this.entries.set(value, entry);
     this.file(spots, entry);
@@ -76,12 +76,18 @@ export class PredicateIndex<T> {
     this.residues.release(entry?.residue);
   }
 
+  /** The rows that `candidates` will be asked about next, each by its place among them: what they need is fetched at once. */
+  expect(rows: readonly Tuple[], count: number): void {
+    const { list } = this;
+    for (let i = 0; i < list.length; i++) list[i]!.expect(rows, count);
+  }
+
   /** `visit` must not keep the candidate, nor change the index or ask it. */
-  candidates(row: Tuple, visit: (candidate: Candidate<T>) => void): void {
+  candidates(row: Tuple, place: number, visit: (candidate: Candidate<T>) => void): void {
     this.visits++;
     this.visit = visit;
     const { list, visitBucket } = this;
-    for (let i = 0; i < list.length; i++) list[i]!.candidates(row, visitBucket);
+    for (let i = 0; i < list.length; i++) list[i]!.candidates(row, place, visitBucket);
     if (this.anywhere.size > 0) visitBucket(this.anywhere);
   }
 
@@ -199,6 +205,14 @@ function spotsOf({ points, ranges }: Place): [Spot] | [Spot, Spot] {
 function spread({ column, value }: Point): number {
   if (value === null || !isReadable(column) || column.values.name === "boolean") return 2;
   return column.values.name === "enum" ? 10 : 1000;
+}
+
+/** No row leads to two of them: they have values of the same columns, which are other ones or lie at one place. */
+function areApart(spots: readonly Spot[]): boolean {
+  return (
+    spots.length === 1 ||
+    (spots.length > 0 && spots.every(({ range }) => !range) && new Set(spots.map(nameOf)).size === 1)
+  );
 }
 
 /** Whether a row that leads to the spot is in the place, and the place says all that it could. */

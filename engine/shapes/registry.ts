@@ -12,8 +12,9 @@ import { oidsOf, type Table } from "../changes/table.ts";
 import type { Part, SchemaChange, Transaction } from "../changes/transaction.ts";
 import type { AddedColumn, Payload, WalcastError } from "../protocol.ts";
 import type { ShapeEntry } from "./entry.ts";
+import { Batch } from "./batch.ts";
 import { Findings } from "./findings.ts";
-import { Leaves, Rearranged } from "./partitions.ts";
+import { Leaves } from "./partitions.ts";
 import { MessageShape } from "./message-shape.ts";
 import { MessageShapes } from "./message-shapes.ts";
 import { finishPayloads } from "./payload.ts";
@@ -44,7 +45,9 @@ export class Registry<Subscriber> {
   private readonly leaves = new Leaves<TableShapes<Subscriber>>();
   readonly messages: MessageShapes<Subscriber>;
   private readonly message = new Message();
-  private readonly rearranged = new Rearranged();
+  /** Changes that wait to be routed, and the shapes that they are for. */
+  private readonly batch = new Batch();
+  private waiting: TableShapes<Subscriber> | undefined = undefined;
 
   constructor(payloadBytesMax: number) {
     this.payloadBytesMax = payloadBytesMax;
@@ -136,11 +139,12 @@ export class Registry<Subscriber> {
 
   /** Transactions that are in memory. */
   route(transactions: Iterable<Transaction>): Routed<Subscriber> {
-    const found = new Findings<Subscriber>();
+    const found = this.begin();
     for (const transaction of transactions) {
       this.collectBroken(transaction, found.broken);
       if (this.concerns(transaction)) this.routeMessages(transaction, transaction, found);
     }
+    this.routeBatch(found);
     return routed(found);
   }
 
@@ -153,8 +157,9 @@ export class Registry<Subscriber> {
 
   /** A part of a large transaction, after those before it, with nothing else in between. */
   routePart(transaction: Transaction, part: Part): Routed<Subscriber> {
-    const found = new Findings<Subscriber>();
+    const found = this.begin();
     this.routeMessages(transaction, part, found);
+    this.routeBatch(found);
     return routed(found);
   }
 
@@ -179,6 +184,13 @@ export class Registry<Subscriber> {
     }
   }
 
+  /** Nothing is left of what may have failed before. */
+  private begin(): Findings<Subscriber> {
+    this.waiting = undefined;
+    this.batch.clear();
+    return new Findings<Subscriber>();
+  }
+
   private routeMessages(transaction: Transaction, { bytes, starts }: Part, found: Findings<Subscriber>): void {
     this.messages.routeTables(transaction, found);
     for (let i = 0; i + 1 < starts.length; i++) {
@@ -194,16 +206,28 @@ export class Registry<Subscriber> {
       }
       const oid = bytes.readUInt32BE(start + 1);
       const shapes = this.tables.get(oid);
-      const leaves = this.leaves.of(oid);
-      if (!shapes && leaves.length === 0) continue;
-      const message = decodeMessage(bytes, start, starts[i + 1]!, this.message);
-      shapes?.route(transaction, message, found);
-      for (const { root, columns } of leaves)
-        root.route(transaction, columns ? this.rearranged.of(message, columns) : message, found);
+      if (shapes) this.batchOf(shapes, found).add(transaction, bytes, start, starts[i + 1]!, undefined);
+      for (const { root, columns } of this.leaves.of(oid))
+        this.batchOf(root, found).add(transaction, bytes, start, starts[i + 1]!, columns);
     }
   }
 
+  /** With room for one more. */
+  private batchOf(shapes: TableShapes<Subscriber>, found: Findings<Subscriber>): Batch {
+    if (this.waiting !== shapes || this.batch.isFull) this.routeBatch(found);
+    this.waiting = shapes;
+    return this.batch;
+  }
+
+  /** Whatever waits in it. */
+  private routeBatch(found: Findings<Subscriber>): void {
+    this.waiting?.route(this.batch, found);
+    this.waiting = undefined;
+    this.batch.clear();
+  }
+
   private truncate(transaction: Transaction, oids: readonly number[], found: Findings<Subscriber>): void {
+    this.routeBatch(found);
     const { emptied, unknown } = this.leaves.truncated(oids);
     for (const oid of oids) this.tables.get(oid)?.truncate(transaction, found);
     for (const root of emptied) root.truncate(transaction, found);

@@ -8,6 +8,7 @@ import { relationSignature, type Transaction } from "../changes/transaction.ts";
 import { Tuple, UNCHANGED_TOAST } from "../changes/tuple.ts";
 import { must, noteBreach } from "../invariants.ts";
 import { WalcastError } from "../protocol.ts";
+import type { Batch } from "./batch.ts";
 import { ByDigest } from "./by-digest.ts";
 import { ShapeEntry } from "./entry.ts";
 import type { Findings } from "./findings.ts";
@@ -38,13 +39,11 @@ export class TableShapes<Subscriber> {
   private readonly carried: ReadonlySet<number>;
   private readonly payloadBytesMax: number;
   private change = 0;
-  /** Whose the new row is, and whose the old one was. */
+  /** Of the changes that are being routed, and whose each of them is. */
+  private readonly rows: Tuple[] = [];
   private readonly matching = new Numbers();
-  private readonly matched = new Numbers();
-  private readonly merged = new Tuple();
   // What `find` is about: a function for each row would be one more thing to make for it.
-  private row = this.merged;
-  private into = this.matching;
+  private row = new Tuple();
   private found: Findings<Subscriber> | undefined = undefined;
 
   constructor(table: Table, payloadBytesMax: number) {
@@ -106,13 +105,28 @@ export class TableShapes<Subscriber> {
     for (const entry of this.entries.values()) this.numbered.writer(entry.number, found).truncate(transaction);
   }
 
-  route(transaction: Transaction, message: RowChange, found: Findings<Subscriber>): void {
+  route(batch: Batch, found: Findings<Subscriber>): void {
+    const { changes } = batch;
+    const count = this.readRows(batch);
     // A form that does not fit was found by its signature, and its entries are broken: nothing of it is read.
-    if (message.tag !== messageTags.delete && message.new.count !== this.columns) return this.foundOtherForm(found);
-    if (message.tag === messageTags.insert) this.insert(transaction, message.new, found);
-    else if (message.tag === messageTags.delete) this.delete_(transaction, message.old, found);
-    else if (message.oldKind === 0) this.updateInPlace(transaction, message.new, found);
-    else this.update(transaction, message.old, this.withOld(message), found);
+    if (count < 0) return this.foundOtherForm(found);
+    this.find(count, found);
+    for (let i = 0, list = 0; i < batch.count; i++)
+      list += this.write(batch.transactionOf(i), changes[i]!, list, found);
+  }
+
+  /** The rows before and after each change, as far as they came: how many; -1 where one is of another form. */
+  private readRows(batch: Batch): number {
+    const { rows } = this;
+    let count = 0;
+    for (let i = 0; i < batch.count; i++) {
+      const change = batch.changes[i]!;
+      if (change.oldKind !== 0) rows[count++] = change.old;
+      if (change.tag === messageTags.delete) continue;
+      if (change.new.count !== this.columns) return -1;
+      rows[count++] = hasUnchanged(change.new) ? this.withOld(change, batch.mergedOf(i)) : change.new;
+    }
+    return count;
   }
 
   /** A form that does not fit and was not found by its signature: a bug of ours, and these shapes are loaded anew. */
@@ -122,40 +136,54 @@ export class TableShapes<Subscriber> {
     this.breakInto(broken);
   }
 
-  private insert(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    const { matching, numbered } = this;
-    this.find(row, found, matching);
-    for (let i = 0; i < matching.count; i++) numbered.writer(matching.at(i), found).insert(transaction, row);
+  /** Gives how many rows it is about. */
+  private write(
+    transaction: Transaction,
+    { tag, oldKind }: RowChange,
+    list: number,
+    found: Findings<Subscriber>,
+  ): number {
+    if (tag === messageTags.insert) this.insert(transaction, list, found);
+    else if (tag === messageTags.delete) this.delete_(transaction, list, found);
+    else if (oldKind === 0) this.updateInPlace(transaction, list, found);
+    else this.update(transaction, list, found);
+    return tag === messageTags.update && oldKind !== 0 ? 2 : 1;
   }
 
-  private delete_(transaction: Transaction, old: Tuple, found: Findings<Subscriber>): void {
-    const { matched } = this;
-    this.find(old, found, matched);
-    for (let i = 0; i < matched.count; i++) this.leave(transaction, matched.at(i), old, found);
+  private insert(transaction: Transaction, list: number, found: Findings<Subscriber>): void {
+    const { matching, numbered, rows } = this;
+    for (let i = matching.startOf(list); i < matching.endOf(list); i++)
+      numbered.writer(matching.at(i), found).insert(transaction, rows[list]!);
+  }
+
+  private delete_(transaction: Transaction, list: number, found: Findings<Subscriber>): void {
+    const { matching, rows } = this;
+    for (let i = matching.startOf(list); i < matching.endOf(list); i++)
+      this.leave(transaction, matching.at(i), rows[list]!, found);
   }
 
   /** No old row came: the identity did not change, and predicates here read nothing else. So the row stays where it was. */
-  private updateInPlace(transaction: Transaction, row: Tuple, found: Findings<Subscriber>): void {
-    const { matching, numbered } = this;
-    this.find(row, found, matching);
-    for (let i = 0; i < matching.count; i++) numbered.writer(matching.at(i), found).update(transaction, row, undefined);
+  private updateInPlace(transaction: Transaction, list: number, found: Findings<Subscriber>): void {
+    const { matching, numbered, rows } = this;
+    for (let i = matching.startOf(list); i < matching.endOf(list); i++)
+      numbered.writer(matching.at(i), found).update(transaction, rows[list]!, undefined);
   }
 
-  private update(transaction: Transaction, old: Tuple, row: Tuple, found: Findings<Subscriber>): void {
-    const { matched, matching, numbered } = this;
+  private update(transaction: Transaction, list: number, found: Findings<Subscriber>): void {
+    const { matching, numbered } = this;
+    const [old, row] = [this.rows[list]!, this.rows[list + 1]!];
     const change = ++this.change;
-    this.find(old, found, matched);
-    for (let i = 0; i < matched.count; i++) numbered.note(matched.at(i), change);
+    const [start, end] = [matching.startOf(list), matching.endOf(list)];
+    for (let i = start; i < end; i++) numbered.note(matching.at(i), change);
     const oldKey = this.sameKey(old, row) ? undefined : old;
-    this.find(row, found, matching);
-    for (let i = 0; i < matching.count; i++) {
+    for (let i = end; i < matching.endOf(list + 1); i++) {
       const number = matching.at(i);
       if (numbered.noted(number) === change) this.stay(transaction, number, old, row, oldKey, found);
       else this.enter(transaction, number, row, found);
       numbered.note(number, -change);
     }
-    for (let i = 0; i < matched.count; i++)
-      if (numbered.noted(matched.at(i)) === change) this.leave(transaction, matched.at(i), old, found);
+    for (let i = start; i < end; i++)
+      if (numbered.noted(matching.at(i)) === change) this.leave(transaction, matching.at(i), old, found);
   }
 
   private enter(transaction: Transaction, number: number, row: Tuple, found: Findings<Subscriber>): void {
@@ -184,18 +212,23 @@ export class TableShapes<Subscriber> {
     else writer.delete(transaction, old);
   }
 
-  /** Whose predicates hold for the row. */
-  private find(row: Tuple, found: Findings<Subscriber>, into: Numbers): void {
-    into.clear();
-    this.row = row;
-    this.into = into;
+  /** Whose predicates hold for each of the first rows, a list for each. */
+  private find(count: number, found: Findings<Subscriber>): void {
+    const { index, matching, numbered, rows } = this;
+    matching.clear();
     this.found = found;
-    this.index.candidates(row, this.take);
+    index.expect(rows, count);
+    for (let i = 0; i < count; i++) {
+      this.row = rows[i]!;
+      index.candidates(this.row, i, this.take);
+      matching.endList();
+    }
     this.found = undefined;
+    numbered.fetch(matching);
   }
 
   private readonly take = (candidate: Candidate<number>): void => {
-    if (!candidate.needsCheck || this.holds(candidate, this.row, this.found!)) this.into.add(candidate.value);
+    if (!candidate.needsCheck || this.holds(candidate, this.row, this.found!)) this.matching.add(candidate.value);
   };
 
   private holds(candidate: Candidate<number>, row: Tuple, { failed }: Findings<Subscriber>): boolean {
@@ -221,9 +254,7 @@ export class TableShapes<Subscriber> {
    * Values stored out of line that the update left alone do not travel again: the old tuple has them where they belong to
    * the replica identity, which under FULL is everything.
    */
-  private withOld({ old, new: row }: RowChange): Tuple {
-    if (!hasUnchanged(row)) return row;
-    const { merged } = this;
+  private withOld({ old, new: row }: RowChange, merged: Tuple): Tuple {
     merged.reset(row.bytes, row.count);
     for (let i = 0; i < row.count; i++) {
       const from = row.kinds[i] === UNCHANGED_TOAST && this.carried.has(i) ? old : row;

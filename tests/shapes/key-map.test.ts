@@ -1,13 +1,14 @@
 /** The map from keys that grows in small steps, held against a Map. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KeyMap } from "../../engine/shapes/index/key-map.ts";
+import { hashOf, KeyMap } from "../../engine/shapes/index/key-map.ts";
 import type { Words } from "../../engine/shapes/index/key-table.ts";
 
 /** Short ones lie in a slot, longer ones beside the slots. */
 function keyOf(n: number): Words {
   const count = 2 + (n % 9);
-  return { words: Int32Array.from({ length: count }, (_, i) => (i === 0 ? count : n)), count };
+  const words = Int32Array.from({ length: count }, (_, i) => (i === 0 ? count : n));
+  return { words, count, hash: hashOf(words, count) };
 }
 
 /** More than one table holds, so that tables are divided, several times over. */

@@ -41,17 +41,19 @@ before(loadParser);
 
 function visited(index: PredicateIndex<number>, row: Tuple): { value: number; needsCheck: boolean }[] {
   const visits: { value: number; needsCheck: boolean }[] = [];
-  index.candidates(row, (candidate) => {
+  index.expect([row], 1);
+  index.candidates(row, 0, (candidate) => {
     const { needsCheck, value } = candidate;
     visits.push({ value, needsCheck });
   });
   return visits;
 }
 
-/** As the registry does it. */
-function found(index: PredicateIndex<number>, row: Tuple): number[] {
+/** As the registry does it: the row may be one of several that are looked up together. */
+function found(index: PredicateIndex<number>, row: Tuple, others: readonly Tuple[] = []): number[] {
   const values: number[] = [];
-  index.candidates(row, (candidate) => {
+  index.expect([...others, row, ...others], others.length * 2 + 1);
+  index.candidates(row, others.length, (candidate) => {
     if (candidate.holds(row)) values.push(candidate.value);
   });
   return values;
@@ -70,7 +72,8 @@ for (const seed of [1, 2, 3, 4, 5]) {
     for (let step = 0; step < 3000; step++) {
       const value = random.below(predicates.length);
       toggle(index, present, value, predicates[value]!);
-      if (step % 10 === 0) assertAgrees(index, present, randomRow(random));
+      if (step % 10 > 0) continue;
+      assertAgrees(index, present, randomRow(random), [randomRow(random), randomRow(random)].slice(random.below(3)));
     }
     for (const [value, predicate] of present) index.delete(predicate, value);
     assert.equal(index.unindexed, 0);
@@ -146,11 +149,16 @@ function randomRow(random: Random): Tuple {
   );
 }
 
-function assertAgrees(index: PredicateIndex<number>, present: ReadonlyMap<number, Predicate>, row: Tuple): void {
+function assertAgrees(
+  index: PredicateIndex<number>,
+  present: ReadonlyMap<number, Predicate>,
+  row: Tuple,
+  others?: readonly Tuple[],
+): void {
   const visits = visited(index, row);
   assert.equal(new Set(visits.map(({ value }) => value)).size, visits.length, "each value is visited at most once");
   const expected = [...present].filter(([, predicate]) => predicate.matches(row) === true).map(([value]) => value);
-  assert.deepEqual(found(index, row).sort(byNumber), expected.sort(byNumber));
+  assert.deepEqual(found(index, row, others).sort(byNumber), expected.sort(byNumber));
 }
 
 function byNumber(a: number, b: number): number {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import { decodeCommits, type Operation } from "../../engine/protocol.ts";
-import { Registry } from "../../engine/shapes/registry.ts";
+import { Registry, type Routed } from "../../engine/shapes/registry.ts";
 import { resolveShape, type Shape } from "../../engine/shapes/shape.ts";
 import { loadParser } from "../../engine/shapes/where.ts";
 import { type Capture, capture } from "./captured.ts";
@@ -324,6 +324,44 @@ describe("the registry", () => {
     );
   });
 
+  test("changes of several tables that are routed together give each shape what they give it one by one", async () => {
+    const note = `lpad('', 5000, 'x')`;
+    const part = (from: number): string[] => [
+      `insert into orders select g, 'new', g, case when g % 3 = 0 then ${note} end from generate_series(${from}, ${from + 39}) g`,
+      `insert into by_key select g, 'new', ${note} from generate_series(${from}, ${from + 9}) g`,
+      `update orders set status = 'paid', amount = amount + 1 where id % 2 = 0 and id between ${from} and ${from + 19}`,
+      `update orders set id = id + 100 where id between ${from + 30} and ${from + 39}`,
+      `with changed as (update by_key set status = 'paid' where id = ${from} returning id)
+         update orders set status = 'paid' from changed where orders.id = changed.id + 1`,
+      `delete from orders where id between ${from} and ${from + 24} and id % 5 = 0`,
+      `delete from by_key where id > ${from + 5}`,
+    ];
+    const transactions = [
+      await postgres.transaction("truncate orders, by_key", ...part(1)),
+      await postgres.transaction(...part(1001), "truncate by_key", ...part(3001)),
+    ];
+    await postgres.db.query("truncate orders, by_key");
+    const shapes = await Promise.all([
+      shapeOf("orders"),
+      shapeOf("orders", "status = 'new'"),
+      shapeOf("orders", "status IN ('paid', 'lost')", { columns: ["id", "status"] }),
+      shapeOf("orders", "id % 3 = 0 AND amount > 5", { changes: true }),
+      shapeOf("orders", "note IS NOT NULL"),
+      shapeOf("by_key"),
+      shapeOf("by_key", "id < 2000"),
+    ]);
+    const registry = new Registry<number>(1 << 20);
+    for (const [number, shape] of shapes.entries()) registry.add(shape, number);
+    const told = new Map<number, Operation[]>();
+    for (const transaction of transactions) {
+      assert.ok(transaction.starts.length > 80);
+      for (let i = 0; i + 1 < transaction.starts.length; i++)
+        addTo(told, registry.routePart(transaction, { ...transaction, starts: transaction.starts.slice(i, i + 2) }));
+    }
+    assert.equal(told.size, shapes.length);
+    assert.deepEqual(addTo(new Map(), registry.route(transactions)), told);
+  });
+
   test("a transaction that changes the table breaks its shapes and shows nothing of itself", async () => {
     await postgres.db.query("create table evolving (id int primary key); alter table evolving replica identity full");
     const registry = new Registry<string>(1 << 20);
@@ -370,6 +408,17 @@ function route(shape: Shape, transaction: Transaction, payloadBytesMax: number):
   const registry = new Registry<string>(payloadBytesMax);
   registry.add(shape, "one");
   return registry.route([transaction]).changed.flatMap(({ payloads }) => payloads.map(({ bytes }) => bytes));
+}
+
+/** What each subscriber is told, behind what it was told before. */
+function addTo(told: Map<number, Operation[]>, { changed, broken }: Routed<number>): Map<number, Operation[]> {
+  assert.equal(broken.length, 0);
+  for (const { entry, payloads } of changed)
+    for (const number of entry.subscribers) {
+      const operations = payloads.flatMap(({ bytes }) => decodeCommits(bytes).flatMap((commit) => commit.operations));
+      told.set(number, [...(told.get(number) ?? []), ...operations]);
+    }
+  return told;
 }
 
 function operations(shape: Shape, transaction: Transaction): readonly Operation[] {

@@ -437,7 +437,8 @@ function foundIn(shape: Predicate, rows: readonly Tuple[]): Verdict[] {
 
 function indexed(index: PredicateIndex<string>, row: Tuple): Verdict {
   let found: Verdict = "f";
-  index.candidates(row, (candidate) => {
+  index.expect([row], 1);
+  index.candidates(row, 0, (candidate) => {
     found = verdict({ matches: () => candidate.holds(row) }, row) ?? "f";
   });
   return found;

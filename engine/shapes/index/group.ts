@@ -24,7 +24,9 @@ export interface Group<T> {
   add(spot: Spot, item: Item<T>): void;
   /** Nothing happens where it is not there. */
   delete(spot: Spot, item: Item<T>): void;
-  candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void;
+  /** The rows that `candidates` will be asked about next, each by its place among them. */
+  expect(rows: readonly Tuple[], count: number): void;
+  candidates(row: Tuple, place: number, visit: (bucket: Bucket<T>) => void): void;
 }
 
 export function groupFor<T>({ points, range }: Spot): Group<T> {
@@ -34,10 +36,12 @@ export function groupFor<T>({ points, range }: Spot): Group<T> {
 
 class PointGroup<T> implements Group<T> {
   private readonly key: Key;
+  private readonly rows: RowKeys;
   private readonly buckets = new KeyMap<Bucket<T>>();
 
   constructor(columns: readonly AnyColumn[]) {
     this.key = new Key(columns);
+    this.rows = new RowKeys(columns);
   }
 
   get isEmpty(): boolean {
@@ -56,14 +60,19 @@ class PointGroup<T> implements Group<T> {
     else this.buckets.set(key, left);
   }
 
-  candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void {
-    const bucket = this.buckets.get(this.key.ofRow(row));
+  expect(rows: readonly Tuple[], count: number): void {
+    this.rows.lookUp(rows, count, this.buckets);
+  }
+
+  candidates(_row: Tuple, place: number, visit: (bucket: Bucket<T>) => void): void {
+    const bucket = this.buckets.get(this.rows.at(place));
     if (bucket !== undefined) visit(bucket);
   }
 }
 
 class RangeGroup<T> implements Group<T> {
   private readonly key: Key;
+  private readonly rows: RowKeys;
   private readonly column: ReadColumn;
   /** The root of each key's tree. One range alone has none: where keys are many, most have one. */
   private readonly places = new KeyMap<number | Span<Bucket<T>>>();
@@ -72,6 +81,7 @@ class RangeGroup<T> implements Group<T> {
 
   constructor(columns: readonly AnyColumn[], column: ReadColumn) {
     this.key = new Key(columns);
+    this.rows = new RowKeys(columns);
     this.column = column;
   }
 
@@ -97,14 +107,18 @@ class RangeGroup<T> implements Group<T> {
     else this.places.set(key, left);
   }
 
-  candidates(row: Tuple, visit: (bucket: Bucket<T>) => void): void {
+  expect(rows: readonly Tuple[], count: number): void {
+    this.rows.lookUp(rows, count, this.places);
+  }
+
+  candidates(row: Tuple, place: number, visit: (bucket: Bucket<T>) => void): void {
     const { column, probe } = this;
     if (isNull(row, column.position)) return;
-    const place = this.places.get(this.key.ofRow(row));
-    if (place === undefined) return;
+    const there = this.places.get(this.rows.at(place));
+    if (there === undefined) return;
     this.probeAt(row);
-    if (typeof place === "number") this.ranges.stab(place, probe, visit);
-    else if (isInside(place.range, probe)) visit(place.value);
+    if (typeof there === "number") this.ranges.stab(there, probe, visit);
+    else if (isInside(there.range, probe)) visit(there.value);
   }
 
   private probeAt({ bytes, ends, starts }: Tuple): void {
@@ -132,6 +146,26 @@ class RangeGroup<T> implements Group<T> {
     if (left !== undefined) this.ranges.replace(at, left);
     const after = left === undefined ? this.ranges.remove(root, range) : root;
     return after < 0 ? undefined : after;
+  }
+}
+
+/** The keys of rows that are looked up together. */
+class RowKeys {
+  private readonly columns: readonly AnyColumn[];
+  private readonly keys: Key[] = [];
+
+  constructor(columns: readonly AnyColumn[]) {
+    this.columns = columns;
+  }
+
+  lookUp(rows: readonly Tuple[], count: number, map: KeyMap<unknown>): void {
+    const { columns, keys } = this;
+    for (let i = 0; i < count; i++) (keys[i] ??= new Key(columns)).ofRow(rows[i]!);
+    if (count > 1) map.fetch(keys, count);
+  }
+
+  at(place: number): Key {
+    return this.keys[place]!;
   }
 }
 

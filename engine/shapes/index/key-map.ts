@@ -20,27 +20,33 @@ export class KeyMap<V> {
   /** How many bits the keys of each table have in common. */
   private readonly bits = new Map([[this.tables[0]!, 0]]);
   private count = 0;
+  /** Of no use, but that it was fetched. */
+  fetched = 0;
 
   get size(): number {
     return this.count;
   }
 
   get(key: Words): V | undefined {
-    const hash = hashOf(key);
-    return this.table(hash).get(key, hash);
+    return this.table(key.hash).get(key);
+  }
+
+  /** What `get` of these keys waits for is memory: here they wait together. */
+  fetch(keys: readonly Words[], count: number): void {
+    let said = 0;
+    for (let i = 0; i < count; i++) said += this.table(keys[i]!.hash).fetch(keys[i]!);
+    this.fetched = said;
   }
 
   set(key: Words, value: V): void {
-    const hash = hashOf(key);
-    const table = this.table(hash);
-    if (!table.set(key, hash, value)) return;
+    const table = this.table(key.hash);
+    if (!table.set(key, value)) return;
     this.count++;
-    if (table.isCrowded) this.makeRoom(table, hash);
+    if (table.isCrowded) this.makeRoom(table, key.hash);
   }
 
   delete(key: Words): void {
-    const hash = hashOf(key);
-    if (this.table(hash).delete(key, hash)) this.count--;
+    if (this.table(key.hash).delete(key)) this.count--;
   }
 
   private table(hash: number): KeyTable<V> {
@@ -70,7 +76,7 @@ const first = randomInt(2 ** 31) * 2 + 1;
 const second = randomInt(2 ** 31) * 2 + 1;
 
 /** Never the only test: where hashes are equal, the keys are compared. Never 0. */
-function hashOf({ words, count }: Words): number {
+export function hashOf(words: Int32Array, count: number): number {
   let hash = seed | 0;
   for (let i = 0; i < count; i++) {
     hash = Math.imul(hash ^ words[i]!, first);

@@ -8,6 +8,8 @@
 export interface Words {
   readonly words: Int32Array;
   readonly count: number;
+  /** Of these words; never 0. */
+  readonly hash: number;
 }
 
 // Of each slot: the key's hash, 0 where the slot is empty, and the key with zeros behind it; or, of a longer key, `isElsewhere`,
@@ -42,23 +44,29 @@ export class KeyTable<V> {
     return this.count * 3 > this.slotCount * 2;
   }
 
-  get(key: Words, hash: number): V | undefined {
-    return this.values[this.find(key, hash)];
+  get(key: Words): V | undefined {
+    return this.values[this.find(key)];
+  }
+
+  /** Has memory fetched that `get` will look at. Says something about it, as what nobody wants to know is not fetched. */
+  fetch({ hash }: Words): number {
+    const slot = hash & this.mask;
+    return this.slots[slot * slotSize]! + (this.values[slot] === undefined ? 0 : 1);
   }
 
   /** Whether the key is new. */
-  set(key: Words, hash: number, value: V): boolean {
-    const slot = this.find(key, hash);
+  set(key: Words, value: V): boolean {
+    const slot = this.find(key);
     this.values[slot] = value;
     if (this.slots[slot * slotSize] !== 0) return false;
-    this.write(slot * slotSize, hash, key);
+    this.write(slot * slotSize, key);
     this.count++;
     return true;
   }
 
   /** Whether it was there. */
-  delete(key: Words, hash: number): boolean {
-    const slot = this.find(key, hash);
+  delete(key: Words): boolean {
+    const slot = this.find(key);
     const at = slot * slotSize;
     if (this.slots[at] === 0) return false;
     if (this.slots[at + 1] === isElsewhere) this.longLost += this.slots[at + 3]!;
@@ -87,8 +95,9 @@ export class KeyTable<V> {
   }
 
   /** The key's slot, or the empty one where it would go. There is always one. */
-  private find(key: Words, hash: number): number {
+  private find(key: Words): number {
     const { slots, mask } = this;
+    const { hash } = key;
     let slot = hash & mask;
     for (;;) {
       const at = slot * slotSize;
@@ -114,7 +123,7 @@ export class KeyTable<V> {
     return true;
   }
 
-  private write(at: number, hash: number, { words, count }: Words): void {
+  private write(at: number, { words, count, hash }: Words): void {
     const { slots } = this;
     slots[at] = hash;
     if (count <= shortMax) for (let i = 0; i < shortMax; i++) slots[at + 1 + i] = i < count ? words[i]! : 0;

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { NULL_VALUE, TEXT_VALUE, type Tuple } from "../../changes/tuple.ts";
 import { type AnyColumn, isReadable, type ReadColumn } from "../where/column.ts";
 import type { Point } from "./cover.ts";
+import { hashOf } from "./key-map.ts";
 import type { Words } from "./key-table.ts";
 
 /** Until the zero behind it, which no text of Postgres contains. */
@@ -16,6 +17,7 @@ const UUID = 3;
 
 export class Key implements Words {
   words = new Int32Array(16);
+  hash = 0;
   private bytes = new Uint8Array(this.words.buffer);
   private length = 0;
   private readonly columns: readonly (AnyColumn | ReadColumn)[];
@@ -76,6 +78,7 @@ export class Key implements Words {
   /** The last word's rest is zeros. */
   private finished(): this {
     for (let at = this.length; (at & 3) !== 0; at++) this.bytes[at] = 0;
+    this.hash = hashOf(this.words, this.count);
     return this;
   }
 
