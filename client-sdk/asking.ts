@@ -2,23 +2,20 @@
 import type { ClientMessage } from "../engine/protocol.ts";
 import type { Lane } from "./lane.ts";
 
-type Subscribe = Extract<ClientMessage, { kind: "subscribe" }>;
-type Listen = Extract<ClientMessage, { kind: "listen" }>;
+type Asking = Extract<ClientMessage, { kind: "subscribe" | "listen" }>;
 
-export function asking(lane: Lane): Subscribe | Listen {
-  const { id, subscriber } = lane;
+export function asking({ id, subscriber, told, part }: Lane): Asking {
   const messages = subscriber.messages?.();
   if (messages) return { kind: "listen", id, messages };
-  const { request, changes } = subscriber;
-  return { kind: "subscribe", id, shape: request, ...(changes ? { changes: true } : {}), ...had(lane) };
-}
-
-function had({ told, part, subscriber }: Lane): Pick<Subscribe, "after" | "load" | "shown"> {
-  const { access } = subscriber.member;
+  const { request, changes, member } = subscriber;
+  // As JSON it has what is not undefined. `shown`: whose the rows are that it shows.
   return {
-    ...(told ? { after: told } : {}),
-    ...(part ? { load: { ...part } } : {}),
-    // Whose the rows are that it shows.
-    ...(access === undefined ? {} : { shown: access }),
+    kind: "subscribe",
+    id,
+    shape: request,
+    changes: changes || undefined,
+    after: told,
+    load: part,
+    shown: member.access,
   };
 }

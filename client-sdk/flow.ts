@@ -100,11 +100,10 @@ export class Flow {
    */
   start(): void {
     if (!this.isOpening || !this.hooks.meetings.isEmpty) this.listen();
-    else
-      this.replica.promise.then(nextTask).then(
-        () => this.listen(),
-        () => {},
-      );
+    this.replica.promise.then(nextTask).then(
+      () => this.listen(),
+      () => {},
+    );
   }
 
   /** Somebody wants what needs no replica, or there is one. */
@@ -203,13 +202,13 @@ export class Flow {
   }
 
   private restore(replica: Replica): void {
-    const isElsewhere = replica.reached !== zeroLsn;
-    if (this.isOpening && isElsewhere) this.connection.move();
+    if (replica.reached !== zeroLsn) this.connection.move();
+    const wasOpening = this.isOpening;
     this.isOpening = false;
     this.epoch ??= replica.epoch;
     this.lanes.restore(replica);
     if (this.isPurgeDue) this.lanes.purge();
-    if (!isElsewhere && this.lanes.isOnline) this.hooks.awaits.askAgain();
+    if (wasOpening && this.lanes.isOnline) this.hooks.awaits.askAgain();
     this.hooks.changed();
   }
 
@@ -253,8 +252,8 @@ export class Flow {
   }
 
   private createLanes(): Lanes {
-    const options = { replica: this.replica.promise, hasPosition: this.isOpening };
-    return new Lanes(options, {
+    return new Lanes(this.replica.promise, {
+      isOpening: () => this.isOpening,
       listens: () => this.listen(),
       send: (message) => this.connection.send(message),
       breach: (error) => this.breach(error),

@@ -37,6 +37,8 @@ import type { EpochKeeps } from "./work.ts";
 
 export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited" | "told"> {
   send(message: ClientMessage): void;
+  /** A replica that may have a position of its own: until it is open shapes are not asked for, and the connection is there for the others. */
+  isOpening(): boolean;
   /** Somebody wants what needs no replica. */
   listens(): void;
   /** What is shown, and where nobody wants rows, told. */
@@ -57,12 +59,6 @@ export interface LaneCounts {
   readonly refetches: number;
 }
 
-interface LanesOptions {
-  readonly replica: Promise<Replica>;
-  /** It may have a position of its own. Until it is open, shapes are not asked for, and the connection is there for the others. */
-  readonly hasPosition: boolean;
-}
-
 /** Errors after which a client must not go on showing the rows it has. */
 const revoking = new Set(["forbidden", "unauthenticated", "token_expired", "unknown_table", "unknown_column"]);
 
@@ -77,7 +73,6 @@ export class Lanes {
   private nextId = 1;
   isOnline = false;
   private replica: Replica | undefined;
-  private isOpening: boolean;
   private readonly incoming: Incoming;
   private epoch: string | undefined;
   /** Up to where everything was told before anybody wanted rows. */
@@ -86,10 +81,9 @@ export class Lanes {
   private target = zeroLsn;
   private readonly withdrawals: Withdrawals;
 
-  constructor({ replica, hasPosition }: LanesOptions, hooks: LanesHooks) {
+  constructor(replica: Promise<Replica>, hooks: LanesHooks) {
     this.hooks = hooks;
-    this.isOpening = hasPosition;
-    this.backlog = new Backlog(replica, hasPosition, {
+    this.backlog = new Backlog(replica, hooks.isOpening(), {
       breach: (error) => this.breach(error),
       applied: (changed) => this.applied(changed),
       audited: (lane, matches) => this.audited(lane, matches),
@@ -124,14 +118,17 @@ export class Lanes {
 
   /** Somebody wants rows: what comes for a replica is kept for it. */
   want(): void {
-    if (!this.isOpening) this.backlog.want();
+    if (!this.hooks.isOpening()) this.backlog.want();
   }
 
   /** The replica is open, with what an earlier process left. If it has a position, there is no connection, and the next one goes on from there. */
   restore(replica: Replica): void {
     this.replica = replica;
-    this.isOpening = false;
-    if (replica.reached === zeroLsn) return this.beginHere();
+    if (replica.reached === zeroLsn) {
+      this.backlog.want();
+      if (this.isOnline) this.askForNew();
+      return;
+    }
     this.backlog.wantElsewhere();
     for (const lane of this.lanes.values()) this.takeAlong(lane);
     this.epoch = replica.epoch;
@@ -143,30 +140,18 @@ export class Lanes {
     this.subscribers.add(subscriber);
     if (this.replica) this.claim(subscriber, this.replica);
     if (subscriber.changes) this.hooks.listens();
-    if (this.isOnline && this.mayAsk(subscriber)) this.ask(subscriber);
-  }
-
-  private mayAsk({ changes }: Subscriber): boolean {
-    return changes || !this.isOpening;
-  }
-
-  private beginHere(): void {
-    this.backlog.want();
-    if (this.isOnline) this.askForNew();
+    if (this.isOnline) this.ask(subscriber);
   }
 
   /** To a connection that goes on from elsewhere: what it was told stays told, and what follows that is asked for. */
   private takeAlong(lane: Lane): void {
     const { stage, identity, subscriber } = lane;
-    if (stage === "held" && !subscriber.messages && this.epoch !== undefined && identity !== undefined) {
-      this.discard(lane);
-      lane.told = { identity, epoch: this.epoch, position: formatLsn(this.incoming.position) };
-      lane.stage = "interrupted";
-    } else if (!lane.told) {
-      // Messages know by themselves.
-      this.end(lane);
-      this.lanes.delete(subscriber);
-    }
+    // Messages know by themselves.
+    const isTold = stage === "held" && !subscriber.messages;
+    this.end(lane);
+    if (!isTold) return void this.lanes.delete(subscriber);
+    lane.told = { identity: identity!, epoch: this.epoch!, position: formatLsn(this.incoming.position) };
+    lane.stage = "interrupted";
   }
 
   /** Nothing that has come is applied any more. */
@@ -262,8 +247,11 @@ export class Lanes {
     this.incoming.unstage();
     for (const lane of this.lanes.values()) {
       if (lane.stage === "joined" || lane.stage === "resuming") lane.stage = "held";
-      else if (lane.part || lane.told) this.interrupt(lane);
-      else if (lane.stage !== "held") this.end(lane);
+      else if (lane.part || lane.told) {
+        // Changes between those that were told and the join come again.
+        this.incoming.forget(lane);
+        lane.stage = "interrupted";
+      } else if (lane.stage !== "held") this.end(lane);
       if (lane.stage === "over") this.lanes.delete(lane.subscriber);
     }
     this.byId = new Map();
@@ -316,18 +304,13 @@ export class Lanes {
     this.backlog.push({ kind: "epoch", epoch, keeps });
   }
 
-  /** What came of changes between those that were told and the join comes again. */
-  private interrupt(lane: Lane): void {
-    if (lane.told) this.incoming.forget(lane);
-    lane.stage = "interrupted";
-  }
-
   private askForNew(): void {
-    for (const subscriber of this.subscribers)
-      if (!this.lanes.has(subscriber) && this.mayAsk(subscriber)) this.ask(subscriber);
+    for (const subscriber of this.subscribers) if (!this.lanes.has(subscriber)) this.ask(subscriber);
   }
 
+  /** In its turn: see `restore`. */
   private ask(subscriber: Subscriber): void {
+    if (!subscriber.changes && this.hooks.isOpening()) return;
     const lane = this.open(newLane(subscriber));
     subscriber.loading();
     this.say(lane, asking(lane));

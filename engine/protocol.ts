@@ -125,11 +125,11 @@ export type ClientMessage =
       readonly kind: "subscribe";
       readonly id: number;
       readonly shape: ShapeRequest;
-      readonly changes?: boolean;
+      readonly changes?: boolean | undefined;
       readonly identity?: string;
-      readonly load?: LoadPart;
-      readonly shown?: string;
-      readonly after?: Told;
+      readonly load?: LoadPart | undefined;
+      readonly shown?: string | undefined;
+      readonly after?: Told | undefined;
     }
   /** A subscription to messages; ids are those of `subscribe`. Answered by `listening`, or by `resumed` with an `identity`. */
   | { readonly kind: "listen"; readonly id: number; readonly messages: MessagesRequest; readonly identity?: string }
