@@ -21,6 +21,8 @@ export class Owner {
   private next: string | undefined;
   /** Asked for before the first connection, which needs not ask again. */
   private asked: { readonly token: string | undefined } | undefined;
+  /** A connection that came first has asked for it. */
+  private asking: { readonly source: Token; readonly token: string | Promise<string> } | undefined;
   private source: Token | undefined;
 
   /** `changed`: from now on the replica is that one's, or nobody's. */
@@ -34,10 +36,12 @@ export class Owner {
   async find(): Promise<string> {
     if (typeof this.source !== "function" || this.options.subject !== undefined)
       return (this.owner = this.ownerBy(typeof this.source === "string" ? this.source : undefined));
-    const { source } = this;
-    const token = await source();
+    const { source, asking } = this;
+    this.asking = undefined;
+    const isOurs = asking?.source !== source;
+    const token = await (isOurs ? source() : asking.token);
     if (this.source !== source) return this.find();
-    this.asked = { token };
+    if (isOurs) this.asked = { token };
     return (this.owner = this.ownerBy(token));
   }
 
@@ -46,12 +50,13 @@ export class Owner {
   watch(token: Token | undefined): Token | undefined;
   watch(token: Token | undefined): Token | undefined {
     this.source = token;
+    this.asked = undefined;
     if (typeof token === "string") this.saw(token);
     if (typeof token !== "function") return token;
     return async () => {
       const { asked } = this;
       this.asked = undefined;
-      const given = asked && this.source === token ? asked.token : await token();
+      const given = asked && this.source === token ? asked.token : await this.ask(token);
       if (this.source === token) this.saw(given);
       // Where there is none there is none.
       return given as string;
@@ -64,6 +69,12 @@ export class Owner {
     this.owner = this.next;
     this.next = undefined;
     this.changed(this.owner);
+  }
+
+  private ask(source: () => string | Promise<string>): string | Promise<string> {
+    const token = source();
+    if (this.owner === undefined) this.asking = { source, token };
+    return token;
   }
 
   private saw(token: string | undefined): void {

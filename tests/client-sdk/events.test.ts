@@ -316,7 +316,10 @@ test("what a channel was told before its replica was open stays told, however of
 test("where nothing was stored the one connection stays, and rows begin where it is", async (t) => {
   const opening = await gate(t);
   const peer = await Peer.start(t);
-  const client = connect(t, peer, { replica: await directory(t), shapes: { orders: { table: "orders" } } });
+  let asked = 0;
+  const token = (): string => `token ${++asked}`;
+  const replica = await directory(t);
+  const client = connect(t, peer, { replica, token, shapes: { orders: { table: "orders" } } });
   const { ready, seen } = watch(client);
   const server = await peer.greeted();
   const channel = await served(server, 16n);
@@ -340,7 +343,9 @@ test("where nothing was stored the one connection stays, and rows begin where it
     [1, 2],
   );
   assert.deepEqual(await client.query("SELECT id FROM orders ORDER BY id"), [{ id: 1 }, { id: 2 }]);
-  assert.equal(client.inspect().connections, 1);
+  assert.deepEqual([client.inspect().connections, asked], [1, 1]);
+  client.setToken(() => "another");
+  assert.equal((await server.message("authenticate")).token, "another");
 });
 
 test("a server that says no while a replica is being opened: its rows leave as soon as it is open", async (t) => {

@@ -191,6 +191,25 @@ test("the one tab that waits to be the next has PGlite compiled, and takes over 
   await until(async () => (await compiled(last)).length === 1);
 });
 
+test("messages come before the worker has its Postgres, and each once though rows go on from a position of their own", async (t) => {
+  const tabs = new Tabs(t, "opfs-ahp");
+  const before = await tabs.open();
+  await tabs.write("stored");
+  await tabs.close(before);
+  const page = await tabs.open({ observed: "held" });
+  const heard = (): Promise<readonly unknown[]> => page.evaluate(() => (globalThis as unknown as PageGlobals).heard);
+  await until(async () => (await clients()) === 1);
+  for (let n = 1; (await heard()).length === 0; n++)
+    await world.transaction(`SELECT walcast.publish('news', to_jsonb('early ${n}'::text))`);
+  assert.deepEqual(await shown(page), []);
+  await page.workers()[0]!.evaluate(() => (globalThis as unknown as { release(): void }).release());
+  await tabs.write("late");
+  await until(async () => (await heard()).at(-1) === "late");
+  const found = await heard();
+  assert.match(found.join(), /^(early \d+,)+late$/);
+  assert.deepEqual(found, [...new Set(found)]);
+});
+
 test("a tab that is frozen gives the replica away, or is robbed of it and never writes to it again", async (t) => {
   const tabs = new Tabs(t, "idb");
   const first = await tabs.open();

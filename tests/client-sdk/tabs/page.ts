@@ -25,5 +25,5 @@ async function statusIs(status: string): Promise<void> {
 }
 
 function observedWorker(): Worker {
-  return new Worker(new URL("./observed-worker.ts", import.meta.url), { type: "module" });
+  return new Worker(new URL("./observed-worker.ts", import.meta.url), { type: "module", name: query.get("observed")! });
 }
