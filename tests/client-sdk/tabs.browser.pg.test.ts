@@ -241,6 +241,33 @@ test("a tab that is frozen gives the replica away, or is robbed of it and never 
   await tabs.write("given");
 });
 
+test("a frozen tab's files stay with it: who has robbed it hears messages meanwhile, and has its rows when it thaws", async (t) => {
+  const tabs = new Tabs(t, "opfs-ahp");
+  const first = await tabs.open();
+  const second = await tabs.open();
+  await tabs.write("first");
+  const frozen = await processOf(first);
+  assert.notEqual(frozen, await processOf(second));
+  const ended = first.workers()[0]!.waitForEvent("close");
+  const thaw = stop(frozen);
+  t.after(thaw);
+  await until(() => isHosting(second));
+  const state = (): Promise<{ heard: unknown; shown: unknown; status: string }> =>
+    second.evaluate(() => {
+      const { client, heard, shown } = globalThis as unknown as PageGlobals;
+      return { heard: heard.at(-1), shown: shown.at(-1), status: client.status };
+    });
+  await until(async () => {
+    await world.transaction("SELECT walcast.publish('news', to_jsonb('meanwhile'::text))");
+    return (await state()).heard === "meanwhile";
+  });
+  assert.deepEqual(await state(), { heard: "meanwhile", shown: "first,first", status: "connecting" });
+  thaw();
+  await ended;
+  await tabs.write("thawed");
+  assert.deepEqual([await isHosting(first), await isHosting(second)], [false, true]);
+});
+
 test("a worker that ends by itself is replaced, and nothing that was asked hangs", async (t) => {
   const tabs = new Tabs(t, "opfs-ahp");
   const only = await tabs.open();
