@@ -13,6 +13,10 @@ export class Tokens {
   start = 0;
   end = 0;
   private readonly text: string;
+  /** Of the signs that were looked through last: the end, the end of what is neither + nor -, and of what lets an operator end in them. */
+  private signsEnd = 0;
+  private plainEnd = 0;
+  private spelledEnd = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -51,7 +55,25 @@ export class Tokens {
     if (isWordStart(code)) return this.readWord(at, code, next);
     if (isDigit(code) || (code === POINT && isDigit(next))) return this.is("number", afterNumber(text, at));
     if (code === DOLLAR) return this.readDollar(at, next);
-    return this.is("operator", isOperator(code) ? afterOperator(text, at) : afterSign(at, code, next));
+    return this.is("operator", isOperator(code) ? this.afterOperator(at) : afterSign(at, code, next));
+  }
+
+  /** Ends where a comment begins, and, so that `=-1` is two, not in + or -, unless it has a sign that SQL itself does not use. */
+  private afterOperator(start: number): number {
+    if (start >= this.signsEnd) this.lookThroughSigns(start);
+    return start < this.spelledEnd ? this.signsEnd : Math.max(start + 1, this.plainEnd);
+  }
+
+  /** Once, however many operators they are. */
+  private lookThroughSigns(start: number): void {
+    const { text } = this;
+    let end = start;
+    for (; isOperator(text.charCodeAt(end)) && !isComment(text, end); end++) {
+      const code = text.charCodeAt(end);
+      if (!isPlusOrMinus(code)) this.plainEnd = end + 1;
+      if (has(code, spelled)) this.spelledEnd = end + 1;
+    }
+    this.signsEnd = end;
   }
 
   private is(kind: TokenKind, end: number): number {
@@ -216,17 +238,6 @@ function afterAll(text: string, start: number, isPart: (code: number) => boolean
 function afterSign(at: number, code: number, next: number): number {
   const isDouble = (code === COLON && (next === COLON || next === EQUALS)) || (code === POINT && next === POINT);
   return at + (isDouble ? 2 : 1);
-}
-
-/** Ends where a comment begins, and, so that `=-1` is two, not in + or -, unless it has a sign that SQL itself does not use. */
-function afterOperator(text: string, start: number): number {
-  let end = start;
-  let isSpelled = false;
-  for (; isOperator(text.charCodeAt(end)) && !isComment(text, end); end++)
-    isSpelled ||= has(text.charCodeAt(end), spelled);
-  const shortest = isSpelled ? end : start + 1;
-  while (end > shortest && isPlusOrMinus(text.charCodeAt(end - 1))) end--;
-  return end;
 }
 
 function isComment(text: string, at: number): boolean {
