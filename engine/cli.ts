@@ -4,11 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { doctor } from "./commands/doctor.ts";
+import type { CommandLine } from "./commands/command.ts";
 import { explain } from "./explain.ts";
-import { migrateCommand } from "./commands/migrate.ts";
-import { dev, start } from "./commands/start.ts";
-import { types } from "./commands/types.ts";
 import type { TextKey } from "./config.ts";
 import { WalcastError } from "./errors.ts";
 
@@ -38,8 +35,14 @@ Flags win over WALCAST_DATABASE_URL, WALCAST_PORT and so on, which win over the 
 /** For what keeps the process alive although its command is over. */
 const lingerMs = 500;
 
-/** Each gives the code to exit with, and rejects with what `explain` puts into one sentence. */
-const commands = { start, dev, doctor, migrate: migrateCommand, types } as const;
+/** Each gives the code to exit with, and rejects with what `explain` puts into one sentence. Loaded when it is asked for: the engine is large. */
+const commands = {
+  start: async (line: CommandLine) => (await import("./commands/start.ts")).start(line),
+  dev: async (line: CommandLine) => (await import("./commands/start.ts")).dev(line),
+  doctor: async (line: CommandLine) => (await import("./commands/doctor.ts")).doctor(line),
+  migrate: async (line: CommandLine) => (await import("./commands/migrate.ts")).migrateCommand(line),
+  types: async (line: CommandLine) => (await import("./commands/types.ts")).types(line),
+} as const;
 
 const options = {
   config: { type: "string" },
@@ -66,8 +69,8 @@ async function main(argv: string[]): Promise<number> {
   if (values.version) return print(`${version()}\n`);
   if (values.help || positionals.length === 0) return print(help);
   const command = commandOf(positionals);
-  if (values["drop-slot"] && command !== doctor) throw usage("--drop-slot belongs to walcast doctor");
-  if (values.out !== undefined && command !== types) throw usage("--out belongs to walcast types");
+  if (values["drop-slot"] && command !== commands.doctor) throw usage("--drop-slot belongs to walcast doctor");
+  if (values.out !== undefined && command !== commands.types) throw usage("--out belongs to walcast types");
   const {
     config,
     "data-dir": dataDir,

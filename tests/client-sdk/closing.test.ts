@@ -12,9 +12,6 @@ import { all, sharedReplica, synced } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
 
-/** What comes and goes. More live queries than statements that are kept. */
-const many = thorough(1_000, 300);
-
 test("a closed client leaves no socket, no timer and nothing else that keeps a process alive", async (t) => {
   const peer = await Peer.start(t);
   const before = process.getActiveResourcesInfo().sort();
@@ -101,11 +98,14 @@ test("where the replica cannot be opened, every promise says so, and so does the
   assert.equal(client.status, "offline");
 });
 
-test(`${many} shapes, channels and live queries that come and go leave nothing behind`, async (t) => {
+/** More live queries than statements are kept. */
+const manyShapes = thorough(1_000, 300);
+
+test(`${manyShapes} shapes, channels and live queries that come and go leave nothing behind`, async (t) => {
   const { client, server, shape } = await synced(t);
   const before = await left(client);
   const answering = answer(server);
-  for (let i = 0; i < many; i++) {
+  for (let i = 0; i < manyShapes; i++) {
     const one = client.sync({ table: "orders", where: "id = $1", params: [i] });
     const channel = client.channel("orders").subscribe();
     const live = client.live(`SELECT ${i % 300} AS n, * FROM orders`);
@@ -138,7 +138,9 @@ function answer(server: PeerConnection): { stop(): void } {
   return { stop: () => void server.socket.off("message", onMessage) };
 }
 
-test(`${many} clients leave no socket, no timer, nothing on their replica, and no memory`, async (t) => {
+const manyClients = thorough(1_000, 150);
+
+test(`${manyClients} clients leave no socket, no timer, nothing on their replica, and no memory`, async (t) => {
   const peer = await Peer.start(t);
   const replica = await emptied(sharedReplica());
   await replica.query("SELECT 1");
@@ -155,12 +157,12 @@ test(`${many} clients leave no socket, no timer, nothing on their replica, and n
   };
   await one(true);
   const before = process.getActiveResourcesInfo().sort();
-  for (let i = 1; i < many; i++) await one(i % 10 === 0);
+  for (let i = 1; i < manyClients; i++) await one(i % 10 === 0);
   assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
   assert.equal(peer.openCount, 0);
   assert.deepEqual((await replica.query("SELECT count(*)::int FROM pg_prepared_statements")).rows, [{ count: 0 }]);
   // The last one may still stand on the stack.
-  await collected.count(many - 1);
+  await collected.count(manyClients - 1);
 });
 
 /** Something of everything. */

@@ -9,6 +9,7 @@ import { launchWithProfile } from "../support/browser.ts";
 import { type Example, examplesOf, scriptOf } from "../support/examples.ts";
 import { processOf, stop } from "../support/renderer.ts";
 import { servePage } from "../support/page.ts";
+import { thorough } from "../support/thorough.ts";
 import { until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
 
@@ -96,7 +97,7 @@ function isHosting(page: Page): Promise<boolean> {
   return page.evaluate(() => (globalThis as unknown as PageGlobals).client.meeting.isHosting);
 }
 
-const steps = 8;
+const steps = thorough(8, 5);
 
 /** Who has opened the store last. */
 function fenceOf(page: Page, replica: string): Promise<string> {
