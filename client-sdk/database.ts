@@ -47,6 +47,13 @@ const settings = {
   default_transaction_read_only: "on",
 };
 
+/**
+ * Of the transaction that it begins. What comes up to a Sync is one transaction by itself, which is over with it, or undone where something
+ * fails: a tenth less work than with BEGIN and COMMIT, which are statements too.
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+ */
+const readWrite = "SET transaction_read_only = off";
+
 const genericPlans: Run = { sql: "SET plan_cache_mode = force_generic_plan", values: [] };
 const ownPlans: Run = { sql: "RESET plan_cache_mode", values: [] };
 
@@ -405,19 +412,16 @@ export class Database {
     // Preparing is a round trip of its own, and may let go of a statement that was prepared before: so all of it comes before the
     // first run, and what may fail before what must not.
     const statements = this.prepareAll(next);
-    const begin = this.prepare("BEGIN READ WRITE");
-    const commit = this.prepare("COMMIT");
+    const begin = this.prepare(readWrite);
     const names = runs.map(({ sql }) => this.prepare(sql).name);
     this.messages.run(begin.name, []);
     runs.forEach(({ values }, i) => this.messages.run(names[i]!, values));
-    this.messages.run(commit.name, []).sync();
+    this.messages.sync();
     if (statements) this.runEach(statements, next).sync();
     const bytes = this.exec(this.messages);
     const end = endOfFirst(bytes);
     const error = findError(bytes.subarray(0, end));
     if (!error) return statements && this.noteLookedUp(next, statements, bytes.subarray(end));
-    // Everything up to the Sync was skipped, the COMMIT too.
-    this.exec(this.messages.query("ROLLBACK"));
     throw failed("replica_failed", "apply a transaction", error);
   }
 

@@ -251,6 +251,17 @@ test("a transaction that cannot be applied leaves rows and position as they were
   ]);
 });
 
+test("nobody but a transaction writes, after one that was applied and one that was not", () => {
+  const replica = new Subject();
+  replica.load(1, items, [["1", "a"]]);
+  const write = (): void => database.script("DELETE FROM items");
+  replica.change(1, [inserted("2", "b")]);
+  assert.throws(write, /read-only transaction/);
+  assert.throws(() => replica.change(1, [inserted("no number", "c")]), { code: "replica_failed" });
+  assert.throws(write, /read-only transaction/);
+  assert.equal(contents().length, 2);
+});
+
 test("a table of the application's own in a given PGlite is left alone", () => {
   const replica = new Subject();
   database.transaction(() => database.script("CREATE TABLE own (id int); INSERT INTO own VALUES (7)"));
