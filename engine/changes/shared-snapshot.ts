@@ -20,7 +20,10 @@ export interface Taken {
   /** Which transactions the rows contain. */
   readonly token: PgSnapshot;
   readonly estimatedRows: number;
-  /** Resolves when the stream has passed a barrier that was committed after the snapshot was taken. */
+  /**
+   * Resolves when the stream has passed a barrier that was committed after the snapshot was taken. Until then rows may have come
+   * from a commit that is not on Postgres' disk: a crash undoes it, and gives its xid to another transaction.
+   */
   readonly barrier: Promise<Lsn>;
 }
 
@@ -72,6 +75,7 @@ export class SharedSnapshot implements Wanted {
   succeed(taken: Taken): void {
     this.token = taken.token;
     this.isOutdated ||= this.doubts.some((xid) => !sees(taken.token, xid));
+    taken.barrier.catch(() => (this.isOutdated = true));
     this.outcome.resolve(taken);
   }
 

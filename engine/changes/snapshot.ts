@@ -85,7 +85,7 @@ export class Snapshots {
     try {
       const taken = await shared.taken;
       // What was committed before somebody asks is there when it joins.
-      const barrier = mayMiss ? this.barriers.passed() : taken.barrier;
+      const barrier = mayMiss ? both(taken.barrier, this.barriers.passed()) : taken.barrier;
       barrier.catch(() => {}); // Whoever waits for it gets the error too.
       const release: Snapshot["release"] = ({ mayReturn }) => this.release(shared, mayReturn);
       return { ...taken, barrier, id: shared.id, spool: shared.spool, pin: shared.pin, release };
@@ -221,4 +221,9 @@ export class Snapshots {
   commitBarrier(): Promise<Lsn> {
     return this.barriers.passed();
   }
+}
+
+/** The second one, once both have streamed by. */
+async function both(first: Promise<Lsn>, second: Promise<Lsn>): Promise<Lsn> {
+  return (await Promise.all([first, second]))[1];
 }

@@ -4,9 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { describeTable } from "../../engine/changes/catalog.ts";
 import { openPool } from "../../engine/changes/connection.ts";
 import { snapshotApplication } from "../../engine/changes/give-way.ts";
 import { withoutTimeouts } from "../../engine/changes/reading.ts";
+import { Snapshots } from "../../engine/changes/snapshot.ts";
+import { resolveShape } from "../../engine/shapes/shape.ts";
+import { openLog } from "../log/support.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { rowsOf } from "../sockets/raw-client.ts";
 import { type Running, running } from "../sockets/running.ts";
@@ -335,6 +339,50 @@ describe("rows that were read before", () => {
     await streamed(xid);
     assert.equal((await shown("busy")).size, 3);
     assert.equal(await readings(), before + 1);
+  });
+
+  test("serve nobody where the barrier after them did not come: Postgres may have crashed, and lost what they contain", async (t) => {
+    await keptTable("unproven");
+    const { db, dataDir } = server;
+    const oid = await db.query("select 'unproven'::regclass::oid::int8::float8 as oid");
+    const shape = resolveShape(
+      { table: "unproven" },
+      (await describeTable(db.pool, oid.rows[0].oid))!,
+      true,
+      undefined,
+      false,
+    );
+    const { log } = await openLog(t);
+    const [pool, control] = [2, 1].map((connections) => openPool(db.url, "unproven", connections));
+    const stream = { slot: db.name, publication: "walcast" };
+    const options = {
+      pool: pool!,
+      control: control!,
+      log,
+      stream,
+      directory: dataDir,
+      pieceBytes: 1 << 16,
+      keptBytesMax: 1 << 20,
+    };
+    const snapshots = new Snapshots(options);
+    t.after(async () => {
+      snapshots.close();
+      await Promise.all([pool!.close(), control!.close()]);
+    });
+    const { rows } = await control!.query<{ pid: number }>("select pg_backend_pid() as pid");
+    process.kill(rows[0]!.pid, "SIGSTOP");
+    const [first, second] = [await snapshots.open(shape), await snapshots.open(shape)];
+    assert.equal(second.id, first.id);
+    assert.notEqual(await first.spool.piece(0), undefined);
+    control!.breakOff();
+    process.kill(rows[0]!.pid, "SIGCONT");
+    await assert.rejects(first.barrier);
+    await assert.rejects(second.barrier);
+    for (const one of [first, second]) one.release({ mayReturn: false });
+    assert.equal(snapshots.kept.size, 0);
+    const third = await snapshots.open(shape);
+    assert.notEqual(third.id, first.id);
+    third.release({ mayReturn: false });
   });
 
   test("wanted together are read in one transaction", async () => {

@@ -14,8 +14,10 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import type { Lsn } from "../../engine/protocol.ts";
 import { Random } from "../splice/random.ts";
 import { type TestCluster, testCluster, testDatabase } from "../support/postgres.ts";
+import { emptyReplica } from "../support/replica.ts";
 import { History } from "./history.ts";
 import { Judge, Violation } from "./judge.ts";
+import { inTransaction } from "./layout.ts";
 import { connectAsWalcastReads, Oracle } from "./oracle.ts";
 import { type Lie, Relay } from "./relay.ts";
 import { types } from "./columns.ts";
@@ -74,6 +76,50 @@ for (const lie of lies) {
     assert.deepEqual(watcher.takeRefetches(), []);
   });
 }
+
+test("a table changes where a client is killed: that its rows come again is no violation, though the client is not there yet", async (t) => {
+  const table = { ...ledger, name: "altered" };
+  const asked = { table: "public.altered" };
+  await createTable(db, table);
+  const replica = await emptyReplica();
+  t.after(() => replica.close());
+  const random = new Random(1);
+  const first = await Watcher.open({ name: "the first", url: engine.url, random, replica });
+  first.subscribe(table, asked);
+  await oracle.readToTheEnd();
+  await reached(first, history.lastChange([asked.table]));
+  const completeAt = first.position;
+  await first.client.close();
+  // It was told of the change, and killed before it got there.
+  await replica.exec("begin read write; update walcast.members set identity = null; commit");
+  const walsender = await db.query<{ pid: number }>(
+    "select pid from pg_stat_replication where application_name = 'walcast'",
+  );
+  process.kill(walsender.rows[0]!.pid, "SIGSTOP");
+  const columns = [ledger.columns[0]!, { ...column, name: "m" }];
+  await inTransaction(db, ["alter table altered rename n to m"], [], [{ ...table, columns }]);
+  await oracle.readToTheEnd();
+  const second = await Watcher.open({ name: "the second", url: engine.url, random, replica });
+  t.after(() => second.client.close());
+  second.claim(asked, completeAt);
+  while (
+    !(await second.client.pglite.query("select from pg_class where relkind = 'r' and relname like 'load %'")).rows
+      .length
+  )
+    await delay(5);
+  process.kill(walsender.rows[0]!.pid, "SIGCONT");
+  await reached(second, history.lastChange([asked.table]));
+  const refetches = second.takeRefetches();
+  assert.deepEqual(
+    refetches.map(({ from }) => from),
+    [completeAt],
+  );
+  await oracle.readToTheEnd();
+  const judge = new Judge(history);
+  judge.takeRefetches(refetches);
+  await judge.judge();
+  assert.equal(judge.pending, 0);
+});
 
 /** Each commit adds a row, and leaves its mark on the one that all share. Two are told wrongly where it takes two. */
 async function deceived(

@@ -10,7 +10,8 @@ export class Subscription {
   leaving = false;
   /** The rows that it shows are of one of these. */
   access: readonly Access[];
-  private readonly refetched: (from: Lsn) => void;
+  /** Where the client was when its rows stopped to be complete. */
+  private incompleteFrom: Lsn | undefined;
 
   /**
    * `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be.
@@ -27,9 +28,8 @@ export class Subscription {
     this.asked = asked;
     this.handle = handle;
     this.access = access;
-    this.refetched = refetched;
     handle.ready.catch(() => {});
-    this.countRefetches(position);
+    this.countRefetches(position, refetched);
     // What is described on a connection has been allowed on it.
     handle.on("progress", ({ rows }) => {
       if (rows === 0 && isWelcomed()) this.access = this.access.slice(-1);
@@ -41,12 +41,15 @@ export class Subscription {
     if (access !== this.access.at(-1)) this.access = [...this.access, access];
   }
 
-  /** The replica has its rows from an earlier life, up to here: they need not come. */
+  /**
+   * The replica has its rows from an earlier life, up to here: they need not come. Where they do, what made them come may be
+   * ahead of where the client is when they begin to: the engine asks Postgres what the table is, and streams it later.
+   */
   expectNoRows(completeAt: Lsn): void {
     const { handle } = this;
     // The description that precedes rows says that they come.
     const stop = handle.on("progress", () => {
-      this.refetched(completeAt);
+      this.incompleteFrom = completeAt;
       stop();
     });
     handle.on("status", (status) => {
@@ -60,13 +63,12 @@ export class Subscription {
     return { ...this.asked, access: unique(this.access), status, mayBeEmpty };
   }
 
-  private countRefetches(position: () => Lsn): void {
-    let from: Lsn | undefined;
+  private countRefetches(position: () => Lsn, refetched: (from: Lsn) => void): void {
     this.handle.on("status", (status) => {
-      if (status === "resyncing") from ??= position();
-      if (status !== "ready" || from === undefined) return;
-      this.refetched(from);
-      from = undefined;
+      if (status === "resyncing") this.incompleteFrom ??= position();
+      if (status !== "ready" || this.incompleteFrom === undefined) return;
+      refetched(this.incompleteFrom);
+      this.incompleteFrom = undefined;
     });
   }
 }

@@ -21,7 +21,7 @@ export interface WatcherOptions {
   readonly name: string;
   readonly url: string;
   readonly random: Random;
-  readonly replica?: string;
+  readonly replica?: PGlite | string;
   readonly taste?: Taste;
   /** By its first token. Default: all there is. */
   readonly access?: Access;
