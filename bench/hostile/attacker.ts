@@ -6,6 +6,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { frameKinds } from "../../engine/protocol.ts";
 import { RawSocket } from "../catch-up/raw-socket.ts";
 import { say, told, whenDismissed } from "../processes.ts";
 
@@ -98,7 +99,10 @@ async function greeted(): Promise<RawSocket> {
 async function refusal(socket: RawSocket, message: unknown): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   socket.onText = (text) => (text.includes('"kind":"error"') ? resolve() : undefined);
-  socket.onBinary = () => reject(new Error(`served instead of refused: ${JSON.stringify(message)}`));
+  socket.onBinary = (_position, kind) => {
+    // Who waits long is told from time to time where everybody is.
+    if (kind !== frameKinds.position) reject(new Error(`served instead of refused: ${JSON.stringify(message)}`));
+  };
   socket.socket.once("close", () => resolve());
   socket.send(message);
   await promise;
