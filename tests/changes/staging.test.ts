@@ -84,11 +84,16 @@ test("a large one is read in parts of some hundred KiB, or one message, by any n
   assert.deepEqual(await readdir(directory), ["7"], "what was handed on is not ours to delete");
 });
 
-test("one that holds nothing but what was rolled back has no parts", async () => {
-  const { staging } = stage();
+test("one that holds nothing but what was rolled back is as nothing, however large, and its file is gone", async () => {
+  const { staging, directory } = stage();
   const body = staging.begin(7);
   fill(body, manySizes, [8]);
-  assert.deepEqual(await read(large(await body.finish(new Set([8]), 1_000))), []);
+  const part = await body.finish(new Set([8]), 1_000);
+  assert(!("parts" in part));
+  assert.deepEqual(split(part), []);
+  assert.deepEqual([staging.heldBytes, staging.pendingBytes], [0, 0]);
+  await staging.close();
+  assert.deepEqual(await readdir(directory), []);
 });
 
 test("the buffers of many that wait do not add up without a bound", async () => {
