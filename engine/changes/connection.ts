@@ -186,7 +186,7 @@ function connectionConfig(
   };
 }
 
-/** The connection broke or cannot be made: nothing is wrong with what was asked, and it may be asked again. */
+/** The connection broke or cannot be made, or no answer came in time: nothing is wrong with what was asked, and it may be asked again. */
 export function isPostgresAway(error: unknown): boolean {
   const { code = "", message = "" } = error as { code?: string; message?: string };
   return awayCodes.test(code) || awayMessages.test(message);
@@ -198,7 +198,7 @@ const awayCodes =
   /^(08...|57P0[1-35]|53300|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/;
 // pg has no code for these.
 const awayMessages =
-  /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect|timeout expired)/;
+  /^(Connection terminated|Client was closed|Client has encountered a connection error|timeout exceeded when trying to connect|timeout expired|Query read timeout)/;
 
 function asOptions(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)

@@ -17,6 +17,9 @@ import type { Feed } from "./feed.ts";
 import { type FrameCounters, sectionBytes } from "./frames.ts";
 import type { Lane } from "./lane.ts";
 
+/** A commit that waits for a synchronous standby is invisible for as long as that takes. Longer than this is not waited for where everything else of a client waits too. */
+const settleMs = 2_000;
+
 /** About what a table's description takes. */
 const descriptionBytes = 16 * 1024;
 
@@ -53,6 +56,8 @@ export class Hub {
   readonly audits: Audits;
   private readonly onTableChanged: (oid: number, xid?: bigint) => void;
   private readonly waiting = new Set<Waiting>();
+  /** Tables whose last change has been streamed, by oid, until queries are known to show it. */
+  private readonly changed = new Map<number, Change>();
 
   constructor(options: HubOptions) {
     this.live = new Registry(options.frameBytes);
@@ -92,6 +97,29 @@ export class Hub {
   /** The table's description may be out of date: whoever asks next shall get a new one. */
   forget(oid: number): void {
     this.onTableChanged(oid);
+  }
+
+  /**
+   * Resolves when whoever asks for the table next does not find it as it was before a change that was streamed, or when that takes
+   * long: a commit can be streamed before any query shows it.
+   */
+  async settled(oid: number): Promise<void> {
+    const change = this.changed.get(oid);
+    if (!change) return;
+    // One for all who come back at the same time.
+    await (change.settling ??= this.settle(oid, change));
+  }
+
+  private async settle(oid: number, change: Change): Promise<void> {
+    try {
+      const until = performance.now() + settleMs;
+      await this.snapshots.seeing(change.at, () => performance.now() > until);
+      if (this.changed.get(oid) === change) this.changed.delete(oid);
+      // As it was is how somebody may have found it meanwhile.
+      this.onTableChanged(oid);
+    } finally {
+      change.settling = undefined;
+    }
   }
 
   /** Shapes that cannot be continued as they are. */
@@ -178,9 +206,10 @@ export class Hub {
   }
 
   private forgetChanged(transactions: readonly Transaction[]): void {
-    for (const { schemaChanges, xid } of transactions)
+    for (const { schemaChanges, xid, commitEnd } of transactions)
       for (const { tableOid, cause } of schemaChanges) {
         if (cause !== undefined) this.noteUnknown(tableOid, cause);
+        this.changed.set(tableOid, { at: commitEnd });
         this.onTableChanged(tableOid, xid);
       }
   }
@@ -261,4 +290,9 @@ interface Waiting {
   readonly position: Lsn;
   readonly feed: Feed;
   readonly resolve: () => void;
+}
+
+interface Change {
+  readonly at: Lsn;
+  settling?: Promise<void> | undefined;
 }

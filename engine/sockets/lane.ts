@@ -137,11 +137,15 @@ export class Lane {
     }
   }
 
-  /** A client that is further than the stream here, from another engine, may know a form of the table that has not come by yet. */
+  /**
+   * A client that is further than the stream here, from another engine, may know a form of the table that has not come by yet; and
+   * any client one that came by before a query shows it.
+   */
   private async resolveFor(identity: string): Promise<Shape | MessageShape> {
     const shape = await this.resolve();
-    if (identity === shape.key || this.feed.reached <= this.hub.position) return shape;
+    if (identity === shape.key) return shape;
     await this.hub.arrived(this.feed);
+    await this.hub.settled(shape.table.oid);
     return this.resolve();
   }
 

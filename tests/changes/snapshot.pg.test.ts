@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { describeTable } from "../../engine/changes/catalog.ts";
-import { openPool } from "../../engine/changes/connection.ts";
+import { isPostgresAway, openPool } from "../../engine/changes/connection.ts";
 import { snapshotApplication } from "../../engine/changes/give-way.ts";
 import { withoutTimeouts } from "../../engine/changes/reading.ts";
 import { Snapshots } from "../../engine/changes/snapshot.ts";
@@ -165,6 +165,13 @@ test("no timeout that the database sets ends a reading", async (t) => {
   const pool = openPool(db.url, snapshotApplication, 1, { prepare: withoutTimeouts });
   t.after(() => pool.close());
   for (const name of names) assert.deepEqual((await pool.query(`show ${name}`)).rows, [{ [name]: "0" }]);
+});
+
+test("what Postgres has not answered for too long, as the table was locked, say, may be asked again", async (t) => {
+  const db = await testDatabase(t);
+  const pool = openPool(db.url, "slow", 1, { queryTimeoutMs: 20 });
+  t.after(() => pool.close());
+  await assert.rejects(pool.query("select pg_sleep(0.2)"), isPostgresAway);
 });
 
 const readingNow =

@@ -8,6 +8,7 @@ import { after, before, test } from "node:test";
 import type { Client } from "pg";
 import { RawClient, type RawShape } from "../support/raw-client.ts";
 import type { Releasing } from "../support/postgres.ts";
+import { type LeftOff, RawClient as SocketClient } from "../sockets/raw-client.ts";
 import { until } from "../support/until.ts";
 import type { Audience } from "./audience.ts";
 import { createTable, reserved } from "./bank.ts";
@@ -138,6 +139,37 @@ test("a column that comes in place is shown before SELECT does, without loading 
   await ready([late]);
   await load.after(50);
   assert.deepEqual([witness.vault.isReady, witness.vault.resyncs], [true, resyncs]);
+});
+
+test("who comes back with such a column goes on once SELECT shows it, without loading anything again", async (t) => {
+  await createTable(db, "widened");
+  const { url } = stage.engine;
+  const client = await SocketClient.greeted(url);
+  const before = await client.load(1, { table: "widened" });
+  const { left } = client;
+  const hold = await beginUndisturbed(t);
+  await hold.commit("alter table widened add flag int default 7");
+  const { table } = await client.control("altered");
+  await client.frame(({ boundary, position }) => boundary && position > left.position);
+  await client.close();
+  const back = await returned(url, client.left, table.identity);
+  // It asks later, and is answered by the table as it was.
+  const other = await returned(url, left, before.table.identity);
+  await other.control("resumed");
+  await other.control("altered");
+  await hold.release();
+  await back.control("resumed");
+  const isTold = back.received.some((one) => "control" in one && one.control.kind === "resync");
+  assert.equal(isTold, false, "nothing is loaded again");
+  for (const one of [back, other]) await one.close();
+  load.resume();
+
+  async function returned(url: string, left: LeftOff, identity: string): Promise<SocketClient> {
+    const client = await SocketClient.greeted(url, undefined, left);
+    client.claim(1, { table: "widened" }, identity);
+    client.send({ kind: "resume" });
+    return client;
+  }
 });
 
 test("an ALTER that is streamed before it is visible delays its table and nothing else", async (t) => {
