@@ -1,6 +1,6 @@
 /**
- * How much of it: what draws cases, kills processes or goes in rounds does so many times in `npm test`, which somebody waits for, and more
- * often in `npm run check`, which has the time. What is demanded of so many cases is given for both, too.
+ * How often: what draws cases, kills processes or goes in rounds does less of it in `npm test`, which somebody waits for, than in
+ * `npm run check`, which has the time. What is demanded of so many cases is given for both, too.
  */
 export const isThorough = process.env.WALCAST_THOROUGH !== undefined;
 
