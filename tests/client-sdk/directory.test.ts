@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { mkdir, mkdtemp, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open as openFile, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -113,6 +113,28 @@ test("a directory belongs to one client; files that cannot be opened are set asi
   assert.deepEqual(await again.query("select 1 as one"), [{ one: 1 }]);
   assert.equal(again.inspect().lastError?.code, "replica_failed");
   assert.ok((await readdir(path.dirname(replica))).some((name) => name.includes(".damaged-")));
+});
+
+test("a page in the middle of a table that Postgres refuses is found at the opening, and the rows are loaded again", async (t) => {
+  const replica = await directory(t);
+  const peer = await Peer.start(t);
+  const shapes = { orders: { table: "orders" } };
+  const client = createClient({ url: peer.url, replica, shapes });
+  t.after(() => client.close());
+  const rows = Array.from({ length: 2_000 }, (_, id) => [String(id), "new"]);
+  await (await peer.greeted()).serve(orders, rows, 16n);
+  await client.preload();
+  const [file] = await client.query<{ path: string }>("SELECT pg_relation_filepath('orders') AS path");
+  await client.close();
+  const opened = await openFile(path.join(replica, file!.path), "r+");
+  await opened.write(Buffer.alloc(100, 0xff), 0, 100, 4 * 8192);
+  await opened.close();
+  const again = createClient({ url: peer.url, replica, shapes });
+  t.after(() => again.close());
+  await (await peer.greeted()).serve(orders, rows.slice(0, 1), 32n);
+  await again.preload();
+  assert.match(again.inspect().lastError!.message, /loaded again: .*invalid page in block 4/);
+  assert.deepEqual(await again.query("SELECT id FROM orders"), [{ id: 0 }]);
 });
 
 test("what another user left in a directory cannot be read by the PGlite itself either", async (t) => {
