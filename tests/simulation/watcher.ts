@@ -91,12 +91,12 @@ export class Watcher implements Watching {
     this.note("starts again");
     const held = [...this.subscriptions].filter(({ leaving }) => !leaving);
     const complete = new Set(held.filter(({ handle }) => handle.status === "ready"));
+    const { position } = this;
     await this.client.close();
     this.endChannel();
     this.client = this.createClient();
     this.subscriptions.clear();
-    for (const subscription of held)
-      this.claim(subscription.asked, complete.has(subscription) ? this.position : undefined);
+    for (const subscription of held) this.claim(subscription.asked, complete.has(subscription) ? position : undefined);
   }
 
   /** Has another token from now on. */
