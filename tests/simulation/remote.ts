@@ -87,7 +87,7 @@ export class RemoteWatcher implements Watching {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child = child;
-    createInterface(child.stdout).on("line", (line) => this.read(JSON.parse(line) as Told));
+    createInterface(child.stdout).on("line", (line) => this.hear(line, this.child !== child));
     createInterface(child.stderr).on("line", (line) => void this.errors.push(line));
     await Promise.race([once(child.stdout, "data"), once(child, "close")]);
   }
@@ -124,6 +124,18 @@ export class RemoteWatcher implements Watching {
 
   describe(): string {
     return [this.text || `${this.name} has not said anything`, ...this.errors.slice(-10)].join("\n    ");
+  }
+
+  /** The last line of one that is killed may have been cut off. */
+  private hear(line: string, isKilled: boolean): void {
+    let told: Told;
+    try {
+      told = JSON.parse(line) as Told;
+    } catch (error) {
+      if (isKilled) return;
+      throw error;
+    }
+    this.read(told);
   }
 
   private read(told: Told): void {
