@@ -52,7 +52,7 @@ const settings = {
  * fails: a tenth less work than with BEGIN and COMMIT, which are statements too.
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
  */
-const readWrite = "SET transaction_read_only = off";
+const readWrite: Run = { sql: "SET transaction_read_only = off", values: [] };
 
 const genericPlans: Run = { sql: "SET plan_cache_mode = force_generic_plan", values: [] };
 const ownPlans: Run = { sql: "RESET plan_cache_mode", values: [] };
@@ -412,11 +412,9 @@ export class Database {
     // Preparing is a round trip of its own, and may let go of a statement that was prepared before: so all of it comes before the
     // first run, and what may fail before what must not.
     const statements = this.prepareAll(next);
-    const begin = this.prepare(readWrite);
-    const names = runs.map(({ sql }) => this.prepare(sql).name);
-    this.messages.run(begin.name, []);
-    runs.forEach(({ values }, i) => this.messages.run(names[i]!, values));
-    this.messages.sync();
+    const all = [readWrite, ...runs];
+    const own = all.map(({ sql }) => this.prepare(sql));
+    this.runEach(own, all).sync();
     if (statements) this.runEach(statements, next).sync();
     const bytes = this.exec(this.messages);
     const end = endOfFirst(bytes);
