@@ -54,13 +54,15 @@ export class Ahead {
     if (this.rows === "wanted") return;
     if (this.epoch) this.hooks.rest({ ...this.epoch, keeps: "everything" });
     if (this.last) this.hooks.rest(this.last);
-    this.keepRest();
+    this.epoch = this.last = undefined;
+    this.rows = "wanted";
   }
 
   /** The same, but they are somewhere else. */
   wantElsewhere(): void {
     this.finish();
-    this.keepRest();
+    this.epoch = this.last = undefined;
+    this.want();
   }
 
   finish(): void {
@@ -71,11 +73,6 @@ export class Ahead {
   /** What is left is not done. */
   close(): Work[] {
     return this.waiting.splice(0);
-  }
-
-  private keepRest(): void {
-    this.rows = "wanted";
-    this.epoch = this.last = undefined;
   }
 
   private attempt(work: Work): void {

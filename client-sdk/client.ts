@@ -262,8 +262,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     });
     this.flow = flow;
     if (this.opened) flow.lanes.want();
-    for (const subscriber of this.waiting) flow.lanes.add(subscriber);
+    for (const subscriber of this.waiting) this.addTo(flow, subscriber);
     this.waiting.clear();
+    if (!this.meetings.isEmpty) flow.listen();
     flow.start();
     return flow;
   }
@@ -400,8 +401,13 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private add(subscriber: Subscriber): void {
     if (this.failure) subscriber.failed(this.failure);
-    else if (this.flow) this.flow.lanes.add(subscriber);
+    else if (this.flow) this.addTo(this.flow, subscriber);
     else this.waiting.add(subscriber);
+  }
+
+  private addTo(flow: Flow, subscriber: Subscriber): void {
+    if (subscriber.changes) flow.listen();
+    flow.lanes.add(subscriber);
   }
 
   private remove(subscriber: Subscriber): Promise<void> {

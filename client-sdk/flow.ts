@@ -99,7 +99,7 @@ export class Flow {
    * first: the first WebSocket of a Node process takes fifty milliseconds to load.
    */
   start(): void {
-    if (!this.isOpening || !this.hooks.meetings.isEmpty) this.listen();
+    if (!this.isOpening) this.listen();
     this.replica.promise.then(nextTask).then(
       () => this.listen(),
       () => {},
@@ -254,7 +254,6 @@ export class Flow {
   private createLanes(): Lanes {
     return new Lanes(this.replica.promise, {
       isOpening: () => this.isOpening,
-      listens: () => this.listen(),
       send: (message) => this.connection.send(message),
       breach: (error) => this.breach(error),
       applied: (changed) => this.applied(changed),

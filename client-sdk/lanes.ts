@@ -39,8 +39,6 @@ export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited" | "t
   send(message: ClientMessage): void;
   /** A replica that may have a position of its own: until it is open shapes are not asked for, and the connection is there for the others. */
   isOpening(): boolean;
-  /** Somebody wants what needs no replica. */
-  listens(): void;
   /** What is shown, and where nobody wants rows, told. */
   position(): Lsn;
   /** That may be another. */
@@ -139,7 +137,6 @@ export class Lanes {
   add(subscriber: Subscriber): void {
     this.subscribers.add(subscriber);
     if (this.replica) this.claim(subscriber, this.replica);
-    if (subscriber.changes) this.hooks.listens();
     if (this.isOnline) this.ask(subscriber);
   }
 
