@@ -20,6 +20,9 @@ import type { Lane } from "./lane.ts";
 /** A commit that waits for a synchronous standby is invisible for as long as that takes. Longer than this is not waited for where everything else of a client waits too. */
 const settleMs = 2_000;
 
+/** Of tables that nobody comes back for, which a database may make and drop for ever. The oldest change has long been visible by then. */
+const changedMax = 1_000;
+
 /** About what a table's description takes. */
 const descriptionBytes = 16 * 1024;
 
@@ -56,7 +59,7 @@ export class Hub {
   readonly audits: Audits;
   private readonly onTableChanged: (oid: number, xid?: bigint) => void;
   private readonly waiting = new Set<Waiting>();
-  /** Tables whose last change has been streamed, by oid, until queries are known to show it. */
+  /** Tables whose last change has been streamed, by oid, until queries are known to show it: those that changed last, the newest at the end. */
   private readonly changed = new Map<number, Change>();
 
   constructor(options: HubOptions) {
@@ -209,9 +212,16 @@ export class Hub {
     for (const { schemaChanges, xid, commitEnd } of transactions)
       for (const { tableOid, cause } of schemaChanges) {
         if (cause !== undefined) this.noteUnknown(tableOid, cause);
-        this.changed.set(tableOid, { at: commitEnd });
+        this.noteChanged(tableOid, commitEnd);
         this.onTableChanged(tableOid, xid);
       }
+  }
+
+  private noteChanged(tableOid: number, at: Lsn): void {
+    const { changed } = this;
+    changed.delete(tableOid);
+    changed.set(tableOid, { at });
+    for (const oldest of changed.size > changedMax ? changed.keys().take(1) : []) changed.delete(oldest);
   }
 
   private noteUnknown(tableOid: number, cause: string): void {
