@@ -2,7 +2,14 @@
  * Who waits for a position. A wait ends when the replica is there and no shape is behind it, or still on its way, when the server says that
  * it cannot come, or when its time is over.
  */
-import { type ClientMessage, type ErrorJson, formatLsn, type Lsn, WalcastError } from "../engine/protocol.ts";
+import {
+  type ClientMessage,
+  type ErrorJson,
+  errorFromJson,
+  formatLsn,
+  type Lsn,
+  WalcastError,
+} from "../engine/protocol.ts";
 import { timerMsMax } from "./edge.ts";
 import { Deferred } from "./listeners.ts";
 
@@ -57,8 +64,8 @@ export class Awaits {
     this.check();
   }
 
-  refused(id: number, { code, message, hint }: ErrorJson): void {
-    this.fail(id, new WalcastError(code, message, { hint }));
+  refused(id: number, error: ErrorJson): void {
+    this.fail(id, errorFromJson(error));
   }
 
   /** The position has moved, or a shape has caught up. */

@@ -45,10 +45,8 @@ export class Backlog {
     this.replica = replica;
     this.hooks = hooks;
     this.ahead = new Ahead(isOpening, {
+      ...hooks,
       rest: (work) => this.enqueue(work),
-      told: (position) => hooks.told(position),
-      awaited: (id) => hooks.awaited(id),
-      changed: () => hooks.changed(),
       failed: (error) => this.giveUpStream(error),
     });
   }

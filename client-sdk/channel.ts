@@ -4,7 +4,7 @@
 import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
 import type { Row } from "./row.ts";
-import type { MakeReader, Subscriber } from "./lane.ts";
+import type { MakeReader, Subscriber } from "./subscriber.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { Deferred } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";

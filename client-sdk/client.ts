@@ -14,7 +14,7 @@ import type { Flow } from "./flow.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
 import { inspectShape } from "./inspection.ts";
 import { createKysely } from "./kysely.ts";
-import type { Subscriber } from "./lane.ts";
+import type { Subscriber } from "./subscriber.ts";
 import { Listeners } from "./listeners.ts";
 import type { MessageHooks, MessageSubscriber } from "./listening.ts";
 import type { LiveOptions, LiveQuery } from "./live.ts";
@@ -227,7 +227,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       status: this.status,
       position: this.position,
       serverPosition: formatLsn(serverPosition),
-      epoch: flow?.epoch,
+      epoch: flow?.lanes.epoch,
       ...this.trace.inspect(),
       storage: flow?.local?.database.inspect() ?? alwaysCurrent(this.place.kind),
       shapes: Array.from(this.handles, (shape) =>
@@ -383,7 +383,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   private messageHooks(): MessageHooks {
     return {
-      epoch: () => this.flow?.epoch,
+      epoch: () => this.flow?.lanes.epoch,
       add: (subscriber) => this.listen(subscriber),
       remove: (subscriber) => this.unlisten(subscriber),
     };

@@ -13,6 +13,7 @@ import {
   type Lsn,
   type ServerMessage,
   WalcastError,
+  errorFromJson,
   formatLsn,
   zeroLsn,
 } from "../engine/protocol.ts";
@@ -60,7 +61,6 @@ const refusals = new Set(["unauthenticated", "token_expired", "forbidden"]);
 
 export class Flow {
   readonly lanes: Lanes;
-  epoch: string | undefined;
   /** Once somebody has wanted rows, and its code is there. */
   local: Local | undefined;
   private readonly options: ClientOptions;
@@ -70,8 +70,6 @@ export class Flow {
   private readonly connection: Connection;
   private readonly replica = Promise.withResolvers<Replica>();
   private isNewToken: boolean;
-  /** Of a replica that may have rows at a position of their own. */
-  private isOpening: boolean;
   /** The server has said meanwhile that its rows must leave. */
   private isPurgeDue = false;
   private isClosed = false;
@@ -85,9 +83,8 @@ export class Flow {
     this.hooks = hooks;
     this.trace = hooks.trace;
     this.isNewToken = hooks.isNewToken;
-    this.isOpening = !isBlank(place, options.seed);
     this.patience = new Patience(backoffOf(options));
-    if (place.kind !== "memory") this.owner = new Owner(options, (owner) => this.lanes.ownedBy(owner));
+    if (place.kind !== "memory") this.owner = new Owner(options, (owner) => this.lanes.withdrawals.ownedBy(owner));
     this.connection = this.createConnection(options);
     this.sleep = onWake(() => this.wake());
     this.replica.promise.catch(() => {});
@@ -99,7 +96,7 @@ export class Flow {
    * first: the first WebSocket of a Node process takes fifty milliseconds to load.
    */
   start(): void {
-    if (!this.isOpening) this.listen();
+    if (!this.lanes.isOpening) this.listen();
     this.replica.promise.then(nextTask).then(
       () => this.listen(),
       () => {},
@@ -131,7 +128,7 @@ export class Flow {
     if (this.patience.isWaiting) return "offline";
     const { state } = this.connection;
     if (state.kind === "waiting" || state.kind === "closed") return "offline";
-    if (this.isOpening) return "connecting";
+    if (this.lanes.isOpening) return "connecting";
     if (!isOpen(state) || !this.lanes.isOnline) return "connecting";
     return this.lanes.areCurrent ? "live" : "catching-up";
   }
@@ -150,7 +147,7 @@ export class Flow {
 
   send(message: ClientMessage): void {
     // What waits for rows asks again when there are some.
-    if (!this.isOpening || message.kind !== "await") this.connection.send(message);
+    if (!this.lanes.isOpening || message.kind !== "await") this.connection.send(message);
   }
 
   setToken(token: Token): void {
@@ -203,9 +200,7 @@ export class Flow {
 
   private restore(replica: Replica): void {
     if (replica.reached !== zeroLsn) this.connection.move();
-    const wasOpening = this.isOpening;
-    this.isOpening = false;
-    this.epoch ??= replica.epoch;
+    const wasOpening = this.lanes.isOpening;
     this.lanes.restore(replica);
     if (this.isPurgeDue) this.lanes.purge();
     if (wasOpening && this.lanes.isOnline) this.hooks.awaits.askAgain();
@@ -239,7 +234,7 @@ export class Flow {
       greeting: () => this.lanes.greeting(),
       changed: () => this.hooks.changed(),
       welcomed: (welcome) => this.welcomed(welcome),
-      authenticating: () => this.lanes.deciding(),
+      authenticating: () => this.lanes.withdrawals.hold(),
       authenticated: (isNewest) => this.authenticated(isNewest),
       message: (message) => this.received(message),
       frame: (frame) => this.lanes.frame(frame),
@@ -252,10 +247,9 @@ export class Flow {
   }
 
   private createLanes(): Lanes {
-    return new Lanes(this.replica.promise, {
-      isOpening: () => this.isOpening,
+    return new Lanes(this.replica.promise, !isBlank(this.place, this.options.seed), {
       send: (message) => this.connection.send(message),
-      breach: (error) => this.breach(error),
+      breach: (error) => this.connection.breach(error),
       applied: (changed) => this.applied(changed),
       awaited: (id) => this.hooks.awaits.answered(id),
       changed: () => this.lanesChanged(),
@@ -268,25 +262,24 @@ export class Flow {
   // ── What happens ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   private welcomed(welcome: Extract<ServerMessage, { kind: "welcome" }>): void {
-    this.epoch = welcome.epoch;
     this.trace.counts.connections++;
-    if (welcome.cause) this.trace.lastError = new WalcastError(welcome.cause.code, welcome.cause.message);
+    if (welcome.cause) this.trace.lastError = errorFromJson(welcome.cause);
     this.decided();
     this.lanes.online(welcome);
     this.hooks.meetings.online();
-    if (!this.isOpening) this.hooks.awaits.askAgain();
+    if (!this.lanes.isOpening) this.hooks.awaits.askAgain();
   }
 
   private authenticated(isNewest: boolean): void {
     this.trace.counts.authentications++;
-    this.lanes.decided();
+    this.lanes.withdrawals.release();
     if (isNewest) this.decided();
   }
 
   /** The server has said what the newest token allows; of a replica that is not open yet it was asked for nothing. */
   private decided(): void {
-    if (this.isOpening) return;
-    if (this.isNewToken) this.lanes.removeUnclaimed();
+    if (this.lanes.isOpening) return;
+    if (this.isNewToken) this.lanes.withdrawals.removeUnclaimed();
     this.isNewToken = false;
     this.owner?.settled();
   }
@@ -308,12 +301,8 @@ export class Flow {
   }
 
   private purge(): void {
-    if (this.isOpening) this.isPurgeDue = true;
+    if (this.lanes.isOpening) this.isPurgeDue = true;
     else this.lanes.purge();
-  }
-
-  private breach(error: WalcastError): void {
-    this.connection.breach(error);
   }
 
   private applied(changed: Changed): () => void {

@@ -5,7 +5,7 @@
 import {
   type ClientMessage,
   decodeFrame,
-  type ErrorJson,
+  errorFromJson,
   type Frame,
   type ServerMessage,
   subprotocol,
@@ -35,6 +35,7 @@ export class Link {
   private readonly hooks: LinkHooks;
   private number = 0;
   private checksum = 0;
+  /** The server says why before it closes; the close that follows has only a number. */
   private refusal: WalcastError | undefined;
 
   constructor(edge: Edge, url: string, hooks: LinkHooks) {
@@ -87,7 +88,7 @@ export class Link {
         `read a message: expected number ${expected}, found ${message.frame}`,
       );
     this.number = expected;
-    if (message.kind === "error" && isOfAll(message)) this.refused(message.error);
+    if (message.kind === "error" && isOfAll(message)) this.refusal = errorFromJson(message.error);
     else this.hooks.message(message);
   }
 
@@ -96,11 +97,6 @@ export class Link {
     this.number = frame.number;
     this.checksum = frame.checksum;
     this.hooks.frame(frame);
-  }
-
-  /** The server says why before it closes; the close that follows has only a number. */
-  private refused({ code, message, position, hint }: ErrorJson): void {
-    this.refusal = new WalcastError(code, message, { position, hint });
   }
 }
 

@@ -10,7 +10,7 @@ import {
   type ShapeRequest,
   type WalcastError,
 } from "../engine/protocol.ts";
-import type { Subscriber } from "./lane.ts";
+import type { Subscriber } from "./subscriber.ts";
 import type { Member } from "./local-tables.ts";
 
 export interface MessageHooks {

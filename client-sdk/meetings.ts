@@ -6,8 +6,9 @@ import {
   type ClientMessage,
   type ErrorJson,
   type Member,
+  errorFromJson,
   type ServerMessage,
-  WalcastError,
+  type WalcastError,
 } from "../engine/protocol.ts";
 import { call } from "./listeners.ts";
 
@@ -98,7 +99,7 @@ export class Meetings {
   }
 
   refused(topic: string, error: ErrorJson): void {
-    this.meetings.get(topic)?.refused(new WalcastError(error.code, error.message, { hint: error.hint }));
+    this.meetings.get(topic)?.refused(errorFromJson(error));
   }
 
   close(): void {

@@ -4,7 +4,7 @@
  */
 import { type Lsn, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { ShapeDescription } from "./description.ts";
-import type { Subscriber } from "./lane.ts";
+import type { Subscriber } from "./subscriber.ts";
 import { Deferred, Listeners } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
 import { parseTableName, qualified, requestKey } from "./table-name.ts";

@@ -31,6 +31,7 @@ export class Withdrawals {
     this.changed();
   }
 
+  /** A new token was sent: what it does not allow leaves together, once the server has said all of it. */
   hold(): void {
     this.isHeld = true;
   }
@@ -43,5 +44,15 @@ export class Withdrawals {
   apply(): void {
     if (this.waiting.length > 0) this.backlog.push({ kind: "withdraw", withdrawals: this.waiting });
     this.waiting = [];
+  }
+
+  /** Nobody has asked the server whether this client may still see them. */
+  removeUnclaimed(): void {
+    this.backlog.push({ kind: "removeUnclaimed" });
+  }
+
+  /** Whose the rows are, after what has come until now. */
+  ownedBy(owner: string | undefined): void {
+    this.backlog.push({ kind: "owner", owner });
   }
 }

@@ -104,3 +104,7 @@ export interface ErrorJson {
   position?: number;
   hint?: string;
 }
+
+export function errorFromJson({ code, message, position, hint }: ErrorJson): WalcastError {
+  return new WalcastError(code, message, { position, hint });
+}

@@ -46,7 +46,7 @@ export * from "./protocol/frames.ts";
 export * from "./protocol/lsn.ts";
 export { uint32 } from "./protocol/uint32.ts";
 export type { Seed, SeedShape } from "./protocol/seed.ts";
-export { WalcastError, type ErrorCode, type ErrorJson, errorCodes } from "./errors.ts";
+export { WalcastError, type ErrorCode, type ErrorJson, errorCodes, errorFromJson } from "./errors.ts";
 export type { TypeDescription } from "./changes/table.ts";
 
 export const subprotocol = "walcast.v1";
@@ -126,13 +126,18 @@ export type ClientMessage =
       readonly id: number;
       readonly shape: ShapeRequest;
       readonly changes?: boolean | undefined;
-      readonly identity?: string;
+      readonly identity?: string | undefined;
       readonly load?: LoadPart | undefined;
       readonly shown?: string | undefined;
       readonly after?: Told | undefined;
     }
   /** A subscription to messages; ids are those of `subscribe`. Answered by `listening`, or by `resumed` with an `identity`. */
-  | { readonly kind: "listen"; readonly id: number; readonly messages: MessagesRequest; readonly identity?: string }
+  | {
+      readonly kind: "listen";
+      readonly id: number;
+      readonly messages: MessagesRequest;
+      readonly identity?: string | undefined;
+    }
   /** Enters an ephemeral topic. Answered by `meeting` with `members`. `secret`: who knows it is the same member again. */
   | { readonly kind: "meet"; readonly topic: string; readonly secret: string }
   /** To those who are in it now, or to nobody: not answered. */

@@ -1,10 +1,10 @@
 /** A channel that the host watches, as a page sees it. */
-import { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, ChangeType, Channel } from "../channel.ts";
 import { ChangeListeners } from "../change-listeners.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
-import { type ChannelEvent, errorFromJson } from "./messages.ts";
+import type { ChannelEvent } from "./messages.ts";
 import { Readiness } from "./readiness.ts";
 
 export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {

@@ -1,9 +1,9 @@
 /** Keys that the host listens to, as a page hears of them. What was named between two hosts nobody knows: it is told all of them. */
-import { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import { call } from "../listeners.ts";
 import type { Revalidated } from "../revalidations.ts";
 import type { Handle } from "./link.ts";
-import { errorFromJson, type KeysEvent } from "./messages.ts";
+import type { KeysEvent } from "./messages.ts";
 
 interface KeysRequest {
   readonly keys: readonly string[];

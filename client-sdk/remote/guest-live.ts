@@ -1,10 +1,10 @@
 /** A live query that runs in the host, as a page sees it. */
-import { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import { call, Listeners } from "../listeners.ts";
 import type { Delta, LiveQuery, LiveStatus } from "../live.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
-import { errorFromJson, type LiveEvent } from "./messages.ts";
+import type { LiveEvent } from "./messages.ts";
 import { applyPatch, type Changes, differenceOf } from "./patch.ts";
 import { Readiness } from "./readiness.ts";
 

@@ -1,10 +1,10 @@
 /** A shape that the host keeps, as a page sees it. */
-import type { ShapeRequest, WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, type ShapeRequest, type WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
 import { Listeners } from "../listeners.ts";
 import type { Shape, ShapeEvents, ShapeOptions, ShapeProgress, ShapeStatus } from "../shape.ts";
 import type { Handle } from "./link.ts";
-import { errorFromJson, type ShapeEvent } from "./messages.ts";
+import type { ShapeEvent } from "./messages.ts";
 import { Readiness } from "./readiness.ts";
 
 export interface GuestShapeHooks {

@@ -1,9 +1,9 @@
 /** A topic that the host listens to, as a page hears it. */
-import type { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, type WalcastError } from "../../engine/protocol.ts";
 import { call } from "../listeners.ts";
 import type { TopicListener, TopicOptions } from "../topic.ts";
 import type { Handle } from "./link.ts";
-import { errorFromJson, type TopicEvent } from "./messages.ts";
+import type { TopicEvent } from "./messages.ts";
 
 interface TopicRequest {
   readonly topic: string;

@@ -2,11 +2,10 @@
  * A guest's side of the conversation, with whoever is the host now. Hosts come and go; what the guest listens to is asked for
  * again, calls that only read as well, and other calls fail: nobody knows whether they were done.
  */
-import { type ErrorJson, WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, type ErrorJson, WalcastError } from "../../engine/protocol.ts";
 import { Deferred } from "../listeners.ts";
 import {
   type Calls,
-  errorFromJson,
   errorToJson,
   isAskedAgain,
   type Port,

@@ -183,8 +183,3 @@ export function errorToJson(error: unknown): ErrorJson {
     known ? error : new WalcastError("query_failed", error instanceof Error ? error.message : String(error))
   ).toJSON();
 }
-
-export function errorFromJson(json: ErrorJson): WalcastError {
-  const { code, message, position, hint } = json;
-  return new WalcastError(code, message, { position, hint });
-}

@@ -1,11 +1,10 @@
 /** One guest, as the host sees it: does what it asks, tells it what it listens to. */
-import { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { Inspection } from "../index.ts";
 import {
   type Call,
   type Calls,
-  errorFromJson,
   errorToJson,
   type Port,
   type Subscription,

@@ -3,7 +3,7 @@
  * has it. Watches over the owner while the page is looked at: one that is frozen has to be robbed.
  */
 import { whoHas } from "../owner.ts";
-import { WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import type { Meeting } from "./guest.ts";
 import {
   type Announcement,
@@ -13,7 +13,7 @@ import {
   type StoreOptions,
   type ToWorker,
 } from "./meeting-place.ts";
-import { errorFromJson, portOf } from "./messages.ts";
+import { portOf } from "./messages.ts";
 
 /** Three that are not answered, and a page that says nothing in their place: within two seconds somebody else has the store. */
 const PING_MS = 300;
