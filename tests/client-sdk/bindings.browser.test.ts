@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Client } from "../../client-sdk/index.ts";
 import { svelte } from "../../examples/frameworks/vite.config.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchPage } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { until } from "../support/until.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
@@ -38,8 +38,7 @@ test("bindings show one state, follow it, and leave nothing behind", async (t) =
       __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false",
     },
   });
-  const browser = await launchBrowser({ after: (release) => t.after(release) });
-  const page = await browser.newPage();
+  const page = await launchPage(t);
   const complaints: string[] = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(error.message));

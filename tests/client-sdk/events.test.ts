@@ -355,8 +355,10 @@ test("a server that says no while a replica is being opened: its rows leave as s
   watch(client).ready.catch(() => {});
   const early = await peer.connection();
   await early.message("hello");
+  // It soon tries again.
+  const offline = new Promise<void>((resolve) => client.onStatus((status) => status === "offline" && resolve()));
   early.socket.close(4403, "forbidden");
-  await until(() => client.status === "offline");
+  await offline;
   opening.open();
   await until(() => client.inspect().purges === 1);
   await until(async () => (await client.query("SELECT FROM orders")).length === 0);

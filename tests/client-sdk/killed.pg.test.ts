@@ -32,7 +32,7 @@ const tables = `
   INSERT INTO purses SELECT n, 100 FROM generate_series(0, ${PURSES - 1}) n`;
 
 test("a process that is killed at any moment finds the state of its position again, and goes on without a refetch", async (t) => {
-  const world = await running({ positionEveryMs: 200 }, tables);
+  const world = await running({}, tables);
   t.after(async () => {
     await world.db.query("SELECT pg_drop_replication_slot('oracle_' || current_database())");
     await world.close();

@@ -24,6 +24,8 @@ export type Hello = Extract<ClientMessage, { kind: "hello" }>;
 export class Peer {
   readonly url: string;
   private readonly server: WebSocketServer;
+  private readonly accepted: PeerConnection[] = [];
+  /** Those that nobody has taken yet. */
   private readonly connections: PeerConnection[] = [];
   private readonly waiting: ((connection: PeerConnection) => void)[] = [];
   positionEveryMs = 60_000;
@@ -39,11 +41,18 @@ export class Peer {
   static async start(t: TestContext): Promise<Peer> {
     const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
     await once(server, "listening");
+    const peer = new Peer(server);
     t.after(() => {
+      if (t.signal.aborted) for (const what of peer.awaited) t.diagnostic(`still waited for ${what}`);
       for (const client of server.clients) client.terminate();
       server.close();
     });
-    return new Peer(server);
+    return peer;
+  }
+
+  /** What did not come. */
+  private get awaited(): readonly string[] {
+    return [...this.waiting.map(() => "a connection"), ...this.accepted.flatMap(({ awaited }) => awaited)];
   }
 
   /** The next connection that nobody has taken yet. */
@@ -81,6 +90,7 @@ export class Peer {
 
   private accept(socket: WebSocket): void {
     const connection = new PeerConnection(socket);
+    this.accepted.push(connection);
     const taker = this.waiting.shift();
     if (taker) taker(connection);
     else this.connections.push(connection);
@@ -105,6 +115,10 @@ export class PeerConnection {
     const at = this.received.findIndex((message) => message.kind === kind);
     if (at >= 0) return Promise.resolve(this.received.splice(at, 1)[0] as Wanted);
     return new Promise((resolve) => this.waiting.push({ kind, resolve: resolve as (message: ClientMessage) => void }));
+  }
+
+  get awaited(): readonly string[] {
+    return this.waiting.map(({ kind }) => `a message "${kind}"`);
   }
 
   send(message: Message): void {

@@ -125,14 +125,13 @@ test("between another user's token and the server's answer the rows are nobody's
 });
 
 test("a token that is no JWT may be renewed: the newest that the server took finds the rows", async (t) => {
-  let token = "first";
-  const { peer, client } = await start(t, { token: () => token });
+  const tokens = ["first", "second"];
+  const { peer, client } = await start(t, { token: () => tokens.shift()! });
   const shape = client.sync({ table: "orders" });
   peer.also = { expiresInMs: 200 };
   const server = await peer.greeted();
   await server.serve(orders, [["1", "new"]], 16n);
   await shape.ready;
-  token = "second";
   await server.message("authenticate");
   server.send({ kind: "authenticated" });
   await until(() => client.inspect().authentications === 1);

@@ -5,7 +5,7 @@ import { createElement, type ReactNode } from "react";
 import { renderToReadableStream } from "react-dom/server";
 import type { Client } from "../../client-sdk/index.ts";
 import { running } from "../sockets/running.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchPage } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 import { List, type Order, Page, shapes } from "./seeded/view.ts";
 
@@ -57,7 +57,7 @@ test("rows are in the first paint, and the page goes on from them when its scrip
   );
   t.after(() => world.close());
 
-  const page = await (await launchBrowser(t)).newPage();
+  const page = await launchPage(t);
   const complaints: string[] = [];
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(error.message));

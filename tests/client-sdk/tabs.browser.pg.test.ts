@@ -275,7 +275,9 @@ test("a worker that ends by itself is replaced, and nothing that was asked hangs
   await tabs.write("first");
   const end = async (page: Page): Promise<void> => {
     const [worker] = page.workers();
-    await worker!.evaluate(() => globalThis.close());
+    const ended = worker!.waitForEvent("close");
+    // It may be gone before it has answered.
+    await Promise.race([ended, worker!.evaluate(() => globalThis.close()).catch(() => {})]);
   };
   await end(only);
   const answered = await only.evaluate(() =>

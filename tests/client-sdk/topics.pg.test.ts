@@ -40,7 +40,8 @@ before(async () => {
   world = await running(
     {
       positionEveryMs: 2_000,
-      limits: { presenceGraceMs: 300 },
+      // Time to connect again for a client that shares this thread with the engine.
+      limits: { presenceGraceMs: 3_000 },
       tables: { orders: { read: true }, private: { read: () => false } },
       auth: (token) => ({ claims: { sub: token }, scopes: token === undefined ? [] : [scopeOf(token)] }),
       topics: {

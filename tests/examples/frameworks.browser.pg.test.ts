@@ -5,7 +5,7 @@ import type { Client } from "../../client-sdk/index.ts";
 import { svelte } from "../../examples/frameworks/vite.config.ts";
 import { cuttable } from "../client-sdk/cuttable.ts";
 import { running } from "../sockets/running.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchPage } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 
 const names = ["react", "vue", "svelte", "solid"];
@@ -24,7 +24,7 @@ test("React, Vue, Svelte and Solid show the same rows of Postgres, through a dro
   );
   t.after(() => world.close());
   const network = await cuttable(t, world.engine.url);
-  const page = await (await launchBrowser(t)).newPage();
+  const page = await launchPage(t);
   const complaints: string[] = [];
   page.on("pageerror", (error) => complaints.push(error.message));
   const shows = (expected: string): Promise<unknown> =>

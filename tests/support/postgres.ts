@@ -3,9 +3,13 @@
  * cluster of one's own, for tests that restart it, kill it or need settings. Both are released when the test ends.
  */
 import { randomBytes } from "node:crypto";
+import fs from "node:fs";
 import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after } from "node:test";
 import { Client, Pool, type QueryResult } from "pg";
+import { Lock } from "../../client-sdk/lock.ts";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import { programsOfMajor } from "../versions/programs.ts";
 import { emptyCluster, removeLeftovers } from "./cluster.ts";
@@ -104,9 +108,15 @@ export async function startSharedCluster(): Promise<EmbeddedPostgres> {
 // Nothing here has to survive a power cut.
 const fast = { fsync: "off", full_page_writes: "off" };
 
-/** Below the ports that outgoing connections take, and seldom the one another run looks at. */
+/** Below the ports that outgoing connections take, and for as long as this process lives nobody else's among the tests. */
 export function lowPort(): number {
-  return 20_000 + Math.floor(Math.random() * 10_000);
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const lock = new Lock(join(tmpdir(), `walcast-tests-port-${port}`), fs);
+    if (lock.take() !== undefined) continue;
+    process.on("exit", () => lock.release());
+    return port;
+  }
 }
 
 let shared: Promise<EmbeddedPostgres> | undefined;

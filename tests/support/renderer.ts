@@ -7,6 +7,15 @@ const BURN_MS = 100;
 const ticksAhead = 10;
 
 export async function processOf(page: Page): Promise<number> {
+  for (let found = await busiestWith(page); ;) {
+    const again = await busiestWith(page);
+    // Another may have been busiest by chance, as when it has only just begun.
+    if (again === found) return found;
+    found = again;
+  }
+}
+
+async function busiestWith(page: Page): Promise<number> {
   const before = new Map(renderers().map(({ pid, ticks }) => [pid, ticks]));
   for (;;) {
     await page.evaluate((ms) => {

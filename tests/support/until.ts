@@ -1,11 +1,18 @@
+import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 
 /**
  * For what nobody tells of. Asking without a pause would take the processor from what is waited for, and from the tests
- * beside.
+ * beside. What does not come is named, before the runner ends the test without a word.
  */
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await delay(askAgainMs);
+  const giveUpMs = performance.now() + PATIENCE_MS;
+  while (!(await holds())) {
+    if (performance.now() > giveUpMs) assert.fail(`waited in vain until ${holds.toString()}`);
+    await delay(ASK_AGAIN_MS);
+  }
 }
 
-const askAgainMs = 5;
+const ASK_AGAIN_MS = 5;
+/** Less than a test has. It is there to say what hangs: nothing else is too slow. */
+const PATIENCE_MS = 100_000;

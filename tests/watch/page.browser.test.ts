@@ -6,7 +6,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
 import type { Engine } from "../../engine/index.ts";
 import { start } from "../../examples/sse/server.ts";
-import { launchBrowser } from "../support/browser.ts";
+import { launchPage } from "../support/browser.ts";
 import { running } from "../sockets/running.ts";
 
 const table =
@@ -22,8 +22,7 @@ test("a page with nothing but EventSource shows each commit, and goes on after t
     await rm(`${server.dataDir}-example`, { recursive: true, force: true });
     await server.close();
   });
-  const browser = await launchBrowser(t);
-  const page = await browser.newPage();
+  const page = await launchPage(t);
   const way = await wayTo(server.engine.url);
   t.after(() => way.close());
   await page.goto(`${way.url}/?engine=${way.url}`);

@@ -21,7 +21,7 @@ export const commands = {
   query: (sql: string) => client!.query(sql),
   inspect: () => client!.inspect(),
   flush: () => client!.flush(),
-  awaitPosition: (position: string) => client!.awaitPosition(position),
+  awaitPosition: (position: string) => client!.awaitPosition(position, { timeoutMs: 60_000 }),
   close: () => client!.close(),
   /** How many files this worker was not given. */
   refusals: () => refusals,
