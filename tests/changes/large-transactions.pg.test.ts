@@ -164,7 +164,7 @@ test("a transaction that is cut off in the middle comes again, whole, although a
   const { rows } = await db.query("select pg_current_wal_insert_lsn()::text as lsn");
   await db.query("select pg_logical_emit_message(true, 'test', '')");
   await streaming.quietAt(parseLsn(rows[0].lsn));
-  assert.ok((await files(streaming)).length > 0, "it is staged");
+  await until(async () => (await files(streaming)).length > 0);
   acknowledged = streaming.quiet;
   streaming.stream!.sendStatus(false);
   await until(async () => (await confirmed(streaming)) === formatLsn(acknowledged));
@@ -179,7 +179,7 @@ test("a transaction that is cut off in the middle comes again, whole, although a
     largeTransactionBytes: 10_000,
     directory: streaming.directory,
   });
-  await until(async () => !(await isActive(streaming)));
+  await until(async () => !(await streaming.isActive()));
   await again.start();
   await writer.query("insert into t0 select i, 'second', repeat('x', 200) from generate_series(3001, 6000) i");
   await writer.query("commit");
@@ -430,11 +430,6 @@ async function confirmed({ db, slot }: Streaming): Promise<string> {
     [slot],
   );
   return rows[0].lsn;
-}
-
-async function isActive({ db, slot }: Streaming): Promise<boolean> {
-  const { rows } = await db.query("select active from pg_replication_slots where slot_name = $1", [slot]);
-  return rows[0].active;
 }
 
 /** How many were sent while they ran, as Postgres counts them. */

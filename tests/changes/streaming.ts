@@ -5,9 +5,10 @@ import { pino } from "pino";
 import { prepareDatabase } from "../../engine/changes/setup.ts";
 import { isDecodingFailure, Stream, type StreamEvents } from "../../engine/changes/stream.ts";
 import type { Transaction } from "../../engine/changes/transaction.ts";
-import { type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
+import { formatLsn, type Lsn, parseLsn, zeroLsn } from "../../engine/protocol.ts";
 import type { TestDatabase } from "../support/postgres.ts";
 import { stagingDirectory } from "../support/staging.ts";
+import { inTime, until } from "../support/until.ts";
 
 export interface StreamingOptions {
   /** Settings of the walsender alone. */
@@ -92,7 +93,10 @@ export class Streaming {
     // Something has to be written after it, or else nobody says that it is over.
     const { rows } = await this.db.query("select pg_logical_emit_message(true, 'test', '')::text as lsn");
     const end = parseLsn(rows[0].lsn);
-    await this.until(() => this.transactions.some(({ commitEnd }) => commitEnd > end));
+    await this.until(
+      () => this.transactions.some(({ commitEnd }) => commitEnd > end),
+      `a transaction after ${formatLsn(end)}`,
+    );
   }
 
   /** The same, also where the walsender cannot read a transaction that runs: what has committed it can. */
@@ -102,19 +106,27 @@ export class Streaming {
     } catch (error) {
       if (!isDecodingFailure(error)) throw error;
       this.transactions.length = 0;
+      // The walsender tells its failure before it lets go of the slot.
+      await until(async () => !(await this.isActive()));
       await this.start(true);
       await this.caughtUp();
     }
   }
 
   async quietAt(position: Lsn): Promise<void> {
-    await this.until(() => this.quiet >= position);
+    await this.until(() => this.quiet >= position, `a keepalive at ${formatLsn(position)} or later`);
   }
 
-  async until(happened: () => boolean): Promise<void> {
+  /** Whether a walsender has the slot. */
+  async isActive(): Promise<boolean> {
+    const { rows } = await this.db.query("select active from pg_replication_slots where slot_name = $1", [this.slot]);
+    return rows[0].active;
+  }
+
+  private async until(happened: () => boolean, what: string): Promise<void> {
     const broken = this.over.then(() => assert.fail("the stream ended"));
     broken.catch(() => {});
-    while (!happened()) await Promise.race([once(this.heard, "heard"), broken]);
+    while (!happened()) await inTime(Promise.race([once(this.heard, "heard"), broken]), () => what);
   }
 
   private url(): string {

@@ -9,6 +9,7 @@ import { pino } from "pino";
 import { type Releasing, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { stagingDirectory } from "../support/staging.ts";
 import { transaction } from "../support/transaction.ts";
+import { inTime } from "../support/until.ts";
 
 export interface Capture {
   readonly db: TestDatabase;
@@ -56,7 +57,7 @@ export async function capture(schema: string): Promise<Capture> {
       for (;;) {
         const found = streamed.find((transaction) => transaction.xid === xid);
         if (found) return found;
-        await new Promise<void>((resolve) => (wake = resolve));
+        await inTime(new Promise<void>((resolve) => (wake = resolve)), () => `transaction ${xid}`);
       }
     },
     async close() {

@@ -14,6 +14,7 @@ import {
   subprotocol,
   zeroLsn,
 } from "../../engine/protocol.ts";
+import { inTime } from "../support/until.ts";
 
 export class Follower {
   readonly shown: string[] = [];
@@ -51,21 +52,22 @@ export class Follower {
   }
 
   async untilJoined(): Promise<void> {
-    await this.until(() => this.joined);
+    await this.until(() => this.joined, "its first rows");
   }
 
   async untilShown(count: number): Promise<void> {
-    await this.until(() => this.shown.length >= count);
+    await this.until(() => this.shown.length >= count, `${count} rows`);
   }
 
   private get past(): object {
     return this.epoch === undefined ? {} : { epoch: this.epoch, position: formatLsn(this.position) };
   }
 
-  private async until(condition: () => boolean): Promise<void> {
+  private async until(condition: () => boolean, what: string): Promise<void> {
     while (!condition()) {
       if (this.failure !== undefined) throw this.failure;
-      await new Promise<void>((resolve) => (this.changed = resolve));
+      const changed = new Promise<void>((resolve) => (this.changed = resolve));
+      await inTime(changed, () => `${what}; there are ${this.shown.length}`);
     }
   }
 

@@ -12,6 +12,7 @@ import { createEngine, type Engine } from "../../engine/main.ts";
 import { type LeftOff, RawClient, shownCommits } from "./raw-client.ts";
 import { processFlags } from "../support/processes.ts";
 import type { TestDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { type Running, running } from "./running.ts";
 
 const items = { table: "items" };
@@ -145,11 +146,11 @@ describe("an engine that is killed before what it sent is durable", () => {
     t.after(() => rm(dataDir, { recursive: true, force: true }));
     const log = { segmentBytes: 64 * 1024 };
     const config = { databaseUrl: db.url, port: 0, tables: "all", slot, dataDir: join(dataDir, "live"), log };
-    const confirmed = async (): Promise<string> => {
+    const state = async (): Promise<{ at: string; active: boolean }> => {
       const { rows } = await db.query(
-        `select confirmed_flush_lsn::text as at from pg_replication_slots where slot_name = '${slot}'`,
+        `select confirmed_flush_lsn::text as at, active from pg_replication_slots where slot_name = '${slot}'`,
       );
-      return (rows[0] as { at: string }).at;
+      return rows[0] as { at: string; active: boolean };
     };
 
     let engine = await startProcess(config, t.signal);
@@ -159,15 +160,17 @@ describe("an engine that is killed before what it sent is durable", () => {
     let lost = 0;
     for (let id = 1; lost < 3; id++) {
       assert.ok(id < 50, "most kills come before an acknowledgement");
-      const before = await confirmed();
+      const before = await state();
       await cp(config.dataDir, join(dataDir, "before"), { recursive: true });
       const xid = await world.transaction(`insert into items values (${id})`);
       written.push(BigInt(xid));
       await client.awaitXid(id + 1, xid);
       await engine.kill();
+      // The walsender reads to its end what was sent to it.
+      await until(async () => !(await state()).active);
       shown.push(...shownCommits(client, 1).map((commit) => commit.xid));
       // As the power going leaves it: what the disk had not taken is gone. What was acknowledged it has taken.
-      if ((await confirmed()) === before) {
+      if ((await state()).at === before.at) {
         await rm(config.dataDir, { recursive: true });
         await cp(join(dataDir, "before"), config.dataDir, { recursive: true });
         lost++;

@@ -483,7 +483,8 @@ describe("hostile input", () => {
     const health = await (await fetch(`${server.engine.url}/health`)).text();
     assert.ok(told.length > 100);
     const written = [...server.logged, metrics, health];
-    for (const text of [...told, ...written]) assert.doesNotMatch(text, /s3cr3t|passwd: |eyJ/);
+    // As every token here begins: less of it could also be part of a shape's identity.
+    for (const text of [...told, ...written]) assert.doesNotMatch(text, /s3cr3t|passwd: |eyJhbGciOi/);
     for (const code of ["forbidden", "too_many", "too_fast", "unauthenticated", "too_large", "where_syntax"])
       assert.match(metrics, new RegExp(`^walcast_refusals_total\\{code="${code}"\\} [1-9]`, "m"));
     assert.match(metrics, /^walcast_invariant_breaches_total\{invariant="[a-z_]+"\} 0$/m);

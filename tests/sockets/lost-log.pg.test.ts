@@ -101,9 +101,14 @@ async function withWriter(t: TestContext, log: { maxBytes?: number }): Promise<W
   );
   t.after(() => world.close());
   let id = 0;
-  const write = (): Promise<string> => world.transaction(`insert into items values (${++id}, repeat('x', ${MiB / 4}))`);
   const quick = await world.greeted();
   await quick.load(1, items);
+  const write = async (): Promise<string> => {
+    const xid = await world.transaction(`insert into items values (${++id}, repeat('x', ${MiB / 4}))`);
+    // A few of these are all that the log keeps, and more than a connection may have waiting: before the next, it has this one.
+    await quick.awaitXid(1_000 + id, xid);
+    return xid;
+  };
   return { world, quick, write };
 }
 

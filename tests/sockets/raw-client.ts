@@ -20,6 +20,7 @@ import {
   type TableDescription,
   zeroLsn,
 } from "../../engine/protocol.ts";
+import { inTime } from "../support/until.ts";
 
 export type Control<K extends ServerMessage["kind"] = ServerMessage["kind"]> = Extract<ServerMessage, { kind: K }>;
 type Received = { readonly control: ServerMessage } | { readonly frame: Frame };
@@ -44,7 +45,7 @@ export class RawClient {
   welcome: Control<"welcome"> | undefined;
   /** Of the last boundary. */
   position: Lsn = zeroLsn;
-  readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
+  private readonly ended = Promise.withResolvers<{ readonly code: number; readonly reason: string }>();
   private number = 0;
   private checksum = 0;
   private cursor = 0;
@@ -56,12 +57,10 @@ export class RawClient {
     this.socket = new WebSocket(url.replace(/^http/, "ws") + "/v1/sync", protocols, options);
     this.socket.on("message", (data: Buffer, isBinary: boolean) => this.take(data, isBinary));
     this.socket.on("error", () => {}); // A refused upgrade is seen by its close.
-    const { promise, resolve } = Promise.withResolvers<{ code: number; reason: string }>();
-    this.closed = promise;
     this.socket.on("close", (code: number, reason: Buffer) => {
       this.over = true;
       this.wake();
-      resolve({ code, reason: reason.toString() });
+      this.ended.resolve({ code, reason: reason.toString() });
     });
   }
 
@@ -78,6 +77,11 @@ export class RawClient {
     this.send({ kind: "hello", token, epoch: left?.epoch, position });
     this.welcome = await this.control("welcome");
     if (left && this.position === zeroLsn) this.position = left.position;
+  }
+
+  /** How the connection ended. */
+  get closed(): Promise<{ readonly code: number; readonly reason: string }> {
+    return inTime(this.ended.promise, () => `the connection to end; what came last: ${this.last()}`);
   }
 
   /** What it would say in its next hello. */
@@ -110,7 +114,7 @@ export class RawClient {
     let text = "";
     let commits: Commit[] = [];
     for (;;) {
-      const one = await this.until((received) => received);
+      const one = await this.until((received) => received, `subscription ${id} to join`);
       if ("control" in one) {
         if (one.control.kind !== "described" || one.control.id !== id) continue;
         ({ table } = one.control);
@@ -139,15 +143,20 @@ export class RawClient {
     kind: K,
     accept: (message: Control<K>) => boolean = () => true,
   ): Promise<Control<K>> {
-    return this.until((one) =>
-      "control" in one && one.control.kind === kind && accept(one.control as Control<K>)
-        ? (one.control as Control<K>)
-        : undefined,
+    return this.until(
+      (one) =>
+        "control" in one && one.control.kind === kind && accept(one.control as Control<K>)
+          ? (one.control as Control<K>)
+          : undefined,
+      `"${kind}" that is ${String(accept)}`,
     );
   }
 
   async frame(accept: (frame: Frame) => boolean = () => true): Promise<Frame> {
-    return this.until((one) => ("frame" in one && accept(one.frame) ? one.frame : undefined));
+    return this.until(
+      (one) => ("frame" in one && accept(one.frame) ? one.frame : undefined),
+      `a frame that is ${String(accept)}`,
+    );
   }
 
   /** The next commit that changes a subscription's rows; there is no other payload in its frame. */
@@ -191,7 +200,11 @@ export class RawClient {
     await this.closed;
   }
 
-  private async until<T>(pick: (received: Received) => T | undefined): Promise<T> {
+  private until<T>(pick: (received: Received) => T | undefined, what: string): Promise<T> {
+    return inTime(this.picked(pick), () => `${what}; what came last: ${this.last()}`);
+  }
+
+  private async picked<T>(pick: (received: Received) => T | undefined): Promise<T> {
     for (;;) {
       while (this.cursor < this.received.length) {
         const found = pick(this.received[this.cursor++]!);

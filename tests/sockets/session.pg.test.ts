@@ -8,14 +8,15 @@ import { type Running, running } from "./running.ts";
 
 describe("a connection", () => {
   let server: Running;
+  let silent: RawClient;
   const messageBytes = 300_000;
-  before(
-    async () =>
-      (server = await running(
-        { limits: { helloMs: 300, messageBytes, shapesPerConnection: 3, whereBytes: 200 } },
-        "create table items (id int primary key, name text)",
-      )),
-  );
+  before(async () => {
+    // Ample: on a busy machine those who do greet may be late by a second.
+    const limits = { helloMs: 6_000, messageBytes, shapesPerConnection: 3, whereBytes: 200 };
+    server = await running({ limits }, "create table items (id int primary key, name text)");
+    // Its time passes while the others are tested.
+    silent = new RawClient(server.engine.url);
+  });
   after(() => server.close());
 
   test("that greets is welcomed with the history and the position", async () => {
@@ -38,12 +39,6 @@ describe("a connection", () => {
     client.send({ kind: "ping" });
     await client.control("pong");
     await client.close();
-  });
-
-  test("that says nothing is closed with 4408", async () => {
-    const client = new RawClient(server.engine.url);
-    assert.equal((await client.control("error")).error.code, "hello_timeout");
-    assert.deepEqual(await client.closed, { code: 4408, reason: "hello_timeout" });
   });
 
   test("that offers only another subprotocol is refused before it is opened", async () => {
@@ -235,5 +230,10 @@ describe("a connection", () => {
     await first.close();
     await until(() => small.engine.stats().connections === 0);
     await (await small.greeted()).close();
+  });
+
+  test("that says nothing is closed with 4408", async () => {
+    assert.equal((await silent.control("error")).error.code, "hello_timeout");
+    assert.deepEqual(await silent.closed, { code: 4408, reason: "hello_timeout" });
   });
 });

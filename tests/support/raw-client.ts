@@ -26,6 +26,7 @@ import {
   type Value,
   zeroLsn,
 } from "../../engine/protocol.ts";
+import { inTime } from "./until.ts";
 
 export type Row = readonly (string | null)[];
 
@@ -97,7 +98,7 @@ export class RawClient {
 
   /** Resolves once the condition holds; it is asked after every message. Rejects when it cannot hold any more. */
   until(condition: () => boolean, what: string): Promise<void> {
-    return new Promise((resolve, reject) => {
+    const held = new Promise<void>((resolve, reject) => {
       const check = (): void => {
         if (condition()) resolve();
         else if (this.failure !== undefined) reject(this.failure);
@@ -109,6 +110,7 @@ export class RawClient {
       this.conditions.add(check);
       check();
     });
+    return inTime(held, () => what);
   }
 
   /** The wire is cut: no goodbye. */

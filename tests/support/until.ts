@@ -13,6 +13,14 @@ export async function until(holds: () => boolean | Promise<boolean>): Promise<vo
   }
 }
 
+/** The same for what is told. */
+export async function inTime<T>(coming: Promise<T>, what: () => string): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const giveUp = (): void => reject(new Error(`waited in vain for ${what()}`));
+  const timer = setTimeout(giveUp, PATIENCE_MS).unref();
+  return Promise.race([coming, promise]).finally(() => clearTimeout(timer));
+}
+
 const ASK_AGAIN_MS = 5;
 /** Less than a test has. It is there to say what hangs: nothing else is too slow. */
 const PATIENCE_MS = 100_000;

@@ -156,7 +156,7 @@ describe("engine.watch", () => {
   });
 
   test("Postgres away is waited for, and then comes the current state", async () => {
-    const slow = "select customer, pg_sleep(0.1)::text from vips";
+    const slow = "select customer, pg_advisory_xact_lock_shared(1)::text from vips";
     const rows = server.engine.watch<{ customer: string }>({ table: "vips" })[Symbol.asyncIterator]();
     const results = server.engine.watch<{ customer: string }>(slow)[Symbol.asyncIterator]();
     const shown = async (next: Promise<IteratorResult<readonly { customer: string }[]>>): Promise<string> =>
@@ -168,10 +168,14 @@ describe("engine.watch", () => {
       return rowCount!;
     };
     assert.deepEqual([await shown(rows.next()), await shown(results.next())], ["Ada", "Ada"]);
+    const holder = await server.db.pool.connect();
+    await holder.query("select pg_advisory_lock(1)");
     await server.transaction("update vips set customer = 'Zoe'");
     const asked = [rows.next(), results.next()];
     await until(async () => (await endThose(`state = 'active' and query = '${slow}'`)) > 0);
     await endThose("application_name <> ''");
+    await holder.query("select pg_advisory_unlock(1)");
+    holder.release();
     assert.deepEqual(await Promise.all(asked.map(shown)), ["Zoe", "Zoe"]);
     await server.transaction("update vips set customer = 'Ada'");
     assert.deepEqual(await Promise.all([rows, results].map((states) => shown(states.next()))), ["Ada", "Ada"]);

@@ -118,7 +118,7 @@ describe("streams of current states", () => {
   });
 
   test("those who watch the same share it, and nothing is left when they are gone", async () => {
-    await until(() => server.engine.stats().watches === 0);
+    await until(() => server.engine.stats().watches === 0 && server.engine.stats().connections === 0);
     const before = server.engine.stats();
     const readers = await Promise.all(Array.from({ length: 20 }, () => open("items/1")));
     await Promise.all(readers.map((reader) => reader.next()));
