@@ -1,6 +1,7 @@
 /**
  * The one subscribed client, as cheap as can be: it keeps what its socket brings, and when, and looks into nothing while writers write.
- * Told a position, it says when each frame came since it was told the last, and how many operations were in them, once the position is passed.
+ * Told a position, it waits a moment, as what may still be on its way would have to wait while it looks; then it says when each frame came
+ * since it was told the last, and how many operations were in them, once the position is passed.
  */
 import { decodeCommits, frameHeaderBytes, frameKinds } from "../../engine/protocol.ts";
 import { RawSocket } from "../catch-up/raw-socket.ts";
@@ -15,6 +16,8 @@ export interface Read {
   readonly arrivals: readonly Arrival[];
   readonly operations: number;
 }
+
+const momentMs = 50;
 
 /** Where a data frame has it. */
 const POSITION_AT = 12;
@@ -39,8 +42,10 @@ raw.onChunk = (data) => {
   answer();
 };
 process.on("message", (told: string) => {
-  target = BigInt(told);
-  answer();
+  setTimeout(() => {
+    target = BigInt(told);
+    answer();
+  }, momentMs);
 });
 whenDismissed(() => void raw.socket.destroy());
 say("ready");

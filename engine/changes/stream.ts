@@ -29,6 +29,7 @@ import {
   XLOG_HEADER_BYTES,
 } from "./replication-protocol.ts";
 import { readInto } from "./replication-socket.ts";
+import { Rush } from "./rush.ts";
 import { Staging } from "./staging.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -47,6 +48,7 @@ export interface StreamOptions {
   readonly committedOnly?: boolean;
   /** As Prepared has it. Without it nobody's messages are handed on. */
   readonly messagePrefix?: string;
+  readonly rush?: Rush;
 }
 
 export interface StreamEvents {
@@ -65,8 +67,8 @@ export interface StreamEvents {
   readonly pendingBytes: () => number;
 }
 
-// While the server is behind, reads are pooled: the walsender makes one send() per message, and a reader that takes each
-// one alone slows both sides. The same pause, again and again, while a disk has to catch up.
+// While the server is behind, or commits come in a rush, reads are pooled: the walsender makes one send() per message, and a reader that
+// takes each one alone slows both sides. The same pause, again and again, while a disk has to catch up.
 const pauseMs = 1;
 
 const statusMsMax = 10_000;
@@ -88,6 +90,7 @@ export class Stream {
   private connection: ReplicationConnection | undefined;
   private received = zeroLsn;
   private readonly lag = new Lag();
+  private readonly rush: Rush;
   private readonly replication: ReplicationEvents = {
     onXLogData: (bytes, start, end) => this.receiveData(bytes, start, end),
     onKeepalive: (walEnd, replyRequested) => this.receiveKeepalive(walEnd, replyRequested),
@@ -106,6 +109,7 @@ export class Stream {
   constructor(options: StreamOptions, events: StreamEvents) {
     this.options = options;
     this.events = events;
+    this.rush = options.rush ?? new Rush();
     this.staging = new Staging(options.stagingDirectory, (error) => this.fail(error));
     const largeBytes = options.largeTransactionBytes ?? defaultLargeTransactionBytes;
     this.assembler = new TransactionAssembler(options.recentXid, this.staging, largeBytes, options.messagePrefix);
@@ -229,7 +233,7 @@ export class Stream {
     this.silentTicks = 0;
     messages.push(bytes, length);
     this.handOn();
-    if (this.lag.isBehind) this.pool();
+    if (this.lag.isBehind || this.rush.isOn) this.pool();
     else if (this.isHeldUp) this.pause();
   }
 
@@ -251,6 +255,7 @@ export class Stream {
   private handOn(): void {
     if (this.over) return;
     const transactions = this.completed.take();
+    this.rush.note(transactions.length, performance.now());
     if (transactions.length > 0) {
       this.received = transactions.at(-1)!.commitEnd;
       this.events.onTransactions(transactions);
