@@ -120,7 +120,7 @@ export class Backlog {
   }
 
   private async turn(replica: Replica): Promise<void> {
-    await replica.database.hasRoom();
+    await replica.database.instance.hasRoom();
     const turn = new Turn(replica, this.hooks, this.joined);
     await replica.database.exclusive(async () => {
       const work = this.queue.shift();
@@ -129,7 +129,7 @@ export class Backlog {
       else if (work.kind === "copy") turn.copy(work.lane, this.takeCopies(work.lane, work.lines));
       else turn.work(work);
       if (this.queue.length === 0) replica.tidy();
-      await replica.database.committed();
+      await replica.database.instance.committed();
     });
     this.queue.unshift(...turn.next);
     for (const call of turn.tell) call();

@@ -202,7 +202,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   /** Resolves when what is shown now outlives the process; rejects where there is no room for it. */
   async flush(): Promise<void> {
     const local = await this.opened;
-    await local?.database.flush();
+    await local?.database.instance.flush();
   }
 
   wake(): void {
@@ -229,7 +229,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       serverPosition: formatLsn(serverPosition),
       epoch: flow?.lanes.epoch,
       ...this.trace.inspect(),
-      storage: flow?.local?.database.inspect() ?? alwaysCurrent(this.place.kind),
+      storage: flow?.local?.database.instance.inspect() ?? alwaysCurrent(this.place.kind),
       shapes: Array.from(this.handles, (shape) =>
         inspectShape(shape, flow?.local?.sizes.of(shape.member), this.lsn, serverPosition),
       ),

@@ -7,7 +7,8 @@
 import { type Lsn, WalcastError } from "../engine/protocol.ts";
 import { attempt } from "./attempt.ts";
 import type { Changed } from "./changed.ts";
-import type { Database, Run } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import { Advice } from "./live/advice.ts";
 import { type IsCheaperToFollow, isCheaperToFollow } from "./live/costs.ts";
 import { follow, foresee, type Wanted } from "./live/follow.ts";

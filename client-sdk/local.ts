@@ -68,12 +68,12 @@ export class Local {
     const [whose] = await Promise.all([owner(), this.database.open()]);
     const replica = await this.database.exclusive(() => {
       const left = new Replica(this.database, whose);
-      this.hooks.found(left, this.database.damage ?? left.emptied);
+      this.hooks.found(left, this.database.instance.damage ?? left.emptied);
       return seeded(left, seed, whose);
     });
     this.current = replica;
     replica.foresee = (changed) => this.liveQueries.foresee(changed);
-    await this.database.committed();
+    await this.database.instance.committed();
     this.database.admit();
     this.hooks.restore(replica);
     return replica;

@@ -2,7 +2,7 @@
  * Who holds which row, where several shapes share one local table: a table of (key, shape) beside it. A row leaves only
  * when no shape holds it any more. While one shape has the table for itself there is no such table and no such cost.
  */
-import type { Run } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import type { NetChanges } from "./reduce.ts";
 import { keyList, keysEqual, type LocalForm, quoteIdentifier, unnestedKeys, type WriteStatements } from "./tables.ts";
 import { rowsOf, transposed } from "./writes.ts";

@@ -1,5 +1,5 @@
 /** The position that a local transaction brings the rows to, written in that transaction. */
-import type { Run } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import { setPosition } from "./store.ts";
 
 // A few for each table.

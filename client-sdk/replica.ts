@@ -22,7 +22,8 @@ import {
 import { type Audit, auditOf } from "./audit.ts";
 import { Changed, KEYS_MAX } from "./changed.ts";
 import { netChanges } from "./complete.ts";
-import type { Database, Run } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import { describeTable, type ShapeDescription } from "./description.ts";
 import type { Size } from "./inspection.ts";
 import { insertionsOf } from "./insertions.ts";

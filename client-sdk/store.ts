@@ -7,7 +7,8 @@
  * A store of another format, or one that does not hold together, is emptied: its rows can be had again.
  */
 import { type Lsn, parseLsn, type TableDescription, type TypeDescription, zeroLsn } from "../engine/protocol.ts";
-import type { Database, Run } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import type { Row } from "./row.ts";
 import { forgetStaged, stagingTable } from "./staging.ts";
 import { qualified } from "./table-name.ts";
@@ -174,7 +175,7 @@ function empty(database: Database, isTheirs: boolean): void {
     for (const name of tables) database.script(`DROP TABLE IF EXISTS ${name} CASCADE`);
     for (const name of types) database.script(`DROP TYPE IF EXISTS ${name} CASCADE`);
     database.script("DROP SCHEMA walcast CASCADE");
-    if (database.isOwn && !isTheirs) dropTheRest(database);
+    if (database.instance.isOwn && !isTheirs) dropTheRest(database);
   });
   database.forgetStatements();
 }

@@ -235,9 +235,9 @@ export function readParameterTypes(replies: Replies): number[] {
   return Array.from({ length: count }, (_, i) => replies.view.getUint32(replies.start + 2 + 4 * i));
 }
 
-/** "I" outside a transaction, "T" inside, "E" inside one that has failed. */
-export function readTransactionStatus(replies: Replies): string {
-  return String.fromCharCode(replies.bytes[replies.start]!);
+/** Whether a transaction is open after all replies: the last one ends in "I" outside, "T" inside, "E" inside one that has failed. */
+export function leavesOpen(replies: Uint8Array): boolean {
+  return replies.at(-1) !== 0x49;
 }
 
 /** One value of a row, as text. */

@@ -3,7 +3,7 @@
  * delete before they insert.
  */
 import type { Value } from "../engine/protocol.ts";
-import type { Run } from "./database.ts";
+import type { Run } from "./postgres-session.ts";
 import type { NetChange, NetChanges } from "./reduce.ts";
 import { encodeTextArray } from "./values.ts";
 import type { LocalForm, WriteStatements } from "./tables.ts";

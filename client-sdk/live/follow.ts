@@ -4,7 +4,8 @@
  * the tables that are joined to them.
  */
 import type { Changed, Key } from "../changed.ts";
-import type { Database, Run } from "../database.ts";
+import type { Database } from "../database.ts";
+import type { Run } from "../postgres-session.ts";
 import { keyText } from "../reduce.ts";
 import { type RawResult, textOf } from "../rows.ts";
 import { Replies, replyTags } from "../wire.ts";

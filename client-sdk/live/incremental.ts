@@ -1,6 +1,6 @@
 /** A result that follows its driver's keys as they change, between two whole results. */
 import type { Changed, Key } from "../changed.ts";
-import type { Run } from "../database.ts";
+import type { Run } from "../postgres-session.ts";
 import { type Entry, entriesOf, type RowChanges, type Shown } from "../delta.ts";
 import { keyText } from "../reduce.ts";
 import type { Row } from "../row.ts";

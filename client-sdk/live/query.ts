@@ -4,7 +4,8 @@
  */
 import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../../engine/protocol.ts";
 import type { Changed, Key } from "../changed.ts";
-import type { Database, Run } from "../database.ts";
+import type { Database } from "../database.ts";
+import type { Run } from "../postgres-session.ts";
 import { compare, nothingShown, type RowChanges, type Shown } from "../delta.ts";
 import { call, Deferred, Listeners } from "../listeners.ts";
 import type { Delta, LiveHooks, LiveInspection, LiveQuery, LiveRequest, LiveStatus } from "../live.ts";

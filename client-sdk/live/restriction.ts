@@ -3,7 +3,8 @@
  * table by itself, where the primary key's index answers it.
  */
 import type { Key } from "../changed.ts";
-import type { Database, Run } from "../database.ts";
+import type { Database } from "../database.ts";
+import type { Run } from "../postgres-session.ts";
 import { quoteIdentifier } from "../table-name.ts";
 import { encodeTextArray } from "../values.ts";
 

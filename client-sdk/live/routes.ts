@@ -4,7 +4,8 @@
  * than reading all of a table.
  */
 import type { Key } from "../changed.ts";
-import type { Database, Run } from "../database.ts";
+import type { Database } from "../database.ts";
+import type { Run } from "../postgres-session.ts";
 import { quoteIdentifier } from "../table-name.ts";
 import { encodeTextArray } from "../values.ts";
 import { type CatalogColumns, columnOf } from "./columns.ts";
