@@ -3,12 +3,14 @@
  * how to measure it with given parameters, small ones for every test run and real ones. Whatever a bench produces is
  * checked outside the timed part: a fast wrong answer is no answer.
  */
-export interface Bench<Parameters = unknown> {
+export interface Bench<Parameters extends object = object> {
   readonly name: string;
   readonly question: string;
   readonly notMeasured: string;
   /** For figures that mean something. */
   readonly real: Parameters;
+  /** What of them is less where all benchmarks together should take ten minutes: mostly rounds, so figures vary more. */
+  readonly brief?: Partial<Parameters>;
   /** For tests: the same code in a moment, the figures being worth nothing. */
   readonly small: Parameters;
   run(parameters: Parameters, progress: Progress): Promise<readonly Figure[]>;

@@ -43,6 +43,7 @@ export const browser: Bench<AllParameters> = {
     crashes: 3,
     readyMs: 2_500,
   },
+  brief: { rounds: 1, firstVisits: 1, visits: 3, closes: 1, crashes: 1 },
   small: {
     rounds: 1,
     rows: 500,

@@ -30,6 +30,7 @@ export const catchUp: Bench<Parameters> = {
   notMeasured:
     "A network: loopback, and the clients share the machine's cores with the engine. What a client does with the bytes: these count them. While draining nobody is subscribed. The floors are a bare replication connection that pools its reads and decodes nothing, and a bare uWebSockets.js that sends the same messages from memory.",
   real: { rounds: 3, backlogTransactions: 50_000, changesPerTransaction: 10, clients: 1_000, behind: 10_000 },
+  brief: { rounds: 1 },
   small: { rounds: 1, backlogTransactions: 20, changesPerTransaction: 5, clients: 3, behind: 20 },
   run,
 };

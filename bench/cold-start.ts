@@ -25,6 +25,7 @@ export const coldStart: Bench<Parameters> = {
   notMeasured:
     "The start of Node and the loading of the client's own code, and the system's cache being cold. It is the time from createClient to the first callback of a live query of the newest 50; browsers are in the bench browser. The floor is a bare PGlite that opens such a directory, and one query. The event is of a commit that is made when the channel says that it listens; its floor is a bare WebSocket.",
   real: { rounds: 5, rows: 100_000, warmUp: true },
+  brief: { rounds: 2 },
   small: { rounds: 1, rows: 500, warmUp: false },
   run,
 };

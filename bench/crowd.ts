@@ -30,6 +30,7 @@ export const crowd: Bench<Parameters> = {
   notMeasured:
     "A crowd that works: its shapes have one row each, and of each commit's row one of them gets a frame too. The floor of the latency is the same client with nobody else, before the crowd came and after it went.",
   real: { shapes: 100_000, sockets: 500, comings: 5_000, rounds: 3, commits: 1_000, warmUp: 300, pauseMs: 1 },
+  brief: { rounds: 1 },
   small: { shapes: 20, sockets: 4, comings: 8, rounds: 1, commits: 12, warmUp: 2, pauseMs: 1 },
   run,
 };

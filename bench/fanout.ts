@@ -47,6 +47,7 @@ export const fanout: Bench<Parameters> = {
     shapesPerSecond: 200,
     shapesCommits: 1_000,
   },
+  brief: { rounds: 2, scheduledRounds: 1 },
   small: {
     rounds: 1,
     transactions: 2,

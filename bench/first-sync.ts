@@ -26,6 +26,7 @@ export const firstSync: Bench<Parameters> = {
   notMeasured:
     "A network: loopback. A browser: PGlite in Node, in memory. Many clients at once. The server's part is Postgres' COPY and the engine, on the other core. The floor is one COPY of the same bytes into a bare PGlite, and its primary key; one that begins with the same files as the client's, and for given_rows_per_s one as it comes, given to the client, too.",
   real: { rounds: 5, rows: 100_000, warmUp: true },
+  brief: { rounds: 2 },
   small: { rounds: 1, rows: 1_000, warmUp: false },
   run,
 };

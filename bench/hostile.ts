@@ -30,6 +30,7 @@ export const hostile: Bench<Parameters> = {
   notMeasured:
     "An attack that fills the network, or has more machines than the engine: the attacker has its share of the same cores. The floor is the same client, in turn with it, while the attacker sends the same to a bare server that reads and drops it; for `…_unattacked_…`, while nobody attacks.",
   real: { perSecond: 100, rehearsalMs: 6_000, rounds: 5, commits: 2_000, warmUp: 300, pauseMs: 1 },
+  brief: { rounds: 2 },
   small: { perSecond: 20, rehearsalMs: 100, rounds: 1, commits: 12, warmUp: 2, pauseMs: 1 },
   run,
 };

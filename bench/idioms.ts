@@ -49,6 +49,7 @@ export const idioms: Bench<Parameters> = {
     burst: 200_000,
     coalesceMs: 100,
   },
+  brief: { rounds: 1 },
   small: {
     rounds: 1,
     commits: 12,

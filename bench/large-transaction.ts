@@ -39,6 +39,7 @@ export const largeTransaction: Bench<Parameters> = {
     warmUps: 3,
     otherCommits: 200,
   },
+  brief: { sizes: [{ rows: 10_000, rounds: 3 }] },
   small: { sizes: [{ rows: 100, rounds: 1 }], warmUps: 1, otherCommits: 5 },
   run,
 };

@@ -19,6 +19,7 @@ export const latency: Bench<Parameters> = {
   notMeasured:
     "Load: one commit at a time, one row each, one client, one live query, loopback. The floor is a bare replication connection that feeds one send, and for callbacks a bare PGlite behind it; the peer is pg-logical-replication's service and plugin in the connection's place.",
   real: { rounds: 5, commits: 2_000, warmUp: 1_000, pauseMs: 1, callbackPauseMs: 3, rows: 10_000, top: 50 },
+  brief: { rounds: 2 },
   small: { rounds: 1, commits: 12, warmUp: 2, pauseMs: 1, callbackPauseMs: 5, rows: 200, top: 12 },
   run,
 };

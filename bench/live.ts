@@ -37,6 +37,7 @@ export const live: Bench<Parameters> = {
     ...{ rounds: 3, commits: 1_000, warmUp: 600, pauseMs: 1, callbackPauseMs: 3, rows: 100_000, top: 50 },
     ...{ changes: 200, peerChanges: 2, queries: 100, customers: 5_000 },
   },
+  brief: { rounds: 1 },
   small: {
     ...{ rounds: 1, commits: 12, warmUp: 2, pauseMs: 1, callbackPauseMs: 5, rows: 200, top: 12 },
     ...{ changes: 3, peerChanges: 1, queries: 5, customers: 20 },

@@ -29,6 +29,7 @@ export const log: Bench<Parameters> = {
   notMeasured:
     "Receiving and collecting transactions, and the room that a log makes ahead until it is at its bound. What is read back was written just before, so it comes from the kernel's memory.",
   real: { transactions: 250_000, batch: 100, bytes: 200, rounds: 5 },
+  brief: { rounds: 3 },
   small: { transactions: 2_000, batch: 100, bytes: 200, rounds: 1 },
   run,
 };

@@ -28,6 +28,7 @@ export const match: Bench<Parameters> = {
     subscriptions: 20_000,
     rounds: 5,
   },
+  brief: { shapes: [1_000, 100_000], rounds: 3 },
   small: { shapes: [10, 1_000], changes: 500, readChanges: 100, subscriptions: 100, rounds: 1 },
   run,
 };

@@ -23,37 +23,46 @@ interface Parameters {
   readonly installed: boolean;
 }
 
+const realParameters: Parameters = {
+  callback: {
+    rounds: 3,
+    commits: 1_300,
+    warmUp: 800,
+    pauseMs: 1,
+    callbackPauseMs: 8,
+    rows: 10_000,
+    top: 50,
+    pollMs: 200,
+  },
+  clients: {
+    rounds: 3,
+    clients: 100,
+    commits: 80,
+    warmUp: 30,
+    pauseMs: 1,
+    callbackPauseMs: 100,
+    rows: 1_000,
+    top: 50,
+    pollMs: 200,
+  },
+  sockets: { rounds: 3, transactions: 30, sockets: 1_000, rows: [1, 10, 100] },
+  throughput: { rounds: 3, ms: 2_000, writers: 4 },
+  firstSync: { rounds: 3, rows: 100_000 },
+  installed: true,
+};
+
 export const peers: Bench<Parameters> = {
   name: "peers",
   question: "How does it compare with others who do the same work?",
   notMeasured:
     "What others are better at: Zero keeps no SQL database in the client and runs queries on the server that a client has no rows for; polling needs no server at all. Everybody has the settings that they come with, on one machine with Postgres, the writer and the client. Peers that are not installed are left out: npm install --prefix bench/peers.",
-  real: {
-    callback: {
-      rounds: 3,
-      commits: 1_300,
-      warmUp: 800,
-      pauseMs: 1,
-      callbackPauseMs: 8,
-      rows: 10_000,
-      top: 50,
-      pollMs: 200,
-    },
-    clients: {
-      rounds: 3,
-      clients: 100,
-      commits: 80,
-      warmUp: 30,
-      pauseMs: 1,
-      callbackPauseMs: 100,
-      rows: 1_000,
-      top: 50,
-      pollMs: 200,
-    },
-    sockets: { rounds: 3, transactions: 30, sockets: 1_000, rows: [1, 10, 100] },
-    throughput: { rounds: 3, ms: 2_000, writers: 4 },
-    firstSync: { rounds: 3, rows: 100_000 },
-    installed: true,
+  real: realParameters,
+  brief: {
+    callback: { ...realParameters.callback, rounds: 1 },
+    clients: { ...realParameters.clients, rounds: 1 },
+    sockets: { ...realParameters.sockets, rounds: 1 },
+    throughput: { ...realParameters.throughput, rounds: 1 },
+    firstSync: { ...realParameters.firstSync, rounds: 1 },
   },
   small: {
     // As many rows as commits: none hides another, however seldom somebody looks.

@@ -22,6 +22,10 @@ export function line(figure: ReportedFigure, earlier: readonly ReportedFigure[])
   return [row(cells), ...ranges(figure), ...(before ? [change(figure, before)] : [])].join("  ");
 }
 
+export function took(ms: number): string {
+  return `\n  in ${Math.round(ms / 1000)} s`;
+}
+
 function ranges({ range, peerRange, conditions }: ReportedFigure): string[] {
   if (!range || !peerRange) return [];
   return [`(${between(range)}; ${conditions.peer}: ${between(peerRange)})`];

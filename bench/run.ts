@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`: the benchmarks named, or all of
- * them, one after another, as a table on stdout with progress on stderr. `--json` writes the figures, `--compare` reads some of an earlier
+ * `npm run bench [-- NAME…] [--brief] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`: the benchmarks named, or all
+ * of them, one after another, as a table on stdout with progress on stderr. With `--brief` all take ten minutes, by fewer rounds. `--json` writes the figures, `--compare` reads some of an earlier
  * run, `--report` writes a Markdown table and charts; with `--from` it writes them of figures that are there, and nothing runs.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
 import { writeReport } from "./plots.ts";
 import { sharePostgres } from "./postgres.ts";
-import { conditionsLine, heading, line } from "./report.ts";
+import { conditionsLine, heading, line, took } from "./report.ts";
 import { runSmall } from "./small.ts";
 
 const { values, positionals } = commandLine();
@@ -32,10 +32,12 @@ async function runAll(): Promise<void> {
   try {
     for (const bench of chosen) {
       console.log(heading(bench));
+      const start = performance.now();
       for (const figure of await runBench(bench)) {
         figures.push(figure);
         console.log(line(figure, earlier));
       }
+      console.log(took(performance.now() - start));
     }
   } finally {
     await end?.();
@@ -43,13 +45,19 @@ async function runAll(): Promise<void> {
 }
 
 async function runBench(bench: Bench): Promise<ReportedFigure[]> {
-  const found = await bench.run(values.small ? bench.small : bench.real, progressOf(bench.name));
+  const found = await bench.run(parametersOf(bench), progressOf(bench.name));
   clearProgress();
   return found.map((figure) => ({ bench: bench.name, ...figure, conditions: { ...machine(), ...figure.conditions } }));
 }
 
+function parametersOf({ real, brief, small }: Bench): object {
+  if (values.small) return small;
+  return values.brief ? { ...real, ...brief } : real;
+}
+
 function commandLine() {
   const options = {
+    brief: { type: "boolean", default: false },
     small: { type: "boolean", default: false },
     json: { type: "string" },
     compare: { type: "string" },
@@ -60,7 +68,7 @@ function commandLine() {
     return parseArgs({ options, allowPositionals: true });
   } catch (error) {
     return stop(
-      `${(error as Error).message} Usage: npm run bench [-- NAME…] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`,
+      `${(error as Error).message} Usage: npm run bench [-- NAME…] [--brief] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`,
     );
   }
 }

@@ -31,6 +31,7 @@ export const storm: Bench<Parameters> = {
   notMeasured:
     "A network, and the clients' own patience: they do not spread their return over time, as the client SDK does. All of it shares the machine's cores. The engine's start is not in it. The floor is a bare uWebSockets.js that takes as many connections and sends each as many bytes in as many messages, from memory.",
   real: { rounds: 3, clients: 2_000, shapesEach: 4, distinct: 8, rows: 200, missed: 100 },
+  brief: { rounds: 1 },
   small: { rounds: 1, clients: 4, shapesEach: 2, distinct: 3, rows: 5, missed: 2 },
   run,
 };

@@ -42,6 +42,7 @@ export const throughput: Bench<Parameters> = {
     sweepWriters: 16,
     sweep: [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2],
   },
+  brief: { rounds: 2, workloads: ["uniform", "TPC-B"], sweep: [0.5, 1, 1.5, 2] },
   small: {
     rounds: 1,
     warmUp: false,
