@@ -11,10 +11,11 @@ import { until } from "../support/until.ts";
 import { all, sharedReplica, synced } from "./clients.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
+import { resources, resourcesSince } from "./resources.ts";
 
 test("a closed client leaves no socket, no timer and nothing else that keeps a process alive", async (t) => {
   const peer = await Peer.start(t);
-  const before = process.getActiveResourcesInfo().sort();
+  const before = resources();
   const client = createClient({ url: peer.url, shapes: { orders: { table: "orders" } } });
   const { pglite } = client;
   const server = await peer.greeted();
@@ -30,17 +31,18 @@ test("a closed client leaves no socket, no timer and nothing else that keeps a p
   await Promise.all([client.close(), assert.rejects(wait, { code: "closed" }), closed]);
   assert.equal(client.pglite.closed, true);
   assert.equal(peer.openCount, 0);
-  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  assert.deepEqual(resourcesSince(before), []);
 });
 
 test("a client that is closed while it waits for its next attempt makes none", async (t) => {
   const peer = await Peer.start(t);
+  const before = resources();
   const client = createClient({ url: peer.url, backoff: { baseMs: 3_600_000, maxMs: 3_600_000 } });
   const offline = new Promise<void>((resolve) => client.onStatus((status) => status === "offline" && resolve()));
   (await peer.connection()).socket.terminate();
   await offline;
   await client.close();
-  assert.equal(process.getActiveResourcesInfo().includes("Timeout"), false);
+  assert.equal(resourcesSince(before).includes("Timeout"), false);
 });
 
 test("a client closes also where the network swallows everything", async (t) => {
@@ -104,6 +106,7 @@ const manyShapes = thorough(1_000, 300);
 test(`${manyShapes} shapes, channels and live queries that come and go leave nothing behind`, async (t) => {
   const { client, server, shape } = await synced(t);
   const before = await left(client);
+  const resourcesBefore = resources();
   const answering = answer(server);
   for (let i = 0; i < manyShapes; i++) {
     const one = client.sync({ table: "orders", where: "id = $1", params: [i] });
@@ -116,16 +119,16 @@ test(`${manyShapes} shapes, channels and live queries that come and go leave not
   }
   answering.stop();
   assert.deepEqual(await left(client), before);
+  assert.deepEqual(resourcesSince(resourcesBefore), []);
   assert.equal(shape.status, "ready");
 });
 
-/** What a client holds on to, on the replica and here. */
+/** What a client holds on to on the replica, and what it says that it does. */
 async function left(client: Client): Promise<object> {
   const { shapes, channels, live } = client.inspect();
   const [tables] = await client.query("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace >= 16384");
   const [members] = await client.query("SELECT count(*) FROM walcast.members");
-  const resources = process.getActiveResourcesInfo().sort();
-  return { shapes: shapes.length, channels: channels.length, live: live.length, tables, members, resources };
+  return { shapes: shapes.length, channels: channels.length, live: live.length, tables, members };
 }
 
 /** Every unsubscribe. */
@@ -156,9 +159,9 @@ test(`${manyClients} clients leave no socket, no timer, nothing on their replica
     await Promise.all([client.close(), closed]);
   };
   await one(true);
-  const before = process.getActiveResourcesInfo().sort();
+  const before = resources();
   for (let i = 1; i < manyClients; i++) await one(i % 10 === 0);
-  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  assert.deepEqual(resourcesSince(before), []);
   assert.equal(peer.openCount, 0);
   assert.deepEqual((await replica.query("SELECT count(*)::int FROM pg_prepared_statements")).rows, [{ count: 0 }]);
   // The last one may still stand on the stack.
@@ -185,9 +188,9 @@ test("clients with replicas of their own leave none of them", async (t) => {
     await Promise.all([client.close(), closed]);
   };
   await one();
-  const before = process.getActiveResourcesInfo().sort();
+  const before = resources();
   for (let i = 0; i < 9; i++) await one();
-  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  assert.deepEqual(resourcesSince(before), []);
   await collected.count(18);
 });
 

@@ -10,6 +10,7 @@ import type { Client, ClientOptions } from "../../client-sdk/index.ts";
 import type { Operation } from "../../engine/protocol.ts";
 import { until } from "../support/until.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
+import { resources, resourcesSince } from "./resources.ts";
 
 const loaded: string[] = [];
 registerHooks({
@@ -58,9 +59,9 @@ async function served(server: PeerConnection, position: bigint): Promise<number>
 
 test("a client that only listens never loads PGlite, goes on after a drop, and leaves nothing behind", async (t) => {
   const peer = await Peer.start(t);
-  const before = process.getActiveResourcesInfo().sort();
+  const before = resources();
   for (let round = 0; round < 20; round++) await listens(t, peer);
-  assert.deepEqual(process.getActiveResourcesInfo().sort(), before);
+  assert.deepEqual(resourcesSince(before), []);
   assert.equal(peer.openCount, 0);
   assert.deepEqual(loaded.filter(isPglite), []);
 });

@@ -143,7 +143,7 @@ test("tabs share one replica and one socket, and go on when the one that has it 
   await tabs.write("first");
   const others = [await tabs.open(), await tabs.open()];
   await tabs.write("shared");
-  assert.equal(await clients(), 1);
+  await until(isOneClient);
   const read = await others[0]!.evaluate(async () => {
     const { client } = globalThis as unknown as PageGlobals;
     const took: number[] = [];

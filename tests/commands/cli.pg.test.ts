@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { processFlags } from "../support/processes.ts";
 import { lowPort, testCluster, testDatabase } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 import { isNewest } from "../versions/programs.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -89,6 +90,8 @@ test("the slot outlives the engine; doctor reports it and removes it", async (t)
   assert.match(busy.stderr, /an engine uses it \(Postgres process \d+\); stop that engine first/);
   child.kill("SIGTERM");
   assert.deepEqual(await once(child, "exit"), [0, null]);
+  // Postgres lets go of it a moment later.
+  await until(async () => !(await query(slotIsActive, [name])).rows[0]!.active);
   const { stdout, code } = await run(["doctor", ...flags], dir);
   assert.match(stdout, new RegExp(`^ok    the slot ${name} is idle and keeps`, "m"));
   assert.match(stdout, /^ok    "public"\."orders" can be served$/m);
@@ -97,6 +100,8 @@ test("the slot outlives the engine; doctor reports it and removes it", async (t)
   assert.equal((await run(["doctor", "--drop-slot", ...flags], dir)).code, 0);
   assert.equal((await query("select 1 from pg_replication_slots where slot_name = $1", [name])).rowCount, 0);
 });
+
+const slotIsActive = "select active from pg_replication_slots where slot_name = $1";
 
 test("a port in use is a sentence that names it", async (t) => {
   const { url, name } = await testDatabase(t);

@@ -61,17 +61,24 @@ function unlessThere(error: NodeJS.ErrnoException): void {
 /** Builds that nobody has started with lately, and what builds that were interrupted have left. */
 async function removeOldest(): Promise<void> {
   const names = await readdir(dist);
-  const used = await Promise.all(names.map(async (name) => ({ name, at: (await stat(join(dist, name))).mtimeMs })));
+  // One may be finished, or removed, by somebody else meanwhile.
+  const usedAt = (name: string): Promise<number> =>
+    stat(join(dist, name)).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    );
+  const used = await Promise.all(names.map(async (name) => ({ name, at: await usedAt(name) })));
   const oldest = used.sort((a, b) => b.at - a.at).slice(kept);
   await Promise.all(oldest.map(({ name }) => rm(join(dist, name), { recursive: true, force: true })));
 }
 
 async function fingerprint(): Promise<string> {
   const files = (await Promise.all(sources.map(filesIn))).flat().sort();
-  const contents = await Promise.all(files.map((file) => readFile(file)));
+  // What is gone by now was somebody's for a moment.
+  const contents = await Promise.all(files.map((file) => readFile(file).catch(() => undefined)));
   const hash = createHash("sha256");
   for (const [i, content] of contents.entries())
-    hash.update(`${relative(repository, files[i]!)}\n${content.length}\n`).update(content);
+    if (content) hash.update(`${relative(repository, files[i]!)}\n${content.length}\n`).update(content);
   return hash.digest("hex").slice(0, 16);
 }
 
@@ -80,5 +87,9 @@ async function filesIn(path: string): Promise<string[]> {
   if (!(await stat(path)).isDirectory()) return [path];
   const entries = await readdir(path, { withFileTypes: true });
   const inside = entries.filter(({ name }) => name !== "dist" && name !== "node_modules");
-  return (await Promise.all(inside.map(({ name }) => filesIn(join(path, name))))).flat();
+  const within = inside.map((entry) => {
+    const found = join(path, entry.name);
+    return entry.isDirectory() ? filesIn(found) : Promise.resolve([found]);
+  });
+  return (await Promise.all(within)).flat();
 }
