@@ -5,6 +5,7 @@ import type { Config } from "../config.ts";
 import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { Tally } from "./bounds.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { Publisher } from "../topics/publisher.ts";
 import { servePublish, serveRevalidate } from "../topics/serve-publish.ts";
 import { serveTopic, type ServeTopicServices } from "../topics/serve-topic.ts";
@@ -14,7 +15,7 @@ import type { ToldKeys } from "../watch/told-keys.ts";
 import type { Watches } from "../watch/watches.ts";
 import { Guests } from "./guest.ts";
 import { answer, answerText, type HttpServices, serveApp, serveHealth, serveMetrics } from "./http.ts";
-import { Session, type SessionServices } from "./session.ts";
+import { type Door, Session, type SessionServices } from "./session.ts";
 import { staticFiles } from "./static.ts";
 import {
   type HttpRequest,
@@ -67,7 +68,7 @@ export class Server {
   private readonly app: TemplatedApp;
   private readonly sessions = new Set<Session>();
   private readonly addresses: Tally;
-  private readonly users: Tally;
+  private readonly door: Door;
   private readonly guests: Guests;
   private readonly originsLogged = new Set<string>();
   private listening: ListenSocket | undefined;
@@ -75,13 +76,13 @@ export class Server {
 
   constructor(options: ServerOptions) {
     this.options = options;
-    const { connectionsPerAddress, connectionsPerUser } = options.config.limits;
+    const { connectionsPerAddress, connectionsPerUser, helloMs } = options.config.limits;
     this.addresses = new Tally(connectionsPerAddress);
-    this.users = new Tally(connectionsPerUser);
+    this.door = { users: new Tally(connectionsPerUser), greetings: new Deadlines(helloMs) };
     this.guests = new Guests({
       config: options.config,
       addresses: this.addresses,
-      users: this.users,
+      users: this.door.users,
       connections: () => this.connections,
       hub: () => this.services?.hub,
       refusedOrigin: (origin) => this.noteOrigin(origin),
@@ -184,7 +185,7 @@ export class Server {
 
   private upgrade(res: HttpResponse, req: HttpRequest, context: SocketContext): void {
     const offered = req.getHeader("sec-websocket-protocol");
-    const known = offered.split(",").some((name) => name.trim() === subprotocol);
+    const known = offered === subprotocol || offered.split(",").some((name) => name.trim() === subprotocol);
     if (offered !== "" && !known)
       return answer(
         res,
@@ -210,7 +211,8 @@ export class Server {
       { visitor, release },
       req.getHeader("sec-websocket-key"),
       known ? subprotocol : "",
-      req.getHeader("sec-websocket-extensions"),
+      // We speak none.
+      "",
       context,
     );
   }
@@ -246,7 +248,7 @@ export class Server {
 
   private open(ws: WebSocket<SocketData>): void {
     const data = ws.getUserData();
-    const session = new Session(ws as unknown as Socket, this.services!, this.users, data.visitor);
+    const session = new Session(ws as unknown as Socket, this.services!, this.door, data.visitor);
     data.session = session;
     this.sessions.add(session);
   }

@@ -21,7 +21,7 @@ export function visitorOf(res: HttpResponse, req: HttpRequest, config: Config): 
   return {
     origin: req.getHeader("origin") || undefined,
     address: network(forwarded || Buffer.from(res.getRemoteAddressAsText()).toString()),
-    token: bearer(req.getHeader("authorization")) ?? cookie(req.getHeader("cookie"), tokenCookie),
+    token: bearer(req.getHeader("authorization")) ?? (tokenCookie && cookie(req.getHeader("cookie"), tokenCookie)),
   };
 }
 
@@ -51,8 +51,9 @@ function isLocal(hostname: string): boolean {
 /** Whoever has one IPv6 address has 2^64 of them. The library writes all eight groups. */
 function network(address: string): string {
   const groups = address.split(":");
+  if (groups.length !== 8) return address;
   const isMapped = groups.slice(0, 5).every((group) => /^0*$/.test(group));
-  return groups.length === 8 && !isMapped ? groups.slice(0, 4).join(":") : address;
+  return isMapped ? address : groups.slice(0, 4).join(":");
 }
 
 /** https://datatracker.ietf.org/doc/html/rfc6750#section-2.1 */
@@ -61,7 +62,7 @@ function bearer(header: string): string | undefined {
 }
 
 /** https://datatracker.ietf.org/doc/html/rfc6265#section-4.2.1 */
-function cookie(header: string, name: string | undefined): string | undefined {
+function cookie(header: string, name: string): string | undefined {
   for (const pair of header.split(";")) {
     const at = pair.indexOf("=");
     if (at > 0 && pair.slice(0, at).trim() === name)

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Rate, Tally } from "../../engine/sockets/bounds.ts";
+import { Deadlines } from "../../engine/sockets/deadlines.ts";
 
 test("so many of a key at once, and one more for each that ends", () => {
   const tally = new Tally(2);
@@ -25,4 +26,18 @@ test("a burst is let through, then so many a second, and a pause saves up no mor
   };
   assert.deepEqual([taken(1000), taken(1050), taken(1100), taken(1300), taken(60_000)], [5, 0, 1, 2, 5]);
   assert.deepEqual([rate.take(60_400, 5), rate.take(60_500, 5)], [false, true]);
+});
+
+test("who is not in time is late, in turn, and whoever was in time never", async () => {
+  const deadlines = new Deadlines(20);
+  const late: string[] = [];
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  const [punctual, first, again] = ["punctual", "first", "again"].map((name) => () => void late.push(name));
+  for (const one of [punctual!, again!, first!, again!]) deadlines.set(one);
+  deadlines.clear(punctual!);
+  deadlines.set(() => deadlines.set(resolve));
+  const process = setTimeout(() => undefined, 10_000);
+  await over;
+  clearTimeout(process);
+  assert.deepEqual(late, ["first", "again"]);
 });

@@ -13,7 +13,7 @@ import {
 } from "../../engine/protocol.ts";
 import { SignJWT } from "jose";
 import { until } from "../support/until.ts";
-import type { RawClient } from "./raw-client.ts";
+import { RawClient } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
 
 const secret = "a secret of thirty-two characters";
@@ -377,6 +377,18 @@ describe("a client that claims to return", () => {
     await client.close();
     return client.left;
   }
+
+  test("and has another token before it says what it has is in time when it says so", async () => {
+    const client = await server.greeted(undefined, await left());
+    client.send({ kind: "authenticate", token: "another" });
+    await client.control("authenticated");
+    client.send({ kind: "resume" });
+    const later = new RawClient(server.engine.url);
+    assert.deepEqual(await later.closed, { code: 4408, reason: "hello_timeout" });
+    client.send({ kind: "ping" });
+    await client.control("pong");
+    await client.close();
+  });
 
   test("without a position to return to, or twice, is closed with 4400", async () => {
     const fresh = await server.greeted();
