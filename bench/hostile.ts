@@ -15,8 +15,9 @@ import { type BenchPostgres, benchPostgres } from "./postgres.ts";
 import { Part } from "./processes.ts";
 
 interface Parameters {
-  readonly perSecond: number;
-  /** For so long it is attacked before, five times as often: V8 compiles what refuses only when much was refused. */
+  /** How many requests a second. */
+  readonly rates: readonly number[];
+  /** For so long it is attacked before, five times as often as ever after: V8 compiles what refuses only when much was refused. */
   readonly rehearsalMs: number;
   readonly rounds: number;
   readonly commits: number;
@@ -29,9 +30,9 @@ export const hostile: Bench<Parameters> = {
   question: "Do others wait longer for their changes while somebody sends what must be refused?",
   notMeasured:
     "An attack that fills the network, or has more machines than the engine: the attacker has its share of the same cores. The floor is the same client, in turn with it, while the attacker sends the same to a bare server that reads and drops it; for `…_unattacked_…`, while nobody attacks.",
-  real: { perSecond: 100, rehearsalMs: 6_000, rounds: 5, commits: 2_000, warmUp: 300, pauseMs: 1 },
-  brief: { rounds: 2 },
-  small: { perSecond: 20, rehearsalMs: 100, rounds: 1, commits: 12, warmUp: 2, pauseMs: 1 },
+  real: { rates: [10, 100], rehearsalMs: 6_000, rounds: 3, commits: 2_000, warmUp: 300, pauseMs: 1 },
+  brief: { rounds: 1 },
+  small: { rates: [20], rehearsalMs: 100, rounds: 1, commits: 12, warmUp: 2, pauseMs: 1 },
   run,
 };
 
@@ -58,30 +59,27 @@ async function measure(
   parameters: Parameters,
   progress: Progress,
 ): Promise<Figure[]> {
-  const { perSecond, rehearsalMs, rounds, ...times } = parameters;
-  const round = { databaseUrl: postgres.url, port, table, rows, ...times };
+  const { rates, ...conditions } = parameters;
+  const { rehearsalMs, rounds } = conditions;
+  const round = { databaseUrl: postgres.url, port, table, rows, ...conditions };
   const bare = new Part(join(import.meta.dirname, "hostile/bare.ts"));
   try {
     const barePort = await bare.says<number>();
-    let refused = 0;
-    for (const one of [port, barePort]) await attacked(one, perSecond * 5, () => delay(rehearsalMs));
-    const results = await inTurn(
-      rounds,
-      {
-        alone: () => commitToFrame(round),
-        attacked: () =>
-          attacked(
-            port,
-            perSecond,
-            () => commitToFrame(round),
-            (count) => (refused += count),
-          ),
-        floor: () => attacked(barePort, perSecond, () => commitToFrame(round)),
-      },
-      { warmUp: false },
-    );
-    progress(`${refused} were refused`);
-    return figures(results, { ...parameters, refused });
+    for (const one of [port, barePort]) await attacked(one, Math.max(...rates) * 5, () => delay(rehearsalMs));
+    const refused = new Map(rates.map((rate) => [rate, 0]));
+    const count = (rate: number, more: number): unknown => refused.set(rate, refused.get(rate)! + more);
+    const measured = (): Promise<number[]> => commitToFrame(round);
+    const contenders: Record<string, () => Promise<number[]>> = { alone: measured };
+    for (const rate of rates) {
+      contenders[`engine ${rate}`] = () => attacked(port, rate, measured, (more) => count(rate, more));
+      contenders[`bare ${rate}`] = () => attacked(barePort, rate, measured);
+    }
+    const times = await inTurn<Record<string, number[]>>(rounds, contenders, { warmUp: false });
+    return rates.flatMap((rate) => {
+      progress(`${refused.get(rate)} were refused at ${rate} a second`);
+      const results = { alone: times["alone"]!, attacked: times[`engine ${rate}`]!, floor: times[`bare ${rate}`]! };
+      return figures(results, { perSecond: rate, ...conditions, refused: refused.get(rate)! });
+    });
   } finally {
     await bare.stop();
   }
@@ -91,7 +89,7 @@ async function attacked<Result>(
   port: number,
   perSecond: number,
   meanwhile: () => Promise<Result>,
-  counted: (refused: number) => void = () => undefined,
+  counted: (refused: number) => unknown = () => undefined,
 ): Promise<Result> {
   const attacker = new Part(join(import.meta.dirname, "hostile/attacker.ts"), ...[port, perSecond].map(String));
   try {
