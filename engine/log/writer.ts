@@ -1,6 +1,6 @@
 /**
- * Puts records into segments. What one turn of the event loop appends is encoded at its end, when clients have it already;
- * one flush at a time takes all that waits for the same segment, writes it and syncs it. What fails is tried again, all of it, for as long as it takes: after a failed
+ * Puts records into segments. What is appended is encoded a moment later, when clients have it already; one flush at a time takes all that
+ * waits for the same segment, writes it and syncs it. What fails is tried again, all of it, for as long as it takes: after a failed
  * sync nobody knows what reached the disk, so nothing less than writing it again makes it sure.
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -31,8 +31,9 @@ const retryMs = 50;
 const retryMsMax = 5_000;
 
 /**
- * After a flush more is gathered before the next: what goes to the disk at once costs little more, and where Postgres has the same disk,
- * its commits wait for each of ours. Nobody waits for ours but the acknowledgement, which is in less of a hurry.
+ * Before a flush more is gathered: what goes to the disk at once costs little more, and where Postgres has the same disk, its commits wait
+ * for each of ours. And those whom a change was just sent to get the core first, where they share it. Nobody waits for
+ * ours but the acknowledgement, which is in less of a hurry.
  */
 const gatherMs = 10;
 const gatherBytesMax = 1024 * 1024;
@@ -219,13 +220,11 @@ export class Writer {
   }
 
   private async flushAll(): Promise<void> {
-    // Everything that the same turn of the event loop appends goes along.
-    await Promise.resolve();
     for (;;) {
+      await this.gather();
       this.encodeAppended();
       if (this.blocks.length === 0 || this.stopping.signal.aborted) break;
       await this.persist(this.takeBlocks());
-      await this.gather();
     }
     this.flushing = undefined;
   }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import type { Transaction } from "../../engine/changes/transaction.ts";
 import { DurableLog } from "../../engine/log/durable.ts";
 import { zeroLsn } from "../../engine/protocol.ts";
@@ -94,6 +95,26 @@ test("nothing is acknowledged before it is durable, though it can be read at onc
   log.append([transaction(2, 200)]);
   disk.release();
   await flushed(log);
+  assert.deepEqual([log.recorded, log.pendingBytes], [lsn(200), 0]);
+});
+
+test("what was appended goes to the disk ten milliseconds later, when clients have it, or as soon as somebody waits for it", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const disk = new GatedDisk();
+  const { log } = await openLog(t, { disk });
+  disk.hold();
+  let isHeld = false;
+  void disk.held.then(() => (isHeld = true));
+  log.append([transaction(1, 100)]);
+  t.mock.timers.tick(9);
+  await setImmediate();
+  assert.equal(isHeld, false);
+  t.mock.timers.tick(1);
+  await disk.held;
+  disk.release();
+  await flushed(log);
+  log.append([transaction(2, 200)]);
+  await log.flushed();
   assert.deepEqual([log.recorded, log.pendingBytes], [lsn(200), 0]);
 });
 
