@@ -8,6 +8,7 @@ import {
   errorFromJson,
   formatLsn,
   type Lsn,
+  parseLsn,
   WalcastError,
 } from "../engine/protocol.ts";
 import { timerMsMax } from "./edge.ts";
@@ -110,5 +111,20 @@ function timedOut(target: Target, timeoutMs: number, position: Lsn): WalcastErro
   return new WalcastError(
     "await_timeout",
     `wait for ${what}: expected it within ${timeoutMs} ms, found the replica at ${formatLsn(position)}`,
+  );
+}
+
+/** Throws `malformed_message`, also where the server would end the connection at it. */
+export function targetOf(target: string | bigint | { readonly xid: string | number | bigint }): Target {
+  if (typeof target === "object") return { xid: xidOf(target.xid) };
+  return { position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) };
+}
+
+function xidOf(xid: string | number | bigint): string {
+  const text = String(xid);
+  if (/^\d{1,20}$/.test(text)) return text;
+  throw new WalcastError(
+    "malformed_message",
+    `wait for a transaction: expected its 64-bit xid, found ${text.slice(0, 40)}`,
   );
 }

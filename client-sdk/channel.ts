@@ -4,7 +4,7 @@
 import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
 import type { Row } from "./row.ts";
-import type { MakeReader, Subscriber } from "./subscriber.ts";
+import type { ListenerHooks, MakeReader, Subscriber } from "./subscriber.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { Deferred } from "./listeners.ts";
 import type { Member } from "./local-tables.ts";
@@ -35,11 +35,6 @@ export interface Channel<R> {
   readonly error: WalcastError | undefined;
 }
 
-export interface ChannelHooks {
-  add(channel: ChannelHandle): void;
-  remove(channel: ChannelHandle): Promise<void>;
-}
-
 export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly request: ShapeRequest;
   readonly changes = true;
@@ -47,12 +42,12 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
-  private readonly hooks: ChannelHooks;
+  private readonly hooks: ListenerHooks;
   private readonly isReady = new Deferred<void>();
   private readonly listeners = new ChangeListeners();
   private reader: EventReader | undefined;
 
-  constructor(request: ShapeRequest, hooks: ChannelHooks) {
+  constructor(request: ShapeRequest, hooks: ListenerHooks) {
     this.request = request;
     this.hooks = hooks;
   }
@@ -107,6 +102,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   }
 
   failed(error: WalcastError): void {
+    if (this.status === "idle") return;
     this.status = "error";
     this.error = error;
     this.isReady.reject(error);

@@ -6,17 +6,17 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
 
-import { formatLsn, type Lsn, parseLsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
-import { Awaits } from "./awaits.ts";
+import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
+import { Awaits, targetOf } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import { type Claim, claim, isBlank, release } from "./claim.ts";
 import type { Flow } from "./flow.ts";
 import type { ChannelOptions, Client, ClientOptions, ClientStatus, Inspection, Queryable, Shapes } from "./index.ts";
 import { inspectShape } from "./inspection.ts";
 import { createKysely } from "./kysely.ts";
-import type { Subscriber } from "./subscriber.ts";
+import { Subscribers } from "./subscribers.ts";
 import { Listeners } from "./listeners.ts";
-import type { MessageHooks, MessageSubscriber } from "./listening.ts";
+import type { MessageHooks } from "./listening.ts";
 import type { LiveOptions, LiveQuery } from "./live.ts";
 import type { Local } from "./local.ts";
 import { PendingQueries } from "./live/pending.ts";
@@ -44,8 +44,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private flow: Flow | undefined;
   /** Undefined until somebody wants rows. Rejects where there is no replica. */
   private opened: Promise<Local> | undefined;
-  /** Before there is a flow. */
-  private readonly waiting = new Set<Subscriber>();
+  private readonly subscribers = new Subscribers();
   private readonly pending = new PendingQueries();
   private readonly awaitedPglite: PGlite;
   private readonly awaits: Awaits;
@@ -53,10 +52,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private readonly positionListeners = new Listeners<[]>();
   private readonly failureListeners = new Listeners<[WalcastError]>();
   private toldPosition = "";
-  private readonly handles = new Set<ShapeHandle>();
   private readonly warm = new WarmShapes((shape) => this.unsync(shape));
-  private readonly channels = new Set<ChannelHandle>();
-  private readonly listeners = new Set<MessageSubscriber>();
   private readonly revalidations: Revalidations;
   private readonly meetings: Meetings;
   private currentStatus: ClientStatus = "connecting";
@@ -84,7 +80,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.awaits = new Awaits({
       send: (message) => this.flow?.send(message),
       position: () => this.lsn,
-      isBehind: () => this.handles.values().some(({ status }) => status === "resyncing" || status === "loading"),
+      isBehind: () =>
+        this.subscribers.shapes.values().some(({ status }) => status === "resyncing" || status === "loading"),
     });
     try {
       this.shapes = this.syncDeclared(options.shapes);
@@ -157,11 +154,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
     this.refuseIfClosed("open a channel");
     parseTableName(table);
-    const handle = new ChannelHandle(
-      { ...options, table },
-      { add: (channel) => this.watch(channel), remove: (channel) => this.unwatch(channel) },
-    );
-    this.channels.add(handle);
+    const handle = new ChannelHandle({ ...options, table }, this.messageHooks());
+    this.subscribers.note(handle);
     return handle as unknown as Channel<R>;
   }
 
@@ -189,8 +183,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   ): Promise<void> {
     this.refuseIfClosed("wait for a position");
     if (this.failure) throw this.failure;
-    if (typeof target === "object") return this.awaits.add({ xid: xidOf(target.xid) }, timeoutMs);
-    return this.awaits.add({ position: typeof target === "bigint" ? (target as Lsn) : parseLsn(target) }, timeoutMs);
+    return this.awaits.add(targetOf(target), timeoutMs);
   }
 
   setToken(token: Token): void {
@@ -230,10 +223,10 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       epoch: flow?.lanes.epoch,
       ...this.trace.inspect(),
       storage: flow?.local?.database.instance.inspect() ?? alwaysCurrent(this.place.kind),
-      shapes: Array.from(this.handles, (shape) =>
+      shapes: Array.from(this.subscribers.shapes, (shape) =>
         inspectShape(shape, flow?.local?.sizes.of(shape.member), this.lsn, serverPosition),
       ),
-      channels: Array.from(this.channels, ({ request, status }) => ({ ...request, status })),
+      channels: this.subscribers.channels.map(({ request, status }) => ({ ...request, status })),
       live: flow?.local?.liveQueries.list() ?? [],
     };
   }
@@ -250,7 +243,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     const { Flow: Behind } = await import("./flow.ts");
     this.refuseIfClosed("open the replica");
     const flow = new Behind({ ...options, ...this.newToken }, this.place, {
-      shapes: this.handles,
+      shapes: this.subscribers.shapes,
       isNewToken: this.newToken !== undefined,
       trace: this.trace,
       awaits: this.awaits,
@@ -262,8 +255,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     });
     this.flow = flow;
     if (this.opened) flow.lanes.want();
-    for (const subscriber of this.waiting) this.addTo(flow, subscriber);
-    this.waiting.clear();
+    this.subscribers.attach(flow);
     if (!this.meetings.isEmpty) flow.listen();
     flow.start();
     return flow;
@@ -301,8 +293,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
       describe: async ({ member }) => (await this.open()).replica.descriptionOf(member),
       position: () => this.lsn,
     });
-    this.handles.add(handle);
-    this.add(handle);
+    this.subscribers.sync(handle);
     return handle;
   }
 
@@ -349,9 +340,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private replicaFailed(error: WalcastError): void {
     this.trace.lastError = this.failure = error;
     this.failureListeners.emit(error);
-    for (const handle of this.handles) handle.failed(error);
-    for (const channel of this.channels) if (channel.status !== "idle") channel.failed(error);
-    for (const listener of this.listeners) listener.failed(error);
+    this.subscribers.fail(error);
     this.awaits.close(error);
     this.pending.refuse(error);
     if (this.flow) void this.flow.disconnect();
@@ -360,20 +349,8 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
 
   /** Of a client that is closed the replica is not ours any more. */
   private unsync(handle: ShapeHandle): Promise<void> {
-    this.handles.delete(handle);
     handle.abandon(new WalcastError("closed", "wait for a shape: it was unsubscribed"));
-    return this.remove(handle);
-  }
-
-  private watch(channel: ChannelHandle): void {
-    this.channels.add(channel);
-    this.add(channel);
-  }
-
-  private async unwatch(channel: ChannelHandle): Promise<void> {
-    this.channels.delete(channel);
-    // It has no rows that could stay.
-    await this.remove(channel).catch(() => {});
+    return this.subscribers.unsync(handle);
   }
 
   private meet(name: string): EphemeralTopic {
@@ -384,35 +361,9 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private messageHooks(): MessageHooks {
     return {
       epoch: () => this.flow?.lanes.epoch,
-      add: (subscriber) => this.listen(subscriber),
-      remove: (subscriber) => this.unlisten(subscriber),
+      add: (subscriber) => this.subscribers.listen(subscriber),
+      remove: (subscriber) => this.subscribers.unlisten(subscriber),
     };
-  }
-
-  private listen(subscriber: MessageSubscriber): void {
-    this.listeners.add(subscriber);
-    this.add(subscriber);
-  }
-
-  private async unlisten(subscriber: MessageSubscriber): Promise<void> {
-    this.listeners.delete(subscriber);
-    await this.remove(subscriber).catch(() => {});
-  }
-
-  private add(subscriber: Subscriber): void {
-    if (this.failure) subscriber.failed(this.failure);
-    else if (this.flow) this.addTo(this.flow, subscriber);
-    else this.waiting.add(subscriber);
-  }
-
-  private addTo(flow: Flow, subscriber: Subscriber): void {
-    if (subscriber.changes) flow.listen();
-    flow.lanes.add(subscriber);
-  }
-
-  private remove(subscriber: Subscriber): Promise<void> {
-    this.waiting.delete(subscriber);
-    return this.flow && !this.isClosed ? this.flow.lanes.remove(subscriber) : Promise.resolve();
   }
 
   private async shutDown(): Promise<void> {
@@ -424,7 +375,7 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     this.revalidations.close();
     this.meetings.close();
     this.pending.abandon(error);
-    for (const handle of [...this.handles, ...this.channels, ...this.listeners]) handle.abandon(error);
+    this.subscribers.abandon(error);
     this.flow?.lanes.close(error);
     this.statusListeners.clear();
     this.positionListeners.clear();
@@ -442,14 +393,4 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
   private refuseIfClosed(doing: string): void {
     if (this.isClosed) throw new WalcastError("closed", `${doing}: the client is closed`);
   }
-}
-
-/** Throws `malformed_message`: the server would end the connection at it. */
-function xidOf(xid: string | number | bigint): string {
-  const text = String(xid);
-  if (/^\d{1,20}$/.test(text)) return text;
-  throw new WalcastError(
-    "malformed_message",
-    `wait for a transaction: expected its 64-bit xid, found ${text.slice(0, 40)}`,
-  );
 }

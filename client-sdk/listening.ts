@@ -10,14 +10,12 @@ import {
   type ShapeRequest,
   type WalcastError,
 } from "../engine/protocol.ts";
-import type { Subscriber } from "./subscriber.ts";
+import type { ListenerHooks, Subscriber } from "./subscriber.ts";
 import type { Member } from "./local-tables.ts";
 
-export interface MessageHooks {
+export interface MessageHooks extends ListenerHooks {
   /** The history that the connection is in. */
   epoch(): string | undefined;
-  add(subscriber: MessageSubscriber): void;
-  remove(subscriber: MessageSubscriber): Promise<void>;
 }
 
 export abstract class MessageSubscriber implements Subscriber {

@@ -26,6 +26,14 @@ export interface Subscriber {
   joined(position: Lsn): void;
   committed(commits: readonly Commit[]): void;
   failed(error: WalcastError): void;
+  /** Nobody listens to it any more. */
+  abandon(error: WalcastError): void;
+}
+
+/** Whom a channel, or who listens to messages, tells that it begins or ends. */
+export interface ListenerHooks {
+  add(listener: Subscriber): void;
+  remove(listener: Subscriber): Promise<void>;
 }
 
 /** Reads changes of a table in this form. */
