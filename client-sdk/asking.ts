@@ -52,8 +52,9 @@ export class Asking {
   }
 }
 
-function requestOf({ id, stage, subscriber, identity, told, part }: Lane): ClientMessage {
-  const goesOn = { id, identity: stage === "resuming" ? identity : undefined };
+function requestOf({ id, stage, subscriber, identity, part }: Lane): ClientMessage {
+  const isResuming = stage === "resuming";
+  const goesOn = { id, identity: isResuming ? identity : undefined };
   const messages = subscriber.messages?.();
   if (messages) return { kind: "listen", ...goesOn, messages };
   const { request, changes, member } = subscriber;
@@ -63,7 +64,7 @@ function requestOf({ id, stage, subscriber, identity, told, part }: Lane): Clien
     ...goesOn,
     shape: request,
     changes: changes || undefined,
-    after: told,
+    after: isResuming ? undefined : subscriber.after?.(),
     load: part,
     shown: member.access,
   };

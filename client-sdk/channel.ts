@@ -1,12 +1,21 @@
 /**
  * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
  */
-import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
+import {
+  type Commit,
+  formatLsn,
+  type Lsn,
+  type ShapeRequest,
+  type TableDescription,
+  type Told,
+  WalcastError,
+} from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
 import type { Row } from "./row.ts";
-import type { ListenerHooks, MakeReader, Subscriber } from "./subscriber.ts";
+import type { MakeReader, Subscriber } from "./subscriber.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { Deferred } from "./listeners.ts";
+import type { MessageHooks } from "./listening.ts";
 import type { Member } from "./local-tables.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
@@ -42,14 +51,21 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
-  private readonly hooks: ListenerHooks;
+  private readonly hooks: MessageHooks;
   private readonly isReady = new Deferred<void>();
   private readonly listeners = new ChangeListeners();
   private reader: EventReader | undefined;
+  private identity = "";
+  private epoch: string | undefined;
+  /** Of the last commit that it was told, or from where on it hears of them. */
+  private reached: Lsn | undefined;
+  private start: Told | undefined;
 
-  constructor(request: ShapeRequest, hooks: ListenerHooks) {
+  /** `start`: what another one was told, in whose place this one is. */
+  constructor(request: ShapeRequest, hooks: MessageHooks, start: Told | undefined) {
     this.request = request;
     this.hooks = hooks;
+    this.start = start;
   }
 
   get ready(): Promise<void> {
@@ -72,6 +88,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.abandon(new WalcastError("closed", "wait for a channel: it was unsubscribed"));
     await this.hooks.remove(this);
     this.status = "idle";
+    this.reached = this.start = undefined;
   }
 
   abandon(error: WalcastError): void {
@@ -83,21 +100,32 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.status = "joining";
   }
 
+  after(): Told | undefined {
+    const { identity, epoch, reached } = this;
+    if (reached === undefined || epoch === undefined) return this.start;
+    return { identity, epoch, position: formatLsn(reached) };
+  }
+
   described(table: TableDescription, _estimatedRows: number, readerOf: MakeReader): void {
-    this.reader = readerOf(table);
+    this.altered(table, readerOf)();
   }
 
   altered(table: TableDescription, readerOf: MakeReader): () => void {
     const reader = readerOf(table);
-    return () => void (this.reader = reader);
+    return () => {
+      this.reader = reader;
+      this.identity = table.identity;
+    };
   }
 
   restored(): void {}
 
   progressed(): void {}
 
-  joined(): void {
+  joined(position: Lsn): void {
     this.status = "joined";
+    this.reached = position;
+    this.epoch = this.hooks.epoch();
     this.isReady.resolve();
   }
 
@@ -110,6 +138,7 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
 
   committed(commits: readonly Commit[]): void {
     for (const commit of commits) {
+      this.reached = commit.position;
       for (const operation of commit.operations) {
         const event = this.reader?.read(operation, commit);
         if (event) this.listeners.emit(event);

@@ -174,9 +174,10 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
     this.refuseIfClosed("open a channel");
     parseTableName(table);
-    const channel = new GuestChannel((channel) => {
+    const request = { table, options };
+    const channel = new GuestChannel(request, (channel) => {
       this.handles.add(channel);
-      const opened = this.link.open("channel", { table, options }, channel);
+      const opened = this.link.open("channel", request, channel);
       if (this.failure) channel.failed(this.failure)();
       return () => {
         this.handles.delete(channel);
