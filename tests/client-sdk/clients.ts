@@ -10,6 +10,7 @@ import {
   type ShapeStatus,
 } from "../../client-sdk/index.ts";
 import { empty } from "../support/replica.ts";
+import { inTime } from "../support/until.ts";
 import { emptied } from "./emptied.ts";
 import { Peer, type PeerConnection, table } from "./peer.ts";
 
@@ -64,15 +65,17 @@ export function changes<Value>(on: (listener: (value: Value) => void) => unknown
 }
 
 export function reached(client: Client, status: ClientStatus): Promise<void> {
-  return new Promise((resolve) => {
+  const coming = new Promise<void>((resolve) => {
     if (client.status === status) return resolve();
     client.onStatus((now) => now === status && resolve());
   });
+  return inTime(coming, () => `a client that is ${status}, found one that is ${client.status}`);
 }
 
 export function becomes(shape: Shape, status: ShapeStatus): Promise<void> {
-  return new Promise((resolve) => {
+  const coming = new Promise<void>((resolve) => {
     if (shape.status === status) return resolve();
     shape.on("status", (now) => now === status && resolve());
   });
+  return inTime(coming, () => `a shape that is ${status}, found one that is ${shape.status}`);
 }

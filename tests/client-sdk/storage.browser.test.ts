@@ -7,7 +7,7 @@ import type { ClientOptions, Inspection } from "../../client-sdk/index.ts";
 import { launchWithProfile } from "../support/browser.ts";
 import { servePage } from "../support/page.ts";
 
-import { until } from "../support/until.ts";
+import { inTime, until } from "../support/until.ts";
 import { orders } from "./clients.ts";
 import { commit, Peer, type PeerConnection, table, text } from "./peer.ts";
 import type { Call, Commands } from "./storage/commands.ts";
@@ -56,10 +56,11 @@ class Remote {
     name: Name,
     argument?: Parameters<Commands[Name]>[0],
   ): Promise<Awaited<ReturnType<Commands[Name]>>> {
-    return this.page.evaluate(
+    const answer = this.page.evaluate(
       ([where, name, argument]) => (globalThis as unknown as PageGlobals)[where](name, argument),
       [this.where, name, argument] as const,
     ) as Promise<Awaited<ReturnType<Commands[Name]>>>;
+    return inTime(answer, () => `the answer to ${name} ${JSON.stringify(argument)}`);
   }
 
   /** Rejects with what it shows instead, before the runner ends the test without a word. */

@@ -10,7 +10,7 @@ import { type Example, examplesOf, scriptOf } from "../support/examples.ts";
 import { processOf, stop } from "../support/renderer.ts";
 import { servePage } from "../support/page.ts";
 import { thorough } from "../support/thorough.ts";
-import { until } from "../support/until.ts";
+import { inTime, until } from "../support/until.ts";
 import { cuttable } from "./cuttable.ts";
 
 /** What page.ts leaves for us to reach. */
@@ -74,7 +74,12 @@ class Tabs {
 
   /** The one whose worker has the replica. */
   async owner(): Promise<Page> {
-    for (;;) for (const page of this.pages) if (await isHosting(page)) return page;
+    let owner: Page | undefined;
+    await until(async () => {
+      for (const page of this.pages) if (await isHosting(page)) owner = page;
+      return owner !== undefined;
+    });
+    return owner!;
   }
 
   /** Changes all rows, and waits until every tab shows it. Returns the milliseconds that took. */
@@ -280,9 +285,10 @@ test("a worker that ends by itself is replaced, and nothing that was asked hangs
     await Promise.race([ended, worker!.evaluate(() => globalThis.close()).catch(() => {})]);
   };
   await end(only);
-  const answered = await only.evaluate(() =>
+  const asked = only.evaluate(() =>
     (globalThis as unknown as PageGlobals).client.query<{ count: number }>("SELECT count(*)::int AS count FROM orders"),
   );
+  const answered = await inTime(asked, () => "the answer to a query");
   assert.deepEqual(answered, [{ count: 2 }]);
   t.diagnostic(`ended: ${await tabs.write("second")} ms`);
   const lastError = await only.evaluate(() => (globalThis as unknown as PageGlobals).client.inspect().lastError);
@@ -301,12 +307,13 @@ test("a tab of somebody else does not share, and gets through when it can", asyn
   const ours = await tabs.open();
   await tabs.write("ours");
   const other = await tabs.open({ token: "somebody else's" });
-  const code = await other.evaluate(() =>
+  const loaded = other.evaluate(() =>
     (globalThis as unknown as PageGlobals).client.preload().then(
       () => "shared",
       (error: { code: string }) => error.code,
     ),
   );
+  const code = await inTime(loaded, () => "the other tab's rows, or why it has none");
   assert.equal(code, "config_invalid");
   assert.deepEqual(await shown(other), []);
   const statuses = await other.evaluate(() => {
@@ -316,12 +323,14 @@ test("a tab of somebody else does not share, and gets through when it can", asyn
   assert.deepEqual(statuses, ["offline", "error", "error"]);
   const become = (token: string): Promise<void> =>
     ours.evaluate((to) => (globalThis as unknown as PageGlobals).client.setToken(to), token);
-  const isThrough = (): Promise<unknown> =>
-    other.evaluate(async () => {
+  const isThrough = (): Promise<unknown> => {
+    const coming = other.evaluate(async () => {
       const { client, live, statusIs } = globalThis as unknown as PageGlobals;
       await statusIs("live");
       await Promise.all([client.preload(), live.ready, client.live("SELECT").ready]);
     });
+    return inTime(coming, () => "the other tab to get through");
+  };
   await become("somebody else's");
   await isThrough();
   await tabs.write("shared");

@@ -694,11 +694,14 @@ test("what is said in an ephemeral topic reaches those who are there, and only t
     assert.equal(error.code, topic === "staff" || topic === "closed" ? "forbidden" : "unknown_topic");
   }
   // More than anybody says by hand is dropped, and nothing waits for it.
+  const started = performance.now();
   for (let n = 0; n < 1_000; n++) ann!.send({ kind: "say", topic: "chat", payload: n });
   ann!.send({ kind: "ping" });
   await ann!.control("pong");
+  const seconds = (performance.now() - started) / 1_000;
   const heard = bob!.received.filter((one) => "control" in one && one.control.kind === "meeting" && one.control.said);
-  assert.ok(heard.length < 400, `${heard.length} were said`);
+  // At once, and in each second; what was said before may still be there.
+  assert.ok(heard.length <= 201 + 100 * seconds, `${heard.length} were said in ${seconds} s`);
   t.diagnostic(`${heard.length} of 1,000 were said`);
 });
 

@@ -43,16 +43,13 @@ export interface Window {
   status(id: number): Promise<string>;
 }
 
-/** Whoever closes a window has left so soon. */
-const limits = { presenceGraceMs: 300 };
-
 export async function openDashboard(t: Releasing): Promise<Dashboard> {
   const staticDir = (await builtPage()) ?? (await buildPage());
   const db = await testDatabase(t);
   await createShop(db.pool);
   const dataDir = await mkdtemp(join(tmpdir(), "walcast-test-"));
   const app = createApp(db.pool, new Traffic(db.pool));
-  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, ...readable, limits, staticDir, app };
+  const config = { databaseUrl: db.url, slot: db.name, port: lowPort(), dataDir, ...readable, staticDir, app };
   const start = (rules: WalcastConfig = {}): Promise<Engine> =>
     createEngine({ ...config, ...rules }, pino({ level: "silent" }));
   let engine = await start();

@@ -114,10 +114,15 @@ export function lowPort(): number {
     const port = 20_000 + Math.floor(Math.random() * 10_000);
     const lock = new Lock(join(tmpdir(), `walcast-tests-port-${port}`), fs);
     if (lock.take() !== undefined) continue;
-    process.on("exit", () => lock.release());
+    ports.push(lock);
     return port;
   }
 }
+
+const ports: Lock[] = [];
+process.once("exit", () => {
+  for (const lock of ports) lock.release();
+});
 
 let shared: Promise<EmbeddedPostgres> | undefined;
 
