@@ -4,13 +4,29 @@
  */
 import { type ChildProcess, fork, type StdioOptions } from "node:child_process";
 import { once } from "node:events";
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 
 /** Long enough for the slowest part: a child that says nothing for so long is stuck. */
 const silentMsMax = 60_000;
 
 /** An engine runs as the program `walcast` does. */
 const engineFlags = ["--liftoff-only", "--max-semi-space-size=4", "--expose-gc"];
+
+/** Where parts leave what V8 saw of them; in the environment, as some parts start others. */
+const profiles = "WALCAST_BENCH_PROFILES";
+
+/** From here on every part writes a CPU profile into the directory as it ends, named after its file. */
+export function writeProfiles(directory: string): void {
+  process.env[profiles] = directory;
+}
+
+function profileFlags(file: string): readonly string[] {
+  const directory = process.env[profiles];
+  if (directory === undefined) return [];
+  const [folder, name] = [basename(dirname(file)), basename(file, ".ts")];
+  // Node fills in the process's id.
+  return ["--cpu-prof", `--cpu-prof-dir=${directory}`, `--cpu-prof-name=${folder}-${name}-\${pid}.cpuprofile`];
+}
 
 export class Part {
   private readonly child: ChildProcess;
@@ -19,7 +35,8 @@ export class Part {
 
   constructor(file: string, ...args: readonly string[]) {
     this.name = file;
-    const execArgv = basename(file) === "engine.ts" ? [...process.execArgv, ...engineFlags] : process.execArgv;
+    const flags = basename(file) === "engine.ts" ? engineFlags : [];
+    const execArgv = [...process.execArgv, ...flags, ...profileFlags(file)];
     const stdio = ["ignore", "inherit", "inherit", "ipc"] as StdioOptions;
     this.child = fork(file, args, { execArgv, serialization: "advanced", stdio });
     this.exited = once(this.child, "exit");

@@ -1,9 +1,16 @@
 /**
- * `npm run bench [-- NAME…] [--brief] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`: the benchmarks named, or all
- * of them, one after another, as a table on stdout with progress on stderr. With `--brief` all take ten minutes, by fewer rounds. `--json` writes the figures, `--compare` reads some of an earlier
- * run, `--report` writes a Markdown table and charts; with `--from` it writes them of figures that are there, and nothing runs.
+ * `npm run bench [-- NAME… | OPTIONS]`: the benchmarks named, or all of them, one after another, as a table on stdout with progress on stderr.
+ *
+ *     --brief          fewer rounds: all take ten minutes
+ *     --small          in a moment, with figures worth nothing
+ *     --json FILE      writes the figures
+ *     --compare FILE   reads some of an earlier run, and shows what changed
+ *     --report DIR     writes a Markdown table and charts
+ *     --from FILE      of figures that are there: nothing runs
+ *     --profiles DIR   has every process of a benchmark leave V8's CPU profile there
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { prepareEmptyReplica } from "../tests/support/empty-replica.ts";
 import type { Bench, Progress, ReportedFigure } from "./bench.ts";
@@ -11,6 +18,7 @@ import { benches } from "./benches.ts";
 import { machine } from "./machine.ts";
 import { writeReport } from "./plots.ts";
 import { sharePostgres } from "./postgres.ts";
+import { writeProfiles } from "./processes.ts";
 import { conditionsLine, heading, line, took } from "./report.ts";
 import { runSmall } from "./small.ts";
 
@@ -28,6 +36,7 @@ if (values.report !== undefined) writeReport(values.report, figures);
 
 async function runAll(): Promise<void> {
   if (values.small) runSmall();
+  if (values.profiles !== undefined) writeProfiles(resolve(values.profiles));
   const end = values.small ? await sharePostgres() : undefined;
   try {
     for (const bench of chosen) {
@@ -63,12 +72,13 @@ function commandLine() {
     compare: { type: "string" },
     report: { type: "string" },
     from: { type: "string" },
+    profiles: { type: "string" },
   } as const;
   try {
     return parseArgs({ options, allowPositionals: true });
   } catch (error) {
     return stop(
-      `${(error as Error).message} Usage: npm run bench [-- NAME…] [--brief] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE]`,
+      `${(error as Error).message} Usage: npm run bench [-- NAME…] [--brief] [--small] [--json FILE] [--compare FILE] [--report DIR] [--from FILE] [--profiles DIR]`,
     );
   }
 }

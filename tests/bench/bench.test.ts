@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -45,6 +45,23 @@ test("figures are compared with those of an earlier run under the same condition
   const { stdout } = await bench("decode", "--small", "--compare", file);
   assert.match(stdout, /decode\.changes_per_s .*\(before [\d,.]+, [+-][\d.]+ %\)/);
   assert.match(stdout, /decode\.times_pgoutput_plugin (?!.*before)/);
+});
+
+test("every process of a benchmark leaves a profile that says where its time went", async () => {
+  const profiles = join(directory, "profiles");
+  const { code, stderr } = await bench("throughput", "--small", "--profiles", profiles);
+  assert.equal(code, 0, stderr);
+  const names = await readdir(profiles);
+  for (const part of ["bench-engine", "throughput-writers", "throughput-reader"])
+    assert.ok(
+      names.some((name) => name.startsWith(`${part}-`)),
+      names.join(),
+    );
+  const engine = names.find((name) => name.startsWith("bench-engine-"))!;
+  const { nodes } = JSON.parse(await readFile(join(profiles, engine), "utf8")) as {
+    nodes: { callFrame: { functionName: string; url: string } }[];
+  };
+  assert.ok(nodes.some(({ callFrame }) => callFrame.url.endsWith("/engine/changes/stream.ts")));
 });
 
 test("a report has every figure in a table, and charts of those that make one", async () => {
