@@ -10,58 +10,29 @@
  * Its methods are synchronous and run inside `database.exclusive`.
  */
 import {
-  type AddedColumn,
   formatLsn,
   type Lsn,
-  type Operation,
   type TableDescription,
   type TypeDescription,
   WalcastError,
   zeroLsn,
 } from "../engine/protocol.ts";
 import { type Audit, auditOf } from "./audit.ts";
-import { Changed, KEYS_MAX } from "./changed.ts";
-import { netChanges } from "./complete.ts";
+import { Changed } from "./changed.ts";
 import type { Database } from "./database.ts";
-import type { Run } from "./postgres-session.ts";
 import { describeTable, type ShapeDescription } from "./description.ts";
 import type { Size } from "./inspection.ts";
-import { insertionsOf } from "./insertions.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
 import { Leftovers } from "./leftovers.ts";
-import { isShared, type LocalTable, LocalTables, type Member, numberOf } from "./local-tables.ts";
+import { isShared, LocalTables, type Member, numberOf } from "./local-tables.ts";
 import { LocalTypes } from "./local-types.ts";
-import { sharedRuns } from "./membership.ts";
 import type { Spill } from "./pile.ts";
 import { PositionWrites } from "./position.ts";
-import type { NetChanges } from "./reduce.ts";
+import type { Run } from "./postgres-session.ts";
 import { emptyStaging, isStagingEmpty, writeSpill } from "./staging.ts";
 import * as store from "./store.ts";
-import * as sql from "./tables.ts";
-import { runsFor } from "./writes.ts";
+import { begin, type Step, TableWriter } from "./table-writer.ts";
 import type { EpochKeeps } from "./work.ts";
-
-export interface Change {
-  readonly member: Member;
-  readonly operations: Iterable<Operation>;
-  /** The same as they were received, where they are at hand. */
-  readonly payloads?: readonly Uint8Array[];
-}
-
-export type Step =
-  | { readonly kind: "changes"; readonly changes: readonly Change[] }
-  | {
-      readonly kind: "altered";
-      readonly member: Member;
-      readonly description: TableDescription;
-      readonly added: readonly AddedColumn[];
-    };
-
-// PGlite has no autovacuum. Vacuuming after this many changed rows costs a microsecond for each.
-const VACUUM_AFTER_ROWS = 20_000;
-
-// Of a new row as it travels: its tag, its count of columns, and one of them with a character.
-const ROW_BYTES_MIN = 9;
 
 export class Replica {
   readonly database: Database;
@@ -81,9 +52,8 @@ export class Replica {
   private readonly tables: LocalTables;
   private readonly leftovers: Leftovers;
   private readonly joins: Joins;
+  private readonly writer: TableWriter;
   private readonly positionWrites = new PositionWrites();
-  /** Rows changed since the table was last vacuumed, by the table's name. */
-  private readonly changedRows = new Map<string, number>();
   private hasSpilled = false;
   private memberCount = 0;
 
@@ -98,6 +68,7 @@ export class Replica {
     this.types = new LocalTypes(database, stored.types);
     this.tables = new LocalTables(database);
     this.leftovers = new Leftovers(database, this.tables, stored);
+    this.writer = new TableWriter(database, this.tables);
     this.joins = new Joins(database, this.tables, this.leftovers);
     this.memberCount = Math.max(0, ...stored.members.map(({ number }) => number));
   }
@@ -168,15 +139,13 @@ export class Replica {
   /** What has come in, which is not all that has joined: see joins.ts. */
   commit(steps: Iterable<Step>, joins: readonly Join[], position: Lsn): Placed {
     const changed = new Changed(position === this.reached ? [] : this.leftovers.stayBehind());
-    const pending = this.pendingOf(steps);
+    const begun = begin(steps);
+    const runs = joins.length === 0 ? this.writer.runsOf(begun, changed) : undefined;
     const text = formatLsn(position);
-    if (joins.length === 0 && pending.rest === undefined && !pending.first.some(mayBeCopied)) {
-      const runs = this.positionWrites.after(this.runsOfAll(pending.first, changed), text);
-      this.database.pipeline(runs, this.foresee(changed));
-    } else
+    if (runs) this.database.pipeline(this.positionWrites.after(runs, text), this.foresee(changed));
+    else
       this.tables.transaction(() => {
-        this.write(pending.first, changed);
-        for (const step of pending.rest ?? []) this.take(step, changed);
+        this.writer.write(begun, changed);
         for (const join of joins) this.joins.complete(join);
         this.database.runAll([store.setPosition(text)]);
       });
@@ -255,105 +224,6 @@ export class Replica {
       this.database.script(emptyStaging);
       this.hasSpilled = false;
     }
-    const due = this.changedRows
-      .entries()
-      .find(([name, count]) => count >= VACUUM_AFTER_ROWS && this.tables.get(name) !== undefined);
-    if (!due) return;
-    this.database.script(`VACUUM ${due[0]}`);
-    this.changedRows.delete(due[0]);
+    this.writer.vacuum();
   }
-
-  // ── Changes ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Most commits are one step, which needs no round trips of its own. */
-  private pendingOf(steps: Iterable<Step>): { first: readonly Change[]; rest: Iterable<Step> | undefined } {
-    const iterator = Iterator.from(steps);
-    const { value: first, done } = iterator.next();
-    if (done) return { first: [], rest: undefined };
-    if (first.kind === "altered") return { first: [], rest: chain(first, iterator) };
-    const { value: second, done: isOnly } = iterator.next();
-    return { first: first.changes, rest: isOnly ? undefined : chain(second, iterator) };
-  }
-
-  private take(step: Step, changed: Changed): void {
-    if (step.kind === "changes") return this.write(step.changes, changed);
-    this.alter(step, changed);
-  }
-
-  /** All of what is written set by set is put together before the first of it is written: it is completed from rows as they were. */
-  private write(changes: readonly Change[], changed: Changed): void {
-    const others = changes.filter((change) => !mayBeCopied(change) || !this.insert(change, changed));
-    this.database.runAll(this.runsOfAll(others, changed));
-  }
-
-  /** Many new rows, and nothing else, into a table that no other shape has. False where it is not that, and nothing is done. */
-  private insert({ member, payloads = [] }: Change, changed: Changed): boolean {
-    const table = this.takerOf(member);
-    if (isShared(table)) return false;
-    const insertions = insertionsOf(payloads, table.form.columns.length, KEYS_MAX + 1);
-    if (!insertions || !this.database.copyOrNothing(table.qualified, sql.columnList(table.form), insertions.lines))
-      return false;
-    if (table === this.tables.get(table.qualified)) {
-      changed.addTable(table.qualified);
-      this.countRows(table, insertions.rows);
-    }
-    return true;
-  }
-
-  private runsOfAll(changes: readonly Change[], changed: Changed): Run[] {
-    return changes.flatMap((change) => this.runsOf(change, changed));
-  }
-
-  private runsOf({ member, operations }: Change, changed: Changed): Run[] {
-    const table = this.takerOf(member);
-    const net = netChanges(this.database, table, operations);
-    if (table === this.tables.get(table.qualified)) this.count(table, net, changed);
-    return isShared(table) ? sharedRuns(table, numberOf(member), net) : runsFor(net, table.statements, table.form);
-  }
-
-  private takerOf(member: Member): LocalTable {
-    const table = this.tables.takerOf(member);
-    if (table) return table;
-    throw new WalcastError(
-      "invariant",
-      "apply a transaction: expected its shape to have joined, found that it has not",
-    );
-  }
-
-  private count(table: LocalTable, net: NetChanges, changed: Changed): void {
-    changed.addNet(table.qualified, net);
-    this.countRows(table, net.changes.size);
-  }
-
-  private countRows({ qualified }: LocalTable, rows: number): void {
-    this.changedRows.set(qualified, (this.changedRows.get(qualified) ?? 0) + rows);
-  }
-
-  // ── Alterations ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** The first of the shapes on a table brings it to its new form, for all of them. */
-  private alter({ member, description, added }: Extract<Step, { kind: "altered" }>, changed: Changed): void {
-    const table = this.tables.takerOf(member);
-    if (!table)
-      throw new WalcastError("invariant", "alter a table: expected its shape to have joined, found that it has not");
-    if (sql.layoutOf(table.description) !== sql.layoutOf(description)) {
-      for (const script of sql.addColumns(table.qualified, table.description, description, added))
-        this.database.script(script);
-      this.database.forgetStatements();
-    }
-    if (table === this.tables.beside(member)) return void this.tables.setBeside(member, table.qualified, description);
-    this.tables.set(description, table.members, table.holders);
-    this.tables.saveMember(member, description);
-    changed.addTable(table.qualified);
-  }
-}
-
-/** It is large enough to hold that many rows. */
-function mayBeCopied({ payloads = [] }: Change): boolean {
-  return payloads.reduce((sum, { length }) => sum + length, 0) > KEYS_MAX * ROW_BYTES_MIN;
-}
-
-function* chain<Item>(first: Item, rest: Iterator<Item>): Generator<Item> {
-  yield first;
-  for (let next = rest.next(); !next.done; next = rest.next()) yield next.value;
 }

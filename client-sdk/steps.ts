@@ -8,7 +8,7 @@ import { readerOf } from "./event-reader.ts";
 import type { Lane } from "./lane.ts";
 import type { Alteration, Part, Segment } from "./pile.ts";
 import type { Operation } from "../engine/protocol.ts";
-import type { Change, Step } from "./replica.ts";
+import type { Change, Step } from "./table-writer.ts";
 import { readSpilled } from "./staging.ts";
 
 /** Told to a channel, in order, once the replica has what it speaks of. */
