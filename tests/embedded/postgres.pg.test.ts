@@ -11,6 +11,7 @@ import { Client } from "pg";
 import { startPostgres } from "../../engine/embedded/postgres.ts";
 import { emptyCluster } from "../support/cluster.ts";
 import { lowPort } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 test("rows outlive a stop, and a stop leaves no process and no record", async (t) => {
   const dataDir = await emptyDirectory();
@@ -178,8 +179,8 @@ function childrenOf(parent: number): number[] {
 }
 
 /** Not our child, so its absence is all there is to wait for. */
-async function gone(pid: number): Promise<void> {
-  while (isAlive(pid)) await new Promise((next) => setTimeout(next, 20));
+function gone(pid: number): Promise<void> {
+  return until(() => !isAlive(pid));
 }
 
 function isAlive(pid: number): boolean {

@@ -52,6 +52,7 @@ test(
       "install",
       "--silent",
       "--prefer-offline",
+      "--fetch-retries=5",
       "--no-audit",
       "--no-fund",
       ...packed,

@@ -13,6 +13,7 @@ import { Lock } from "../../client-sdk/lock.ts";
 import { type EmbeddedPostgres, startPostgres } from "../../engine/embedded/postgres.ts";
 import { programsOfMajor } from "../versions/programs.ts";
 import { emptyCluster, removeLeftovers } from "./cluster.ts";
+import { until } from "./until.ts";
 
 /** What of `node:test`'s TestContext we need. Without one, things are released after the file's last test. */
 export interface Releasing {
@@ -44,14 +45,16 @@ export async function testDatabase(t: Releasing = endOfFile): Promise<TestDataba
 }
 
 /** An engine that has ended lets go of its slot a moment later, once Postgres finds the connection closed. */
-export async function dropSlot(database: Pick<TestDatabase, "query">, slot: string): Promise<void> {
-  for (;;) {
+export function dropSlot(database: Pick<TestDatabase, "query">, slot: string): Promise<void> {
+  return until(async () => {
     try {
-      return void (await database.query("select pg_drop_replication_slot($1)", [slot]));
+      await database.query("select pg_drop_replication_slot($1)", [slot]);
+      return true;
     } catch (error) {
       if ((error as { code?: string }).code !== slotIsActive) throw error;
+      return false;
     }
-  }
+  });
 }
 
 const slotIsActive = "55006";
