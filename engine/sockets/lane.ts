@@ -12,32 +12,25 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { must } from "../invariants.ts";
-import { TableMoved } from "../changes/reading.ts";
 import type { Snapshot } from "../changes/snapshot.ts";
 import { isPostgresAway } from "../changes/connection.ts";
 import { type ErrorJson, type LoadPart, type Lsn, type Payload, WalcastError } from "../protocol.ts";
-import type { Auth } from "../config.ts";
 import { MessageShape } from "../shapes/message-shape.ts";
 import { describeShape, isSameAccess, Shape } from "../shapes/shape.ts";
+import { Asked, type AskedOptions } from "./asked.ts";
+import { backoffMs, causeOf, changedMeanwhile, mayRetry, otherAccess } from "./causes.ts";
 import type { Feed } from "./feed.ts";
 import type { Frames } from "./frames.ts";
 import { type From, History } from "./history.ts";
 import type { Hub } from "./hub.ts";
 import { Load, type Loading } from "./load.ts";
 
-const retryMs = 200;
-const retryMsMax = 5_000;
-
-export interface LaneOptions {
+export interface LaneOptions extends AskedOptions {
   /** The subscription's. */
   readonly id: number;
   readonly changes: boolean;
   /** What the client might read when the rows came that it shows, if it has some and says so. */
   readonly shown: string | undefined;
-  /** What was asked for, as the database and these rights have it. */
-  readonly resolve: (auth: Auth) => Promise<Shape | MessageShape>;
-  /** The client's rights as they are now. */
-  readonly auth: () => Auth;
   /** The subscription is over, and what is under way for it is for nothing. */
   readonly onOver?: () => void;
   /** The subscription is over, and nothing is under way for it any more. */
@@ -58,14 +51,15 @@ export class Lane {
   private readonly frames: Frames;
   private readonly hub: Hub;
   private readonly options: LaneOptions;
-  private shape: Shape | MessageShape | undefined;
+  private readonly asked: Asked;
+  shape: Shape | MessageShape | undefined;
   /** Of messages: which earlier ones come first. */
   private from: From = {};
   private over = false;
   private mayReturn = false;
   /** What is under way for it: a load, or a comparison that leads to one. */
   private running = 0;
-  private asked = false;
+  private isAudited = false;
   /** The newest load; those before it send nothing any more. */
   private current: object | undefined;
   private shown: string | undefined;
@@ -80,6 +74,7 @@ export class Lane {
     this.changes = options.changes;
     this.shown = options.shown;
     this.options = options;
+    this.asked = new Asked(hub, feed, options);
   }
 
   /** Nothing is sent for it any more. */
@@ -128,25 +123,13 @@ export class Lane {
   private async keepComparing(identity: string): Promise<void> {
     for (let attempt = 0; !this.over; attempt++) {
       try {
-        return this.compare(identity, await this.resolveFor(identity));
+        return this.compare(identity, await this.asked.knownAs(identity));
       } catch (error) {
         if (this.over) return;
         if (!isPostgresAway(error)) return this.fail(error);
         await delay(backoffMs(attempt));
       }
     }
-  }
-
-  /**
-   * A client that is further than the stream here, from another engine, may know a form of the table that has not come by yet; and
-   * any client one that came by before a query shows it.
-   */
-  private async resolveFor(identity: string): Promise<Shape | MessageShape> {
-    const shape = await this.resolve();
-    if (identity === shape.key) return shape;
-    await this.hub.arrived(this.feed);
-    await this.hub.settled(shape.table.oid);
-    return this.resolve();
   }
 
   /**
@@ -159,7 +142,7 @@ export class Lane {
     if (!before) return () => {};
     for (let attempt = 0; !this.over; attempt++) {
       try {
-        const shape = await this.resolveVisible();
+        const shape = await this.asked.after(this);
         return () => this.reviewed(before, shape);
       } catch (error) {
         if (!isPostgresAway(error)) return () => this.over || this.fail(error);
@@ -186,14 +169,14 @@ export class Lane {
 
   /** The client is asked whether its rows at the last boundary sum up to this. */
   ask(rows: string, hash: string): void {
-    this.asked = true;
+    this.isAudited = true;
     this.frames.control({ kind: "audit", id: this.id, rows, hash });
   }
 
   /** It was asked, and this is what it says. */
   answered(matches: boolean): void {
-    if (!this.asked) return;
-    this.asked = false;
+    if (!this.isAudited) return;
+    this.isAudited = false;
     if (!this.feed.joined.has(this)) return;
     this.hub.audits.answered(matches ? "matched" : "mismatched");
     if (matches) return;
@@ -268,7 +251,7 @@ export class Lane {
   }
 
   private async loadOnce(isOver: () => boolean, { part, told }: Had): Promise<void> {
-    const shape = await this.resolveVisible();
+    const shape = await this.asked.after(this);
     if (isOver()) return;
     this.shape = shape;
     if (shape instanceof MessageShape) return this.loadMessages(shape, isOver);
@@ -306,34 +289,6 @@ export class Lane {
     this.described = true;
     this.announceResync(otherAccess, true);
     return true;
-  }
-
-  /**
-   * A commit can be streamed before anybody sees it: a table that was made anew may not be there yet for the catalog's
-   * readers. So a refusal of what was served before counts only once all that was streamed is visible.
-   */
-  private async resolveVisible(): Promise<Shape | MessageShape> {
-    try {
-      return await this.resolve();
-    } catch (error) {
-      if (!this.shape || !(error instanceof WalcastError)) throw error;
-      await this.hub.snapshots.seeing(this.hub.position, () => this.over);
-      this.hub.forget(this.shape.table.oid);
-      return this.resolve();
-    }
-  }
-
-  /** By the rights that the client has when it is done. */
-  private async resolve(): Promise<Shape | MessageShape> {
-    for (;;) {
-      const auth = this.options.auth();
-      try {
-        const shape = await this.options.resolve(auth);
-        if (auth === this.options.auth()) return shape;
-      } catch (error) {
-        if (auth === this.options.auth()) throw error;
-      }
-    }
   }
 
   private loading(isOver: () => boolean): Loading {
@@ -381,41 +336,10 @@ export class Lane {
 
 const nothing: Payload = { bytes: new Uint8Array(0), crc: 0 };
 
-const changedMeanwhile: ErrorJson = {
-  code: "schema_changed",
-  message: "resume: the table changed meanwhile: its rows are loaded again",
-};
-
-const otherAccess: ErrorJson = {
-  code: "access_changed",
-  message: "what this client asks for, or may read, is not what it has: its rows are loaded anew",
-};
-
 function isSameRight(before: Shape | MessageShape, shape: Shape | MessageShape): boolean {
   return shape instanceof Shape ? isSameAccess(before.key, shape) : before.digest === shape.digest;
 }
 
 function otherMessages(): WalcastError {
   return new WalcastError("malformed_message", "listen: expected the identity that was given to these topics or keys");
-}
-
-function backoffMs(attempt: number): number {
-  return Math.min(retryMs * 2 ** attempt, retryMsMax) * Math.random();
-}
-
-function mayRetry(error: unknown): boolean {
-  return (
-    error instanceof TableMoved ||
-    isPostgresAway(error) ||
-    (error instanceof WalcastError && (error.code === "snapshot_failed" || error.code === "position_too_old"))
-  );
-}
-
-function causeOf(error: unknown): ErrorJson {
-  if (error instanceof WalcastError && error.code !== "position_too_old") return error.toJSON();
-  if (error instanceof WalcastError)
-    return { code: "snapshot_failed", message: "the log let go of what this shape needs before it was loaded" };
-  if (error instanceof TableMoved)
-    return { code: "schema_changed", message: "the table changed while its rows were read" };
-  return { code: "snapshot_failed", message: "Postgres cannot be asked just now; it is tried again" };
 }
