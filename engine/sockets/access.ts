@@ -14,6 +14,7 @@ import { readRule, resolveShape, ruleFailed, type Shape, takesLong } from "../sh
 import type { Sql } from "../sql.ts";
 import type { Rate } from "./bounds.ts";
 import { userOf } from "./credentials.ts";
+import { refusing } from "./refusing.ts";
 import type { Vetting } from "./vetting.ts";
 
 export interface AccessServices {
@@ -44,10 +45,11 @@ export async function shapeFor(
   const isLong = (table: Table): boolean => takesLong(request, table, allowed, rule.columns, changes);
   const read = async (table: Table): Promise<Shape> => {
     const asking = { client: clientOf(auth, asker), asker };
+    const isStranger = asker.address !== undefined;
     const resolve = (vetted?: string): Shape => resolveShape(request, table, allowed, rule.columns, changes, vetted);
     return isLong(table)
       ? resolve(await vetting.vet(asking, request, table, rule.columns))
-      : vetting.vetShort(asking, request, table, rule.columns, resolve);
+      : vetting.vetShort(asking, request, table, rule.columns, () => (isStranger ? refusing(resolve) : resolve()));
   };
   const known = tables.known(name.schema, name.name);
   const table = known ?? (await find());

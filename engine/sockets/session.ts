@@ -25,6 +25,7 @@ import { Frames, type Socket } from "./frames.ts";
 import type { Hub } from "./hub.ts";
 import type { Meetings } from "./meetings.ts";
 import { MalformedSubscription, parseClientMessage } from "./messages.ts";
+import { refusing } from "./refusing.ts";
 import type { Vetting } from "./vetting.ts";
 import type { Visitor } from "./visitor.ts";
 import type { Xids } from "./xids.ts";
@@ -97,7 +98,8 @@ export class Session {
       );
     try {
       if (isBinary) throw new WalcastError("malformed_message", "read a client's message: expected text, found binary");
-      this.handle(parseClientMessage(bytes.toString("utf8"), this.services.config.limits.messageDepth));
+      const text = bytes.toString("utf8");
+      this.handle(refusing(() => parseClientMessage(text, this.services.config.limits.messageDepth)));
     } catch (error) {
       if (!(error instanceof WalcastError)) throw error;
       if (error instanceof MalformedSubscription && this.takesSubscriptions) this.client!.refuseSubscription(error);
