@@ -1,4 +1,7 @@
-/** Rows that must leave, together where the server is still saying which: no state may show one user's beside another's. */
+/**
+ * Whose the rows are, and which of them must leave for that: together where the server is still saying which, as no state may show
+ * one user's beside another's.
+ */
 import type { Backlog } from "./backlog.ts";
 import type { Withdrawal } from "./work.ts";
 
