@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { prepareEmptyReplica } from "./support/empty-replica.ts";
 import { startSharedCluster } from "./support/postgres.ts";
 import { processFlags } from "./support/processes.ts";
+import { thorough } from "./support/thorough.ts";
 
 const isMajor = (argument: string): boolean => argument.startsWith("--postgres=");
 const major = process.argv.findLast(isMajor)?.split("=")[1];
@@ -16,9 +17,10 @@ if (major) process.env.WALCAST_TEST_POSTGRES_MAJOR = major;
 
 const named = process.argv.slice(2).filter((argument) => !isMajor(argument));
 const files = named.some((argument) => !argument.startsWith("-")) ? named : [...named, "tests/**/*.test.ts"];
-// A test that hangs is a failure with a name, not a run that never ends. A third of the time a file waits for something: three
-// of them at once keep two cores busy.
-const flags = [...processFlags, "--test", "--test-timeout=120000", "--test-concurrency=3"];
+// A test that hangs is a failure with a name, not a run that never ends: no other takes so long, on a machine with ten times as much
+// to do either. A third of the time a file waits for something: three of them at once keep two cores busy.
+const timeoutMs = thorough(300_000, 120_000);
+const flags = [...processFlags, "--test", `--test-timeout=${timeoutMs}`, "--test-concurrency=3"];
 
 prepareEmptyReplica();
 const cluster = await startSharedCluster();

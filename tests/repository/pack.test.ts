@@ -32,7 +32,7 @@ defineConfig({ port: "4437" });
 test(
   "both packages, packed and installed in an empty folder, import and type-check",
   // As long as all else of this folder, and it concerns few changes.
-  { timeout: 240_000, skip: isThorough ? false : "npm run check does it" },
+  { skip: isThorough ? false : "npm run check does it" },
   async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "walcast-pack-"));
     t.after(() => rm(folder, { recursive: true, force: true }));
