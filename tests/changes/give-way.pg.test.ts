@@ -25,9 +25,12 @@ test("a snapshot that DDL waits for is cancelled, and no other reader, nor one t
   const inTheWay = await reader(snapshotApplication, "wanted");
   const elsewhere = await reader(snapshotApplication, "other");
   const stranger = await reader("somebody", "other");
+  const reading = "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+  await until(async () => (await db.query(reading)).rowCount === 3);
   const ddl = db.query("alter table wanted add column v int");
-  const isWaiting = async (): Promise<boolean> =>
-    (await db.query("select from pg_locks where not granted and relation = 'wanted'::regclass")).rowCount === 1;
+  // For a moment a lock is waited for and it is not known since when.
+  const waiting = "select from pg_locks where not granted and relation = 'wanted'::regclass and waitstart is not null";
+  const isWaiting = async (): Promise<boolean> => (await db.query(waiting)).rowCount === 1;
   await until(isWaiting);
 
   await giveWay(db.pool, 60_000, log);
@@ -41,7 +44,9 @@ test("a snapshot that DDL waits for is cancelled, and no other reader, nor one t
     [elsewhere, stranger].map(({ client }) => (client as unknown as { processID: number }).processID),
   ]);
   assert.deepEqual(rows, [{ state: "active" }, { state: "active" }]);
-  await db.query("select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'");
+  await db.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'select pg_sleep%'",
+  );
   await Promise.all([elsewhere, stranger].map(({ client }) => client.end()));
 });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, before, mock, test } from "node:test";
 import { pino } from "pino";
+import type { WalcastError } from "../../engine/errors.ts";
 import { compileVetted, compileWhere, loadParser, type Predicate, vetWhere } from "../../engine/shapes/where.ts";
 import { FairQueue } from "../../engine/sockets/fair-queue.ts";
 import { Shares } from "../../engine/sockets/shares.ts";
@@ -62,16 +63,22 @@ for (const [where, params, code, position] of refusals) {
 }
 
 test("what takes more memory or time than it may is refused, and the next is read", async () => {
-  for (const bounds of [{ heapMiB: 10 }, { readMsMax: 1 }]) {
+  // To read a short one takes 10 MiB, most of it for what reads.
+  for (const bounds of [{ heapMiB: 16 }, { readMsMax: 1 }]) {
     const one = vetting(bounds);
+    const read = (where: string): Promise<string> => one.vet(asker, { table: "orders", where }, table, undefined);
     // For two bytes a column and an operator, which together take twice what a name in a list does.
-    const request = { table: "orders", where: `greatest(${`${"x+".repeat(99)}x,`.repeat(320)}x) = 1` };
-    await assert.rejects(one.vet(asker, request, table, undefined), {
-      code: "where_unsupported",
-      hint: "Write a shorter one.",
-    });
+    const large = `greatest(${`${"x+".repeat(99)}x,`.repeat(320)}x) = 1`;
+    // Now and then V8 is rid of enough in time, and it is found that there is no such column.
+    let refused: WalcastError | undefined;
+    for (let tries = 0; tries < 50 && (refused?.code ?? "unknown_column") === "unknown_column"; tries++)
+      refused = await read(large).then(
+        () => assert.fail("it is refused"),
+        (error: WalcastError) => error,
+      );
+    assert.deepEqual([refused?.code, refused?.hint], ["where_unsupported", "Write a shorter one."]);
     if ("readMsMax" in bounds) continue;
-    await one.vet(asker, { table: "orders", where: "id = 1" }, table, undefined);
+    await read("id = 1");
   }
 });
 
