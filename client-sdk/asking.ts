@@ -52,9 +52,8 @@ export class Asking {
   }
 }
 
-function requestOf({ id, stage, subscriber, identity, part }: Lane): ClientMessage {
-  const isResuming = stage === "resuming";
-  const goesOn = { id, identity: isResuming ? identity : undefined };
+function requestOf({ id, stage, subscriber, identity, told, part }: Lane): ClientMessage {
+  const goesOn = { id, identity: stage === "resuming" ? identity : undefined };
   const messages = subscriber.messages?.();
   if (messages) return { kind: "listen", ...goesOn, messages };
   const { request, changes, member } = subscriber;
@@ -64,7 +63,7 @@ function requestOf({ id, stage, subscriber, identity, part }: Lane): ClientMessa
     ...goesOn,
     shape: request,
     changes: changes || undefined,
-    after: isResuming ? undefined : subscriber.after?.(),
+    after: told,
     load: part,
     shown: member.access,
   };

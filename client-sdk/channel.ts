@@ -1,21 +1,12 @@
 /**
  * Events instead of state: every change of a part of a table, commit by commit, from now on. Nothing is kept.
  */
-import {
-  type Commit,
-  formatLsn,
-  type Lsn,
-  type ShapeRequest,
-  type TableDescription,
-  type Told,
-  WalcastError,
-} from "../engine/protocol.ts";
+import { type Commit, type ShapeRequest, type TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
 import type { Row } from "./row.ts";
-import type { MakeReader, Subscriber } from "./subscriber.ts";
+import type { ListenerHooks, MakeReader, Subscriber } from "./subscriber.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { Deferred } from "./listeners.ts";
-import type { MessageHooks } from "./listening.ts";
 import type { Member } from "./local-tables.ts";
 
 export type ChangeType = "INSERT" | "UPDATE" | "DELETE";
@@ -51,21 +42,14 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
   readonly member: Member = { number: undefined, access: undefined, request: "", isOver: false, indexes: [] };
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
-  private readonly hooks: MessageHooks;
+  private readonly hooks: ListenerHooks;
   private readonly isReady = new Deferred<void>();
   private readonly listeners = new ChangeListeners();
   private reader: EventReader | undefined;
-  private identity = "";
-  private epoch: string | undefined;
-  /** Of the last commit that it was told, or from where on it hears of them. */
-  private reached: Lsn | undefined;
-  private start: Told | undefined;
 
-  /** `start`: what another one was told, in whose place this one is. */
-  constructor(request: ShapeRequest, hooks: MessageHooks, start: Told | undefined) {
+  constructor(request: ShapeRequest, hooks: ListenerHooks) {
     this.request = request;
     this.hooks = hooks;
-    this.start = start;
   }
 
   get ready(): Promise<void> {
@@ -88,7 +72,6 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.abandon(new WalcastError("closed", "wait for a channel: it was unsubscribed"));
     await this.hooks.remove(this);
     this.status = "idle";
-    this.reached = this.start = undefined;
   }
 
   abandon(error: WalcastError): void {
@@ -100,32 +83,21 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
     this.status = "joining";
   }
 
-  after(): Told | undefined {
-    const { identity, epoch, reached } = this;
-    if (reached === undefined || epoch === undefined) return this.start;
-    return { identity, epoch, position: formatLsn(reached) };
-  }
-
   described(table: TableDescription, _estimatedRows: number, readerOf: MakeReader): void {
-    this.altered(table, readerOf)();
+    this.reader = readerOf(table);
   }
 
   altered(table: TableDescription, readerOf: MakeReader): () => void {
     const reader = readerOf(table);
-    return () => {
-      this.reader = reader;
-      this.identity = table.identity;
-    };
+    return () => void (this.reader = reader);
   }
 
   restored(): void {}
 
   progressed(): void {}
 
-  joined(position: Lsn): void {
+  joined(): void {
     this.status = "joined";
-    this.reached = position;
-    this.epoch = this.hooks.epoch();
     this.isReady.resolve();
   }
 
@@ -138,7 +110,6 @@ export class ChannelHandle implements Channel<Row>, Subscriber {
 
   committed(commits: readonly Commit[]): void {
     for (const commit of commits) {
-      this.reached = commit.position;
       for (const operation of commit.operations) {
         const event = this.reader?.read(operation, commit);
         if (event) this.listeners.emit(event);

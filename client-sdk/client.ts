@@ -6,7 +6,7 @@
 import type { PGlite } from "@electric-sql/pglite";
 import type { Kysely } from "kysely";
 
-import { formatLsn, type Lsn, type Told, WalcastError, zeroLsn } from "../engine/protocol.ts";
+import { formatLsn, type Lsn, WalcastError, zeroLsn } from "../engine/protocol.ts";
 import { Awaits, targetOf } from "./awaits.ts";
 import { type Channel, ChannelHandle } from "./channel.ts";
 import { type Claim, claim, isBlank, release } from "./claim.ts";
@@ -151,17 +151,12 @@ export class WalcastClient<DB, Name extends string> implements Client<DB, Name> 
     return queries.add<R>(sql, parameters, options);
   }
 
-  /** `after`: what one of an earlier host was told, which this one goes on from. */
-  channel<R extends object = Row>(
-    table: string,
-    options: ChannelOptions = {},
-    after?: Told,
-  ): Channel<R> & Pick<ChannelHandle, "after"> {
+  channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
     this.refuseIfClosed("open a channel");
     parseTableName(table);
-    const handle = new ChannelHandle({ ...options, table }, this.messageHooks(), after);
+    const handle = new ChannelHandle({ ...options, table }, this.messageHooks());
     this.subscribers.note(handle);
-    return handle as unknown as Channel<R> & ChannelHandle;
+    return handle as unknown as Channel<R>;
   }
 
   topic<P = unknown>(name: string, options: EphemeralOptions): EphemeralTopic<P>;

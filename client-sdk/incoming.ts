@@ -96,7 +96,7 @@ export class Incoming {
     const lane = this.expect(section, "loading");
     if (!lane) return undefined;
     lane.stage = "joined";
-    lane.part = undefined;
+    lane.part = lane.told = undefined;
     this.pile(lane.catchUp, lane, section.payload);
     return { lane, segments: lane.catchUp.take().segments };
   }

@@ -3,13 +3,13 @@
  * has joined outlives its connection: the next one goes on with it where the server can.
  *
  *             ┌──── interrupted ◀─ connection lost
- *             ▼             │ (with what has come of its first rows)
+ *             ▼             │ (with what has come of its first rows, or with what a channel was told)
  *     asked ─described─▶ loading ─join─▶ joined ─connection lost─▶ held ─welcome that resumes─▶ resuming ─resumed─▶ joined
  *       ▲                                  │                        │                             │
  *       └──────────── resync ──────────────┴─ (without `resumes`: over, and a new lane is asked) ─┘
  *                                                            error, unsubscribe: ─▶ over, from anywhere
  */
-import { errorFromJson, type ServerMessage, WalcastError } from "../engine/protocol.ts";
+import { errorFromJson, formatLsn, type Lsn, type ServerMessage, type Told, WalcastError } from "../engine/protocol.ts";
 import type { Backlog } from "./backlog.ts";
 import type { Incoming } from "./incoming.ts";
 import type { Load } from "./joins.ts";
@@ -25,6 +25,8 @@ export class Lane {
   stage: "asked" | "loading" | "interrupted" | "joined" | "held" | "resuming" | "over" = "asked";
   /** What has come of its first rows, while another connection could go on with them. */
   part: { readonly id: string; frames: number } | undefined;
+  /** Of a channel that did not end with its connection: the changes that it has been told. Those that follow are asked for. */
+  told: Told | undefined;
   /** What the server called these rows, as of the last boundary. */
   identity: string | undefined;
   /** On the replica, from when `described` has been worked off until its rows stand in their table. */
@@ -118,10 +120,21 @@ export class Lane {
   /** With its connection. */
   lost(): void {
     if (this.stage === "joined" || this.stage === "resuming") this.stage = "held";
-    else if (this.part) {
+    else if (this.part || this.told) {
+      // Changes between those that were told and the join come again.
       this.incoming.forget(this);
       this.stage = "interrupted";
     } else if (this.stage !== "held") this.end();
+  }
+
+  /** The next connection goes on from elsewhere: what a channel was told until here stays told, and what follows is asked for. */
+  takeAlong(epoch: string, position: Lsn): void {
+    const { stage, identity, subscriber } = this;
+    this.end();
+    // Messages know by themselves.
+    if (stage !== "held" || subscriber.messages) return;
+    this.told = { identity: identity!, epoch, position: formatLsn(position) };
+    this.stage = "interrupted";
   }
 
   end(): void {
@@ -131,7 +144,7 @@ export class Lane {
   }
 
   private discard(done: () => void = () => {}): void {
-    this.part = undefined;
+    this.part = this.told = undefined;
     this.incoming.forget(this);
     this.backlog.push({ kind: "discard", lane: this, done });
   }

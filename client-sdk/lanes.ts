@@ -114,7 +114,7 @@ export class Lanes {
       return;
     }
     this.backlog.wantElsewhere();
-    for (const lane of this.lanes.values()) lane.end();
+    for (const lane of this.lanes.values()) lane.takeAlong(this.epoch!, this.incoming.position);
     this.epoch = replica.epoch;
     this.incoming.position = replica.reached;
     for (const subscriber of this.subscribers) this.claim(subscriber, replica);
@@ -178,7 +178,8 @@ export class Lanes {
     const isNewEpoch = this.epoch !== epoch;
     this.target = resumed ? parseLsn(position) : zeroLsn;
     this.enterEpoch(epoch, resumed);
-    if (!resumed) this.dropLanes(({ stage }) => stage === "interrupted" && !isNewEpoch);
+    if (!resumed)
+      this.dropLanes(({ stage, told }) => stage === "interrupted" && (told ? told.epoch === epoch : !isNewEpoch));
     this.isOnline = true;
     this.askAgain("held", "resuming");
     if (resumes) this.hooks.send({ kind: "resume" });

@@ -1,13 +1,5 @@
 /** Who subscribes: a shape, a channel, or who listens to messages. */
-import type {
-  Commit,
-  Lsn,
-  MessagesRequest,
-  ShapeRequest,
-  TableDescription,
-  Told,
-  WalcastError,
-} from "../engine/protocol.ts";
+import type { Commit, Lsn, MessagesRequest, ShapeRequest, TableDescription, WalcastError } from "../engine/protocol.ts";
 import type { EventReader } from "./event-reader.ts";
 import type { Member } from "./local-tables.ts";
 
@@ -20,8 +12,6 @@ export interface Subscriber {
   messages?(): MessagesRequest;
   /** Messages follow; `cause`: why earlier ones are missing. */
   listening?(cause: WalcastError | undefined): void;
-  /** Of a channel: which changes it was told. It is asked for those that follow. */
-  after?(): Told | undefined;
   readonly member: Member;
   /** Its rows are about to come, for the first time or again. */
   loading(): void;

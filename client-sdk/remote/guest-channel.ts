@@ -1,25 +1,21 @@
 /** A channel that the host watches, as a page sees it. */
-import { errorFromJson, type Told, WalcastError } from "../../engine/protocol.ts";
+import { errorFromJson, WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, ChangeType, Channel } from "../channel.ts";
 import { ChangeListeners } from "../change-listeners.ts";
 import type { Row } from "../row.ts";
 import type { Handle } from "./link.ts";
-import type { ChannelEvent, ChannelRequest } from "./messages.ts";
+import type { ChannelEvent } from "./messages.ts";
 import { Readiness } from "./readiness.ts";
 
-export class GuestChannel implements Channel<Row>, Handle<ChannelEvent, ChannelRequest> {
+export class GuestChannel implements Channel<Row>, Handle<ChannelEvent> {
   status: Channel<Row>["status"] = "idle";
   error: WalcastError | undefined;
   private readonly isReady = new Readiness<void>();
   private readonly listeners = new ChangeListeners();
-  private readonly request: ChannelRequest;
   private readonly begin: (channel: GuestChannel) => () => Promise<void>;
-  /** What it has heard of the changes. */
-  private told: Told | undefined;
   private end: (() => Promise<void>) | undefined;
 
-  constructor(request: ChannelRequest, begin: (channel: GuestChannel) => () => Promise<void>) {
-    this.request = request;
+  constructor(begin: (channel: GuestChannel) => () => Promise<void>) {
     this.begin = begin;
   }
 
@@ -43,7 +39,6 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent, ChannelR
     this.abandon(new WalcastError("closed", "wait for a channel: it was unsubscribed"));
     await this.end?.();
     this.status = "idle";
-    this.told = undefined;
   }
 
   abandon(error: WalcastError): void {
@@ -52,12 +47,7 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent, ChannelR
   }
 
   apply(event: ChannelEvent): () => void {
-    if (event.kind === "change") {
-      const { change } = event;
-      if (this.told) this.told = { ...this.told, position: change.position };
-      return () => this.listeners.emit(change);
-    }
-    this.told = event.after ?? this.told;
+    if (event.kind === "change") return () => this.listeners.emit(event.change);
     this.status = event.status;
     this.error = event.error && errorFromJson(event.error);
     if (this.status === "joined") this.isReady.resolve();
@@ -69,9 +59,7 @@ export class GuestChannel implements Channel<Row>, Handle<ChannelEvent, ChannelR
     return this.apply({ kind: "state", status: "error", error: error.toJSON() });
   }
 
-  /** The next host goes on where the last one was. */
-  again(): ChannelRequest | undefined {
+  again(): undefined {
     this.isReady.begin();
-    return this.told && { ...this.request, after: this.told };
   }
 }

@@ -174,10 +174,9 @@ export class GuestClient<DB, Name extends string> implements Client<DB, Name> {
   channel<R extends object = Row>(table: string, options: ChannelOptions = {}): Channel<R> {
     this.refuseIfClosed("open a channel");
     parseTableName(table);
-    const request = { table, options };
-    const channel = new GuestChannel(request, (channel) => {
+    const channel = new GuestChannel((channel) => {
       this.handles.add(channel);
-      const opened = this.link.open("channel", request, channel);
+      const opened = this.link.open("channel", { table, options }, channel);
       if (this.failure) channel.failed(this.failure)();
       return () => {
         this.handles.delete(channel);

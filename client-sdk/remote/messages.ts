@@ -24,7 +24,7 @@
 import type { Results } from "@electric-sql/pglite";
 import type { IsolationLevel } from "kysely";
 
-import { type ErrorJson, type Told, WalcastError } from "../../engine/protocol.ts";
+import { type ErrorJson, WalcastError } from "../../engine/protocol.ts";
 import type { ChangeEvent, Channel } from "../channel.ts";
 import type { ShapeDescription } from "../description.ts";
 import type { ChannelOptions, ClientStatus, Inspection } from "../index.ts";
@@ -85,7 +85,7 @@ export const isAskedAgain: Readonly<Record<keyof Calls, boolean>> = {
 export interface Subscriptions {
   live: { request: LiveRequest; event: LiveEvent };
   shape: { request: ShapeOptions; event: ShapeEvent };
-  channel: { request: ChannelRequest; event: ChannelEvent };
+  channel: { request: { readonly table: string; readonly options: ChannelOptions }; event: ChannelEvent };
   topic: { request: { readonly topic: string; readonly options: TopicOptions }; event: TopicEvent };
   keys: { request: { readonly keys: readonly string[] }; event: KeysEvent };
 }
@@ -101,22 +101,9 @@ export interface ShapeEvent {
   readonly error: ErrorJson | undefined;
 }
 
-export interface ChannelRequest {
-  readonly table: string;
-  readonly options: ChannelOptions;
-  /** What it was told by an earlier host. */
-  readonly after?: Told;
-}
-
 export type ChannelEvent =
   | { readonly kind: "change"; readonly change: ChangeEvent<Row> }
-  | {
-      readonly kind: "state";
-      readonly status: Channel<Row>["status"];
-      readonly error?: ErrorJson | undefined;
-      /** Changes follow those. */
-      readonly after?: Told | undefined;
-    };
+  | { readonly kind: "state"; readonly status: Channel<Row>["status"]; readonly error: ErrorJson | undefined };
 
 export type TopicEvent =
   | { readonly kind: "connected"; readonly position: string; readonly missed: ErrorJson | undefined }

@@ -3,10 +3,9 @@
  * a shape is subscribed to once. What a guest leaves behind when it goes is given up later, shapes that is: pages are loaded
  * again, and come back for the same rows.
  */
-import type { Told, WalcastError } from "../../engine/protocol.ts";
-import type { Channel, ChannelHandle } from "../channel.ts";
+import type { WalcastError } from "../../engine/protocol.ts";
 import type { ShapeDescription } from "../description.ts";
-import type { ChannelOptions, Client, Inspection } from "../index.ts";
+import type { Client, Inspection } from "../index.ts";
 import type { Row } from "../row.ts";
 import type { Subscription, SubscriptionEvent, Subscriptions, TopicEvent } from "./messages.ts";
 import { keyOf, patchOf } from "./patch.ts";
@@ -14,11 +13,6 @@ import { keyOf, patchOf } from "./patch.ts";
 /** The client that the host serves from. */
 export interface Core extends Client {
   readonly inspection: Inspection;
-  channel<R extends object = Row>(
-    table: string,
-    options?: ChannelOptions,
-    after?: Told,
-  ): Channel<R> & Pick<ChannelHandle, "after">;
   look(): void;
   /** Called when rows of a later position can be read. Returns what ends it. */
   onPosition(listener: () => void): () => void;
@@ -76,11 +70,9 @@ const open: { readonly [Name in keyof Subscriptions]: Open<Name> } = {
     return { now: () => [state()], close: () => shape.unsubscribe(), describe: () => shape.describe() };
   },
 
-  channel(core, { table, options, after }, emit) {
-    const channel = core.channel(table, options, after);
-    channel.on("*", (change) => emit({ kind: "change", change }));
-    const state = () =>
-      ({ kind: "state", status: channel.status, error: channel.error?.toJSON(), after: channel.after() }) as const;
+  channel(core, { table, options }, emit) {
+    const channel = core.channel(table, options).on("*", (change) => emit({ kind: "change", change }));
+    const state = () => ({ kind: "state", status: channel.status, error: channel.error?.toJSON() }) as const;
     const changed = (): void => emit(state());
     channel.subscribe().ready.then(changed, changed);
     return { now: () => [state()], close: () => channel.unsubscribe() };

@@ -11,7 +11,7 @@ import { portOf, type ToGuest, type ToHost } from "../../client-sdk/remote/messa
 import { until } from "../support/until.ts";
 import { changes, orders, reached, sharedReplica } from "./clients.ts";
 import { emptied } from "./emptied.ts";
-import { commit, Peer, type PeerConnection, text } from "./peer.ts";
+import { commit, Peer, type PeerConnection } from "./peer.ts";
 
 interface Guest {
   readonly client: Client;
@@ -429,13 +429,10 @@ test("a guest goes on with the next host: rows stay, and the delta is what diffe
   const live = guest.client.live(all);
   await live.ready;
   const channel = guest.client.channel("orders").subscribe();
-  const heard = changes<unknown>((tell) => channel.on("*", ({ row, position }) => tell([row?.["id"], position])));
   const { id: watched } = await server.message("subscribe");
   server.describe(watched, orders);
   server.join(16n, { [watched]: [] });
   await channel.ready;
-  server.commits(24n, { [watched]: [commit(24n, { kind: "insert", row: ["7", "new"] })] });
-  await until(() => heard.length === 1);
   const [kept] = live.rows;
   const deltas = changes((tell) => live.subscribe((rows, delta) => tell([rows.length, delta.inserted, delta.deleted])));
   await until(() => deltas.length === 1);
@@ -453,17 +450,15 @@ test("a guest goes on with the next host: rows stay, and the delta is what diffe
   guest.move(await startHost(t, peer));
   const next = await peer.greeted();
   await guest.client.query("select 1 as one");
-  assert.equal(guest.client.position, text(24n), "which never goes back");
+  assert.equal(guest.client.position, "0/10", "which never goes back");
   const subscribed = [await next.message("subscribe"), await next.message("subscribe")];
   const shape = subscribed.find(({ changes }) => !changes)!.id;
-  const { id: changing, after } = subscribed.find(({ changes }) => changes)!;
-  assert.deepEqual(after, { identity: "orders", epoch: "epoch", position: text(24n) });
+  const changing = subscribed.find(({ changes }) => changes)!.id;
   for (const subscription of [shape, changing]) next.describe(subscription, orders);
   next.copy(shape, [
     ["1", "new"],
     ["3", "paid"],
   ]);
-  next.catchUp({ [changing]: [commit(28n, { kind: "insert", row: ["8", "new"] })] });
   next.join(32n, { [shape]: [], [changing]: [] });
   await until(() => deltas.length === 2);
   assert.deepEqual(deltas[1], [2, [{ id: 3, status: "paid" }], [{ id: 2, status: "new" }]]);
@@ -471,11 +466,6 @@ test("a guest goes on with the next host: rows stay, and the delta is what diffe
   assert.deepEqual(await asked, [{ one: 1 }]);
   await until(() => statuses.at(-1) === "ready");
   assert.deepEqual(statuses, ["resyncing", "ready"]);
-  await until(() => heard.length === 2);
-  assert.deepEqual(heard, [
-    [7, text(24n)],
-    [8, text(28n)],
-  ]);
 });
 
 test("closing leaves nothing that waits", async (t) => {
