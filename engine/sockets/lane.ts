@@ -228,16 +228,16 @@ export class Lane {
 
   private compare(identity: string, shape: Shape | MessageShape): void {
     if (this.over) return;
+    const { shown } = this;
+    // Whatever rights it was shown under, these decide from here on.
+    this.shown = undefined;
     if (identity === shape.key) {
       this.shape = shape;
       this.frames.control({ kind: "resumed", id: this.id });
       return this.feed.join(this, shape);
     }
     if (shape instanceof MessageShape) return this.fail(otherMessages());
-    const { shown } = this;
-    this.shown = undefined;
-    const isOthers = shown === undefined ? !isSameAccess(identity, shape) : shown !== shape.right;
-    if (isOthers) this.announceResync(otherAccess, true);
+    if (!isSameAccess(identity, shape) && shown !== shape.right) this.announceResync(otherAccess, true);
     else this.announceResync(changedMeanwhile);
     void this.load();
   }

@@ -9,6 +9,7 @@ import { type Running, running } from "../sockets/running.ts";
 import { emptyReplica } from "../support/replica.ts";
 import { until } from "../support/until.ts";
 import { becomes } from "./clients.ts";
+import { cuttable } from "./cuttable.ts";
 import { emptied } from "./emptied.ts";
 
 const secret = "a secret of thirty-two characters";
@@ -188,6 +189,23 @@ test("a token that expires is renewed on the open connection, and nobody notices
   assert.deepEqual(await client.query("select v from notes where id = 4"), [{ v: "renewed" }]);
   const { connections, purges, refetches, lastError } = client.inspect();
   assert.deepEqual([connections, purges, refetches, lastError], [1, 0, 0, undefined]);
+});
+
+test("rows that mean the same under another right stay, also when their table changes later", async (t) => {
+  await emptied(replica);
+  let user = "ada";
+  const network = await cuttable(t, world.engine.url);
+  const backoff = { baseMs: 10, maxMs: 100 };
+  const client = createClient({ url: network.url, replica, token: () => token(user), backoff });
+  t.after(() => client.close());
+  const notes = client.sync({ table: "notes", where: "tenant = 'ada'" });
+  await notes.ready;
+  user = "root";
+  network.cut();
+  await until(() => client.inspect().resumes === 1 && client.status === "live");
+  await world.transaction("alter table notes alter column v type varchar(20)");
+  await until(() => client.inspect().refetches > 0 && notes.status === "ready");
+  assert.equal(client.inspect().purges, 0);
 });
 
 const odd = (): { id: number }[] => [1, 3, 5, 7, 9].map((id) => ({ id }));
