@@ -221,7 +221,7 @@ export class Hub {
     const { changed } = this;
     changed.delete(tableOid);
     changed.set(tableOid, { at });
-    for (const oldest of changed.size > changedMax ? changed.keys().take(1) : []) changed.delete(oldest);
+    if (changed.size > changedMax) changed.delete(changed.keys().next().value!);
   }
 
   private noteUnknown(tableOid: number, cause: string): void {

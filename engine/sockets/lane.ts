@@ -237,7 +237,8 @@ export class Lane {
       return this.feed.join(this, shape);
     }
     if (shape instanceof MessageShape) return this.fail(otherMessages());
-    if (!isSameAccess(identity, shape) && shown !== shape.right) this.announceResync(otherAccess, true);
+    const isOthers = shown === undefined ? !isSameAccess(identity, shape) : shown !== shape.right;
+    if (isOthers) this.announceResync(otherAccess, true);
     else this.announceResync(changedMeanwhile);
     void this.load();
   }
