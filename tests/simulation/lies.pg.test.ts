@@ -101,7 +101,7 @@ test("a table changes where a client is killed: that its rows come again is no v
   await oracle.readToTheEnd();
   const second = await Watcher.open({ name: "the second", url: engine.url, random, replica });
   t.after(() => second.client.close());
-  second.claim(asked, completeAt);
+  second.claim(asked, { completeAt });
   while (
     !(await second.client.pglite.query("select from pg_class where relkind = 'r' and relname like 'load %'")).rows
       .length
@@ -120,6 +120,57 @@ test("a table changes where a client is killed: that its rows come again is no v
   await judge.judge();
   assert.equal(judge.pending, 0);
 });
+
+test("a client starts again while the rows of a changed table come: that its next life loads them is no violation, though it begins after the change", async (t) => {
+  const table = { ...ledger, name: "locked" };
+  const asked = { table: "public.locked" };
+  await createTable(db, table);
+  const watcher = await Watcher.open({ name: "the restarted", url: engine.url, random: new Random(1) });
+  t.after(() => watcher.close());
+  watcher.subscribe(table, asked);
+  await oracle.readToTheEnd();
+  await reached(watcher, history.lastChange([asked.table]));
+  const columns = [ledger.columns[0]!, { ...column, name: "m" }];
+  const locking = await lockOnceChanged("alter table locked rename n to m", { ...table, columns });
+  t.after(() => locking.end());
+  await oracle.readToTheEnd();
+  const changedAt = history.lastChange([asked.table]);
+  while (watcher.position < changedAt) await delay(5);
+  await watcher.restart();
+  await watcher.client.pglite.query("select");
+  await locking.query("commit");
+  await reached(watcher, changedAt);
+  const refetches = watcher.takeRefetches();
+  assert.deepEqual(
+    refetches.map(({ from }) => from < changedAt),
+    [true],
+  );
+  await oracle.readToTheEnd();
+  const judge = new Judge(history);
+  judge.takeRefetches(refetches);
+  await judge.judge();
+  assert.equal(judge.pending, 0);
+});
+
+/** The table gets another form; from its commit on nobody can read it until who has locked it then, and is returned, commits. */
+async function lockOnceChanged(alter: string, after: SimTable): Promise<Client> {
+  const gate = await connectAsWalcastReads(cluster.url);
+  const locking = await connectAsWalcastReads(cluster.url);
+  await gate.query("select pg_advisory_lock(1)");
+  const changed = inTransaction(db, [alter], [], [after], ["select pg_advisory_xact_lock(1)"]);
+  await waiting(gate, "advisory");
+  await locking.query("begin");
+  const locked = locking.query(`lock table ${after.name}`);
+  await waiting(gate, "relation");
+  await gate.end();
+  await Promise.all([changed, locked]);
+  return locking;
+}
+
+async function waiting(gate: Client, locktype: string): Promise<void> {
+  const query = "select from pg_locks where locktype = $1 and not granted";
+  while ((await gate.query(query, [locktype])).rowCount === 0) await delay(5);
+}
 
 /** Each commit adds a row, and leaves its mark on the one that all share. Two are told wrongly where it takes two. */
 async function deceived(

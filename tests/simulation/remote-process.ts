@@ -4,13 +4,15 @@ import { Random } from "../splice/random.ts";
 import type { RemoteTask, Told } from "./remote.ts";
 import { Watcher } from "./watcher.ts";
 
-const { name, url, directory, shapes, access, formerly, completeAt } = JSON.parse(process.argv[2]!) as RemoteTask;
+const task = JSON.parse(process.argv[2]!) as RemoteTask;
+const { name, url, directory, shapes, access, formerly } = task;
 const tell = (told: Told): void => void process.stdout.write(`${JSON.stringify(told)}\n`);
 // What it does by chance is nothing: it is killed by chance.
 const random = new Random(0);
 const watcher = await Watcher.open({ name, url, random, replica: directory, access, formerly, tell: tellStates });
-const from = completeAt === undefined ? undefined : parseLsn(completeAt);
-for (const asked of shapes) watcher.claim(asked, from);
+const lastComplete = parseLsn(task.lastComplete);
+const earlier = task.isComplete ? { completeAt: lastComplete } : { incompleteFrom: lastComplete };
+for (const asked of shapes) watcher.claim(asked, earlier);
 setInterval(tellNow, 50);
 
 function tellStates(): void {

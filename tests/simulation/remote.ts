@@ -26,8 +26,10 @@ export interface RemoteTask extends RemoteOptions {
   /** By its token, and by those of the processes before since one was complete. */
   readonly access: Access;
   readonly formerly: readonly Access[];
-  /** Where the replica is, if an earlier process left it there with all of these shapes complete. */
-  readonly completeAt: string | undefined;
+  /** Where the replica was when all of these shapes were complete, if it was. */
+  readonly lastComplete: string;
+  /** That is where an earlier process left it. */
+  readonly isComplete: boolean;
 }
 
 /** A line of the process. */
@@ -64,6 +66,7 @@ export class RemoteWatcher implements Watching {
   private child: ChildProcess | undefined;
   private position: Lsn = zeroLsn;
   private isComplete = false;
+  private lastComplete: Lsn = zeroLsn;
   private text = "";
   private count = 0;
   private readonly errors: string[] = [];
@@ -77,8 +80,10 @@ export class RemoteWatcher implements Watching {
 
   /** Other shapes than before have to be loaded, and so has what another token may see. Resolves when the process is at work. */
   async start(shapes: readonly Asked[] = this.shapes, access: Access = this.access): Promise<void> {
-    const completeAt = shapes === this.shapes && this.isComplete ? formatLsn(this.position) : undefined;
-    const task: RemoteTask = { ...this.options, shapes, access, formerly: this.possible, completeAt };
+    if (shapes !== this.shapes) this.lastComplete = zeroLsn;
+    const isComplete = shapes === this.shapes && this.isComplete;
+    const lastComplete = formatLsn(this.lastComplete);
+    const task: RemoteTask = { ...this.options, shapes, access, formerly: this.possible, lastComplete, isComplete };
     this.access = access;
     this.possible = [...this.possible, access];
     this.shapes = shapes;
@@ -156,7 +161,10 @@ export class RemoteWatcher implements Watching {
       case "now":
         this.position = parseLsn(told.position);
         this.isComplete = told.isComplete;
-        if (told.isComplete) this.possible = [this.access];
+        if (told.isComplete) {
+          this.lastComplete = this.position;
+          this.possible = [this.access];
+        }
         this.tables = new Set(told.tables);
         this.text = told.text;
     }

@@ -10,8 +10,8 @@ export class Subscription {
   leaving = false;
   /** The rows that it shows are of one of these. */
   access: readonly Access[];
-  /** Where the client was when its rows stopped to be complete. */
-  private incompleteFrom: Lsn | undefined;
+  /** Where the client was when its rows stopped to be complete, perhaps in an earlier life. */
+  incompleteFrom: Lsn | undefined;
 
   /**
    * `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be.

@@ -15,7 +15,7 @@ import { randomColumns, randomShape, type Taste } from "./predicates.ts";
 import type { SimTable } from "./schema.ts";
 import { Subscription, unique } from "./subscription.ts";
 import { Tokens } from "./tokens.ts";
-import type { Refetch, Watching } from "./watching.ts";
+import type { Earlier, Refetch, Watching } from "./watching.ts";
 
 export interface WatcherOptions {
   readonly name: string;
@@ -80,9 +80,10 @@ export class Watcher implements Watching {
     this.note(`subscribes to ${table.name} ${asked.where ?? ""} ${JSON.stringify(asked.params ?? [])}`);
   }
 
-  /** `completeAt`: where the replica is that has its rows from an earlier life. They need not come again. */
-  claim(asked: Asked, completeAt: Lsn | undefined): void {
+  /** The replica has its rows from an earlier life, perhaps. */
+  claim(asked: Asked, { completeAt, incompleteFrom }: Earlier): void {
     const subscription = this.add(asked, this.possible);
+    subscription.incompleteFrom = incompleteFrom;
     if (completeAt !== undefined) subscription.expectNoRows(completeAt);
   }
 
@@ -96,7 +97,7 @@ export class Watcher implements Watching {
     this.endChannel();
     this.client = this.createClient();
     this.subscriptions.clear();
-    for (const subscription of held) this.claim(subscription.asked, complete.has(subscription) ? position : undefined);
+    for (const one of held) this.claim(one.asked, complete.has(one) ? { completeAt: position } : one);
   }
 
   /** Has another token from now on. */

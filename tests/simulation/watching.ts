@@ -13,6 +13,14 @@ export interface Refetch extends Asked {
   readonly hadOtherToken: boolean;
 }
 
+/** What an earlier life of a client has left of a shape, if anything. */
+export interface Earlier {
+  /** Its rows were complete there. They need not come again. */
+  readonly completeAt?: Lsn | undefined;
+  /** They were, until there, and have not come again since: what made that necessary came after it. */
+  readonly incompleteFrom?: Lsn | undefined;
+}
+
 /** What the simulation asks of a client, wherever it runs. */
 export interface Watching {
   readonly name: string;
