@@ -6,6 +6,8 @@ export interface Limits {
   readonly connections: number;
   /** Of one IP address (of IPv6, one network of 64 bits); the next is refused with 503. */
   readonly connectionsPerAddress: number;
+  /** WebSockets that one IP address may open in a minute, all at once where it opened none for a minute; the next is refused with 429. */
+  readonly connectsPerMinute: number;
   /** Of one user, which is whom the claim `sub` names; the next is closed with 4429. */
   readonly connectionsPerUser: number;
   readonly shapesPerConnection: number;
@@ -71,6 +73,8 @@ const limitDefaults: Limits = {
   connections: 10_000,
   // Behind a proxy all of them may come from one address.
   connectionsPerAddress: 10_000,
+  // All of these come back at once after a restart, and some of them more than once.
+  connectsPerMinute: 60_000,
   // A user may be a service with many processes; where all are people, some dozens are plenty.
   connectionsPerUser: 10_000,
   // A page shows some dozens of queries; a client that opens hundreds is usually one that forgets to close them.

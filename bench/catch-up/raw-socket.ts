@@ -56,8 +56,10 @@ export class RawSocket {
       socket.once("close", () => reject(new Error("the upgrade was not answered")));
       raw.onChunk = (answer) => {
         const end = answer.indexOf("\r\n\r\n");
-        if (!answer.includes(" 101 ") || end < 0)
+        if (!answer.includes(" 101 ") || end < 0) {
+          socket.destroy();
           return reject(new Error(`the upgrade was refused: ${answer.toString("latin1")}`));
+        }
         raw.onChunk = (chunk) => raw.receive(chunk);
         raw.receive(answer.subarray(end + 4));
         resolve();

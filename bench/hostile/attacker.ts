@@ -3,8 +3,10 @@
  * attacked before, so that nothing of what a client may have at once is left. Says "ready" when the first was refused; told that it is
  * enough, says how many were. One that is served instead ends the bench.
  */
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { constants, setPriority } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { frameKinds } from "../../engine/protocol.ts";
 import { RawSocket } from "../catch-up/raw-socket.ts";
@@ -52,6 +54,7 @@ const messages: readonly { readonly greets: boolean; readonly message: unknown }
   { greets: true, message: { kind: "subscribe", id: -1, shape: { table } } },
 ];
 
+yieldCores();
 let refused = 0;
 const enough = new AbortController();
 const attacking = attack();
@@ -60,6 +63,12 @@ await told();
 enough.abort();
 await attacking;
 say(refused);
+
+/** An attacker has a machine of its own. This one has what nobody else has a use for. https://man7.org/linux/man-pages/man7/sched.7.html */
+function yieldCores(): void {
+  const args = ["--idle", "--all-tasks", "--pid", "0", String(process.pid)];
+  if (spawnSync("chrt", args).status !== 0) setPriority(constants.priority.PRIORITY_LOW);
+}
 
 async function attack(): Promise<void> {
   await useUp();
@@ -72,7 +81,8 @@ async function attack(): Promise<void> {
 
 /** Of the time for reading long conditions, what may be taken at once. */
 async function useUp(): Promise<void> {
-  const socket = await greeted();
+  const socket = await entered(true);
+  if (!socket) return;
   let last = performance.now();
   socket.onText = () => (last = performance.now());
   socket.socket.once("close", () => (last = -Infinity));
@@ -82,14 +92,19 @@ async function useUp(): Promise<void> {
 }
 
 async function attempt({ greets, message: given }: (typeof messages)[number]): Promise<void> {
-  const message = given === everNew ? everNew() : given;
-  await refusal(await (greets ? greeted() : RawSocket.open(Number(port))), message);
+  const socket = await entered(greets);
+  if (socket) await refusal(socket, given === everNew ? everNew() : given);
   refused++;
   if (refused === 1) say("ready");
 }
 
-async function greeted(): Promise<RawSocket> {
-  const socket = await RawSocket.open(Number(port));
+/** Undefined where that was refused: the address has opened too many. */
+async function entered(greets: boolean): Promise<RawSocket | undefined> {
+  const socket = await RawSocket.open(Number(port)).catch((error: unknown) => {
+    if (!String(error).includes(" 429 ")) throw error;
+    return undefined;
+  });
+  if (!socket || !greets) return socket;
   socket.send({ kind: "hello" });
   await socket.text(({ kind }) => kind === "welcome");
   return socket;

@@ -6,6 +6,7 @@ import { WalcastError } from "../errors.ts";
 import { closeCodes, subprotocol } from "../protocol.ts";
 import { Tally } from "./bounds.ts";
 import { Deadlines } from "./deadlines.ts";
+import { Shares } from "./shares.ts";
 import type { Publisher } from "../topics/publisher.ts";
 import { servePublish, serveRevalidate } from "../topics/serve-publish.ts";
 import { serveTopic, type ServeTopicServices } from "../topics/serve-topic.ts";
@@ -68,6 +69,10 @@ export class Server {
   private readonly app: TemplatedApp;
   private readonly sessions = new Set<Session>();
   private readonly addresses: Tally;
+  /** Of each address. */
+  private readonly connects: Shares<string>;
+  /** Made once: who comes too often must cost next to nothing. */
+  private readonly connectsTooFast: WalcastError;
   private readonly door: Door;
   private readonly guests: Guests;
   private readonly originsLogged = new Set<string>();
@@ -76,8 +81,10 @@ export class Server {
 
   constructor(options: ServerOptions) {
     this.options = options;
-    const { connectionsPerAddress, connectionsPerUser, helloMs } = options.config.limits;
+    const { connectionsPerAddress, connectionsPerUser, connectsPerMinute, helloMs } = options.config.limits;
     this.addresses = new Tally(connectionsPerAddress);
+    this.connects = new Shares(connectsPerMinute);
+    this.connectsTooFast = connectsTooFast(connectsPerMinute);
     this.door = { users: new Tally(connectionsPerUser), greetings: new Deadlines(helloMs) };
     this.guests = new Guests({
       config: options.config,
@@ -203,6 +210,10 @@ export class Server {
       );
     const visitor = visitorOf(res, req, this.options.config);
     if (!mayConnect(visitor, this.options.config)) return this.refuseOrigin(res, visitor.origin!);
+    const now = performance.now();
+    if (this.connects.nextAt(visitor.address) >= now)
+      return this.refuse(res, "429 Too Many Requests", this.connectsTooFast);
+    this.connects.charge(visitor.address, 1, now);
     const { connections } = this.options.config.limits;
     if (this.connections >= connections) return this.tooMany(res, "connections");
     const release = this.addresses.take(visitor.address);
@@ -260,6 +271,11 @@ export class Server {
     session.closed();
     this.sessions.delete(session);
   }
+}
+
+function connectsTooFast(perMinute: number): WalcastError {
+  const found = `expected at most ${perMinute} connections a minute from one address`;
+  return new WalcastError("too_fast", `connect: ${found}`, { hint: "raise limits.connectsPerMinute" });
 }
 
 /** Whether nobody listens there: Node reuses addresses in TIME_WAIT, and never shares one that is listened on. */

@@ -181,6 +181,41 @@ describe("hostile input", () => {
     await done(await greeted());
   });
 
+  test("one address opens so many connections a minute, closed or not, others are not in the way, and it may again", async (t) => {
+    const connectsPerMinute = 60;
+    const door = await running({ tables: "all", limits: { connectsPerMinute }, addressHeader: "x-real-ip" }, "");
+    t.after(() => door.close());
+    const opened = async (address: string): Promise<RawClient | undefined> => {
+      const client = new RawClient(door.engine.url, undefined, { "X-Real-IP": address });
+      const refused = client.refusedUpgrade();
+      const open = once(client.socket, "open").then(
+        () => undefined,
+        () => refused,
+      );
+      const answer = await Promise.race([refused, open]);
+      if (!answer) return client;
+      const { code, hint } = JSON.parse(answer.body) as { code: string; hint: string };
+      assert.deepEqual([answer.status, code, hint], [429, "too_fast", "raise limits.connectsPerMinute"]);
+      return undefined;
+    };
+    const beganAt = performance.now();
+    let count = 0;
+    for (
+      let client = await opened("192.0.2.1");
+      client && count < 2 * connectsPerMinute;
+      client = await opened("192.0.2.1")
+    ) {
+      count++;
+      await client.close();
+    }
+    const passed = Math.ceil((performance.now() - beganAt) / 1_000);
+    assert(connectsPerMinute <= count && count <= connectsPerMinute + passed, `${count} in ${passed} s`);
+    await (await opened("192.0.2.2"))!.close();
+    let again: RawClient | undefined;
+    while (!again) again = await opened("192.0.2.1");
+    await again.close();
+  });
+
   test("one user has so many connections, by whichever token, and others are not in the way", async () => {
     const crowd: RawClient[] = [];
     for (let i = 0; i < perUser; i++) {
