@@ -20,38 +20,70 @@ export class Lock {
   /** Gives the pid of whoever has it; undefined where it is ours from now on. */
   take(): number | undefined {
     if (owned.has(this.file)) return process.pid;
-    while (!this.tryCreate()) {
-      const holder = this.holder();
+    while (!this.tryCreate(this.file)) {
+      const holder = this.holderIn(this.read(this.file));
       if (holder !== undefined) return holder;
-      this.remove();
+      this.clear();
     }
     owned.add(this.file);
     return undefined;
   }
 
   release(): void {
-    if (owned.delete(this.file)) this.remove();
+    if (owned.delete(this.file)) this.remove(this.file);
   }
 
-  /** Only one of several that come at once makes the file. */
-  private tryCreate(): boolean {
+  /** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
+  private tryCreate(file: string): boolean {
+    const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
+    this.fs.writeFileSync(own, `${process.pid} ${this.startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
     try {
-      this.fs.writeFileSync(this.file, `${process.pid} ${this.startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
+      return this.tryCall(own, file);
+    } finally {
+      this.remove(own);
+    }
+  }
+
+  /** A file system without links is left with a file that is there before it is written. */
+  private tryCall(own: string, file: string): boolean {
+    try {
+      this.fs.linkSync(own, file);
       return true;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+      if (codeOf(error) === "EEXIST") return false;
+    }
+    try {
+      this.fs.copyFileSync(own, file, this.fs.constants.COPYFILE_EXCL);
+      return true;
+    } catch (error) {
+      if (codeOf(error) === "EEXIST") return false;
       throw error;
     }
   }
 
-  private remove(): void {
-    this.fs.rmSync(this.file, { force: true });
+  /** What nobody holds goes: one at a time looks, and removes what it found, or somebody's might go who has taken it since. */
+  private clear(): void {
+    const guard = `${this.file}.guard`;
+    if (this.tryCreate(guard)) {
+      if (this.isLeft(this.file)) this.remove(this.file);
+      this.remove(guard);
+    } else if (this.isLeft(guard)) this.remove(guard);
+  }
+
+  /** It is there, and nobody's. */
+  private isLeft(file: string): boolean {
+    const text = this.read(file);
+    return text !== undefined && this.holderIn(text) === undefined;
+  }
+
+  private remove(file: string): void {
+    this.fs.rmSync(file, { force: true });
   }
 
   /** The process that it names, where that lives. */
-  private holder(): number | undefined {
-    const [text, start = ""] = this.read(this.file).trim().split(" ");
-    const pid = Number(text);
+  private holderIn(text = ""): number | undefined {
+    const [name, start = ""] = text.trim().split(" ");
+    const pid = Number(name);
     if (!Number.isSafeInteger(pid) || pid <= 0 || pid === process.pid) return undefined;
     if (start !== "" && this.startOf(pid) !== "" && this.startOf(pid) !== start) return undefined;
     return isRunning(pid) && !this.hasEnded(pid) ? pid : undefined;
@@ -70,18 +102,23 @@ export class Lock {
 
   /** From the third field on. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
   private statOf(pid: number): string[] {
-    const stat = this.read(`/proc/${pid}/stat`);
+    const stat = this.read(`/proc/${pid}/stat`) ?? "";
     // The second field is the command's name in parentheses, and may hold anything.
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }
 
-  private read(file: string): string {
+  /** Undefined where it is not there. */
+  private read(file: string): string | undefined {
     try {
       return this.fs.readFileSync(file, "utf8");
     } catch {
-      return "";
+      return undefined;
     }
   }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
 }
 
 function isRunning(pid: number): boolean {
@@ -90,6 +127,6 @@ function isRunning(pid: number): boolean {
     return true;
   } catch (error) {
     // EPERM: it is somebody else's, but it is.
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return codeOf(error) === "EPERM";
   }
 }

@@ -2,7 +2,7 @@
  * One process at a time owns a log's directory: two that write the same segment would leave neither's. The lock is a file
  * that names the process, and when that process began, as pids come round again, in containers at every start.
  */
-import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { constants, copyFileSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { WalcastError } from "../protocol.ts";
@@ -14,12 +14,11 @@ const askAgainMs = 20;
 /** Throws `data_dir_in_use`. Gives what lets go of the directory. */
 export async function lockDirectory(directory: string): Promise<() => void> {
   const file = path.join(directory, "lock");
-  const mine = `${process.pid} ${startOf(process.pid)}`;
   const until = performance.now() + endingMs;
-  while (!tryCreate(file, `${mine}\n`)) {
-    const [pid = 0, start = ""] = read(file).trim().split(" ");
-    if (!isAlive(Number(pid), start, file)) remove(file);
-    else if (owned.has(file) || performance.now() > until) throw inUse(directory, pid);
+  while (!tryCreate(file)) {
+    const holder = holderIn(read(file) ?? "", file);
+    if (holder === undefined) clear(file);
+    else if (owned.has(file) || performance.now() > until) throw inUse(directory, holder);
     else await delay(askAgainMs);
   }
   owned.add(file);
@@ -32,21 +31,57 @@ export async function lockDirectory(directory: string): Promise<() => void> {
 /** The locks that this process holds: one with its own pid may also be an earlier process' that had the same. */
 const owned = new Set<string>();
 
-function tryCreate(file: string, text: string): boolean {
+/** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
+function tryCreate(file: string): boolean {
+  const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
+  writeFileSync(own, `${process.pid} ${startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
   try {
-    writeFileSync(file, text, { flag: "wx", mode: 0o600 });
+    return tryCall(own, file);
+  } finally {
+    remove(own);
+  }
+}
+
+/** A file system without links is left with a file that is there before it is written. */
+function tryCall(own: string, file: string): boolean {
+  try {
+    linkSync(own, file);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    if (codeOf(error) === "EEXIST") return false;
+  }
+  try {
+    copyFileSync(own, file, constants.COPYFILE_EXCL);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return false;
     throw error;
   }
 }
 
-function isAlive(pid: number, start: string, file: string): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
-  if (pid === process.pid) return owned.has(file);
-  if (start !== "" && startOf(pid) !== "" && startOf(pid) !== start) return false;
-  return isRunning(pid) && !hasEnded(pid);
+/** What nobody holds goes: one at a time looks, and removes what it found, or somebody's might go who has taken it since. */
+function clear(file: string): void {
+  const guard = `${file}.guard`;
+  if (tryCreate(guard)) {
+    if (isLeft(file)) remove(file);
+    remove(guard);
+  } else if (isLeft(guard)) remove(guard);
+}
+
+/** It is there, and nobody's. */
+function isLeft(file: string): boolean {
+  const text = read(file);
+  return text !== undefined && holderIn(text, file) === undefined;
+}
+
+/** The process that it names, where that lives. */
+function holderIn(text: string, file: string): number | undefined {
+  const [name, start = ""] = text.trim().split(" ");
+  const pid = Number(name);
+  if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
+  if (pid === process.pid) return owned.has(file) ? pid : undefined;
+  if (start !== "" && startOf(pid) !== "" && startOf(pid) !== start) return undefined;
+  return isRunning(pid) && !hasEnded(pid) ? pid : undefined;
 }
 
 function isRunning(pid: number): boolean {
@@ -54,7 +89,7 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return codeOf(error) === "EPERM";
   }
 }
 
@@ -71,28 +106,29 @@ function hasEnded(pid: number): boolean {
 
 /** From the third field on. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
 function statOf(pid: number): string[] {
-  const stat = read(`/proc/${pid}/stat`);
+  const stat = read(`/proc/${pid}/stat`) ?? "";
   // The second field is the command's name in parentheses, and may hold anything.
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-function read(file: string): string {
+/** Undefined where it is not there. */
+function read(file: string): string | undefined {
   try {
     return readFileSync(file, "utf8");
   } catch {
-    return "";
+    return undefined;
   }
 }
 
 function remove(file: string): void {
-  try {
-    unlinkSync(file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
+  rmSync(file, { force: true });
 }
 
-function inUse(directory: string, pid: string | number): WalcastError {
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
+}
+
+function inUse(directory: string, pid: number): WalcastError {
   return new WalcastError("data_dir_in_use", `open the log in ${directory}: the process ${pid} has it open`, {
     hint: "stop that engine, or give this one another dataDir",
   });

@@ -212,14 +212,46 @@ test("a process that has ended does not hold a replica's lock, also if nobody ha
   lock.release();
 });
 
-test("of two processes that take a replica at once, one is told of the other", async (t) => {
+/** As another process would in between: it takes the lock before `made` is linked for the first time. */
+function meanwhile(file: string, made: string): typeof fs {
+  let isTaken = false;
+  const linkSync = (from: string, to: string): void => {
+    if (to === made && !isTaken) fs.writeFileSync(file, String(process.ppid));
+    isTaken ||= to === made;
+    fs.linkSync(from, to);
+  };
+  return { ...fs, linkSync: linkSync as typeof fs.linkSync };
+}
+
+for (const [what, made, text] of [
+  ["of two processes that take a replica at once", "", undefined],
+  ["of two that find a replica's lock left behind at once", ".guard", "999999999"],
+] as const)
+  test(`${what}, one is told of the other`, async (t) => {
+    const file = await lockFile(t);
+    if (text !== undefined) await writeFile(file, text);
+    assert.equal(new Lock(file, meanwhile(file, `${file}${made}`)).take(), process.ppid);
+    assert.equal(await readFile(file, "utf8"), String(process.ppid));
+    assert.deepEqual(fs.readdirSync(path.dirname(file)), [path.basename(file)]);
+  });
+
+test("a replica's lock names its process from the moment it is there", async (t) => {
   const file = await lockFile(t);
-  const writeFileSync = ((...args: Parameters<typeof fs.writeFileSync>) => {
-    if (!fs.existsSync(file)) fs.writeFileSync(file, String(process.ppid));
-    fs.writeFileSync(...args);
-  }) as typeof fs.writeFileSync;
-  assert.equal(new Lock(file, { ...fs, writeFileSync }).take(), process.ppid);
-  assert.equal(await readFile(file, "utf8"), String(process.ppid));
+  const found: string[] = [];
+  const look = (): unknown => fs.existsSync(file) && found.push(fs.readFileSync(file, "utf8"));
+  const watched = (...args: Parameters<typeof fs.writeFileSync>): void => {
+    // What this does is to make the file, and then to write it.
+    fs.closeSync(fs.openSync(args[0] as string, "wx"));
+    look();
+    fs.writeFileSync(args[0], args[1]);
+    look();
+  };
+  const lock = new Lock(file, { ...fs, writeFileSync: watched as typeof fs.writeFileSync });
+  assert.equal(lock.take(), undefined);
+  look();
+  lock.release();
+  assert.deepEqual(found.length, 1);
+  assert.match(found[0]!, new RegExp(`^${process.pid} `));
 });
 
 function load(connection: PeerConnection, id: number, described: typeof orders, position: bigint): void {

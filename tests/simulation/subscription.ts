@@ -10,8 +10,9 @@ export class Subscription {
   leaving = false;
   /** The rows that it shows are of one of these. */
   access: readonly Access[];
-  /** Where the client was when its rows stopped to be complete, perhaps in an earlier life. */
-  incompleteFrom: Lsn | undefined;
+  /** As an earlier life left it: it may have become complete before its end, and nobody heard. */
+  formerlyFrom: Lsn | undefined;
+  private from: Lsn | undefined;
 
   /**
    * `refetched`: called when rows that were complete have come again, with where the client was when they stopped to be.
@@ -36,6 +37,11 @@ export class Subscription {
     });
   }
 
+  /** Where the client was when its rows stopped to be complete, perhaps in an earlier life. */
+  get incompleteFrom(): Lsn | undefined {
+    return this.from ?? this.formerlyFrom;
+  }
+
   /** The client has another token. */
   mayShow(access: Access): void {
     if (access !== this.access.at(-1)) this.access = [...this.access, access];
@@ -49,7 +55,7 @@ export class Subscription {
     const { handle } = this;
     // The description that precedes rows says that they come.
     const stop = handle.on("progress", () => {
-      this.incompleteFrom = completeAt;
+      this.from = completeAt;
       stop();
     });
     handle.on("status", (status) => {
@@ -65,10 +71,10 @@ export class Subscription {
 
   private countRefetches(position: () => Lsn, refetched: (from: Lsn) => void): void {
     this.handle.on("status", (status) => {
-      if (status === "resyncing") this.incompleteFrom ??= position();
-      if (status !== "ready" || this.incompleteFrom === undefined) return;
-      refetched(this.incompleteFrom);
-      this.incompleteFrom = undefined;
+      if (status === "resyncing") this.from ??= this.formerlyFrom ?? position();
+      if (status !== "ready") return;
+      if (this.from !== undefined) refetched(this.from);
+      this.from = this.formerlyFrom = undefined;
     });
   }
 }

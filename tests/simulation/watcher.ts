@@ -83,7 +83,7 @@ export class Watcher implements Watching {
   /** The replica has its rows from an earlier life, perhaps. */
   claim(asked: Asked, { completeAt, incompleteFrom }: Earlier): void {
     const subscription = this.add(asked, this.possible);
-    subscription.incompleteFrom = incompleteFrom;
+    subscription.formerlyFrom = incompleteFrom;
     if (completeAt !== undefined) subscription.expectNoRows(completeAt);
   }
 
