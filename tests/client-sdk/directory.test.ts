@@ -246,7 +246,7 @@ test("a replica's lock names its process from the moment it is there", async (t)
     fs.writeFileSync(args[0], args[1]);
     look();
   };
-  const lock = new Lock(file, { ...fs, writeFileSync: watched as typeof fs.writeFileSync });
+  const lock = new Lock(file, { ...fs, writeFileSync: watched });
   assert.equal(lock.take(), undefined);
   look();
   lock.release();
