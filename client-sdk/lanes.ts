@@ -36,7 +36,7 @@ export interface LanesHooks extends Omit<BacklogHooks, "failed" | "audited" | "t
   counted(what: "resumes" | "resyncs" | "purges" | "refetches"): void;
 }
 
-type LaneMessage = Said<"described" | "listening" | "resumed" | "altered" | "audit" | "resync">;
+type LaneMessage = Said<"described" | "listening" | "resumed" | "access" | "altered" | "audit" | "resync">;
 
 /** Errors after which a client must not go on showing the rows it has. */
 const revoking = new Set(["forbidden", "unauthenticated", "token_expired", "unknown_table", "unknown_column"]);
@@ -278,6 +278,8 @@ export class Lanes {
       case "resumed":
         lane.resumed();
         return this.hooks.changed();
+      case "access":
+        return this.backlog.push({ kind: "access", lane, access: message.access });
       case "altered":
         return lane.altered(message);
       case "audit":

@@ -24,7 +24,7 @@ import { describeTable, type ShapeDescription } from "./description.ts";
 import type { Size } from "./inspection.ts";
 import { type Join, Joins, type Load, type Placed } from "./joins.ts";
 import { Leftovers } from "./leftovers.ts";
-import { isShared, LocalTables, type Member, numberOf } from "./local-tables.ts";
+import { isShared, type LocalTable, LocalTables, type Member, numberOf } from "./local-tables.ts";
 import { LocalTypes } from "./local-types.ts";
 import type { Spill } from "./pile.ts";
 import { PositionWrites } from "./position.ts";
@@ -91,12 +91,17 @@ export class Replica {
 
   /** Its rows stay where they are while the position moves on. */
   outdate(member: Member): void {
-    if (!this.tables.of(member)) return;
-    this.database.transaction(() => this.database.runAll([store.outdateMember(numberOf(member))]));
+    if (this.tables.of(member)) this.note(store.outdateMember(numberOf(member)));
+  }
+
+  /** What may be read by it now are the rows that it has. */
+  noteAccess(member: Member, access: string): void {
+    this.note(store.setAccess(numberOf(member), access));
+    member.access = access;
   }
 
   setOwner(owner: string | undefined): void {
-    this.database.transaction(() => this.database.runAll([store.setOwner(owner)]));
+    this.note(store.setOwner(owner));
   }
 
   /** A server has told us which history it counts in. */
@@ -188,15 +193,12 @@ export class Replica {
 
   /** The table that its rows stand in. */
   descriptionOf(member: Member): ShapeDescription {
-    const table = this.tables.of(member);
-    if (!table) throw new WalcastError("invariant", "describe a shape: expected its rows in a table, found none");
-    return describeTable(table);
+    return describeTable(present(this.tables.of(member)));
   }
 
   /** How many rows the shape has, and what they add up to. */
   audit(member: Member): Audit {
-    const table = this.tables.takerOf(member);
-    if (!table) throw new WalcastError("invariant", "audit a shape: expected its rows in a table, found none");
+    const table = present(this.tables.takerOf(member));
     return auditOf(this.database, table, isShared(table) ? numberOf(member) : undefined);
   }
 
@@ -226,4 +228,14 @@ export class Replica {
     }
     this.writer.vacuum();
   }
+
+  /** About itself. */
+  private note(run: Run): void {
+    this.database.transaction(() => this.database.runAll([run]));
+  }
+}
+
+function present(table: LocalTable | undefined): LocalTable {
+  if (!table) throw new WalcastError("invariant", "look at a shape: expected its rows in a table, found none");
+  return table;
 }

@@ -238,6 +238,10 @@ export function dropMember(number: number): Run {
   return { sql: "DELETE FROM walcast.members WHERE number = $1::int", values: [String(number)] };
 }
 
+export function setAccess(number: number, access: string): Run {
+  return { sql: "UPDATE walcast.members SET access = $2 WHERE number = $1::int", values: [String(number), access] };
+}
+
 /** Its rows are older than the position from now on. */
 export function outdateMember(number: number): Run {
   return { sql: "UPDATE walcast.members SET identity = NULL WHERE number = $1::int", values: [String(number)] };

@@ -131,9 +131,7 @@ export class TableWriter {
 
   /** The first of the shapes on a table brings it to its new form, for all of them. */
   private alter({ member, description, added }: Extract<Step, { kind: "altered" }>, changed: Changed): void {
-    const table = this.tables.takerOf(member);
-    if (!table)
-      throw new WalcastError("invariant", "alter a table: expected its shape to have joined, found that it has not");
+    const table = this.takerOf(member);
     if (sql.layoutOf(table.description) !== sql.layoutOf(description)) {
       for (const script of sql.addColumns(table.qualified, table.description, description, added))
         this.database.script(script);

@@ -71,6 +71,10 @@ export class Turn {
         return this.told(work.telling);
       case "audit":
         return this.audit(work.lane, work.rows, work.hash);
+      case "access":
+        // Rows that wait beside the table are others than those in sight, which stay what they were called.
+        if (work.lane.isShown) this.replica.noteAccess(work.lane.subscriber.member, work.access);
+        return;
       case "awaited":
         return void this.tell.push(() => this.hooks.awaited(work.id));
       case "owner":

@@ -43,6 +43,7 @@ export type Work =
   | { readonly kind: "unspill"; readonly numbers: readonly number[] }
   | { readonly kind: "told"; readonly telling: Telling }
   | { readonly kind: "audit"; readonly lane: Lane; readonly rows: string; readonly hash: string }
+  | { readonly kind: "access"; readonly lane: Lane; readonly access: string }
   /** All of it leaves in one local transaction. */
   | { readonly kind: "withdraw"; readonly withdrawals: readonly Withdrawal[] }
   | { readonly kind: "awaited"; readonly id: number }

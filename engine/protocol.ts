@@ -189,6 +189,8 @@ export type ServerMessage = { readonly frame: number } &
       }
     /** The identity still holds: the subscription is joined at the position of the hello, without a row being sent again. */
     | { readonly kind: "resumed"; readonly id: number }
+    /** What this client may read is another than it said, or was told, and its rows are the same: they are described with this from now on. */
+    | { readonly kind: "access"; readonly id: number; readonly access: string }
     /** Precedes the first row of a subscription, and comes again after `resync`. */
     | {
         readonly kind: "described";

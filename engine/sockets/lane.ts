@@ -63,6 +63,8 @@ export class Lane {
   /** The newest load; those before it send nothing any more. */
   private current: object | undefined;
   private shown: string | undefined;
+  /** What the client takes its rows to be read by, where it has some and has said or was told so. */
+  private told: string | undefined;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
@@ -72,7 +74,7 @@ export class Lane {
     this.frames = feed.frames;
     this.id = options.id;
     this.changes = options.changes;
-    this.shown = options.shown;
+    this.shown = this.told = options.shown;
     this.options = options;
     this.asked = new Asked(hub, feed, options);
   }
@@ -154,7 +156,8 @@ export class Lane {
 
   /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
   private reviewed(before: Shape | MessageShape, shape: Shape | MessageShape): void {
-    if (this.over || this.shape !== before || isSameRight(before, shape)) return;
+    if (this.over || this.shape !== before) return;
+    if (isSameRight(before, shape)) return this.tellAccess(shape);
     this.withdraw();
     this.announceResync(otherAccess, shape instanceof Shape);
     void this.load();
@@ -234,6 +237,7 @@ export class Lane {
     if (identity === shape.key) {
       this.shape = shape;
       this.frames.control({ kind: "resumed", id: this.id });
+      this.tellAccess(shape);
       return this.feed.join(this, shape);
     }
     if (shape instanceof MessageShape) return this.fail(otherMessages());
@@ -241,6 +245,13 @@ export class Lane {
     if (isOthers) this.announceResync(otherAccess, true);
     else this.announceResync(changedMeanwhile);
     void this.load();
+  }
+
+  /** Rows that are the same by other rights stay, also where the client is away when their table changes. */
+  private tellAccess(shape: Shape | MessageShape): void {
+    if (this.told === undefined || shape instanceof MessageShape || this.told === shape.right) return;
+    this.told = shape.right;
+    this.frames.control({ kind: "access", id: this.id, access: shape.right });
   }
 
   /** `purge`: what the client shows is not what it may read, or not what it asks for. */
@@ -307,6 +318,7 @@ export class Lane {
   private describe(shape: Shape, { id: load, estimatedRows }: Snapshot, continues: boolean): void {
     this.described = true;
     const table = describeShape(shape);
+    if (!this.changes) this.told = table.access;
     this.frames.control({
       kind: "described",
       id: this.id,

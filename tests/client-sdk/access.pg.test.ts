@@ -208,4 +208,30 @@ test("rows that mean the same under another right stay, also when their table ch
   assert.equal(client.inspect().purges, 0);
 });
 
+for (const [change, length] of [
+  ["with its next connection", 30],
+  ["on its connection", 40],
+] as const)
+  test(`rows that mean the same under another right, which a client has ${change}, stay, also when their table changes while it is away`, async (t) => {
+    await emptied(replica);
+    let user = "ada";
+    const network = await cuttable(t, world.engine.url);
+    const backoff = { baseMs: 10, maxMs: 100 };
+    const client = createClient({ url: network.url, replica, token: () => token(user), backoff });
+    t.after(() => client.close());
+    const notes = client.sync({ table: "notes", where: "tenant = 'ada'" });
+    const statuses: string[] = [];
+    await notes.ready;
+    notes.on("status", (status) => statuses.push(status));
+    user = "root";
+    const { resumes, authentications } = client.inspect();
+    if (change === "on its connection") client.setToken(() => token(user));
+    else network.cut();
+    await until(() => client.inspect().resumes + client.inspect().authentications > resumes + authentications);
+    await until(() => client.status === "live");
+    await network.away(() => world.transaction(`alter table notes alter column v type varchar(${length})`));
+    await until(() => client.inspect().refetches > 0 && notes.status === "ready");
+    assert.deepEqual([client.inspect().purges, statuses], [0, ["resyncing", "ready"]]);
+  });
+
 const odd = (): { id: number }[] => [1, 3, 5, 7, 9].map((id) => ({ id }));
