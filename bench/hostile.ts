@@ -36,7 +36,7 @@ export const hostile: Bench<Parameters> = {
     rates: [10, 100],
     connectsPerMinute: 600,
     rehearsalMs: 6_000,
-    rounds: 3,
+    rounds: 5,
     commits: 2_000,
     warmUp: 300,
     pauseMs: 1,

@@ -1,11 +1,11 @@
 /** Figures as Markdown and as charts, for `--report`: what docs/benchmarks.md shows. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ReportedFigure } from "./bench.ts";
+import type { Conditions, ReportedFigure } from "./bench.ts";
 import { type Chart, type Series, svgOf } from "./chart.ts";
 import { conditionsLine, number, ranged } from "./report.ts";
 
-/** In a figure's conditions, but the same for all of a run. */
+/** In a figure's conditions, but the same for all of a run: said once, of the machine that most figures are of. */
 const ofTheMachine = new Set(["cpu", "cores", "memoryGib", "node", "postgres"]);
 
 /** Writes figures.md, and those charts for which there are figures. */
@@ -17,9 +17,12 @@ export function writeReport(directory: string, figures: readonly ReportedFigure[
 }
 
 function table(figures: readonly ReportedFigure[]): string {
-  const machine = Object.entries(figures[0]?.conditions ?? {}).filter(([name]) => ofTheMachine.has(name));
+  const most = Map.groupBy(figures, ({ conditions }) => conditions["cpu"]);
+  const usual = [...most.values()].toSorted((a, b) => b.length - a.length)[0] ?? [];
+  const machine = Object.assign({}, ...usual.map(({ conditions }) => conditions)) as Conditions;
+  const isUsual = ([name, value]: [string, unknown]): boolean => ofTheMachine.has(name) && machine[name] === value;
   const rows = figures.map(({ bench, figure, value, unit, floor, ratio, peer, range, peerRange, conditions }) => {
-    const own = Object.entries(conditions).filter(([name]) => !ofTheMachine.has(name));
+    const own = Object.entries(conditions).filter((one) => !isUsual(one));
     const name = `${bench}.${figure}`;
     return [
       name,
@@ -39,7 +42,7 @@ function table(figures: readonly ReportedFigure[]): string {
   return [
     "# Figures",
     "",
-    `${conditionsLine(Object.fromEntries(machine))}. Written by \`npm run bench -- --report\`.`,
+    `${conditionsLine(Object.fromEntries(Object.entries(machine).filter(isUsual)))}, save where a line says otherwise. Written by \`npm run bench -- --report\`.`,
     "",
     ...lines.map((cells) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`),
     "",

@@ -67,9 +67,14 @@ test("every process of a benchmark leaves a profile that says where its time wen
 test("a report has every figure in a table, and charts of those that make one", async () => {
   const { figures } = await running;
   const report = join(directory, "report");
-  const { code, stderr } = await bench("--from", figures, "--report", report);
+  const [first, ...others] = await read(figures);
+  const elsewhere = { ...first!, conditions: { ...first!.conditions, cpu: "another" } };
+  await writeFile(join(directory, "mixed.json"), JSON.stringify([elsewhere, ...others]));
+  const { code, stderr } = await bench("--from", join(directory, "mixed.json"), "--report", report);
   assert.equal(code, 0, stderr);
   const table = await readFile(join(report, "figures.md"), "utf8");
+  const ofAnother = table.split("\n").filter((line) => line.includes("cpu another"));
+  assert.deepEqual([ofAnother.length, ofAnother[0]!.startsWith(`| ${first!.bench}.${first!.figure} |`)], [1, true]);
   for (const { bench: name, figure } of await read(figures)) assert.ok(table.includes(`| ${name}.${figure} |`), table);
   for (const name of ["latency", "shapes", "clients", "throughput"]) {
     const chart = await readFile(join(report, `${name}.svg`), "utf8");
