@@ -21,9 +21,8 @@ export class Lock {
   take(): number | undefined {
     if (owned.has(this.file)) return process.pid;
     while (!this.tryCreate(this.file)) {
-      const holder = this.holderIn(this.read(this.file));
+      const holder = this.holderIn(this.read(this.file)) ?? this.clear();
       if (holder !== undefined) return holder;
-      this.clear();
     }
     owned.add(this.file);
     return undefined;
@@ -36,8 +35,8 @@ export class Lock {
   /** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
   private tryCreate(file: string): boolean {
     const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
-    this.fs.writeFileSync(own, `${process.pid} ${this.startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
     try {
+      this.fs.writeFileSync(own, `${process.pid} ${this.startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
       return this.tryCall(own, file);
     } finally {
       this.remove(own);
@@ -61,19 +60,24 @@ export class Lock {
     }
   }
 
-  /** What nobody holds goes: one at a time looks, and removes what it found, or somebody's might go who has taken it since. */
-  private clear(): void {
+  /**
+   * What nobody holds goes. One at a time looks, and removes what it found, or somebody's might go who has taken it since: gives the pid
+   * of another who is at it.
+   */
+  private clear(): number | undefined {
     const guard = `${this.file}.guard`;
-    if (this.tryCreate(guard)) {
-      if (this.isLeft(this.file)) this.remove(this.file);
-      this.remove(guard);
-    } else if (this.isLeft(guard)) this.remove(guard);
+    if (!this.tryCreate(guard)) return this.removeLeft(guard);
+    this.removeLeft(this.file);
+    this.remove(guard);
+    return undefined;
   }
 
-  /** It is there, and nobody's. */
-  private isLeft(file: string): boolean {
+  /** Where it is nobody's. Gives the pid of whose it is. */
+  private removeLeft(file: string): number | undefined {
     const text = this.read(file);
-    return text !== undefined && this.holderIn(text) === undefined;
+    const holder = this.holderIn(text);
+    if (text !== undefined && holder === undefined) this.remove(file);
+    return holder;
   }
 
   private remove(file: string): void {
@@ -107,12 +111,12 @@ export class Lock {
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }
 
-  /** Undefined where it is not there. */
+  /** Undefined where it is not there; empty where it cannot be read. */
   private read(file: string): string | undefined {
     try {
       return this.fs.readFileSync(file, "utf8");
-    } catch {
-      return undefined;
+    } catch (error) {
+      return codeOf(error) === "ENOENT" ? undefined : "";
     }
   }
 }

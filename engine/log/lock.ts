@@ -16,10 +16,10 @@ export async function lockDirectory(directory: string): Promise<() => void> {
   const file = path.join(directory, "lock");
   const until = performance.now() + endingMs;
   while (!tryCreate(file)) {
-    const holder = holderIn(read(file) ?? "", file);
-    if (holder === undefined) clear(file);
-    else if (owned.has(file) || performance.now() > until) throw inUse(directory, holder);
-    else await delay(askAgainMs);
+    const holder = holderIn(read(file), file) ?? clear(file);
+    if (holder === undefined) continue;
+    if (owned.has(file) || performance.now() > until) throw inUse(directory, holder);
+    await delay(askAgainMs);
   }
   owned.add(file);
   return () => {
@@ -34,8 +34,8 @@ const owned = new Set<string>();
 /** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
 function tryCreate(file: string): boolean {
   const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
-  writeFileSync(own, `${process.pid} ${startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
   try {
+    writeFileSync(own, `${process.pid} ${startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
     return tryCall(own, file);
   } finally {
     remove(own);
@@ -59,24 +59,29 @@ function tryCall(own: string, file: string): boolean {
   }
 }
 
-/** What nobody holds goes: one at a time looks, and removes what it found, or somebody's might go who has taken it since. */
-function clear(file: string): void {
+/**
+ * What nobody holds goes. One at a time looks, and removes what it found, or somebody's might go who has taken it since: gives the pid
+ * of another who is at it.
+ */
+function clear(file: string): number | undefined {
   const guard = `${file}.guard`;
-  if (tryCreate(guard)) {
-    if (isLeft(file)) remove(file);
-    remove(guard);
-  } else if (isLeft(guard)) remove(guard);
+  if (!tryCreate(guard)) return removeLeft(guard);
+  removeLeft(file);
+  remove(guard);
+  return undefined;
 }
 
-/** It is there, and nobody's. */
-function isLeft(file: string): boolean {
+/** Where it is nobody's. Gives the pid of whose it is. */
+function removeLeft(file: string): number | undefined {
   const text = read(file);
-  return text !== undefined && holderIn(text, file) === undefined;
+  const holder = holderIn(text, file);
+  if (text !== undefined && holder === undefined) remove(file);
+  return holder;
 }
 
 /** The process that it names, where that lives. */
-function holderIn(text: string, file: string): number | undefined {
-  const [name, start = ""] = text.trim().split(" ");
+function holderIn(text: string | undefined, file: string): number | undefined {
+  const [name, start = ""] = (text ?? "").trim().split(" ");
   const pid = Number(name);
   if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
   if (pid === process.pid) return owned.has(file) ? pid : undefined;
@@ -111,12 +116,12 @@ function statOf(pid: number): string[] {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** Undefined where it is not there. */
+/** Undefined where it is not there; empty where it cannot be read. */
 function read(file: string): string | undefined {
   try {
     return readFileSync(file, "utf8");
-  } catch {
-    return undefined;
+  } catch (error) {
+    return codeOf(error) === "ENOENT" ? undefined : "";
   }
 }
 

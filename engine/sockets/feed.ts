@@ -79,7 +79,9 @@ export class Feed {
     this.forgetShown();
     if (!this.unaltered.has(lane)) this.unaltered.set(lane, this.joined.get(lane)!);
     this.joined.set(lane, shape);
-    this.frames.alter(lane.id, describeShape(shape), added);
+    const table = describeShape(shape);
+    // Who has a shape in common need not have it by the same right.
+    this.frames.alter(lane.id, { ...table, access: lane.told ?? table.access! }, added);
   }
 
   /** Under which oids changes of its joined lanes come. */

@@ -62,9 +62,10 @@ export class Lane {
   private isAudited = false;
   /** The newest load; those before it send nothing any more. */
   private current: object | undefined;
-  private shown: string | undefined;
-  /** What the client takes its rows to be read by, where it has some and has said or was told so. */
-  private told: string | undefined;
+  /** By which right the client has rows, or some are on their way, as it said or was told; undefined where it keeps none. */
+  told: string | undefined;
+  /** What it may read now, as far as it has been looked at. */
+  private right: string | undefined;
   /** The client was told of a description: another one has to be announced. */
   private described = false;
 
@@ -74,7 +75,7 @@ export class Lane {
     this.frames = feed.frames;
     this.id = options.id;
     this.changes = options.changes;
-    this.shown = this.told = options.shown;
+    this.told = options.shown;
     this.options = options;
     this.asked = new Asked(hub, feed, options);
   }
@@ -157,7 +158,7 @@ export class Lane {
   /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
   private reviewed(before: Shape | MessageShape, shape: Shape | MessageShape): void {
     if (this.over || this.shape !== before) return;
-    if (isSameRight(before, shape)) return this.tellAccess(shape);
+    if (isSameRight(before, shape)) return this.keepAs(shape);
     this.withdraw();
     this.announceResync(otherAccess, shape instanceof Shape);
     void this.load();
@@ -231,33 +232,40 @@ export class Lane {
 
   private compare(identity: string, shape: Shape | MessageShape): void {
     if (this.over) return;
-    const { shown } = this;
-    // Whatever rights it was shown under, these decide from here on.
-    this.shown = undefined;
     if (identity === shape.key) {
       this.shape = shape;
+      if (shape instanceof Shape && !this.changes) this.told ??= shape.right;
       this.frames.control({ kind: "resumed", id: this.id });
-      this.tellAccess(shape);
-      return this.feed.join(this, shape);
+      this.feed.join(this, shape);
+      return this.keepAs(shape);
     }
     if (shape instanceof MessageShape) return this.fail(otherMessages());
-    const isOthers = shown === undefined ? !isSameAccess(identity, shape) : shown !== shape.right;
+    const { told } = this;
+    const isOthers = told === undefined ? !isSameAccess(identity, shape) : told !== shape.right;
     if (isOthers) this.announceResync(otherAccess, true);
     else this.announceResync(changedMeanwhile);
     void this.load();
   }
 
-  /** Rows that are the same by other rights stay, also where the client is away when their table changes. */
-  private tellAccess(shape: Shape | MessageShape): void {
-    if (this.told === undefined || shape instanceof MessageShape || this.told === shape.right) return;
-    this.told = shape.right;
-    this.frames.control({ kind: "access", id: this.id, access: shape.right });
+  /** Its rows are the same by this right: they stay, also where the client is away when their table changes. */
+  private keepAs(shape: Shape | MessageShape): void {
+    if (shape instanceof MessageShape || this.changes) return;
+    this.right = shape.right;
+    if (this.feed.joined.has(this)) this.tellRight();
   }
 
-  /** `purge`: what the client shows is not what it may read, or not what it asks for. */
+  /** Of rows that are on their way the client is told once they are there. */
+  private tellRight(): void {
+    if (this.told === undefined || this.right === undefined || this.told === this.right) return;
+    this.told = this.right;
+    this.frames.control({ kind: "access", id: this.id, access: this.right });
+  }
+
+  /** `purge`: what the client shows is not what it may read, or not what it asks for; said also where other rows were to come already. */
   private announceResync(cause: ErrorJson, purge = false): void {
-    if (!this.described) return;
+    if (!this.described && !(purge && this.told !== undefined)) return;
     this.described = false;
+    if (purge) this.told = undefined;
     this.hub.resyncs.set(cause.code, (this.hub.resyncs.get(cause.code) ?? 0) + 1);
     this.frames.control({ kind: "resync", id: this.id, cause, ...(purge ? { purge } : {}) });
   }
@@ -295,10 +303,8 @@ export class Lane {
 
   /** Rows of somebody else, of whatever the client has, leave before anything is waited for. */
   private purgeOthers(shape: Shape): boolean {
-    const { shown } = this;
-    this.shown = undefined;
-    if (shown === undefined || shown === shape.right) return false;
-    this.described = true;
+    this.right = shape.right;
+    if (this.told === undefined || this.told === this.right) return false;
     this.announceResync(otherAccess, true);
     return true;
   }
@@ -338,6 +344,7 @@ export class Lane {
     }));
     this.frames.frame("join", true, position, sections);
     this.feed.join(this, shape);
+    this.tellRight();
   }
 
   /** Where the catalog has to be polled, others may not know yet that the table changed: they hear of it now. */

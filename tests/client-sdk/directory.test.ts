@@ -235,6 +235,12 @@ for (const [what, made, text] of [
     assert.deepEqual(fs.readdirSync(path.dirname(file)), [path.basename(file)]);
   });
 
+test("a replica's lock that is something else, and cannot be removed, is an error at once", async (t) => {
+  const file = await lockFile(t);
+  fs.mkdirSync(file);
+  assert.throws(() => new Lock(file, fs).take(), { code: "ERR_FS_EISDIR" });
+});
+
 test("a replica's lock names its process from the moment it is there", async (t) => {
   const file = await lockFile(t);
   const found: string[] = [];

@@ -6,9 +6,10 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { processFlags } from "../support/processes.ts";
 
-const program = path.join(import.meta.dirname, "lock-process.ts");
+const program = fileURLToPath(new URL("./lock-process.ts", import.meta.url));
 const contenders = 3;
 const directoryCount = 300;
 

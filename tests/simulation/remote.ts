@@ -80,7 +80,7 @@ export class RemoteWatcher implements Watching {
 
   /** Other shapes than before have to be loaded, and so has what another token may see. Resolves when the process is at work. */
   async start(shapes: readonly Asked[] = this.shapes, access: Access = this.access): Promise<void> {
-    if (shapes !== this.shapes) this.lastComplete = zeroLsn;
+    if (shapes !== this.shapes) this.lastComplete = this.position;
     const isComplete = shapes === this.shapes && this.isComplete;
     const lastComplete = formatLsn(this.lastComplete);
     const task: RemoteTask = { ...this.options, shapes, access, formerly: this.possible, lastComplete, isComplete };

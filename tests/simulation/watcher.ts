@@ -97,7 +97,8 @@ export class Watcher implements Watching {
     this.endChannel();
     this.client = this.createClient();
     this.subscriptions.clear();
-    for (const one of held) this.claim(one.asked, complete.has(one) ? { completeAt: position } : one);
+    for (const one of held)
+      this.claim(one.asked, complete.has(one) ? { completeAt: position } : { incompleteFrom: one.incompleteFrom });
   }
 
   /** Has another token from now on. */

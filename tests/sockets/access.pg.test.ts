@@ -8,6 +8,7 @@ import { sql } from "../../engine/sql.ts";
 import type { ShapeRequest } from "../../engine/protocol.ts";
 import { type LeftOff, RawClient, rowsOf } from "./raw-client.ts";
 import { type Running, running } from "./running.ts";
+import { until } from "../support/until.ts";
 
 const secret = "a secret for tests only, of 32 bytes or more";
 const key = new TextEncoder().encode(secret);
@@ -400,6 +401,28 @@ describe("a client with a token", () => {
     client.send({ kind: "authenticate", token: await token("bob") });
     const narrowed = await client.joined(1);
     assert.ok(rowsOf(narrowed.lines).every(([, customer]) => customer === "bob"));
+    await client.close();
+  });
+
+  test("changes its token while a changed table's rows are awaited, and what it shows leaves before they come", async (t) => {
+    const [gate, holder] = [await server.db.pool.connect(), await server.db.pool.connect()];
+    t.after(() => [gate, holder].forEach((one) => one.release(true)));
+    const client = await server.greeted(await token("ada"));
+    await client.load(1, { table: "notes" });
+    // Whoever asks for the lock before the change is committed has it from then on, and nobody can read.
+    await gate.query("begin; alter table notes alter column customer_id type varchar(50)");
+    const locked = holder.query("begin; lock table notes in access exclusive mode");
+    const waiting = "select from pg_locks where relation = 'notes'::regclass and not granted";
+    await until(async () => (await server.db.pool.query(waiting)).rowCount! > 0);
+    await gate.query("commit");
+    await locked;
+    assert.equal((await client.control("resync")).purge, undefined);
+    client.send({ kind: "authenticate", token: await token("bob") });
+    assert.equal((await client.control("resync")).purge, true);
+    await client.control("authenticated");
+    await holder.query("rollback");
+    const { lines } = await client.joined(1);
+    assert.ok(rowsOf(lines).every(([, customer]) => customer === "bob"));
     await client.close();
   });
 

@@ -180,6 +180,7 @@ export class RawClient {
       case "meeting":
       case "listening":
         return assert.fail("a client of rows listens to nothing");
+      case "access":
       case "authenticated":
         assert.fail("a client that has no token does not renew it");
     }
