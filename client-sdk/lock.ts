@@ -1,5 +1,5 @@
 /**
- * One process at a time has a replica's directory, in Node: a file beside it names the process, and when that process
+ * One process at a time has a replica's directory, in Node: a link beside it names the process, and when that process
  * began, as pids come round again, in containers at every start. The engine's log has the like for its own; nothing of
  * Node can be in what the two share.
  */
@@ -32,27 +32,20 @@ export class Lock {
     if (owned.delete(this.file)) this.remove(this.file);
   }
 
-  /** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
+  /**
+   * Only one of several that come at once makes it. A symbolic link is there with all that it says or not at all, and needs no room on a
+   * disk that is full; where there can be none it is a file, which is there before it is written.
+   */
   private tryCreate(file: string): boolean {
-    const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
+    const mine = `${process.pid} ${this.startOf(process.pid)}`;
     try {
-      this.fs.writeFileSync(own, `${process.pid} ${this.startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
-      return this.tryCall(own, file);
-    } finally {
-      this.remove(own);
-    }
-  }
-
-  /** A file system without links is left with a file that is there before it is written. */
-  private tryCall(own: string, file: string): boolean {
-    try {
-      this.fs.linkSync(own, file);
+      this.fs.symlinkSync(mine, file);
       return true;
     } catch (error) {
       if (codeOf(error) === "EEXIST") return false;
     }
     try {
-      this.fs.copyFileSync(own, file, this.fs.constants.COPYFILE_EXCL);
+      this.fs.writeFileSync(file, mine, { flag: "wx", mode: 0o600 });
       return true;
     } catch (error) {
       if (codeOf(error) === "EEXIST") return false;
@@ -114,7 +107,8 @@ export class Lock {
   /** Undefined where it is not there; empty where it cannot be read. */
   private read(file: string): string | undefined {
     try {
-      return this.fs.readFileSync(file, "utf8");
+      const isLink = this.fs.lstatSync(file).isSymbolicLink();
+      return isLink ? this.fs.readlinkSync(file) : this.fs.readFileSync(file, "utf8");
     } catch (error) {
       return codeOf(error) === "ENOENT" ? undefined : "";
     }

@@ -1,8 +1,8 @@
 /**
- * One process at a time owns a log's directory: two that write the same segment would leave neither's. The lock is a file
- * that names the process, and when that process began, as pids come round again, in containers at every start.
+ * One process at a time owns a log's directory: two that write the same segment would leave neither's. The lock is a link
+ * whose target names the process, and when that process began, as pids come round again, in containers at every start.
  */
-import { constants, copyFileSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { WalcastError } from "../protocol.ts";
@@ -31,27 +31,20 @@ export async function lockDirectory(directory: string): Promise<() => void> {
 /** The locks that this process holds: one with its own pid may also be an earlier process' that had the same. */
 const owned = new Set<string>();
 
-/** Only one of several that come at once makes the file, and whoever finds it finds a name in it. */
+/**
+ * Only one of several that come at once makes it. A symbolic link is there with all that it says or not at all, and needs no room on a
+ * disk that is full; where there can be none it is a file, which is there before it is written.
+ */
 function tryCreate(file: string): boolean {
-  const own = `${file}.${process.pid}.${crypto.randomUUID()}`;
+  const mine = `${process.pid} ${startOf(process.pid)}`;
   try {
-    writeFileSync(own, `${process.pid} ${startOf(process.pid)}\n`, { flag: "wx", mode: 0o600 });
-    return tryCall(own, file);
-  } finally {
-    remove(own);
-  }
-}
-
-/** A file system without links is left with a file that is there before it is written. */
-function tryCall(own: string, file: string): boolean {
-  try {
-    linkSync(own, file);
+    symlinkSync(mine, file);
     return true;
   } catch (error) {
     if (codeOf(error) === "EEXIST") return false;
   }
   try {
-    copyFileSync(own, file, constants.COPYFILE_EXCL);
+    writeFileSync(file, mine, { flag: "wx", mode: 0o600 });
     return true;
   } catch (error) {
     if (codeOf(error) === "EEXIST") return false;
@@ -119,7 +112,7 @@ function statOf(pid: number): string[] {
 /** Undefined where it is not there; empty where it cannot be read. */
 function read(file: string): string | undefined {
   try {
-    return readFileSync(file, "utf8");
+    return lstatSync(file).isSymbolicLink() ? readlinkSync(file) : readFileSync(file, "utf8");
   } catch (error) {
     return codeOf(error) === "ENOENT" ? undefined : "";
   }

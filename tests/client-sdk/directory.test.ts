@@ -190,10 +190,10 @@ for (const [what, text] of [
     await writeFile(file, text);
     const lock = new Lock(file, fs);
     assert.equal(lock.take(), undefined);
-    assert.match(await readFile(file, "utf8"), new RegExp(`^${process.pid} `));
+    assert.match(fs.readlinkSync(file), new RegExp(`^${process.pid} `));
     assert.equal(new Lock(file, fs).take(), process.pid, "and from then on it does");
     lock.release();
-    assert.ok(!fs.existsSync(file));
+    assert.deepEqual(fs.readdirSync(path.dirname(file)), []);
   });
 
 test("a process that has ended does not hold a replica's lock, also if nobody has asked how", async (t) => {
@@ -212,15 +212,18 @@ test("a process that has ended does not hold a replica's lock, also if nobody ha
   lock.release();
 });
 
-/** As another process would in between: it takes the lock before `made` is linked for the first time. */
+/** As another process would in between: it takes the lock before `made` is made for the first time. */
 function meanwhile(file: string, made: string): typeof fs {
   let isTaken = false;
-  const linkSync = (from: string, to: string): void => {
-    if (to === made && !isTaken) fs.writeFileSync(file, String(process.ppid));
+  const symlinkSync = (target: string, to: string): void => {
+    if (to === made && !isTaken) {
+      fs.rmSync(file, { force: true });
+      fs.symlinkSync(String(process.ppid), file);
+    }
     isTaken ||= to === made;
-    fs.linkSync(from, to);
+    fs.symlinkSync(target, to);
   };
-  return { ...fs, linkSync: linkSync as typeof fs.linkSync };
+  return { ...fs, symlinkSync: symlinkSync as typeof fs.symlinkSync };
 }
 
 for (const [what, made, text] of [
@@ -231,7 +234,7 @@ for (const [what, made, text] of [
     const file = await lockFile(t);
     if (text !== undefined) await writeFile(file, text);
     assert.equal(new Lock(file, meanwhile(file, `${file}${made}`)).take(), process.ppid);
-    assert.equal(await readFile(file, "utf8"), String(process.ppid));
+    assert.equal(fs.readlinkSync(file), String(process.ppid));
     assert.deepEqual(fs.readdirSync(path.dirname(file)), [path.basename(file)]);
   });
 
@@ -241,23 +244,19 @@ test("a replica's lock that is something else, and cannot be removed, is an erro
   assert.throws(() => new Lock(file, fs).take(), { code: "ERR_FS_EISDIR" });
 });
 
-test("a replica's lock names its process from the moment it is there", async (t) => {
+test("where there can be no links a file is a replica's lock", async (t) => {
   const file = await lockFile(t);
-  const found: string[] = [];
-  const look = (): unknown => fs.existsSync(file) && found.push(fs.readFileSync(file, "utf8"));
-  const watched = (...args: Parameters<typeof fs.writeFileSync>): void => {
-    // What this does is to make the file, and then to write it.
-    fs.closeSync(fs.openSync(args[0] as string, "wx"));
-    look();
-    fs.writeFileSync(args[0], args[1]);
-    look();
+  const symlinkSync = (): void => {
+    throw Object.assign(new Error("not here"), { code: "EPERM" });
   };
-  const lock = new Lock(file, { ...fs, writeFileSync: watched });
+  const without = { ...fs, symlinkSync: symlinkSync as typeof fs.symlinkSync };
+  await writeFile(file, "999999999");
+  const lock = new Lock(file, without);
   assert.equal(lock.take(), undefined);
-  look();
+  assert.match(await readFile(file, "utf8"), new RegExp(`^${process.pid} `));
   lock.release();
-  assert.deepEqual(found.length, 1);
-  assert.match(found[0]!, new RegExp(`^${process.pid} `));
+  await writeFile(file, String(process.ppid));
+  assert.equal(new Lock(file, without).take(), process.ppid);
 });
 
 function load(connection: PeerConnection, id: number, described: typeof orders, position: bigint): void {

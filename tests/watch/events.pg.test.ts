@@ -245,7 +245,7 @@ describe("streams of current states, by rights", () => {
     const offset = first.headers.get("stream-next-offset");
     assert.deepEqual(await names(first), ["Ada"]);
     await server.transaction("update items set done = not done");
-    assert.deepEqual(await names(await read(`offset=${offset}`, "Ada")), ["Ada"]);
+    assert.deepEqual(await names(await read(`offset=${offset}&live=long-poll`, "Ada")), ["Ada"]);
     for (const query of ["offset=-1", "offset=now", `offset=${offset}`])
       assert.deepEqual([(await read(query)).status, (await read(query, "nobody")).status], [401, 403]);
     assert.equal((await read(`offset=${offset}`, "Bob")).status, 410);
