@@ -141,8 +141,8 @@ export class Lane {
    */
   async review(): Promise<() => void> {
     const { shape: before } = this;
-    // What it does not have yet is resolved by the new rights.
-    if (!before) return () => {};
+    // What it does not have yet is resolved by the new rights, but what it shows meanwhile is not; and what is compared is, too.
+    if (!before && (this.told === undefined || this.described)) return () => {};
     for (let attempt = 0; !this.over; attempt++) {
       try {
         const shape = await this.asked.after(this);
@@ -156,8 +156,9 @@ export class Lane {
   }
 
   /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
-  private reviewed(before: Shape | MessageShape, shape: Shape | MessageShape): void {
+  private reviewed(before: Shape | MessageShape | undefined, shape: Shape | MessageShape): void {
     if (this.over || this.shape !== before) return;
+    if (!before) return void (shape instanceof Shape && this.purgeOthers(shape));
     if (isSameRight(before, shape)) return this.keepAs(shape);
     this.withdraw();
     this.announceResync(otherAccess, shape instanceof Shape);

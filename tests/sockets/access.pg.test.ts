@@ -50,8 +50,8 @@ const schema = `
 /** Rights that tests give and take. */
 const rights = { mayReadNews: true };
 /** A rule was asked; it may answer. */
-const asked = Promise.withResolvers<void>();
-const answered = Promise.withResolvers<void>();
+let asked = Promise.withResolvers<void>();
+let answered = Promise.withResolvers<void>();
 
 describe("a client with a token", () => {
   let server: Running;
@@ -81,7 +81,7 @@ describe("a client with a token", () => {
           slow: {
             read: async (auth) => {
               asked.resolve();
-              await answered.promise;
+              if (auth.claims["sub"] === "ada") await answered.promise;
               return own(auth);
             },
           },
@@ -505,6 +505,20 @@ describe("a client with a token", () => {
       server.logged.some((line) => line.includes(given) || line.includes("a value for the log")),
       false,
     );
+  });
+
+  test("changes its token while a rule thinks, and what it shows from before leaves at once", async () => {
+    asked = Promise.withResolvers();
+    answered = Promise.withResolvers();
+    const client = await server.greeted(await token("ada"));
+    client.send({ kind: "subscribe", id: 1, shape: { table: "slow" }, shown: "rows of somebody" });
+    await asked.promise;
+    client.send({ kind: "authenticate", token: await token("bob") });
+    assert.equal((await client.control("resync")).purge, true);
+    await client.control("authenticated");
+    answered.resolve();
+    assert.deepEqual(rowsOf((await client.joined(1)).lines), [["2", "bob"]]);
+    await client.close();
   });
 
   test("that ends while it is used is closed with 4401, the first and one that followed it", async () => {
