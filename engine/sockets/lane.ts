@@ -158,7 +158,11 @@ export class Lane {
   /** Whatever replaced its shape meanwhile was resolved by the new rights, too. */
   private reviewed(before: Shape | MessageShape | undefined, shape: Shape | MessageShape): void {
     if (this.over || this.shape !== before) return;
-    if (!before) return void (shape instanceof Shape && this.purgeOthers(shape));
+    if (!before) {
+      // What had come of its rows is gone with what it showed.
+      if (shape instanceof Shape && this.purgeOthers(shape)) void this.load();
+      return;
+    }
     if (isSameRight(before, shape)) return this.keepAs(shape);
     this.withdraw();
     this.announceResync(otherAccess, shape instanceof Shape);

@@ -510,14 +510,23 @@ describe("a client with a token", () => {
   test("changes its token while a rule thinks, and what it shows from before leaves at once", async () => {
     asked = Promise.withResolvers();
     answered = Promise.withResolvers();
+    const other = await server.greeted(await token("bob"));
+    other.subscribe(1, { table: "slow" });
+    const { load: id, table } = await other.control("described");
+    await other.joined(1, table);
+    await other.close();
+    asked = Promise.withResolvers();
     const client = await server.greeted(await token("ada"));
-    client.send({ kind: "subscribe", id: 1, shape: { table: "slow" }, shown: "rows of somebody" });
+    const load = { id: id!, frames: 1 };
+    client.send({ kind: "subscribe", id: 1, shape: { table: "slow" }, load, shown: "rows of somebody" });
     await asked.promise;
     client.send({ kind: "authenticate", token: await token("bob") });
     assert.equal((await client.control("resync")).purge, true);
     await client.control("authenticated");
     answered.resolve();
-    assert.deepEqual(rowsOf((await client.joined(1)).lines), [["2", "bob"]]);
+    const again = await client.control("described");
+    assert.deepEqual([again.load, again.continues], [id, undefined]);
+    assert.deepEqual(rowsOf((await client.joined(1, table)).lines), [["2", "bob"]]);
     await client.close();
   });
 
